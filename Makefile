@@ -1,0 +1,61 @@
+# Everything a user or CI needs; `make serve` and `make test` set up what they lack.
+VENV := .venv
+BIN := $(VENV)/bin
+# The system's interpreter first: an unprivileged account can reach it too.
+PYTHON ?= $(shell for p in /usr/bin/python3 python3 python3.11 python3.12 python3.13; do \
+	"$$p" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo "$$p" && break; done)
+WORKERS ?= 2
+.DEFAULT_GOAL := help
+
+.PHONY: help setup serve test test-all bench lint format lock clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "OpenRDB needs Python 3.11 or newer with venv (Debian: apt install python3-venv)"; exit 1; }
+	@echo "· creating $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: requirements.lock pyproject.toml | $(VENV)/bin/python
+	@echo "· installing the locked dependencies"
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
+	@echo "· installing the development tools"
+	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+setup: $(VENV)/.runtime ## Install the locked dependencies and the engine bundles
+	@$(BIN)/openrdb engines install
+
+serve: setup ## Set everything up and run the service
+	@exec $(BIN)/openrdb serve $(ARGS)
+
+test: setup $(VENV)/.dev lint ## Set everything up and pass the tests
+	@$(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+test-all: setup $(VENV)/.dev ## The tests on every PostgreSQL version
+	@$(BIN)/pytest -n $(WORKERS) --dist worksteal --all-versions $(ARGS)
+
+bench: setup $(VENV)/.dev ## Measure; writes bench/RESULTS.md
+	@$(BIN)/python -m bench $(ARGS)
+
+lint: $(VENV)/.dev ## Check style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(VENV)/.dev ## Put the code into shape
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+lock: $(VENV)/.dev ## Renew the lock files after a change of pyproject.toml
+	@$(BIN)/pip install -q uv
+	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --group build pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --group dev pyproject.toml -o requirements-dev.lock
+
+clean: ## Remove what setup and the tools made here (never databases)
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis dist

@@ -1,0 +1,5 @@
+"""python -m openrdb."""
+
+from openrdb.cli import main
+
+main()

@@ -1,0 +1,91 @@
+"""The application: routes, guard, errors, OpenAPI, health and metrics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import swagger_ui_bundle
+from fastapi import FastAPI, Response
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import HTMLResponse
+from fastapi.staticfiles import StaticFiles
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from openrdb import __version__
+from openrdb.api import endpoints, engines, errors, instances
+from openrdb.api.auth import Guard
+from openrdb.api.common import Backend
+
+_SWAGGER = next(Path(swagger_ui_bundle.__path__[0], "vendor").glob("swagger-ui-*"))
+_REFUSALS = {
+    "400": "an argument is wrong",
+    "401": "no key, or an unknown one",
+    "403": "the key may not do this",
+    "404": "no such resource",
+    "409": "the resource's status does not allow this now",
+    "412": "something must be true first",
+}
+
+
+def create_app(backend: Backend) -> FastAPI:
+    app = FastAPI(
+        title="OpenRDB: Managed Database for PostgreSQL and MySQL API",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.backend = backend
+    app.add_middleware(Guard, database=backend.database)
+    errors.install(app)
+    for module in (engines, instances, endpoints):
+        app.include_router(module.router)
+    _add_service_routes(app)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _add_service_routes(app: FastAPI) -> None:
+    app.mount("/docs/assets", StaticFiles(directory=_SWAGGER), name="assets")
+
+    @app.get("/healthz", include_in_schema=False)
+    def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/metrics", include_in_schema=False)
+    def metrics() -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url="/openapi.json",
+            title=app.title,
+            swagger_js_url="/docs/assets/swagger-ui-bundle.js",
+            swagger_css_url="/docs/assets/swagger-ui.css",
+            swagger_favicon_url="/docs/assets/favicon-32x32.png",
+        )
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's document with our refusals in the place of its own, and the key in a header."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        schemas = document["components"]["schemas"]
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
+        schemas["Error"] = errors.Error.model_json_schema()
+        content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+        for path in document["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)
+                for status, description in _REFUSALS.items():
+                    answer = {"description": description, "content": content}
+                    operation["responses"][status] = answer
+        document["components"]["securitySchemes"] = {
+            "key": {"type": "apiKey", "in": "header", "name": "X-Auth-Token"}
+        }
+        document["security"] = [{"key": []}]
+        app.openapi_schema = document
+    return app.openapi_schema

@@ -1,0 +1,60 @@
+"""Who asks: `X-Auth-Token`, before anything else of a request is looked at."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from openrdb.api import errors
+from openrdb.errors import DeniedAuthentication, InvalidArguments, OpenRDBError
+from openrdb.state import access
+from openrdb.state.access import Principal
+from openrdb.state.database import Database
+
+_LARGEST_BODY = 2**20
+_GUARDED = "/rdb/"
+
+
+class Guard:
+    """Refuses requests to the API without a valid key, and bodies over 1 MiB."""
+
+    def __init__(self, app: ASGIApp, database: Database) -> None:
+        self._app = app
+        self._database = database
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(_GUARDED):
+            request = Request(scope)
+            try:
+                _check_size(request)
+                token = request.headers.get("x-auth-token")
+                scope["state"]["principal"] = await run_in_threadpool(self._authenticate, token)
+            except OpenRDBError as error:
+                await errors.answer(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _authenticate(self, token: str | None) -> Principal:
+        with self._database.read() as session:
+            return access.authenticate(session, token)
+
+
+def _check_size(request: Request) -> None:
+    length = request.headers.get("content-length", "0")
+    if "transfer-encoding" in request.headers:
+        raise InvalidArguments(("body", "format", "the body must have a Content-Length"))
+    if not length.isdecimal() or int(length) > _LARGEST_BODY:
+        raise InvalidArguments(("body", "constraint", f"must have at most {_LARGEST_BODY} bytes"))
+
+
+def principal(request: Request) -> Principal:
+    found = getattr(request.state, "principal", None)
+    if not isinstance(found, Principal):
+        raise DeniedAuthentication("invalid_argument")
+    return found
+
+
+CurrentPrincipal = Annotated[Principal, Depends(principal)]

@@ -1,0 +1,62 @@
+"""What all routes share: the services behind them, parameters, pagination."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar, cast
+from uuid import UUID
+
+from fastapi import Depends, Query, Request
+from pydantic import BeforeValidator, Field
+
+from openrdb.catalog.offers import Offers
+from openrdb.config import Settings
+from openrdb.observe.changes import Changes
+from openrdb.state.database import Database
+
+T = TypeVar("T")
+
+PREFIX = "/rdb/v1/regions/{region}"
+_LARGEST_PAGE = 100
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What answers requests; `start` begins a recorded operation."""
+
+    settings: Settings
+    database: Database
+    changes: Changes
+    offers: Offers
+    start: Callable[[UUID], None]
+
+
+def _backend(request: Request) -> Backend:
+    return cast(Backend, request.app.state.backend)
+
+
+CurrentBackend = Annotated[Backend, Depends(_backend)]
+
+
+def _none_if_empty(value: Any) -> Any:  # noqa: ANN401
+    return None if value == "" else value
+
+
+OptionalId = Annotated[UUID | None, BeforeValidator(_none_if_empty)]
+OptionalText = Annotated[str | None, Field(max_length=255)]
+
+
+@dataclass(frozen=True)
+class Page:
+    """`page` from 1; `page_size` 20, at most 100 (behaviours.md, "Wire")."""
+
+    page: Annotated[int, Query(ge=1, le=2**31)] = 1
+    page_size: Annotated[int, Query(ge=1, le=_LARGEST_PAGE)] = 20
+
+    def of(self, items: Sequence[T]) -> list[T]:
+        first = (self.page - 1) * self.page_size
+        return list(items[first : first + self.page_size])
+
+
+CurrentPage = Annotated[Page, Depends()]

@@ -1,0 +1,76 @@
+"""Errors as they are on the wire: the family of `openrdb.errors`, and what the framework finds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, cast
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from openrdb.errors import InvalidArguments, NotFound, OpenRDBError, Reason
+
+log = logging.getLogger(__name__)
+
+
+class Error(BaseModel):
+    """The form of every error; some types have more fields (behaviours.md, "Wire")."""
+
+    message: str
+    type: str
+
+
+def answer(error: OpenRDBError) -> JSONResponse:
+    body = {"message": error.message, **error.fields(), "type": error.type}
+    return JSONResponse(body, status_code=error.status)
+
+
+def from_validation(errors: Sequence[Any]) -> InvalidArguments:
+    """What pydantic found wrong, with the argument's name as the client wrote it."""
+    return InvalidArguments(*(_detail(error) for error in errors))
+
+
+def _detail(error: dict[str, Any]) -> tuple[str, Reason, str]:
+    where = [str(part) for part in error["loc"][1:]] or [str(error["loc"][0])]
+    kind, message = error["type"], str(error["msg"])
+    if kind == "json_invalid":
+        return "body", "format", f"the body is not JSON: {error['ctx']['error']}"
+    if kind == "missing":
+        return ".".join(where), "required", "is required"
+    wrong_form = ("_type" in kind, "_parsing" in kind, kind in {"string_unicode", "uuid_version"})
+    reason: Reason = "format" if any(wrong_form) else "constraint"
+    return ".".join(where), reason, message[:1].lower() + message[1:]
+
+
+def install(app: FastAPI) -> None:
+    """Have every error leave the application in the wire's form."""
+
+    @app.exception_handler(OpenRDBError)
+    async def _refused(_: Request, error: OpenRDBError) -> JSONResponse:
+        if error.status >= 500:
+            log.error("%s", error)
+        return answer(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        return answer(from_validation(error.errors()))
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 404:
+            return answer(NotFound("path", request.url.path))
+        if error.status_code == 400:
+            return answer(InvalidArguments(("body", "format", "the body cannot be read")))
+        body = {"message": str(error.detail).lower(), "type": "method_not_allowed"}
+        headers = cast("dict[str, str] | None", error.headers)
+        return JSONResponse(body, status_code=error.status_code, headers=headers)
+
+    @app.exception_handler(Exception)
+    async def _failed(_: Request, error: Exception) -> JSONResponse:
+        log.exception("a request failed", exc_info=error)
+        body = {"message": "internal error", "type": "internal"}
+        return JSONResponse(body, status_code=500)

@@ -1,0 +1,136 @@
+"""What POST /instances checks, and the row that it leads to."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+from openrdb.api import wire
+from openrdb.api.common import Backend
+from openrdb.catalog.node_types import NodeType, node_type, volume_size, volume_type
+from openrdb.catalog.offers import Offer
+from openrdb.engines import engine_of
+from openrdb.engines.passwords import check_password
+from openrdb.errors import InvalidArguments, PermissionsDenied
+from openrdb.state import instances
+from openrdb.state.access import Principal
+from openrdb.state.models import Instance, Project, now
+
+_BACKUP_FREQUENCY = timedelta(hours=24)
+
+
+def new_instance(
+    body: wire.CreateInstance, region: str, project: Project, backend: Backend
+) -> Instance:
+    """The row of a new instance, checked against the catalogue and this deployment.
+
+    Raises:
+        InvalidArguments: an argument is wrong, or asks for what this deployment has not.
+    """
+    offer = _offer(body.engine, backend)
+    kind = _node_type(body.node_type)
+    volume = volume_type(kind, body.volume_type or kind.volumes[0].type)
+    _check_available(body, backend)
+    created_at = now()
+    return Instance(
+        id=uuid4(),
+        region=region,
+        organization_id=project.organization_id,
+        project_id=project.id,
+        name=body.name or f"ins-{secrets.token_hex(4)}",
+        status="provisioning",
+        engine=offer.version.name,
+        engine_version=offer.minor,
+        node_type=kind.name,
+        volume_type=volume.type,
+        volume_class=volume.class_,
+        volume_size=volume_size(kind, volume.type, body.volume_size or 0),
+        is_ha_cluster=False,
+        high_availability_mode=body.high_availability_mode or "unknown_high_availability_mode",
+        encryption=bool(body.encryption and body.encryption.enabled),
+        settings={},
+        init_settings=_init_settings(body, offer),
+        backup_disabled=bool(body.disable_backup),
+        backup_next_run_at=created_at + _BACKUP_FREQUENCY,
+        backup_same_region=bool(body.backup_same_region),
+        created_at=created_at,
+        tags=instances.tag_rows(body.tags or []),
+    )
+
+
+def administrator(body: wire.CreateInstance, offer_name: str) -> dict[str, str] | None:
+    """The first user with the password's verifier; None where no name is given.
+
+    Raises:
+        InvalidArguments: the name is reserved or malformed, or the password too weak.
+    """
+    if not body.user_name:
+        return None
+    engine = engine_of(offer_name)
+    engine.check_user_name("user_name", body.user_name)
+    check_password("password", body.password)
+    return {"name": body.user_name, "verifier": engine.verifier(body.password)}
+
+
+def asked_project(body: wire.CreateInstance, principal: Principal) -> UUID | None:
+    """The project asked for, by its id or by the organization whose default it is.
+
+    Raises:
+        InvalidArguments: both are given.
+        PermissionsDenied: the organization is another one.
+    """
+    if body.project_id and body.organization_id:
+        help_message = "only one of organization_id and project_id may be set"
+        raise InvalidArguments(("organization_id", "constraint", help_message))
+    if body.organization_id and body.organization_id != principal.organization_id:
+        raise PermissionsDenied("create", "instance")
+    return body.project_id
+
+
+def _offer(name: str, backend: Backend) -> Offer:
+    offer = backend.offers.find(name)
+    if offer is None:
+        offered = ", ".join(v.name for v in backend.offers.listed() if not v.disabled)
+        raise InvalidArguments(
+            ("engine", "constraint", f"is not offered here; there are {offered}")
+        )
+    return offer
+
+
+def _node_type(name: str) -> NodeType:
+    kind = node_type(name)
+    if kind is None or kind.disabled:
+        raise InvalidArguments(("node_type", "constraint", "is not one of GET /node-types"))
+    return kind
+
+
+def _init_settings(body: wire.CreateInstance, offer: Offer) -> dict[str, str]:
+    available = {setting.name for setting in offer.version.available_init_settings}
+    for position, setting in enumerate(body.init_settings or []):
+        if setting.name not in available:
+            argument = f"init_settings.{position}.name"
+            help_message = f"{setting.name} is not an init setting of {offer.version.name}"
+            raise InvalidArguments((argument, "constraint", help_message))
+    return {setting.name: setting.value for setting in body.init_settings or []}
+
+
+def _check_available(body: wire.CreateInstance, backend: Backend) -> None:
+    """Refuse what this version of OpenRDB cannot give, by the argument's name."""
+    if body.is_ha_cluster or body.high_availability_mode in ("single_zone", "multiple_zone"):
+        argument = "is_ha_cluster" if body.is_ha_cluster else "high_availability_mode"
+        raise InvalidArguments((argument, "constraint", "high availability is not available here"))
+    if body.encryption and body.encryption.enabled and not backend.settings.volumes_encrypted:
+        help_message = "the volumes of this deployment are not on an encrypted device"
+        raise InvalidArguments(("encryption.enabled", "constraint", help_message))
+    specs = body.init_endpoints or []
+    for position, spec in enumerate(specs):
+        argument = f"init_endpoints.{position}"
+        if spec.private_network is not None:
+            help_message = "private networks are not available here"
+            raise InvalidArguments((f"{argument}.private_network", "constraint", help_message))
+        if spec.load_balancer is None:
+            raise InvalidArguments((argument, "required", "names no kind of endpoint"))
+    if len(specs) > 1:
+        help_message = "an instance has one load balancer endpoint"
+        raise InvalidArguments(("init_endpoints", "constraint", help_message))

@@ -1,0 +1,65 @@
+"""An instance's row as the API shows it (behaviours.md, "Instance")."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from openrdb.api import endpoints, wire
+from openrdb.catalog.offers import Offer, Offers
+from openrdb.config import Region
+from openrdb.state.models import Instance
+
+
+def show(instance: Instance, offers: Offers) -> wire.Instance:
+    shown = [endpoints.show(endpoint) for endpoint in instance.endpoints if endpoint.published]
+    return wire.Instance(
+        id=instance.id,
+        name=instance.name,
+        organization_id=instance.organization_id,
+        project_id=instance.project_id,
+        status=cast(wire.InstanceStatus, instance.status),
+        engine=instance.engine,
+        upgradable_version=[_upgradable(offer) for offer in offers.above(instance.engine)],
+        endpoint=shown[0] if shown else None,
+        tags=[tag.tag for tag in instance.tags],
+        settings=_settings(instance.settings),
+        backup_schedule=wire.BackupSchedule(
+            frequency=instance.backup_frequency,
+            retention=instance.backup_retention,
+            disabled=instance.backup_disabled,
+            next_run_at=None if instance.backup_disabled else instance.backup_next_run_at,
+        ),
+        is_ha_cluster=instance.is_ha_cluster,
+        high_availability_mode=cast(wire.HighAvailabilityMode, instance.high_availability_mode),
+        read_replicas=[],
+        node_type=instance.node_type,
+        volume=wire.Volume(
+            type=cast(wire.VolumeTypeName, instance.volume_type),
+            size=instance.volume_size,
+            class_=cast(wire.StorageClass, instance.volume_class),
+        ),
+        init_settings=_settings(instance.init_settings),
+        endpoints=shown,
+        logs_policy=wire.LogsPolicy(
+            max_age_retention=instance.logs_max_age_retention,
+            total_disk_retention=instance.logs_total_disk_retention,
+        ),
+        backup_same_region=instance.backup_same_region,
+        maintenances=[],
+        encryption=wire.Encryption(enabled=instance.encryption),
+        created_at=instance.created_at,
+        region=cast(Region, instance.region),
+    )
+
+
+def _settings(settings: dict[str, str]) -> list[wire.InstanceSetting]:
+    return [wire.InstanceSetting(name=name, value=settings[name]) for name in sorted(settings)]
+
+
+def _upgradable(offer: Offer) -> wire.UpgradableVersion:
+    return wire.UpgradableVersion(
+        id=offer.upgrade_id,
+        name=offer.version.name,
+        version=offer.version.version,
+        minor_version=offer.minor,
+    )

@@ -1,0 +1,297 @@
+"""The API's objects on the wire: names, order of fields, nulls and times as recorded."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+
+from openrdb.config import Region
+
+
+def format_instant(moment: datetime) -> str:
+    """`2025-02-06T13:46:33.856892Z`; a whole second has no fraction (behaviours.md)."""
+    text = moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
+    return text.removesuffix(".000000") + "Z"
+
+
+Instant = Annotated[
+    datetime,
+    PlainSerializer(format_instant, return_type=str, when_used="json"),
+    Field(json_schema_extra={"type": "string", "format": "date-time"}),
+]
+
+InstanceStatus = Literal[
+    "unknown",
+    "ready",
+    "provisioning",
+    "configuring",
+    "deleting",
+    "error",
+    "autohealing",
+    "locked",
+    "initializing",
+    "disk_full",
+    "backuping",
+    "snapshotting",
+    "restarting",
+]
+VolumeTypeName = Literal["lssd", "bssd", "sbs_5k", "sbs_15k"]
+StorageClass = Literal["unknown_storage_class", "lssd", "bssd", "sbs"]
+HighAvailabilityMode = Literal[
+    "unknown_high_availability_mode", "disabled", "single_zone", "multiple_zone"
+]
+InstancesOrder = Literal[
+    "created_at_asc",
+    "created_at_desc",
+    "name_asc",
+    "name_desc",
+    "region",
+    "status_asc",
+    "status_desc",
+]
+
+
+class Answer(BaseModel):
+    """What the service says."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Request(BaseModel):
+    """What a client says: unknown fields are passed over, wrong types are refused."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+# -- engines and node types ------------------------------------------------------------------------
+
+
+class EngineSetting(Answer):
+    name: str
+    default_value: str
+    hot_configurable: bool
+    description: str
+    property_type: str
+    unit: str | None
+    string_constraint: str | None
+    int_min: int | None
+    int_max: int | None
+    float_min: float | None
+    float_max: float | None
+
+
+class EngineVersion(Answer):
+    version: str
+    name: str
+    end_of_life: Instant | None
+    available_settings: list[EngineSetting]
+    disabled: bool
+    beta: bool
+    available_init_settings: list[EngineSetting]
+    release_date: Instant | None
+
+
+class DatabaseEngine(Answer):
+    name: str
+    logo_url: str
+    versions: list[EngineVersion]
+    region: Region
+
+
+class DatabaseEngines(Answer):
+    engines: list[DatabaseEngine]
+    total_count: int
+
+
+class NodeTypeVolumeType(Answer):
+    type: VolumeTypeName
+    description: str
+    min_size: int
+    max_size: int
+    chunk_size: int
+    class_: StorageClass = Field(serialization_alias="class")
+
+
+class VolumeConstraint(Answer):
+    min_size: int
+    max_size: int
+
+
+class NodeType(Answer):
+    name: str
+    stock_status: Literal["unknown", "low_stock", "out_of_stock", "available"]
+    description: str
+    vcpus: int
+    memory: int
+    volume_constraint: VolumeConstraint | None
+    is_bssd_compatible: bool
+    disabled: bool
+    beta: bool
+    available_volume_types: list[NodeTypeVolumeType]
+    is_ha_required: bool
+    generation: Literal["unknown_generation", "generation_v1", "generation_v2", "generation_v3"]
+    instance_range: str
+    region: Region
+
+
+class NodeTypes(Answer):
+    node_types: list[NodeType]
+    total_count: int
+
+
+# -- instances -------------------------------------------------------------------------------------
+
+
+class LoadBalancerEndpoint(Answer):
+    ip: str
+    port: int
+    name: None = None
+    id: UUID
+    load_balancer: dict[str, Any] = Field(default_factory=dict)
+
+
+Endpoint = LoadBalancerEndpoint
+"""Of the kinds of endpoints there is one yet: private networks and direct access follow."""
+
+
+class UpgradableVersion(Answer):
+    id: UUID
+    name: str
+    version: str
+    minor_version: str
+
+
+class InstanceSetting(Answer):
+    name: str
+    value: str
+
+
+class BackupSchedule(Answer):
+    frequency: int
+    retention: int
+    disabled: bool
+    next_run_at: Instant | None
+
+
+class Volume(Answer):
+    type: VolumeTypeName
+    size: int
+    class_: StorageClass = Field(serialization_alias="class")
+
+
+class LogsPolicy(Answer):
+    max_age_retention: int | None
+    total_disk_retention: int | None
+
+
+class Encryption(Answer):
+    enabled: bool
+
+
+class Instance(Answer):
+    id: UUID
+    name: str
+    organization_id: UUID
+    project_id: UUID
+    status: InstanceStatus
+    engine: str
+    upgradable_version: list[UpgradableVersion]
+    endpoint: Endpoint | None
+    tags: list[str]
+    settings: list[InstanceSetting]
+    backup_schedule: BackupSchedule
+    is_ha_cluster: bool
+    high_availability_mode: HighAvailabilityMode
+    read_replicas: list[dict[str, Any]]
+    node_type: str
+    volume: Volume
+    init_settings: list[InstanceSetting]
+    endpoints: list[Endpoint]
+    logs_policy: LogsPolicy
+    backup_same_region: bool
+    maintenances: list[dict[str, Any]]
+    encryption: Encryption
+    created_at: Instant
+    region: Region
+
+
+class Instances(Answer):
+    instances: list[Instance]
+    total_count: int
+
+
+class Certificate(Answer):
+    name: str
+    content_type: str
+    content: str
+
+
+# -- requests --------------------------------------------------------------------------------------
+
+ShortText = Annotated[str, Field(max_length=255)]
+Tags = Annotated[list[Annotated[str, Field(max_length=128)]], Field(max_length=64)]
+Bytes = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Id = Annotated[UUID, Field(strict=False)]
+
+
+class SettingRequest(Request):
+    name: ShortText
+    value: ShortText
+
+
+class EncryptionRequest(Request):
+    enabled: bool = False
+
+
+class PrivateNetworkSpec(Request):
+    private_network_id: ShortText
+    service_ip: ShortText | None = None
+    ipam_config: dict[str, Any] | None = None
+
+
+class EndpointSpec(Request):
+    load_balancer: dict[str, Any] | None = None
+    private_network: PrivateNetworkSpec | None = None
+
+
+class CreateInstance(Request):
+    """POST /instances; explicit nulls stand for what is absent."""
+
+    organization_id: Id | None = None
+    project_id: Id | None = None
+    name: ShortText | None = None
+    engine: ShortText
+    user_name: Annotated[str, Field(max_length=1024)] = ""
+    password: Annotated[str, Field(max_length=1024)] = ""
+    node_type: ShortText
+    is_ha_cluster: bool | None = None
+    high_availability_mode: HighAvailabilityMode | None = None
+    disable_backup: bool | None = None
+    tags: Tags | None = None
+    init_settings: Annotated[list[SettingRequest], Field(max_length=100)] | None = None
+    volume_type: VolumeTypeName | None = None
+    volume_size: Bytes | None = None
+    init_endpoints: Annotated[list[EndpointSpec], Field(max_length=16)] | None = None
+    backup_same_region: bool | None = None
+    encryption: EncryptionRequest | None = None
+
+
+class LogsPolicyRequest(Request):
+    max_age_retention: Annotated[int, Field(ge=0, le=3650)] | None = None
+    total_disk_retention: Bytes | None = None
+
+
+class UpdateInstance(Request):
+    """PATCH /instances/{id}; what is absent or null stays."""
+
+    name: ShortText | None = None
+    tags: Tags | None = None
+    is_backup_schedule_disabled: bool | None = None
+    backup_schedule_frequency: Annotated[int, Field(ge=1, le=24 * 365)] | None = None
+    backup_schedule_retention: Annotated[int, Field(ge=1, le=365)] | None = None
+    backup_schedule_start_hour: Annotated[int, Field(ge=0, le=23)] | None = None
+    backup_same_region: bool | None = None
+    logs_policy: LogsPolicyRequest | None = None

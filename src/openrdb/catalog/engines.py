@@ -1,0 +1,131 @@
+"""Engine versions and their settings, and the settings that an instance is born with.
+
+The data is one file an engine, each distinct definition of a setting once, with the versions it
+holds for. They are the recorded ones; PostgreSQL 18's are 17's, checked against a running 18.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, Literal
+
+from openrdb.catalog.node_types import NodeType
+
+_FILES = ("postgresql.json", "mysql.json")
+_GIB = 2**30
+_MIB = 2**20
+
+
+@dataclass(frozen=True)
+class EngineSetting:
+    """A setting that a user may change, and what values it takes."""
+
+    name: str
+    default_value: str
+    hot_configurable: bool
+    """Changed without a restart."""
+    description: str
+    property_type: Literal["BOOLEAN", "INT", "STRING", "FLOAT"]
+    """In capitals as recorded on the wire, and as the Go clients compare it."""
+    unit: str | None = None
+    """Of the value and the bounds: "ms", "kB", "MB", "B"; None: the engine's own."""
+    string_constraint: str | None = None
+    """A regular expression."""
+    int_min: int | None = None
+    int_max: int | None = None
+    float_min: float | None = None
+    float_max: float | None = None
+
+
+@dataclass(frozen=True)
+class EngineVersion:
+    """An engine's major version: its name on the wire is "PostgreSQL-17"."""
+
+    engine: str
+    name: str
+    version: str
+    logo_url: str
+    end_of_life: str
+    """RFC 3339."""
+    release_date: str | None
+    disabled: bool
+    """Past its end of life: shown, but not to be created."""
+    beta: bool
+    available_settings: tuple[EngineSetting, ...]
+    available_init_settings: tuple[EngineSetting, ...]
+
+
+@functools.cache
+def engine_versions() -> tuple[EngineVersion, ...]:
+    """All known versions, newest first within an engine, without the settings no bundle has."""
+    unsupported = _load("unsupported_settings.json")
+    return tuple(version for file in _FILES for version in _versions(_load(file), unsupported))
+
+
+def engine_version(name: str) -> EngineVersion | None:
+    """The version of that name, in any case; None when there is none."""
+    return _by_name().get(name.lower())
+
+
+def default_settings(engine: str, node_type: NodeType) -> dict[str, str]:
+    """What the settings of a new instance are, in the catalogue's units.
+
+    `engine` is "PostgreSQL" or "MySQL". The values recorded for db-dev-s and db-dev-m, and on
+    with memory along the line through the two, as long as all connections' work memory fits.
+    """
+    gib = node_type.memory // _GIB
+    connections = min(50 + 25 * gib, 1000)
+    if engine != "PostgreSQL":
+        return {"max_connections": str(connections)}
+    workers = max(node_type.vcpus - 2, 0)
+    values = {
+        "effective_cache_size": 700 * gib - 100,
+        # Each of the autovacuum workers may take it.
+        "maintenance_work_mem": min(75 * gib, 2048),
+        "max_connections": connections,
+        "max_parallel_workers": workers,
+        "max_parallel_workers_per_gather": workers // 2,
+        "work_mem": min(2 * gib, node_type.memory // _MIB // connections),
+    }
+    return {name: str(value) for name, value in values.items()}
+
+
+@functools.cache
+def _by_name() -> dict[str, EngineVersion]:
+    return {version.name.lower(): version for version in engine_versions()}
+
+
+def _load(file: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((resources.files(__package__) / file).read_text())
+    return content
+
+
+def _versions(engine: dict[str, Any], unsupported: dict[str, list[str]]) -> Iterator[EngineVersion]:
+    for row in engine["versions"]:
+        name = f"{engine['engine']}-{row['version']}"
+        settings = [
+            setting
+            for setting in engine["settings"]
+            if row["version"] in setting["versions"]
+            and setting["name"] not in unsupported.get(name, ())
+        ]
+        yield EngineVersion(
+            engine=engine["engine"],
+            name=name,
+            logo_url=engine["logo_url"],
+            available_settings=_settings(settings, init=False),
+            available_init_settings=_settings(settings, init=True),
+            **row,
+        )
+
+
+def _settings(rows: list[dict[str, Any]], *, init: bool) -> tuple[EngineSetting, ...]:
+    return tuple(
+        EngineSetting(**{key: row[key] for key in row if key not in ("versions", "init")})
+        for row in rows
+        if row.get("init", False) == init
+    )

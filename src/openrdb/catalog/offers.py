@@ -1,0 +1,67 @@
+"""What this deployment can really run, out of what the catalogue knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID, uuid5
+
+from openrdb.catalog.engines import EngineVersion, engine_versions
+
+_NAMESPACE = UUID("6f70656e-7264-4200-8000-656e67696e65")
+
+
+@dataclass(frozen=True)
+class Offer:
+    """An engine version, and the minor version of the binaries that there are of it."""
+
+    version: EngineVersion
+    minor: str
+
+    @property
+    def upgrade_id(self) -> UUID:
+        """Stable for a minor version, as recorded."""
+        return uuid5(_NAMESPACE, f"{self.version.name}/{self.minor}")
+
+
+@dataclass(frozen=True)
+class Offers:
+    """`installed`: minor version by version name."""
+
+    installed: dict[str, str]
+    allow_disabled: bool
+
+    def find(self, name: str) -> Offer | None:
+        """A version that can be created now."""
+        for version in engine_versions():
+            if version.name == name and name in self.installed:
+                offer = Offer(version, self.installed[name])
+                return offer if self.allow_disabled or not version.disabled else None
+        return None
+
+    def listed(self) -> list[EngineVersion]:
+        """All that is to be shown: what runs here, and what is past its end of life, as such."""
+        return [
+            version
+            for version in engine_versions()
+            if version.name in self.installed or version.disabled
+        ]
+
+    def above(self, name: str) -> list[Offer]:
+        """The later majors of the same engine, lowest first."""
+        own = next((version for version in engine_versions() if version.name == name), None)
+        if own is None:
+            return []
+        later = [
+            Offer(version, self.installed[version.name])
+            for version in engine_versions()
+            if version.engine == own.engine
+            and version.name in self.installed
+            and not version.disabled
+            and major(version) > major(own)
+        ]
+        return sorted(later, key=lambda offer: major(offer.version))
+
+
+def major(version: EngineVersion) -> tuple[int, ...]:
+    """For ordering: (17,) of 17, (9, 6) of 9.6."""
+    return tuple(int(part) for part in version.version.split("."))

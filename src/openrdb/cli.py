@@ -1,0 +1,193 @@
+"""The command line (DESIGN section 3). Exit codes: 0 done, 1 refused in one line, 2 wrong usage."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+
+from openrdb import __version__
+from openrdb.config import Settings
+from openrdb.errors import HostError
+
+app = typer.Typer(
+    name="openrdb",
+    help="Managed PostgreSQL that anyone can run, with the Scaleway RDB v1 API.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+engines_app = typer.Typer(help="Engine versions: which there are, and installing them.")
+app.add_typer(engines_app, name="engines", no_args_is_help=True)
+
+out = Console()
+err = Console(stderr=True)
+
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where everything is kept.")]
+
+
+def settings_from(**flags: Any) -> Settings:  # noqa: ANN401
+    """The configuration with what was given on the command line.
+
+    Raises:
+        HostError: a value of it is wrong; one line says which.
+    """
+    try:
+        return Settings(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise HostError(f"configuration: {where}: {first['msg']}") from None
+
+
+@app.command()
+def serve(
+    data_dir: DataDir = None,
+    listen: Annotated[
+        str | None, typer.Option("--listen", help="Address and port of the API.")
+    ] = None,
+) -> None:
+    """Run the service. Databases outlive it; `openrdb stop` ends them too."""
+    settings = settings_from(data_dir=data_dir, listen=listen)
+    logging.basicConfig(
+        level=settings.log_level,
+        format="%(message)s",
+        handlers=[RichHandler(console=err, show_path=False, rich_tracebacks=False)],
+    )
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    from openrdb import service  # noqa: PLC0415  (the other commands start faster without it)
+
+    if not settings.listen_host.startswith("127.") and settings.listen_host != "::1":
+        logging.warning("listening beyond this machine without TLS: keys can be read on the way")
+    service.serve(settings, lambda credentials: _banner(settings, credentials))
+
+
+def _banner(settings: Settings, credentials: dict[str, str]) -> None:
+    out.print(f"[bold]OpenRDB {__version__}[/bold] serves {credentials['SCW_API_URL']}/rdb/v1")
+    out.print(f"  data   {settings.data_dir}")
+    out.print(f"  docs   {credentials['SCW_API_URL']}/docs")
+    command = f'eval "$({sys.argv[0]} env --data-dir {settings.data_dir})"'
+    out.print("  next   ", end="")
+    out.print(command, style="cyan", soft_wrap=True, highlight=False, markup=False)
+    sys.stdout.flush()
+
+
+@app.command()
+def stop(data_dir: DataDir = None) -> None:
+    """Stop the service and every database, cleanly; `serve` brings them back."""
+    from openrdb import service  # noqa: PLC0415
+
+    settings = settings_from(data_dir=data_dir)
+    service.stop(settings.data_dir)
+    out.print(f"stopped everything of {settings.data_dir}")
+
+
+@app.command()
+def env(data_dir: DataDir = None) -> None:
+    """Print the environment that official clients need: eval "$(openrdb env)"."""
+    from openrdb import service  # noqa: PLC0415
+
+    for name, value in service.read_credentials(settings_from(data_dir=data_dir).data_dir).items():
+        print(f"export {name}={value}")
+
+
+@app.command()
+def doctor(data_dir: DataDir = None) -> None:
+    """Say what works on this host, and why not what does not; exit code 1 if serving cannot."""
+    from openrdb import doctor as checks  # noqa: PLC0415
+
+    table = Table("check", "", "finding", box=None)
+    findings = checks.examine(settings_from(data_dir=data_dir))
+    for finding in findings:
+        mark = {"ok": "[green]✓[/green]", "warning": "[yellow]![/yellow]", "bad": "[red]✗[/red]"}
+        table.add_row(finding.subject, mark[finding.verdict], finding.text)
+    out.print(table)
+    if any(finding.verdict == "bad" for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    data_dir: DataDir = None,
+    engine: Annotated[str, typer.Option(help="The engine version.")] = "PostgreSQL-17",
+) -> None:
+    """Create an instance with the official SDK, run SQL in it, and print how to connect."""
+    from openrdb import demo as tour  # noqa: PLC0415
+
+    tour.run(settings_from(data_dir=data_dir), engine, out)
+
+
+@engines_app.command("list")
+def engines_list() -> None:
+    """Show the engine versions, and which of them are installed."""
+    from openrdb.host.bundles import Bundles  # noqa: PLC0415
+
+    bundles = Bundles(settings_from().cache)
+    installed = bundles.installed()
+    table = Table("version", "newest minor", "installed", "from", box=None)
+    for release in bundles.releases():
+        bundle = installed.get(release.version_name)
+        here = bundle.version if bundle else "no"
+        table.add_row(release.version_name, release.version, here, release.source)
+    out.print(table)
+
+
+@engines_app.command("install")
+def engines_install(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Versions, as PostgreSQL-17; default: all current.")
+    ] = None,
+) -> None:
+    """Download engine versions into the cache and verify them; does nothing where they are."""
+    from openrdb.host.bundles import Bundles  # noqa: PLC0415
+
+    bundles = Bundles(settings_from().cache)
+    defaults = [release.version_name for release in bundles.releases() if release.default]
+    for name in names or defaults:
+        if name in bundles.installed():
+            out.print(f"✓ {name} {bundles.installed()[name].version}")
+        else:
+            bundle = _with_progress(name, partial(bundles.install, name))
+            out.print(f"✓ {name} {bundle.version} installed")
+    out.print(f"✓ load balancer {bundles.haproxy().name}")
+
+
+def _with_progress(title: str, work: Callable[[Callable[[int, int], None]], Any]) -> Any:  # noqa: ANN401
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn  # noqa: PLC0415
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task(f"downloading {title}", total=None)
+        return work(lambda done, total: progress.update(task, completed=done, total=total))
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        out.print(f"openrdb {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    try:
+        app()
+    except HostError as error:
+        err.print(f"[red]openrdb:[/red] {error}", soft_wrap=True, highlight=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

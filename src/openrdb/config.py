@@ -1,0 +1,119 @@
+"""Configuration: `openrdb.toml` < environment `OPENRDB_…` < flags (DESIGN section 3)."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+Region = Literal["fr-par", "nl-ams", "pl-waw"]
+REGIONS: tuple[Region, ...] = ("fr-par", "nl-ams", "pl-waw")
+
+# A Unix socket's path holds 107 bytes; below the data directory ours takes 40.
+LONGEST_DATA_DIR = 66
+
+
+def default_data_dir() -> Path:
+    """`/var/lib/openrdb` for root, else `$XDG_DATA_HOME/openrdb` (`~/.local/share/openrdb`)."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/openrdb")
+    return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "openrdb"
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+def _listen_address(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    ipaddress.ip_address(host.strip("[]"))
+    if not 0 <= int(port) <= 65535:
+        raise ValueError("the port is between 0 and 65535")
+    return value
+
+
+def _port_range(value: tuple[int, int]) -> tuple[int, int]:
+    first, last = value
+    if not 1024 <= first <= last <= 65535:
+        raise ValueError("a range of ports is two numbers between 1024 and 65535")
+    return value
+
+
+Directory = Annotated[Path, AfterValidator(_absolute)]
+PortRange = Annotated[tuple[int, int], AfterValidator(_port_range)]
+
+
+class Settings(BaseSettings):
+    """All that an operator can set. Durations in seconds, sizes in bytes."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="OPENRDB_", toml_file="openrdb.toml", extra="forbid", frozen=True
+    )
+
+    data_dir: Directory = Field(default_factory=default_data_dir)
+    cache: Directory = Path("~/.cache/openrdb")
+    """Where engine bundles are kept."""
+    listen: Annotated[str, AfterValidator(_listen_address)] = "127.0.0.1:8080"
+    public_address: Annotated[str, AfterValidator(lambda a: str(ipaddress.ip_address(a)))] = (
+        "127.0.0.1"
+    )
+    """The address that load balancer endpoints listen on and are shown with."""
+    endpoint_ports: PortRange = (20000, 29999)
+    node_ports: PortRange = (12000, 19999)
+    """Loopback ports on which the engines themselves listen."""
+    state_url: str | None = None
+    """SQLAlchemy URL of the state; default: SQLite in the data directory."""
+    default_region: Region = "fr-par"
+    hold: float = Field(default=2.0, ge=0, le=30)
+    """How long the GET of a resource in transition may be held for its status to settle."""
+    sweep: float = Field(default=2.0, gt=0)
+    """How often operations are looked for that are recorded and not started."""
+    allow_disabled_engines: bool = False
+    """Whether engine versions past their end of life may be created."""
+    volumes_encrypted: bool = False
+    """The operator's word that the data directory is on an encrypted device."""
+    spare_volumes: int = Field(default=1, ge=0, le=16)
+    """Volumes kept ready for each engine version in use."""
+    instance_uids: tuple[int, int] = (200_000, 265_535)
+    """Unix accounts for instances when started as root."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @property
+    def sqlite_path(self) -> Path:
+        return self.data_dir / "state.sqlite"
+
+    @property
+    def database_url(self) -> str:
+        return self.state_url or f"sqlite:///{self.sqlite_path}"
+
+    @property
+    def listen_host(self) -> str:
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def listen_port(self) -> int:
+        return int(self.listen.rpartition(":")[2])
+
+    @property
+    def default_zone(self) -> str:
+        return f"{self.default_region}-1"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))

@@ -1,0 +1,13 @@
+"""The engines, by the name that the catalogue gives them."""
+
+from __future__ import annotations
+
+from openrdb.engines.base import Engine
+from openrdb.engines.postgresql import PostgreSQL
+
+ENGINES: dict[str, Engine] = {PostgreSQL.name: PostgreSQL()}
+
+
+def engine_of(version_name: str) -> Engine:
+    """The engine of a version's name: `PostgreSQL-17` → PostgreSQL."""
+    return ENGINES[version_name.rpartition("-")[0]]

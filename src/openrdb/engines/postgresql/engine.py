@@ -1,0 +1,55 @@
+"""PostgreSQL behind the `Engine` interface; each part is in the module that its name says."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import ClassVar
+
+from openrdb.engines.base import Administrator, NodeSpec
+from openrdb.engines.postgresql import config, identity, server, template, users
+from openrdb.host.accounts import Uid
+from openrdb.host.bundles import Bundle
+from openrdb.host.layout import NodePaths
+
+
+class PostgreSQL:
+    name: ClassVar[str] = "PostgreSQL"
+    port: ClassVar[int] = 5432
+    stop_signal: ClassVar[signal.Signals] = signal.SIGINT
+    """Fast shutdown: sessions are ended, nothing is lost."""
+
+    def check_user_name(self, argument: str, name: str) -> None:
+        users.check_name(argument, name)
+
+    def verifier(self, password: str) -> str:
+        return users.verifier(password)
+
+    def make_template(self, bundle: Bundle, data: Path, account: Uid, secret: str) -> None:
+        template.make(bundle, data, account, secret)
+
+    def personalise(self, data: Path) -> None:
+        identity.renew_system_identifier(data)
+
+    def configuration(self, spec: NodeSpec, paths: NodePaths) -> dict[str, str]:
+        return config.files(spec, paths)
+
+    def command(self, bundle: Bundle, paths: NodePaths) -> list[str]:
+        configuration = paths.configuration / config.MAIN_FILE
+        program = str(bundle.program("postgres"))
+        return [program, "-D", str(paths.data), "-c", f"config_file={configuration}"]
+
+    def wait_accepting(self, paths: NodePaths, pid: int, timeout: float) -> bool:
+        return server.wait_accepting(paths, pid, timeout)
+
+    def bootstrap(
+        self,
+        spec: NodeSpec,
+        paths: NodePaths,
+        secrets: tuple[str, str],
+        administrator: Administrator | None,
+    ) -> None:
+        users.bootstrap(spec, paths, secrets, administrator)
+
+    def reload(self, spec: NodeSpec, paths: NodePaths, secret: str) -> None:
+        server.reload(spec, paths, secret)

@@ -1,0 +1,81 @@
+"""The template data directory of a bundle: what every new instance of that version starts from."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+from openrdb.engines.postgresql import users
+from openrdb.engines.postgresql.server import SUPERUSER
+from openrdb.errors import HostError
+from openrdb.host import accounts
+from openrdb.host.accounts import Uid
+from openrdb.host.bundles import Bundle
+
+_TIMEOUT = 300
+
+_UNGRANTABLE = (
+    "pg_execute_server_program",
+    "pg_read_server_files",
+    "pg_write_server_files",
+    "pg_signal_backend",
+)
+"""Predefined roles that open the host. Up to 15 any role with CREATEROLE could grant them to itself,
+and nothing in the server forbids it: so they do not exist there. 16 needs an ADMIN OPTION for it."""
+
+
+def make(bundle: Bundle, data: Path, account: Uid, secret: str) -> None:
+    """initdb, then the database `rdb`, which every instance has at birth (behaviours.md).
+
+    Raises:
+        HostError: a program of the bundle failed; its last line says why.
+    """
+    with tempfile.TemporaryDirectory(dir=data.parent) as place:
+        # An account of its own may write only here, below a directory of the control plane's.
+        accounts.ensure_directory(Path(place), account)
+        work = Path(place) / "data"
+        _run(bundle, account, _initdb(bundle, work), "")
+        _run(bundle, account, _single_user(bundle, work), _statements(bundle, secret))
+        work.rename(data)
+
+
+def _initdb(bundle: Bundle, data: Path) -> list[str]:
+    return [
+        *(str(bundle.program("initdb")), "-D", str(data), "-U", SUPERUSER),
+        *("--encoding=UTF8", "--locale=C.UTF-8", "--data-checksums", "--no-sync"),
+        *("--auth-local=reject", "--auth-host=reject"),
+    ]
+
+
+def _single_user(bundle: Bundle, data: Path) -> list[str]:
+    options = ["-c", "allow_system_table_mods=on", "-c", "fsync=off"]
+    return [str(bundle.program("postgres")), "--single", "-D", str(data), *options, "template1"]
+
+
+def _statements(bundle: Bundle, secret: str) -> str:
+    statements = [
+        f"ALTER ROLE {SUPERUSER} PASSWORD '{users.verifier(secret)}'",
+        "CREATE DATABASE rdb",
+    ]
+    if int(bundle.version.split(".")[0]) < 16:
+        statements += [f"DELETE FROM pg_authid WHERE rolname = '{role}'" for role in _UNGRANTABLE]  # noqa: S608
+    # The single-user server takes a line for a statement.
+    return "\n".join(statements) + "\n"
+
+
+def _run(bundle: Bundle, account: Uid, command: list[str], script: str) -> None:
+    done = subprocess.run(
+        accounts.as_account(account, command),
+        input=script,
+        text=True,
+        capture_output=True,
+        check=False,
+        timeout=_TIMEOUT,
+        cwd="/",
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"} | bundle.environment,
+    )
+    failed = [line for line in done.stderr.splitlines() if "ERROR" in line or "FATAL" in line]
+    if done.returncode != 0 or failed:
+        last = (failed or done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise HostError(f"cannot make a template of {bundle.name}: {last}")

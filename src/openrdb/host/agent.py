@@ -1,0 +1,241 @@
+"""The host agent: the `Host` interface that operations call, and its in-process implementation.
+
+Every call says what it ensures, so that repeating one after a crash is harmless. A remote agent will
+speak the same interface over mTLS.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Protocol
+from uuid import UUID
+
+from openrdb.catalog.engines import engine_version
+from openrdb.engines import engine_of
+from openrdb.engines.base import Administrator, NodeSpec
+from openrdb.errors import HostError
+from openrdb.host import accounts, balancer, certificates, files, locks
+from openrdb.host.balancer import Balancer, HAProxy, Target
+from openrdb.host.bundles import Bundles
+from openrdb.host.layout import Layout
+from openrdb.host.processes import Program, Supervisor, Supervisord, environment_of
+from openrdb.host.shared_bundles import bundles_for_accounts
+from openrdb.host.templates import Templates
+from openrdb.host.volumes import DirectoryPool
+
+_ACCEPT_TIMEOUT = 300.0
+_LEAST_FREE = 512 * 2**20
+"""Bytes that the pool must have left before it takes another volume."""
+
+
+class Host(Protocol):
+    """A machine that runs nodes."""
+
+    def port_is_free(self, address: str, port: int) -> bool: ...
+
+    def ensure_volume(self, spec: NodeSpec) -> None: ...
+
+    def ensure_certificate(
+        self, spec: NodeSpec, region: str, addresses: Sequence[str], *, not_this: str | None = None
+    ) -> str:
+        """Have a key and certificate, other than `not_this`; answers the certificate's PEM."""
+
+    def ensure_configuration(self, spec: NodeSpec) -> None: ...
+
+    def ensure_running(self, spec: NodeSpec) -> None: ...
+
+    def ensure_accepting(self, spec: NodeSpec) -> None: ...
+
+    def ensure_bootstrapped(self, spec: NodeSpec, administrator: Administrator | None) -> None: ...
+
+    def ensure_reloaded(self, spec: NodeSpec) -> None: ...
+
+    def ensure_stopped(self, spec: NodeSpec) -> None: ...
+
+    def ensure_balancer(self, target: Target) -> None: ...
+
+    def ensure_no_balancer(self, target: Target) -> None: ...
+
+    def ensure_logs_pruned(self, spec: NodeSpec, days: int | None, size: int | None) -> None: ...
+
+    def ensure_removed(self, instance_id: UUID, node_ids: Sequence[UUID]) -> None: ...
+
+
+class LocalHost:
+    """This machine, within the control plane's process."""
+
+    def __init__(
+        self, layout: Layout, bundles: Bundles, supervisor: Supervisor, *, spares: int
+    ) -> None:
+        self._layout = layout
+        self._bundles = bundles
+        self.supervisor = supervisor
+        self._pool = DirectoryPool(layout.root)
+        self._master = _master_key(layout.master_key)
+        self._templates = Templates(layout.templates, self._pool, spares, self._secret)
+        self._balancer: Balancer = HAProxy(layout, bundles.haproxy(), supervisor)
+
+    def close(self) -> None:
+        self._templates.close()
+
+    def prepare_templates(self) -> None:
+        """Have templates of all installed engine versions made in the background, newest first."""
+        for name, bundle in sorted(self._bundles.installed().items(), reverse=True):
+            version = engine_version(name)
+            if version is not None and not version.disabled:
+                self._templates.prepare(bundle, engine_of(name))
+
+    def _secret(self, of: str) -> str:
+        # Derived, so that no secret of an instance is stored anywhere.
+        return hmac.digest(self._master, of.encode(), hashlib.sha256).hex()
+
+    def port_is_free(self, address: str, port: int) -> bool:
+        return balancer.is_free(address, port)
+
+    # -- files ---------------------------------------------------------------------------------
+
+    def ensure_volume(self, spec: NodeSpec) -> None:
+        paths = self._layout.node(spec.instance_id, spec.node_id)
+        for parent in (paths.root.parent.parent, paths.root.parent, paths.root, paths.log):
+            accounts.ensure_directory(parent, spec.uid)
+        if paths.data.exists():
+            return
+        if self._pool.free() < _LEAST_FREE:
+            raise HostError(f"no space left in {self._layout.root}")
+        partial = paths.root / "data.partial"
+        self._pool.delete(partial)
+        bundle = self._bundles.find(spec.engine)
+        self._templates.take(bundle, engine_of(spec.engine), partial, spec.uid)
+        partial.rename(paths.data)
+        for directory in (paths.root, paths.root.parent, paths.root.parent.parent):
+            files.sync_directory(directory)
+        files.sync_directory(self._layout.root / "instances")
+
+    def ensure_certificate(
+        self, spec: NodeSpec, region: str, addresses: Sequence[str], *, not_this: str | None = None
+    ) -> str:
+        paths = self._layout.node(spec.instance_id, spec.node_id)
+        accounts.ensure_directory(paths.configuration, spec.uid)
+        if paths.key.exists() and paths.certificate.exists():
+            certificate = paths.certificate.read_text()
+            if certificate != not_this and certificates.matches(certificate, paths.key.read_text()):
+                return certificate
+        certificate, key = certificates.make(spec.instance_id, region, addresses)
+        accounts.write_file(paths.key, key, spec.uid)
+        accounts.write_file(paths.certificate, certificate, spec.uid)
+        return certificate
+
+    def ensure_configuration(self, spec: NodeSpec) -> None:
+        paths = self._layout.node(spec.instance_id, spec.node_id)
+        for directory in (paths.configuration, paths.log, paths.sockets):
+            accounts.ensure_directory(directory, spec.uid)
+        for name, text in engine_of(spec.engine).configuration(spec, paths).items():
+            accounts.write_file(paths.configuration / name, text, spec.uid)
+
+    def ensure_logs_pruned(self, spec: NodeSpec, days: int | None, size: int | None) -> None:
+        """Remove logs older than some days, then the oldest beyond some bytes in all."""
+        directory = self._layout.node(spec.instance_id, spec.node_id).log
+        logs = sorted(directory.glob("*.log"), key=lambda path: path.stat().st_mtime, reverse=True)
+        oldest = time.time() - timedelta(days=days).total_seconds() if days else 0
+        total = 0
+        for log in logs[1:]:  # the first is being written
+            total += log.stat().st_size
+            if log.stat().st_mtime < oldest or (size and total > size):
+                files.remove_file(log)
+
+    def ensure_removed(self, instance_id: UUID, node_ids: Sequence[UUID]) -> None:
+        directory = self._layout.instance(instance_id)
+        for place in (directory, *map(self._layout.sockets, [instance_id, *node_ids])):
+            if place.exists():
+                shutil.rmtree(place)
+        if directory.parent.exists():
+            files.sync_directory(directory.parent)
+
+    # -- processes -----------------------------------------------------------------------------
+
+    def program(self, spec: NodeSpec) -> Program:
+        paths = self._layout.node(spec.instance_id, spec.node_id)
+        engine, bundle = engine_of(spec.engine), self._bundles.find(spec.engine)
+        return Program(
+            name=f"node-{spec.node_id}",
+            command=accounts.as_account(spec.uid, engine.command(bundle, paths)),
+            lock=self._layout.program_lock(spec.instance_id, f"node-{spec.node_id}"),
+            output=paths.log / "start.out",
+            environment=environment_of(paths.root) | bundle.environment,
+            stop_signal=engine.stop_signal,
+        )
+
+    def balancer_program(self, target: Target) -> Program:
+        return self._balancer.program(target)
+
+    def ensure_running(self, spec: NodeSpec) -> None:
+        self.supervisor.ensure_running(self.program(spec))
+
+    def ensure_accepting(self, spec: NodeSpec) -> None:
+        program = self.program(spec)
+        paths = self._layout.node(spec.instance_id, spec.node_id)
+        deadline = time.monotonic() + _ACCEPT_TIMEOUT
+        while (left := deadline - time.monotonic()) > 0:
+            pid = self._wait_started(program, left)
+            if pid and engine_of(spec.engine).wait_accepting(paths, pid, left):
+                return
+        raise HostError(f"the engine does not start; see {program.output} and {paths.log}")
+
+    def _wait_started(self, program: Program, timeout: float) -> int | None:
+        found: list[int] = []
+
+        def started() -> bool:
+            found[:] = [pid for pid in [locks.holder(program.lock)] if pid]
+            return bool(found)
+
+        files.wait_for(program.lock.parent, started, timeout)
+        return found[0] if found else None
+
+    def ensure_bootstrapped(self, spec: NodeSpec, administrator: Administrator | None) -> None:
+        paths = self._layout.node(spec.instance_id, spec.node_id)
+        both = (self._secret("template"), self._secret(str(spec.instance_id)))
+        engine_of(spec.engine).bootstrap(spec, paths, both, administrator)
+
+    def ensure_reloaded(self, spec: NodeSpec) -> None:
+        paths = self._layout.node(spec.instance_id, spec.node_id)
+        engine_of(spec.engine).reload(spec, paths, self._secret(str(spec.instance_id)))
+
+    def ensure_stopped(self, spec: NodeSpec) -> None:
+        self.supervisor.stop(self.program(spec))
+
+    def ensure_balancer(self, target: Target) -> None:
+        self._balancer.ensure(target)
+
+    def ensure_no_balancer(self, target: Target) -> None:
+        self._balancer.remove(target)
+
+
+def local_host(root: Path, cache: Path, spares: int) -> LocalHost:
+    """This machine, with its state below `root` and its bundles in `cache`."""
+    layout = Layout(root)
+    layout.run.mkdir(mode=0o711, parents=True, exist_ok=True)
+    (root / "instances").mkdir(mode=0o711, exist_ok=True)
+    bundles = bundles_for_accounts(cache, root / "bundles")
+    return LocalHost(layout, bundles, Supervisord(layout.run), spares=spares)
+
+
+def _master_key(path: Path) -> bytes:
+    """The deployment's secret, of which the engines' superuser secrets are derived."""
+    if not path.exists():
+        partial = path.with_suffix(".partial")
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(32))
+            file.flush()
+            os.fsync(descriptor)
+        partial.rename(path)
+        files.sync_directory(path.parent)
+    return path.read_bytes()

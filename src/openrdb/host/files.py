@@ -1,0 +1,126 @@
+"""Copying volumes, syncing them, and waiting for a file to change."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from inotify_simple import INotify
+from inotify_simple import flags as events
+
+from openrdb.host.accounts import Uid
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_WATCHED = events.CREATE | events.MODIFY | events.MOVED_TO | events.CLOSE_WRITE | events.DELETE_SELF
+
+
+def wait_for(
+    directory: Path, condition: Callable[[], bool], timeout: float, *, pid: int | None = None
+) -> bool:
+    """Whether a condition comes true within some seconds; looked at whenever the directory changes.
+
+    Ends early, with the condition's last word, when the process `pid` dies.
+    """
+    deadline = time.monotonic() + timeout
+    with INotify() as inotify:
+        inotify.add_watch(directory, _WATCHED)
+        while not condition():
+            left = deadline - time.monotonic()
+            if left <= 0 or (pid is not None and not Path(f"/proc/{pid}").exists()):
+                return condition()
+            # At least each 50 ms: a socket that is there may listen only later, unannounced.
+            inotify.read(timeout=min(50, left * 1000))
+    return True
+
+
+def copy_tree(source: Path, target: Path, uid: Uid = None) -> None:
+    """Copy a directory; reflinks where the file system has them, holes stay holes.
+
+    Symbolic links are not followed, modes are kept, owners become `uid`.
+    """
+    os.mkdir(target, 0o700)
+    for entry in os.scandir(source):
+        to = target / entry.name
+        if entry.is_dir(follow_symlinks=False):
+            copy_tree(Path(entry.path), to, uid)
+        elif entry.is_symlink():
+            os.symlink(os.readlink(entry.path), to)
+        else:
+            _copy_file(entry.path, to, uid)
+    if uid is not None:
+        os.chown(target, uid, uid)
+
+
+def _copy_file(source: str, target: Path, uid: Uid) -> None:
+    reading = os.open(source, os.O_RDONLY)
+    try:
+        found = os.fstat(reading)
+        writing = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, found.st_mode & 0o777)
+        try:
+            if found.st_blocks * 512 < found.st_size:
+                _copy_sparse(reading, writing, found.st_size)
+            else:
+                _copy_range(reading, writing, 0, found.st_size)
+            if uid is not None:
+                os.fchown(writing, uid, uid)
+        finally:
+            os.close(writing)
+    finally:
+        os.close(reading)
+
+
+def _copy_range(reading: int, writing: int, offset: int, end: int) -> None:
+    while offset < end:
+        copied = os.copy_file_range(reading, writing, end - offset, offset, offset)
+        if copied == 0:
+            raise OSError(errno.EIO, "a file became shorter while it was copied")
+        offset += copied
+
+
+def _copy_sparse(reading: int, writing: int, size: int) -> None:
+    # Reserved but not written: the volume can be filled later without "no space left".
+    os.posix_fallocate(writing, 0, size)
+    offset = 0
+    while offset < size:
+        try:
+            start = os.lseek(reading, offset, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return
+            raise
+        offset = os.lseek(reading, start, os.SEEK_HOLE)
+        _copy_range(reading, writing, start, offset)
+
+
+def sync_file_system(path: Path) -> None:
+    """Return when all that was written so far to the file system of `path` is on its device."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        if _libc.syncfs(descriptor) != 0:
+            raise OSError(ctypes.get_errno(), "syncfs failed", str(path))
+    finally:
+        os.close(descriptor)
+
+
+def sync_directory(path: Path) -> None:
+    """Make what was created, renamed and removed in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def free_bytes(path: Path) -> int:
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize
+
+
+def remove_file(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()

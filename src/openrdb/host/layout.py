@@ -1,0 +1,82 @@
+"""Where everything lies below the data directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+
+@dataclass(frozen=True)
+class NodePaths:
+    """A node's places. The volume is `data` alone; the rest can be made again."""
+
+    root: Path
+    sockets: Path
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def configuration(self) -> Path:
+        return self.root / "conf"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "log"
+
+    @property
+    def certificate(self) -> Path:
+        return self.configuration / "server.crt"
+
+    @property
+    def key(self) -> Path:
+        return self.configuration / "server.key"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The data directory."""
+
+    root: Path
+
+    @property
+    def run(self) -> Path:
+        """Sockets, locks and the supervisor's files; of no worth after a reboot."""
+        return self.root / "run"
+
+    @property
+    def templates(self) -> Path:
+        return self.root / "templates"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "openrdb.lock"
+
+    @property
+    def master_key(self) -> Path:
+        return self.root / "master.key"
+
+    @property
+    def credentials(self) -> Path:
+        return self.root / "credentials.json"
+
+    def instance(self, instance_id: UUID) -> Path:
+        return self.root / "instances" / str(instance_id)
+
+    def sockets(self, owner_id: UUID) -> Path:
+        # Short: a Unix socket's whole path must fit into 107 bytes.
+        return self.run / owner_id.hex[:12]
+
+    def node(self, instance_id: UUID, node_id: UUID) -> NodePaths:
+        return NodePaths(
+            root=self.instance(instance_id) / "nodes" / str(node_id), sockets=self.sockets(node_id)
+        )
+
+    def balancer(self, instance_id: UUID) -> Path:
+        return self.instance(instance_id) / "balancer"
+
+    def program_lock(self, instance_id: UUID, program: str) -> Path:
+        """Held by the program's process for as long as any of its processes lives."""
+        return self.instance(instance_id) / f"{program}.lock"

@@ -1,0 +1,218 @@
+"""Processes that outlive the control plane: the `Supervisor` interface, and supervisord behind it.
+
+Each program runs under `flock` on a lock file of its own. Where the supervisor was killed and a new
+one starts the same program, the new process waits for the lock until the old one has gone, and then
+takes over: an engine is never run twice, and never without somebody waiting to start it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+from xmlrpc.client import Fault, ServerProxy
+
+from supervisor.xmlrpc import Faults, SupervisorTransport
+
+from openrdb.errors import HostError
+from openrdb.host import files, locks
+
+
+@dataclass(frozen=True)
+class Program:
+    """A process to keep running: what starts it, how it is asked to end, what it locks."""
+
+    name: str
+    command: list[str]
+    lock: Path
+    output: Path
+    """Where its standard output and error go; rotated at 1 MB."""
+    environment: dict[str, str] = field(default_factory=dict)
+    stop_signal: signal.Signals = signal.SIGTERM
+    stop_timeout: int = 60
+    """Seconds until it is killed."""
+
+
+class Supervisor(Protocol):
+    """What keeps programs running, whether or not the control plane is there."""
+
+    def ensure_up(self) -> bool:
+        """Have the supervisor run; say whether it had to be started."""
+
+    def pid(self) -> int | None: ...
+
+    def ensure_running(self, program: Program) -> None:
+        """Have a program run; harmless when it does."""
+
+    def stop(self, program: Program) -> None:
+        """End a program and forget it; return when its last process has gone."""
+
+    def shut_down(self) -> None:
+        """End the supervisor and all that it runs."""
+
+
+_CONFIGURATION = """\
+[unix_http_server]
+file={run}/supervisor.sock
+chmod=0700
+[supervisord]
+logfile={run}/supervisor.log
+logfile_maxbytes=1MB
+logfile_backups=1
+pidfile={run}/supervisor.pid
+nodaemon=true
+silent=true
+minfds={minfds}
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
+[rpcinterface:twiddler]
+supervisor.rpcinterface_factory=supervisor_twiddler.rpcinterface:make_twiddler_rpcinterface
+; Programs are added to this group at run time.
+[program:{group}]
+command=/bin/true
+autostart=false
+"""
+_GROUP = "openrdb"
+_UP_TIMEOUT = 20.0
+
+
+class Supervisord:
+    """supervisord, detached; programs are told to it at run time, so adding one costs the same
+    however many there are."""
+
+    def __init__(self, run: Path) -> None:
+        self._run = run
+        self._lock = run / "supervisor.lock"
+        self._socket = run / "supervisor.sock"
+        self._changing = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def pid(self) -> int | None:
+        return locks.holder(self._lock)
+
+    def ensure_up(self) -> bool:
+        with self._changing:
+            if self.pid() is not None and self._answers():
+                return False
+            self._start()
+            return True
+
+    def _start(self) -> None:
+        for leftover in (self._socket, self._run / "supervisor.pid"):
+            leftover.unlink(missing_ok=True)
+        minfds = min(65536, _hard_limit_of_files())
+        configuration = self._run / "supervisor.conf"
+        configuration.write_text(
+            _CONFIGURATION.format(
+                run=str(self._run).replace("%", "%%"), group=_GROUP, minfds=minfds
+            )
+        )
+        command = ["flock", "--no-fork", "--nonblock", str(self._lock)]
+        command += [sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)]
+        with (self._run / "supervisor.out").open("ab") as output:
+            self._child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                cwd="/",
+            )
+        if not files.wait_for(self._run, self._answers, _UP_TIMEOUT, pid=self._child.pid):
+            raise HostError(f"the supervisor does not start; see {self._run / 'supervisor.out'}")
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self._call("supervisor.getState")["statename"] == "RUNNING")
+        except (OSError, HostError):
+            return False
+
+    def _call(self, method: str, *arguments: object) -> Any:  # noqa: ANN401
+        transport = SupervisorTransport(None, None, f"unix://{self._socket}")
+        try:
+            proxy = ServerProxy("http://localhost", transport=transport)
+            return getattr(proxy, method)(*arguments)
+        finally:
+            transport.close()
+
+    def ensure_running(self, program: Program) -> None:
+        options = {
+            # supervisord expands %(…)s and splits like a shell; it never runs one.
+            "command": _escape(
+                shlex.join(["flock", "--no-fork", str(program.lock), *program.command])
+            ),
+            "environment": _escape(
+                ",".join(f'{name}="{value}"' for name, value in program.environment.items())
+            ),
+            "stopsignal": program.stop_signal.name.removeprefix("SIG"),
+            "stopwaitsecs": str(program.stop_timeout),
+            "autorestart": "true",
+            "startretries": "1000000",
+            "redirect_stderr": "true",
+            "stdout_logfile": _escape(str(program.output)),
+            "stdout_logfile_maxbytes": "1MB",
+            "stdout_logfile_backups": "1",
+        }
+        with self._changing, _allowing(Faults.BAD_NAME):
+            self._call("twiddler.addProgramToGroup", _GROUP, program.name, options)
+        # A death that supervisord has not reaped yet looks like running; asking makes it look.
+        for _ in range(2):
+            with _allowing(Faults.ALREADY_STARTED):
+                self._call("supervisor.startProcess", f"{_GROUP}:{program.name}", False)
+                return
+
+    def stop(self, program: Program) -> None:
+        with _allowing(Faults.BAD_NAME, Faults.NOT_RUNNING):
+            self._call("supervisor.stopProcess", f"{_GROUP}:{program.name}")
+        with self._changing, _allowing(Faults.BAD_NAME):
+            self._call("twiddler.removeProcessFromGroup", _GROUP, program.name)
+        end_holder(program)
+
+    def shut_down(self) -> None:
+        pid = self.pid()
+        if pid is not None:
+            locks.end_process(pid, signal.SIGTERM, 120)
+
+
+def end_holder(program: Program) -> None:
+    """End what still runs of a program: a process whose supervisor was killed."""
+    if (pid := locks.holder(program.lock)) is not None:
+        locks.end_process(pid, program.stop_signal, program.stop_timeout)
+    if not locks.wait_released(program.lock, program.stop_timeout):
+        raise HostError(f"{program.name} does not end")
+
+
+def _allowing(*codes: int) -> contextlib.AbstractContextManager[None]:
+    return _Allowing(codes)
+
+
+class _Allowing(contextlib.AbstractContextManager[None]):
+    """Passes over some of supervisord's faults: what was asked for is so already."""
+
+    def __init__(self, codes: tuple[int, ...]) -> None:
+        self._codes = codes
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        return isinstance(error, Fault) and error.faultCode in self._codes
+
+
+def _escape(text: str) -> str:
+    return text.replace("%", "%%")
+
+
+def _hard_limit_of_files() -> int:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return hard if hard > 0 else 65536
+
+
+def environment_of(path: Path) -> dict[str, str]:
+    """The environment that programs get beside their own: nothing of the invoking shell's."""
+    return {"PATH": os.defpath, "HOME": str(path), "LANG": "C.UTF-8"}

@@ -1,0 +1,104 @@
+"""Template data directories, one a bundle, and spare copies of them kept ready.
+
+Creating an instance takes a spare by renaming it: no byte is copied while a user waits, and the
+spare has long been on disk. Where none is left, the template itself is copied.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+from uuid import uuid4
+
+from openrdb.engines.base import Engine
+from openrdb.host import files
+from openrdb.host.accounts import Uid, template_account
+from openrdb.host.bundles import Bundle
+from openrdb.host.volumes import Pool
+
+log = logging.getLogger(__name__)
+
+
+class Secret(Protocol):
+    def __call__(self, of: str) -> str: ...
+
+
+class Templates:
+    def __init__(self, root: Path, pool: Pool, spares: int, secret: Secret) -> None:
+        self._root = root
+        self._pool = pool
+        self._spares = spares
+        self._secret = secret
+        self._making: dict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="templates")
+        root.mkdir(mode=0o711, parents=True, exist_ok=True)
+        for leftover in root.glob("*/partial-*"):
+            shutil.rmtree(leftover)
+
+    def prepare(self, bundle: Bundle, engine: Engine) -> None:
+        """Have a bundle's template and its spares made in the background."""
+        self._worker.submit(self._replenish, bundle, engine)
+
+    def close(self) -> None:
+        self._worker.shutdown(cancel_futures=True)
+
+    def take(self, bundle: Bundle, engine: Engine, target: Path, uid: Uid) -> None:
+        """Make `target` a fresh data directory with an identity of its own, owned by `uid`."""
+        spare = self._take_spare(bundle, target)
+        if spare:
+            _give_tree(uid, target)
+        else:
+            self._pool.clone(self._ensure(bundle, engine), target, uid)
+        engine.personalise(target)
+        self.prepare(bundle, engine)
+
+    def _take_spare(self, bundle: Bundle, target: Path) -> bool:
+        for spare in (self._root / bundle.name).glob("spare-*"):
+            try:
+                spare.rename(target)
+            except FileNotFoundError:
+                continue  # another thread was quicker
+            return True
+        return False
+
+    def _ensure(self, bundle: Bundle, engine: Engine) -> Path:
+        directory = self._root / bundle.name
+        template = directory / "template"
+        with self._making[bundle.name]:
+            if not template.exists():
+                directory.mkdir(mode=0o711, exist_ok=True)
+                partial = self._partial(directory)
+                account = template_account()
+                engine.make_template(bundle, partial, account, self._secret("template"))
+                files.sync_file_system(partial)
+                partial.rename(template)
+        return template
+
+    def _replenish(self, bundle: Bundle, engine: Engine) -> None:
+        try:
+            template = self._ensure(bundle, engine)
+            while len(list(template.parent.glob("spare-*"))) < self._spares:
+                partial = self._partial(template.parent)
+                self._pool.clone(template, partial, None)
+                partial.rename(partial.with_name(f"spare-{uuid4()}"))
+        except Exception:
+            # Creation does without a spare, and says itself what is wrong.
+            log.warning("no spare volume for %s", bundle.name, exc_info=True)
+
+    def _partial(self, directory: Path) -> Path:
+        return directory / f"partial-{uuid4()}"
+
+
+def _give_tree(uid: Uid, top: Path) -> None:
+    if uid is None:
+        return
+    for directory, _, names in os.walk(top):
+        os.chown(directory, uid, uid)
+        for name in names:
+            os.chown(f"{directory}/{name}", uid, uid, follow_symlinks=False)

@@ -1,0 +1,21 @@
+"""What a pool of volumes can do (DESIGN section 9)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from openrdb.host.accounts import Uid
+
+
+class Pool(Protocol):
+    """Makes and removes volumes; a driver knows one way of copying and of limiting them."""
+
+    def clone(self, source: Path, target: Path, uid: Uid) -> None:
+        """Make `target` a copy of a directory at rest, owned by an account and durable."""
+
+    def delete(self, volume: Path) -> None:
+        """Remove a volume; harmless when there is none."""
+
+    def free(self) -> int:
+        """Bytes that the pool can still take."""

@@ -1,0 +1,111 @@
+"""Healing: what should run, runs; noticed by the kernel's word, not by asking again and again.
+
+Level-triggered: each round compares the programs that the state wants with the processes that hold
+their locks, starts what is missing, and then sleeps until one of those processes ends (pidfd), until
+somebody says that the wanted ones have changed, or, as a net, for some seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+
+from sqlalchemy import select as sql_select
+
+from openrdb.host import locks
+from openrdb.host.agent import LocalHost
+from openrdb.host.processes import Program
+from openrdb.operations.wanted import balancer_target, node_spec
+from openrdb.state.database import Database
+from openrdb.state.models import Instance, Node
+
+log = logging.getLogger(__name__)
+
+_NET = 10.0
+"""Seconds after which a round is made though nothing was heard."""
+_SOON = 0.2
+"""The same after something was started, which is not known by its pid yet."""
+_SETTLED = ("ready", "configuring", "error")
+"""Statuses in which no operation stops processes."""
+
+
+class Healer:
+    def __init__(self, database: Database, host: LocalHost) -> None:
+        self._database = database
+        self._host = host
+        self._stopping = threading.Event()
+        self._wake_reading, self._wake_writing = os.pipe()
+        self._watched: dict[int, int] = {}  # pid → pidfd
+        self._supervisor_pid: int | None = None
+        self._thread = threading.Thread(target=self._loop, name="healer", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stopping.set()
+        self.wake()
+        self._thread.join()
+
+    def wake(self) -> None:
+        """Look again now."""
+        os.write(self._wake_writing, b".")
+
+    def heal(self) -> bool:
+        """One round: have everything wanted run, and watch it; says whether all did already."""
+        supervisor = self._host.supervisor
+        supervisor.ensure_up()
+        # A new supervisor knows no programs; told of them, it takes over those that still run.
+        ignorant = supervisor.pid() != self._supervisor_pid
+        self._supervisor_pid = supervisor.pid()
+        wanted = self._wanted()
+        running = locks.holders(program.lock for program in wanted)
+        for program in wanted:
+            if program.lock not in running:
+                log.warning("%s is not running: starting it", program.name)
+            if ignorant or program.lock not in running:
+                supervisor.ensure_running(program)
+        self._watch({*running.values(), *filter(None, [self._supervisor_pid])})
+        return len(running) == len(wanted)
+
+    def _wanted(self) -> list[Program]:
+        programs: list[Program] = []
+        with self._database.read() as session:
+            query = sql_select(Instance).join(Node).where(Node.desired == "running")
+            rows = session.scalars(query.where(Instance.status.in_(_SETTLED))).unique()
+            for instance in rows:
+                for node in instance.nodes:
+                    programs.append(self._host.program(node_spec(instance, node)))
+                programs.append(self._host.balancer_program(balancer_target(instance)))
+        return programs
+
+    def _watch(self, pids: set[int]) -> None:
+        for pid in set(self._watched) - pids:
+            os.close(self._watched.pop(pid))
+        for pid in pids - set(self._watched):
+            try:
+                self._watched[pid] = os.pidfd_open(pid)
+            except ProcessLookupError:
+                self.wake()
+
+    def _loop(self) -> None:
+        while not self._stopping.is_set():
+            whole = False
+            try:
+                whole = self.heal()
+            except Exception:
+                log.exception("healing failed; it is tried again")
+            self._sleep(_NET if whole else _SOON)
+        for descriptor in self._watched.values():
+            os.close(descriptor)
+
+    def _sleep(self, longest: float) -> None:
+        poll = select.poll()
+        poll.register(self._wake_reading, select.POLLIN)
+        for descriptor in self._watched.values():
+            poll.register(descriptor, select.POLLIN)
+        for descriptor, _ in poll.poll(longest * 1000):
+            if descriptor == self._wake_reading:
+                os.read(self._wake_reading, 4096)

@@ -1,0 +1,41 @@
+"""What `GET /metrics` shows of the control plane, in Prometheus' form, names `openrdb_…`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client.core import REGISTRY, GaugeMetricFamily
+from prometheus_client.registry import Collector
+from sqlalchemy import func, select
+
+from openrdb.state.database import Database
+from openrdb.state.models import Instance, Operation
+
+
+class _State(Collector):
+    """Counts, taken from the state at each scrape."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        instances = GaugeMetricFamily(
+            "openrdb_instances", "Instances by status", labels=["region", "engine", "status"]
+        )
+        operations = GaugeMetricFamily(
+            "openrdb_operations", "Operations by status", labels=["kind", "status"]
+        )
+        with self._database.read() as session:
+            group = (Instance.region, Instance.engine, Instance.status)
+            for *labels, count in session.execute(select(*group, func.count()).group_by(*group)):
+                instances.add_metric(labels, count)
+            kinds = (Operation.kind, Operation.status)
+            for *labels, count in session.execute(select(*kinds, func.count()).group_by(*kinds)):
+                operations.add_metric(labels, count)
+        yield instances
+        yield operations
+
+
+def watch(database: Database) -> None:
+    """Have the state's counts among the metrics of this process."""
+    REGISTRY.register(_State(database))

@@ -1,0 +1,69 @@
+"""POST /instances: provisioning → initializing → ready (behaviours.md, "Instance")."""
+
+from __future__ import annotations
+
+from openrdb.engines.base import Administrator
+from openrdb.operations.durable import Run, operation
+from openrdb.operations.wanted import balancer_target, main_node, node_spec
+from openrdb.state import instances, statuses
+from openrdb.state.models import Instance
+
+
+@operation("create_instance")
+def create_instance(run: Run) -> None:
+    run.step(ensure_free_ports, run)
+    instance = run.instance()
+    spec = node_spec(instance, main_node(instance))
+    addresses = [endpoint.ip for endpoint in instance.endpoints]
+    host = run.host
+
+    run.step(host.ensure_volume, spec)
+    certificate = run.step(host.ensure_certificate, spec, instance.region, addresses)
+    run.step(host.ensure_configuration, spec)
+    run.step(start_keeping, run, dict(spec.settings))
+    run.step(host.ensure_running, spec)
+    run.step(host.ensure_balancer, balancer_target(instance))
+    run.step(host.ensure_accepting, spec)
+    run.step(host.ensure_bootstrapped, spec, administrator(run))
+    run.step(publish, run, certificate)
+
+
+def ensure_free_ports(run: Run) -> None:
+    """Move to other ports where a stranger has taken those that the state thought free."""
+    with run.database.write() as session:
+        instance = session.get_one(Instance, run.instance_id)
+        for node in instance.nodes:
+            while not run.host.port_is_free(node.address, node.port):
+                instances.another_port(session, node, run.settings.node_ports)
+        for endpoint in instance.endpoints:
+            while not run.host.port_is_free(endpoint.ip, endpoint.port):
+                instances.another_port(session, endpoint, run.settings.endpoint_ports)
+
+
+def start_keeping(run: Run, settings: dict[str, str]) -> None:
+    """From here on the node is started again whenever it dies; the default settings appear."""
+
+    def change(instance: Instance) -> None:
+        main_node(instance).desired = "running"
+        instance.settings = settings
+        statuses.move(instance, "initializing")
+
+    run.change(change)
+
+
+def administrator(run: Run) -> Administrator | None:
+    """The first user as recorded with the request: its password as a verifier only."""
+    asked = run.parameters.get("administrator")
+    return Administrator(**asked) if asked else None
+
+
+def publish(run: Run, certificate: str) -> None:
+    """Show the endpoints: connections succeed from now on."""
+
+    def change(instance: Instance) -> None:
+        instance.certificate = certificate
+        for endpoint in instance.endpoints:
+            endpoint.published = True
+        statuses.move(instance, "ready")
+
+    run.change(change)

@@ -1,0 +1,208 @@
+"""Durable operations: a sequence of steps that a crash interrupts but never loses.
+
+The row of an operation, committed together with the state that it leads to, is the truth. Its
+workflow has the row's id, so starting it twice is starting it once: right after the commit, by the
+sweep if a crash came between, and by recovery if it came in the middle. DBOS keeps the workflows and
+their steps; nothing else imports it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+from uuid import UUID
+
+from dbos import DBOS, DBOSConfig, SetWorkflowID
+from sqlalchemy import Engine, create_engine, event, make_url
+
+from openrdb.config import Settings
+from openrdb.host.agent import Host
+from openrdb.observe.changes import Changes
+from openrdb.state import operations, statuses
+from openrdb.state.database import Database
+from openrdb.state.models import Instance
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_VERSION = "openrdb"
+"""Fixed: a new build must take over an old one's operations."""
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Run:
+    """One operation under way: what its sequence works with."""
+
+    operation_id: UUID
+    instance_id: UUID
+    parameters: dict[str, Any]
+    settings: Settings
+    database: Database
+    host: Host
+    changes: Changes
+
+    def step(self, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do something that may be done again, and remember its result across a crash."""
+        options: Any = {"name": do.__name__, "retries_allowed": True, "max_attempts": _ATTEMPTS}
+        return DBOS.run_step(options, do, *args, **kwargs)
+
+    def instance(self) -> Instance:
+        """The instance as it is now."""
+        with self.database.read() as session:
+            return session.get_one(Instance, self.instance_id)
+
+    def change(self, change: Callable[[Instance], None]) -> None:
+        """Change the instance's row, and wake up those who wait for it."""
+        with self.database.write() as session:
+            change(session.get_one(Instance, self.instance_id))
+        self.changes.announce(self.instance_id)
+
+    def move(self, status: str) -> None:
+        """Bring the instance to a status."""
+        self.change(lambda instance: statuses.move(instance, status))
+
+
+Sequence = Callable[[Run], None]
+_SEQUENCES: dict[str, Sequence] = {}
+_services: Services | None = None
+
+
+def operation(kind: str) -> Callable[[Sequence], Sequence]:
+    """Name a sequence, as operations' rows have it."""
+
+    def register(sequence: Sequence) -> Sequence:
+        _SEQUENCES[kind] = sequence
+        return sequence
+
+    return register
+
+
+@dataclass
+class Services:
+    """What sequences need; there is one a process, as DBOS is."""
+
+    settings: Settings
+    database: Database
+    host: Host
+    changes: Changes
+
+
+@DBOS.workflow(name="operation")
+def _workflow(operation_id: str) -> None:
+    assert _services is not None, "operations run after launch only"  # noqa: S101
+    services = _services
+    with services.database.write() as session:
+        row = operations.begin(session, UUID(operation_id))
+    if row is None:
+        return
+    run = Run(
+        operation_id=row.id,
+        instance_id=row.instance_id,
+        parameters=row.parameters,
+        settings=services.settings,
+        database=services.database,
+        host=services.host,
+        changes=services.changes,
+    )
+    try:
+        _SEQUENCES[row.kind](run)
+    except Exception as error:
+        log.exception("operation %s on instance %s failed", row.kind, row.instance_id)
+        _fail(run, error)
+    else:
+        with services.database.write() as session:
+            operations.finish(session, row.id)
+
+
+def _fail(run: Run, error: Exception) -> None:
+    """The instance shows `error`; its owner may delete it or restart it."""
+    with run.database.write() as session:
+        operations.finish(session, run.operation_id, f"{type(error).__name__}: {error}")
+        instance = session.get(Instance, run.instance_id)
+        if instance is not None and instance.status in statuses.TRANSIENT:
+            statuses.move(instance, "error")
+    run.changes.announce(run.instance_id)
+
+
+def _sqlite_engine(path: Path) -> Engine:
+    """DBOS' own way of connecting, but with a log and `synchronous=NORMAL`.
+
+    After a power cut a step may be done again, which is harmless: the operations themselves are in
+    the state, whose every commit is on disk.
+    """
+    engine = create_engine(f"sqlite:///{path}")
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401
+        connection.isolation_level = "IMMEDIATE"
+        for pragma in ("busy_timeout=30000", "foreign_keys=ON", "journal_mode=WAL"):
+            connection.execute(f"PRAGMA {pragma}")
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    return engine
+
+
+class Operations:
+    """Starts operations, and sweeps up those that a crash left recorded and not started."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._stopping = threading.Event()
+        self._sweeper = threading.Thread(target=self._sweep, name="sweep", daemon=True)
+
+    def launch(self) -> None:
+        """Resume what was under way, start what was recorded."""
+        global _services  # noqa: PLW0603
+        _services = self._services
+        DBOS(config=self._configuration())
+        DBOS.launch()
+        self._start_unstarted(timedelta())
+        self._sweeper.start()
+
+    def _configuration(self) -> DBOSConfig:
+        configuration: DBOSConfig = {
+            "name": "openrdb",
+            "application_version": _VERSION,
+            "executor_id": _VERSION,
+            "log_level": "WARNING",
+        }
+        url = self._services.settings.database_url
+        if make_url(url).get_backend_name() == "sqlite":
+            path = self._services.settings.data_dir / "workflows.sqlite"
+            configuration["system_database_engine"] = _sqlite_engine(path)
+        configuration["system_database_url"] = url
+        return configuration
+
+    def start(self, operation_id: UUID) -> None:
+        """Start a recorded operation; once, however often this is called."""
+        with SetWorkflowID(str(operation_id)):
+            DBOS.start_workflow(_workflow, str(operation_id))
+
+    def close(self) -> None:
+        """Stop starting; what is under way stops where it is, and goes on at the next launch."""
+        self._stopping.set()
+        if self._sweeper.ident is not None:
+            self._sweeper.join()
+        DBOS.destroy(workflow_completion_timeout_sec=0)
+
+    def _start_unstarted(self, older_than: timedelta) -> None:
+        with self._services.database.read() as session:
+            found = operations.unstarted(session, older_than)
+        for row in found:
+            self.start(row.id)
+
+    def _sweep(self) -> None:
+        interval = self._services.settings.sweep
+        while not self._stopping.wait(interval):
+            try:
+                self._start_unstarted(timedelta(seconds=interval))
+            except Exception:
+                log.exception("the sweep failed; it is tried again")

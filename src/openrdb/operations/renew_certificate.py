@@ -1,0 +1,28 @@
+"""POST /instances/{id}/renew-certificate: configuring → ready, no session interrupted."""
+
+from __future__ import annotations
+
+from openrdb.operations.durable import Run, operation
+from openrdb.operations.wanted import main_node, node_spec
+from openrdb.state import statuses
+from openrdb.state.models import Instance
+
+
+@operation("renew_certificate")
+def renew_certificate(run: Run) -> None:
+    instance = run.instance()
+    spec = node_spec(instance, main_node(instance))
+    addresses = [endpoint.ip for endpoint in instance.endpoints]
+    old = run.parameters["certificate"]
+
+    new = run.step(run.host.ensure_certificate, spec, instance.region, addresses, not_this=old)
+    run.step(run.host.ensure_reloaded, spec)
+    run.step(show, run, new)
+
+
+def show(run: Run, certificate: str) -> None:
+    def change(instance: Instance) -> None:
+        instance.certificate = certificate
+        statuses.move(instance, "ready")
+
+    run.change(change)

