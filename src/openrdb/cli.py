@@ -153,11 +153,8 @@ def engines_install(
     bundles = Bundles(settings_from().cache)
     defaults = [release.version_name for release in bundles.releases() if release.default]
     for name in names or defaults:
-        if name in bundles.installed():
-            out.print(f"✓ {name} {bundles.installed()[name].version}")
-        else:
-            bundle = _with_progress(name, partial(bundles.install, name))
-            out.print(f"✓ {name} {bundle.version} installed")
+        bundle = _with_progress(name, partial(bundles.install, name))
+        out.print(f"✓ {name}: {bundle.name}")
     out.print(f"✓ load balancer {bundles.haproxy().name}")
 
 

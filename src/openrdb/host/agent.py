@@ -43,6 +43,9 @@ class Host(Protocol):
 
     def ensure_volume(self, spec: NodeSpec) -> None: ...
 
+    def prepare_spare(self, spec: NodeSpec) -> None:
+        """Begin to make a volume for the next instance of the same version."""
+
     def ensure_certificate(
         self, spec: NodeSpec, region: str, addresses: Sequence[str], *, not_this: str | None = None
     ) -> str:
@@ -118,6 +121,9 @@ class LocalHost:
         for directory in (paths.root, paths.root.parent, paths.root.parent.parent):
             files.sync_directory(directory)
         files.sync_directory(self._layout.root / "instances")
+
+    def prepare_spare(self, spec: NodeSpec) -> None:
+        self._templates.prepare(self._bundles.find(spec.engine), engine_of(spec.engine))
 
     def ensure_certificate(
         self, spec: NodeSpec, region: str, addresses: Sequence[str], *, not_this: str | None = None

@@ -86,10 +86,11 @@ class HAProxy:
             binds="\n".join(f"    bind {_address(*pair)}" for pair in target.listen),
             node=_address(*target.node),
         )
-        program = self.program(target)
-        if accounts.write_file(directory / "haproxy.cfg", text, target.uid):
+        program, file = self.program(target), directory / "haproxy.cfg"
+        if file.exists() and file.read_text() != text:
             self._supervisor.stop(program)
             (sockets / "balancer.sock").unlink(missing_ok=True)
+        accounts.write_file(file, text, target.uid)
         self._supervisor.ensure_running(program)
         if not files.wait_for(sockets, (sockets / "balancer.sock").exists, _START_TIMEOUT):
             raise HostError(f"the load balancer does not start; see {program.output}")

@@ -7,7 +7,6 @@ takes over: an engine is never run twice, and never without somebody waiting to 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import resource
 import shlex
@@ -70,7 +69,8 @@ logfile_backups=1
 pidfile={run}/supervisor.pid
 nodaemon=true
 silent=true
-minfds={minfds}
+; So many it closes in each child, though Python hands none on.
+minfds=64
 [rpcinterface:supervisor]
 supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
 [rpcinterface:twiddler]
@@ -108,14 +108,17 @@ class Supervisord:
     def _start(self) -> None:
         for leftover in (self._socket, self._run / "supervisor.pid"):
             leftover.unlink(missing_ok=True)
-        minfds = min(65536, _hard_limit_of_files())
         configuration = self._run / "supervisor.conf"
-        configuration.write_text(
-            _CONFIGURATION.format(
-                run=str(self._run).replace("%", "%%"), group=_GROUP, minfds=minfds
-            )
-        )
-        command = ["flock", "--no-fork", "--nonblock", str(self._lock)]
+        configuration.write_text(_CONFIGURATION.format(run=_escape(str(self._run)), group=_GROUP))
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        command = [
+            "prlimit",
+            f"--nofile={hard}",
+            "flock",
+            "--no-fork",
+            "--nonblock",
+            str(self._lock),
+        ]
         command += [sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)]
         with (self._run / "supervisor.out").open("ab") as output:
             self._child = subprocess.Popen(
@@ -132,14 +135,33 @@ class Supervisord:
     def _answers(self) -> bool:
         try:
             return bool(self._call("supervisor.getState")["statename"] == "RUNNING")
-        except (OSError, HostError):
+        except HostError:
             return False
 
-    def _call(self, method: str, *arguments: object) -> Any:  # noqa: ANN401
+    def _call(self, method: str, *arguments: object, allowed: tuple[int, ...] = ()) -> Any:  # noqa: ANN401
+        """A call's result; None when it had an allowed fault.
+
+        Raises:
+            HostError: another fault, or the supervisor does not answer.
+        """
+        return _result(self._exchange(method, *arguments), allowed)
+
+    def _call_all(self, *calls: tuple[Any, ...], allowed: tuple[int, ...]) -> list[Any]:
+        """The results of several calls in one exchange, each as `_call` has it.
+
+        Not for calls that wait for something: within an exchange supervisord looks once a second.
+        """
+        batch = [{"methodName": method, "params": list(rest)} for method, *rest in calls]
+        return [_result(result, allowed) for result in self._exchange("system.multicall", batch)]
+
+    def _exchange(self, method: str, *arguments: object) -> Any:  # noqa: ANN401
         transport = SupervisorTransport(None, None, f"unix://{self._socket}")
         try:
-            proxy = ServerProxy("http://localhost", transport=transport)
-            return getattr(proxy, method)(*arguments)
+            return getattr(ServerProxy("http://localhost", transport=transport), method)(*arguments)
+        except Fault as fault:
+            return {"faultCode": fault.faultCode, "faultString": fault.faultString}
+        except OSError as error:
+            raise HostError(f"the supervisor does not answer: {error}") from error
         finally:
             transport.close()
 
@@ -161,19 +183,17 @@ class Supervisord:
             "stdout_logfile_maxbytes": "1MB",
             "stdout_logfile_backups": "1",
         }
-        with self._changing, _allowing(Faults.BAD_NAME):
-            self._call("twiddler.addProgramToGroup", _GROUP, program.name, options)
-        # A death that supervisord has not reaped yet looks like running; asking makes it look.
-        for _ in range(2):
-            with _allowing(Faults.ALREADY_STARTED):
-                self._call("supervisor.startProcess", f"{_GROUP}:{program.name}", False)
-                return
+        add = ("twiddler.addProgramToGroup", _GROUP, program.name, options)
+        start = ("supervisor.startProcess", f"{_GROUP}:{program.name}", False)
+        fine = (Faults.BAD_NAME, Faults.ALREADY_STARTED)
+        if self._call_all(add, start, allowed=fine)[1] is None:
+            # A death that supervisord has not reaped yet looks like running; the call made it look.
+            self._call(*start, allowed=fine)
 
     def stop(self, program: Program) -> None:
-        with _allowing(Faults.BAD_NAME, Faults.NOT_RUNNING):
-            self._call("supervisor.stopProcess", f"{_GROUP}:{program.name}")
-        with self._changing, _allowing(Faults.BAD_NAME):
-            self._call("twiddler.removeProcessFromGroup", _GROUP, program.name)
+        gone = (Faults.BAD_NAME, Faults.NOT_RUNNING)
+        self._call("supervisor.stopProcess", f"{_GROUP}:{program.name}", allowed=gone)
+        self._call("twiddler.removeProcessFromGroup", _GROUP, program.name, allowed=gone)
         end_holder(program)
 
     def shut_down(self) -> None:
@@ -190,27 +210,16 @@ def end_holder(program: Program) -> None:
         raise HostError(f"{program.name} does not end")
 
 
-def _allowing(*codes: int) -> contextlib.AbstractContextManager[None]:
-    return _Allowing(codes)
-
-
-class _Allowing(contextlib.AbstractContextManager[None]):
-    """Passes over some of supervisord's faults: what was asked for is so already."""
-
-    def __init__(self, codes: tuple[int, ...]) -> None:
-        self._codes = codes
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        return isinstance(error, Fault) and error.faultCode in self._codes
+def _result(result: Any, allowed: tuple[int, ...]) -> Any:  # noqa: ANN401
+    if isinstance(result, dict) and "faultCode" in result:
+        if result["faultCode"] not in allowed:
+            raise HostError(f"the supervisor refuses: {result['faultString']}")
+        return None
+    return result
 
 
 def _escape(text: str) -> str:
     return text.replace("%", "%%")
-
-
-def _hard_limit_of_files() -> int:
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    return hard if hard > 0 else 65536
 
 
 def environment_of(path: Path) -> dict[str, str]:

@@ -56,7 +56,6 @@ class Templates:
         else:
             self._pool.clone(self._ensure(bundle, engine), target, uid)
         engine.personalise(target)
-        self.prepare(bundle, engine)
 
     def _take_spare(self, bundle: Bundle, target: Path) -> bool:
         for spare in (self._root / bundle.name).glob("spare-*"):

@@ -26,6 +26,7 @@ def create_instance(run: Run) -> None:
     run.step(host.ensure_accepting, spec)
     run.step(host.ensure_bootstrapped, spec, administrator(run))
     run.step(publish, run, certificate)
+    host.prepare_spare(spec)
 
 
 def ensure_free_ports(run: Run) -> None:
