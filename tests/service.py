@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import pwd
 import shutil
@@ -111,6 +112,7 @@ class Service:
             "OPENRDB_ENDPOINT_PORTS": f"[{ports[0]},{ports[1]}]",
             "OPENRDB_NODE_PORTS": f"[{ports[2]},{ports[3]}]",
             "OPENRDB_SWEEP": "0.5",
+            "OPENRDB_WARM_ENGINES": "[]",
         }
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -219,22 +221,16 @@ class Service:
 
     @property
     def credentials(self) -> dict[str, str]:
-        lines = self.run("env", "--data-dir", str(self.data_dir)).stdout.splitlines()
-        return dict(line.removeprefix("export ").split("=", 1) for line in lines)
+        loaded: dict[str, str] = json.loads((self.data_dir / "credentials.json").read_text())
+        return loaded
 
     @property
     def url(self) -> str:
-        import json
-
-        loaded: dict[str, str] = json.loads((self.data_dir / "credentials.json").read_text())
-        return loaded["SCW_API_URL"]
+        return self.credentials["SCW_API_URL"]
 
     @property
     def secret_key(self) -> str:
-        import json
-
-        loaded: dict[str, str] = json.loads((self.data_dir / "credentials.json").read_text())
-        return loaded["SCW_SECRET_KEY"]
+        return self.credentials["SCW_SECRET_KEY"]
 
     def sdk(self) -> RdbV1API:
         """The official SDK, configured as `openrdb env` says."""

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from openrdb import __version__
 from openrdb.config import Settings
+from openrdb.credentials import read_credentials
 from openrdb.errors import HostError
 
 app = typer.Typer(
@@ -46,7 +47,8 @@ def settings_from(**flags: Any) -> Settings:  # noqa: ANN401
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise HostError(f"configuration: {where}: {first['msg']}") from None
+        why = first["msg"].removeprefix("Value error, ")
+        raise HostError(f"configuration: {where}: {why}") from None
 
 
 @app.command()
@@ -94,9 +96,7 @@ def stop(data_dir: DataDir = None) -> None:
 @app.command()
 def env(data_dir: DataDir = None) -> None:
     """Print the environment that official clients need: eval "$(openrdb env)"."""
-    from openrdb import service  # noqa: PLC0415
-
-    for name, value in service.read_credentials(settings_from(data_dir=data_dir).data_dir).items():
+    for name, value in read_credentials(settings_from(data_dir=data_dir).data_dir).items():
         print(f"export {name}={value}")
 
 

@@ -35,9 +35,12 @@ def _absolute(path: Path) -> Path:
 
 def _listen_address(value: str) -> str:
     host, _, port = value.rpartition(":")
-    ipaddress.ip_address(host.strip("[]"))
-    if not 0 <= int(port) <= 65535:
-        raise ValueError("the port is between 0 and 65535")
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        raise ValueError("must be an address and a port, as 127.0.0.1:8080") from None
+    if not port.isdecimal() or int(port) > 65535:
+        raise ValueError("must end in a port between 0 and 65535")
     return value
 
 
@@ -83,6 +86,8 @@ class Settings(BaseSettings):
     """The operator's word that the data directory is on an encrypted device."""
     spare_volumes: int = Field(default=1, ge=0, le=16)
     """Volumes kept ready for each engine version in use."""
+    warm_engines: list[str] | None = None
+    """Engine versions made ready at start, in the background; default: all that are installed."""
     instance_uids: tuple[int, int] = (200_000, 265_535)
     """Unix accounts for instances when started as root."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -13,8 +13,8 @@ from scaleway import Client, ScalewayException
 from scaleway.rdb.v1 import RdbV1API
 
 from openrdb.config import Settings
+from openrdb.credentials import read_credentials
 from openrdb.errors import HostError
-from openrdb.service import read_credentials
 
 
 def run(settings: Settings, engine: str, out: Console) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import json
 import logging
 import os
 import signal
@@ -20,8 +19,9 @@ from openrdb.api.app import create_app
 from openrdb.api.common import Backend
 from openrdb.catalog.offers import Offers
 from openrdb.config import LONGEST_DATA_DIR, Settings
+from openrdb.credentials import ensure_credentials
 from openrdb.errors import HostError
-from openrdb.host import locks
+from openrdb.host import files, locks
 from openrdb.host.agent import local_host
 from openrdb.host.bundles import Bundles
 from openrdb.host.layout import Layout
@@ -30,19 +30,20 @@ from openrdb.observe import metrics
 from openrdb.observe.changes import Changes
 from openrdb.observe.healing import Healer
 from openrdb.operations import Operations, Services
-from openrdb.state import access
 from openrdb.state.database import Database
 
 log = logging.getLogger(__name__)
 
 _BACKLOG = 512
+_LEAST_FREE = 256 * 2**20
+"""Bytes without which no instance could be made."""
 
 
 def prepare(settings: Settings) -> None:
     """Make the data directory, or say in one line why that cannot be.
 
     Raises:
-        HostError: it is not writable, or its path too long for Unix sockets below it.
+        HostError: it is not writable, or full, or its path too long for Unix sockets below it.
     """
     directory = settings.data_dir
     if len(str(directory)) > LONGEST_DATA_DIR:
@@ -55,6 +56,24 @@ def prepare(settings: Settings) -> None:
     except OSError as error:
         why = os.strerror(error.errno or errno.EIO).lower()
         raise HostError(f"cannot write to the data directory {directory}: {why}") from None
+    if (free := files.free_bytes(directory)) < _LEAST_FREE:
+        raise HostError(f"no space left for the data directory {directory}: {free >> 20} MiB")
+    for name in ("state.sqlite", "workflows.sqlite"):
+        (directory / name).touch(mode=0o600)
+
+
+def installed_versions(settings: Settings) -> dict[str, str]:
+    """The minor version of each engine version that there are binaries of.
+
+    Raises:
+        HostError: there are none, or no load balancer's.
+    """
+    bundles = Bundles(settings.cache)
+    bundles.haproxy()
+    installed = {name: bundle.version for name, bundle in bundles.installed().items()}
+    if not installed:
+        raise HostError("no engine is installed: run `openrdb engines install`")
+    return installed
 
 
 @contextlib.contextmanager
@@ -92,53 +111,6 @@ def listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def ensure_credentials(database: Database, settings: Settings, url: str) -> dict[str, str]:
-    """What `openrdb env` prints; made with the first key, and kept readable for the owner only."""
-    path = Layout(settings.data_dir).credentials
-    with database.write() as session:
-        key = access.ensure_first_key(session)
-        if key is not None:
-            credentials = {
-                "SCW_ACCESS_KEY": key.access_key,
-                "SCW_SECRET_KEY": key.secret_key,
-                "SCW_DEFAULT_PROJECT_ID": str(key.project_id),
-                "SCW_DEFAULT_ORGANIZATION_ID": str(key.organization_id),
-                "SCW_DEFAULT_REGION": settings.default_region,
-                "SCW_DEFAULT_ZONE": settings.default_zone,
-            }
-            # Before the commit: a key whose secret nobody knows would be of no use.
-            _write_private(path, credentials)
-    credentials = read_credentials(settings.data_dir) | {"SCW_API_URL": url}
-    _write_private(path, credentials)
-    return credentials
-
-
-def read_credentials(data_dir: Path) -> dict[str, str]:
-    """The first key's environment.
-
-    Raises:
-        HostError: this directory has never been served, or is another user's.
-    """
-    path = Layout(data_dir).credentials
-    try:
-        loaded: dict[str, str] = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise HostError(f"{data_dir} has no credentials: has `openrdb serve` run on it?") from None
-    except PermissionError:
-        raise HostError(f"{path} belongs to another user") from None
-    return loaded
-
-
-def _write_private(path: Path, content: dict[str, Any]) -> None:
-    partial = path.with_suffix(".partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(descriptor)
-    partial.rename(path)
-
-
 class _Server(uvicorn.Server):
     """uvicorn, saying when it serves."""
 
@@ -163,6 +135,7 @@ def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
     prepare(settings)
     layout = Layout(settings.data_dir)
     with exclusive(layout), contextlib.ExitStack() as ending:
+        installed = installed_versions(settings)
         listener = ending.enter_context(listen(settings))
         host_name = (
             f"[{settings.listen_host}]" if ":" in settings.listen_host else settings.listen_host
@@ -175,7 +148,7 @@ def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
         host = local_host(settings.data_dir, settings.cache, settings.spare_volumes)
         ending.callback(host.close)
         host.supervisor.ensure_up()
-        host.prepare_templates()
+        host.prepare_templates(settings.warm_engines)
         changes = Changes()
         operations = Operations(Services(settings, database, host, changes))
         healer = Healer(database, host)
@@ -185,9 +158,6 @@ def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
         healer.start()
         ending.callback(healer.close)
         metrics.watch(database)
-        installed = {
-            name: bundle.version for name, bundle in Bundles(settings.cache).installed().items()
-        }
         offers = Offers(installed, settings.allow_disabled_engines)
         backend = Backend(settings, database, changes, offers, operations.start)
         config = uvicorn.Config(

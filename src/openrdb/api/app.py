@@ -35,6 +35,7 @@ def create_app(backend: Backend) -> FastAPI:
         version=__version__,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
     )
     app.state.backend = backend
     app.add_middleware(Guard, database=backend.database)

@@ -43,8 +43,11 @@ def _none_if_empty(value: Any) -> Any:  # noqa: ANN401
     return None if value == "" else value
 
 
-OptionalId = Annotated[UUID | None, BeforeValidator(_none_if_empty)]
-OptionalText = Annotated[str | None, Field(max_length=255)]
+NoneIfEmpty = BeforeValidator(_none_if_empty)
+OptionalId = Annotated[UUID | None, NoneIfEmpty]
+NO_NUL = r"^[^\x00]*$"
+"""What PostgreSQL cannot keep in a text is in none of ours."""
+OptionalText = Annotated[str | None, Field(max_length=255, pattern=NO_NUL)]
 
 
 @dataclass(frozen=True)

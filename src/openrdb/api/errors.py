@@ -43,7 +43,11 @@ def _detail(error: dict[str, Any]) -> tuple[str, Reason, str]:
         return ".".join(where), "required", "is required"
     wrong_form = ("_type" in kind, "_parsing" in kind, kind in {"string_unicode", "uuid_version"})
     reason: Reason = "format" if any(wrong_form) else "constraint"
-    return ".".join(where), reason, message[:1].lower() + message[1:]
+    if kind == "string_pattern_mismatch":
+        return ".".join(where), "format", "must not contain the character NUL"
+    if not message[:2].isupper():
+        message = message[:1].lower() + message[1:]
+    return ".".join(where), reason, message
 
 
 def install(app: FastAPI) -> None:

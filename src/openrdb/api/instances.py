@@ -76,7 +76,7 @@ def list_instances(
     backend: CurrentBackend,
     principal: CurrentPrincipal,
     page: CurrentPage,
-    tags: Annotated[list[str] | None, Query(max_length=64)] = None,
+    tags: Annotated[list[wire.TagText] | None, Query(max_length=64)] = None,
     name: OptionalText = None,
     order_by: wire.InstancesOrder = "created_at_asc",
     organization_id: OptionalId = None,
@@ -157,11 +157,11 @@ def _update_attributes(session: Session, instance: Instance, body: wire.UpdateIn
 
 
 def _update_schedule(instance: Instance, disabled: bool | None, frequency: int | None) -> None:
-    """Change when backups are made; the next run moves only when the rhythm does."""
+    """Change when backups are made; a rhythm given, be it the old one, counts from now on."""
     enabled_again = instance.backup_disabled and disabled is False
     if disabled is not None:
         instance.backup_disabled = disabled
-    if enabled_again or frequency not in (None, instance.backup_frequency):
+    if enabled_again or frequency is not None:
         instance.backup_frequency = frequency or instance.backup_frequency
         instance.backup_next_run_at = now() + timedelta(hours=instance.backup_frequency)
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
+from openrdb.api.common import NO_NUL, NoneIfEmpty
 from openrdb.config import Region
 
 
@@ -231,10 +232,11 @@ class Certificate(Answer):
 
 # -- requests --------------------------------------------------------------------------------------
 
-ShortText = Annotated[str, Field(max_length=255)]
-Tags = Annotated[list[Annotated[str, Field(max_length=128)]], Field(max_length=64)]
+ShortText = Annotated[str, Field(max_length=255, pattern=NO_NUL)]
+TagText = Annotated[str, Field(max_length=128, pattern=NO_NUL)]
+Tags = Annotated[list[TagText], Field(max_length=64)]
 Bytes = Annotated[int, Field(ge=0, le=2**63 - 1)]
-Id = Annotated[UUID, Field(strict=False)]
+Id = Annotated[Annotated[UUID, Field(strict=False)] | None, NoneIfEmpty]
 
 
 class SettingRequest(Request):
@@ -260,8 +262,8 @@ class EndpointSpec(Request):
 class CreateInstance(Request):
     """POST /instances; explicit nulls stand for what is absent."""
 
-    organization_id: Id | None = None
-    project_id: Id | None = None
+    organization_id: Id = None
+    project_id: Id = None
     name: ShortText | None = None
     engine: ShortText
     user_name: Annotated[str, Field(max_length=1024)] = ""

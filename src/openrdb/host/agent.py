@@ -11,8 +11,10 @@ import hmac
 import os
 import secrets
 import shutil
+import threading
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
@@ -84,16 +86,18 @@ class LocalHost:
         self._pool = DirectoryPool(layout.root)
         self._master = _master_key(layout.master_key)
         self._templates = Templates(layout.templates, self._pool, spares, self._secret)
+        self._deciding: dict[UUID, threading.Lock] = defaultdict(threading.Lock)
         self._balancer: Balancer = HAProxy(layout, bundles.haproxy(), supervisor)
 
     def close(self) -> None:
         self._templates.close()
 
-    def prepare_templates(self) -> None:
-        """Have templates of all installed engine versions made in the background, newest first."""
+    def prepare_templates(self, names: Collection[str] | None) -> None:
+        """Have templates of engine versions (None: all) made in the background, newest first."""
         for name, bundle in sorted(self._bundles.installed().items(), reverse=True):
             version = engine_version(name)
-            if version is not None and not version.disabled:
+            current = version is not None and not version.disabled
+            if name in names if names is not None else current:
                 self._templates.prepare(bundle, engine_of(name))
 
     def _secret(self, of: str) -> str:
@@ -158,6 +162,7 @@ class LocalHost:
                 files.remove_file(log)
 
     def ensure_removed(self, instance_id: UUID, node_ids: Sequence[UUID]) -> None:
+        self._deciding.pop(instance_id, None)
         directory = self._layout.instance(instance_id)
         for place in (directory, *map(self._layout.sockets, [instance_id, *node_ids])):
             if place.exists():
@@ -214,14 +219,24 @@ class LocalHost:
         paths = self._layout.node(spec.instance_id, spec.node_id)
         engine_of(spec.engine).reload(spec, paths, self._secret(str(spec.instance_id)))
 
+    def ensure_running_if(
+        self, instance_id: UUID, program: Program, wanted: Callable[[], bool]
+    ) -> None:
+        """Have a program run if it is still wanted; no operation stops it in between."""
+        with self._deciding[instance_id]:
+            if wanted():
+                self.supervisor.ensure_running(program)
+
     def ensure_stopped(self, spec: NodeSpec) -> None:
-        self.supervisor.stop(self.program(spec))
+        with self._deciding[spec.instance_id]:
+            self.supervisor.stop(self.program(spec))
 
     def ensure_balancer(self, target: Target) -> None:
         self._balancer.ensure(target)
 
     def ensure_no_balancer(self, target: Target) -> None:
-        self._balancer.remove(target)
+        with self._deciding[target.instance_id]:
+            self._balancer.remove(target)
 
 
 def local_host(root: Path, cache: Path, spares: int) -> LocalHost:

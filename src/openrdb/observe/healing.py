@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 import threading
+from functools import partial
+from select import POLLIN, poll
+from uuid import UUID
 
-from sqlalchemy import select as sql_select
+from sqlalchemy import Select, select
 
 from openrdb.host import locks
 from openrdb.host.agent import LocalHost
@@ -29,6 +31,12 @@ _SOON = 0.2
 """The same after something was started, which is not known by its pid yet."""
 _SETTLED = ("ready", "configuring", "error")
 """Statuses in which no operation stops processes."""
+
+
+def _settled() -> Select[Instance]:
+    """Instances whose processes are to run, and that no operation is stopping."""
+    running = select(Instance).join(Node).where(Node.desired == "running")
+    return running.where(Instance.status.in_(_SETTLED))
 
 
 class Healer:
@@ -61,25 +69,28 @@ class Healer:
         ignorant = supervisor.pid() != self._supervisor_pid
         self._supervisor_pid = supervisor.pid()
         wanted = self._wanted()
-        running = locks.holders(program.lock for program in wanted)
-        for program in wanted:
+        running = locks.holders(program.lock for _, program in wanted)
+        for instance_id, program in wanted:
             if program.lock not in running:
                 log.warning("%s is not running: starting it", program.name)
             if ignorant or program.lock not in running:
-                supervisor.ensure_running(program)
+                still_wanted = partial(self._is_settled, instance_id)
+                self._host.ensure_running_if(instance_id, program, still_wanted)
         self._watch({*running.values(), *filter(None, [self._supervisor_pid])})
         return len(running) == len(wanted)
 
-    def _wanted(self) -> list[Program]:
-        programs: list[Program] = []
+    def _wanted(self) -> list[tuple[UUID, Program]]:
+        programs: list[tuple[UUID, Program]] = []
         with self._database.read() as session:
-            query = sql_select(Instance).join(Node).where(Node.desired == "running")
-            rows = session.scalars(query.where(Instance.status.in_(_SETTLED))).unique()
-            for instance in rows:
-                for node in instance.nodes:
-                    programs.append(self._host.program(node_spec(instance, node)))
-                programs.append(self._host.balancer_program(balancer_target(instance)))
+            for instance in session.scalars(_settled()).unique():
+                nodes = [self._host.program(node_spec(instance, node)) for node in instance.nodes]
+                balancer = self._host.balancer_program(balancer_target(instance))
+                programs += [(instance.id, program) for program in (*nodes, balancer)]
         return programs
+
+    def _is_settled(self, instance_id: UUID) -> bool:
+        with self._database.read() as session:
+            return session.scalars(_settled().where(Instance.id == instance_id)).first() is not None
 
     def _watch(self, pids: set[int]) -> None:
         for pid in set(self._watched) - pids:
@@ -102,10 +113,9 @@ class Healer:
             os.close(descriptor)
 
     def _sleep(self, longest: float) -> None:
-        poll = select.poll()
-        poll.register(self._wake_reading, select.POLLIN)
-        for descriptor in self._watched.values():
-            poll.register(descriptor, select.POLLIN)
-        for descriptor, _ in poll.poll(longest * 1000):
+        watching = poll()
+        for descriptor in (self._wake_reading, *self._watched.values()):
+            watching.register(descriptor, POLLIN)
+        for descriptor, _ in watching.poll(longest * 1000):
             if descriptor == self._wake_reading:
                 os.read(self._wake_reading, 4096)

@@ -25,7 +25,7 @@ def create_instance(run: Run) -> None:
     run.step(host.ensure_balancer, balancer_target(instance))
     run.step(host.ensure_accepting, spec)
     run.step(host.ensure_bootstrapped, spec, administrator(run))
-    run.step(publish, run, certificate)
+    publish(run, certificate)
     host.prepare_spare(spec)
 
 
@@ -67,4 +67,4 @@ def publish(run: Run, certificate: str) -> None:
             endpoint.published = True
         statuses.move(instance, "ready")
 
-    run.change(change)
+    run.complete(change)

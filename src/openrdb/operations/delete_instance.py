@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sqlalchemy.orm import object_session
+
 from openrdb.operations.durable import Run, operation
 from openrdb.operations.wanted import balancer_target, node_spec
 from openrdb.state.models import Instance
@@ -9,8 +11,6 @@ from openrdb.state.models import Instance
 
 @operation("delete_instance")
 def delete_instance(run: Run) -> None:
-    if run.step(is_gone, run):
-        return
     instance = run.instance()
     host = run.host
 
@@ -19,13 +19,7 @@ def delete_instance(run: Run) -> None:
     for node in instance.nodes:
         run.step(host.ensure_stopped, node_spec(instance, node))
     run.step(host.ensure_removed, instance.id, [node.id for node in instance.nodes])
-    run.step(forget, run)
-
-
-def is_gone(run: Run) -> bool:
-    """Whether a run before a crash came to the end, but for saying so."""
-    with run.database.read() as session:
-        return session.get(Instance, run.instance_id) is None
+    run.complete(forget)
 
 
 def stop_keeping(run: Run) -> None:
@@ -38,8 +32,8 @@ def stop_keeping(run: Run) -> None:
     run.change(change)
 
 
-def forget(run: Run) -> None:
-    with run.database.write() as session:
-        if (instance := session.get(Instance, run.instance_id)) is not None:
-            session.delete(instance)
-    run.changes.announce(run.instance_id)
+def forget(instance: Instance) -> None:
+    """Remove the row, and with it those of its nodes, endpoints and tags."""
+    session = object_session(instance)
+    assert session is not None  # noqa: S101
+    session.delete(instance)

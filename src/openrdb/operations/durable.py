@@ -65,9 +65,19 @@ class Run:
             change(session.get_one(Instance, self.instance_id))
         self.changes.announce(self.instance_id)
 
-    def move(self, status: str) -> None:
-        """Bring the instance to a status."""
-        self.change(lambda instance: statuses.move(instance, status))
+    def complete(self, change: Callable[[Instance], None]) -> None:
+        """Make the last change and end the operation, in one transaction.
+
+        A crash after it repeats nothing: by then another operation may have begun.
+        """
+        with self.database.write() as session:
+            if operations.finish(session, self.operation_id):
+                change(session.get_one(Instance, self.instance_id))
+        self.changes.announce(self.instance_id)
+
+    def complete_with(self, status: str) -> None:
+        """End the operation with the instance in a status."""
+        self.complete(lambda instance: statuses.move(instance, status))
 
 
 Sequence = Callable[[Run], None]
@@ -117,15 +127,13 @@ def _workflow(operation_id: str) -> None:
     except Exception as error:
         log.exception("operation %s on instance %s failed", row.kind, row.instance_id)
         _fail(run, error)
-    else:
-        with services.database.write() as session:
-            operations.finish(session, row.id)
 
 
 def _fail(run: Run, error: Exception) -> None:
     """The instance shows `error`; its owner may delete it or restart it."""
     with run.database.write() as session:
-        operations.finish(session, run.operation_id, f"{type(error).__name__}: {error}")
+        if not operations.finish(session, run.operation_id, f"{type(error).__name__}: {error}"):
+            return
         instance = session.get(Instance, run.instance_id)
         if instance is not None and instance.status in statuses.TRANSIENT:
             statuses.move(instance, "error")

@@ -17,7 +17,7 @@ def renew_certificate(run: Run) -> None:
 
     new = run.step(run.host.ensure_certificate, spec, instance.region, addresses, not_this=old)
     run.step(run.host.ensure_reloaded, spec)
-    run.step(show, run, new)
+    show(run, new)
 
 
 def show(run: Run, certificate: str) -> None:
@@ -25,4 +25,4 @@ def show(run: Run, certificate: str) -> None:
         instance.certificate = certificate
         statuses.move(instance, "ready")
 
-    run.change(change)
+    run.complete(change)

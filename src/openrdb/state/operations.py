@@ -43,13 +43,16 @@ def begin(session: Session, operation_id: UUID) -> Operation | None:
     return operation
 
 
-def finish(session: Session, operation_id: UUID, error: str | None = None) -> None:
+def finish(session: Session, operation_id: UUID, error: str | None = None) -> bool:
+    """End an operation; False when it had ended already."""
     operation = session.get(Operation, operation_id)
-    if operation is not None and operation.finished_at is None:
-        operation.status = "failed" if error else "done"
-        operation.error = error
-        operation.parameters = {}
-        operation.finished_at = now()
+    if operation is None or operation.finished_at is not None:
+        return False
+    operation.status = "failed" if error else "done"
+    operation.error = error
+    operation.parameters = {}
+    operation.finished_at = now()
+    return True
 
 
 def forget_old(session: Session) -> None:

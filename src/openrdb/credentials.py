@@ -1,0 +1,67 @@
+"""The first API key, kept for the owner of the data directory: what `openrdb env` prints."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from openrdb.config import Settings
+from openrdb.errors import HostError
+from openrdb.host.layout import Layout
+
+if TYPE_CHECKING:  # `openrdb env` starts faster without
+    from openrdb.state.database import Database
+
+
+def ensure_credentials(database: Database, settings: Settings, url: str) -> dict[str, str]:
+    """The environment that official clients need; made with the first key, if there is none."""
+    from openrdb.state import access  # noqa: PLC0415
+
+    path = Layout(settings.data_dir).credentials
+    with database.write() as session:
+        key = access.ensure_first_key(session)
+        if key is not None:
+            # Before the commit: a key whose secret nobody knows would be of no use.
+            _write(
+                path,
+                {
+                    "SCW_ACCESS_KEY": key.access_key,
+                    "SCW_SECRET_KEY": key.secret_key,
+                    "SCW_DEFAULT_PROJECT_ID": str(key.project_id),
+                    "SCW_DEFAULT_ORGANIZATION_ID": str(key.organization_id),
+                    "SCW_DEFAULT_REGION": settings.default_region,
+                    "SCW_DEFAULT_ZONE": settings.default_zone,
+                    "SCW_API_URL": url,
+                },
+            )
+    credentials = read_credentials(settings.data_dir) | {"SCW_API_URL": url}
+    _write(path, credentials)
+    return credentials
+
+
+def read_credentials(data_dir: Path) -> dict[str, str]:
+    """The first key's environment.
+
+    Raises:
+        HostError: this directory has never been served, or is another user's.
+    """
+    path = Layout(data_dir).credentials
+    try:
+        loaded: dict[str, str] = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise HostError(f"{data_dir} has no credentials: has `openrdb serve` run on it?") from None
+    except PermissionError:
+        raise HostError(f"{path} belongs to another user") from None
+    return loaded
+
+
+def _write(path: Path, content: dict[str, str]) -> None:
+    partial = path.with_suffix(".partial")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(content, file, indent=1)
+        file.flush()
+        os.fsync(descriptor)
+    partial.rename(path)

@@ -1,0 +1,155 @@
+"""kill -9 of the control plane at random moments: what was accepted completes, nothing is left."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+import requests
+from scaleway.rdb.v1 import Instance
+
+from tests.service import Service, creation, gone, ready, wait_until
+
+CYCLES = 11
+"""Of each of the two tests: 22 random moments of creation and as many of deletion."""
+LATEST = 0.45
+"""Seconds after the requests; a creation and a deletion each take about half of that."""
+
+
+def left_behind(service: Service) -> list[str]:
+    """What should not be there once all instances are deleted."""
+    found = [str(path) for path in (service.data_dir / "instances").iterdir()]
+    found += [str(path) for path in (service.data_dir / "run").iterdir() if path.is_dir()]
+    found += [" ".join(p.cmdline()) for p in service.processes("/instances/")]
+    with sqlite3.connect(f"file:{service.data_dir}/state.sqlite?mode=ro", uri=True) as state:
+        for table in ("instances", "nodes", "endpoints", "instance_tags"):
+            (count,) = state.execute(f"SELECT count(*) FROM {table}").fetchone()
+            found += [f"{count} rows in {table}"] if count else []
+        query = "SELECT kind, status, error FROM operations WHERE status != 'done'"
+        found += [str(row) for row in state.execute(query)]
+    return found
+
+
+def assert_nothing_left(service: Service) -> None:
+    """The operation's last word may come after the instance has gone."""
+    with contextlib.suppress(AssertionError):
+        wait_until(lambda: not left_behind(service), 10)
+    assert left_behind(service) == []
+
+
+def in_background(work: Callable[[], Any]) -> threading.Thread:
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_killed_amid_creation_and_deletion(fresh_service: Service, seed: int) -> None:
+    service, chance = fresh_service, random.Random(seed)  # noqa: S311
+    service.start()
+    steady = service.create(name="steady")
+    doomed: Instance = service.create(name="0")
+    with psycopg.connect(service.connection_line(steady), autocommit=True) as session:
+        for cycle in range(1, CYCLES + 1):
+            api, answered = service.sdk(), list[str]()
+
+            def create(api: Any = api, answered: list[str] = answered, cycle: int = cycle) -> None:
+                try:
+                    created = api.create_instance(**creation(name=str(cycle), tags=["cycle"]))
+                    answered.append(created.id)
+                except requests.ConnectionError:
+                    pass  # killed before the answer: it may be there or not, but whole
+
+            creator = in_background(create)
+            deleted = service.request("DELETE", f"/instances/{doomed.id}")
+            assert deleted.json()["status"] == "deleting"
+            time.sleep(chance.uniform(0, LATEST))
+            service.kill()
+            creator.join()
+            assert session.execute("SELECT 1").fetchone() == (1,), "the session was cut"
+            service.start()
+
+            api = service.sdk()
+            wait_until(lambda api=api, doomed=doomed: gone(api, doomed.id))
+            found = api.list_instances_all(tags=["cycle"], name=str(cycle))
+            assert set(answered) <= {instance.id for instance in found}
+            doomed = _one_ready(service, found, cycle)
+            with service.connection(doomed) as connection:
+                assert connection.execute("SELECT current_database()").fetchone() == ("rdb",)
+    for instance in service.sdk().list_instances_all():
+        service.request("DELETE", f"/instances/{instance.id}")
+        wait_until(lambda instance=instance: gone(service.sdk(), instance.id))
+    assert_nothing_left(service)
+
+
+def _one_ready(service: Service, found: list[Instance], cycle: int) -> Instance:
+    """The instance of this cycle, or a new one where the request had not been taken."""
+    if not found:
+        return service.create(name=str(cycle))
+    (instance,) = found
+    return ready(service.sdk(), instance.id)
+
+
+def test_killed_amid_restart_update_and_renewal(fresh_service: Service) -> None:
+    service, chance = fresh_service, random.Random(3)  # noqa: S311
+    service.start()
+    instance = service.create()
+    with service.connection(instance) as connection:
+        connection.execute("CREATE TABLE kept (n int)")
+    path = f"/instances/{instance.id}"
+    for cycle in range(9):
+        if cycle % 3 == 0:
+            assert service.request("POST", f"{path}/restart").json()["status"] == "restarting"
+        elif cycle % 3 == 1:
+            policy = {"logs_policy": {"max_age_retention": cycle}, "name": f"n{cycle}"}
+            assert service.request("PATCH", path, json=policy).json()["status"] == "configuring"
+        else:
+            in_background(lambda: _ignoring(service, f"{path}/renew-certificate"))
+        time.sleep(chance.uniform(0, LATEST))
+        service.kill()
+        service.start()
+        assert ready(service.sdk(), instance.id).id == instance.id
+        with service.connection(instance) as connection:
+            assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
+    assert service.sdk().get_instance(instance_id=instance.id).logs_policy.max_age_retention == 7
+    assert service.request("GET", path).json()["name"] == "n7"
+
+
+def _ignoring(service: Service, path: str) -> None:
+    with contextlib.suppress(requests.ConnectionError):
+        service.request("POST", path)
+
+
+def test_a_second_control_plane_is_refused(fresh_service: Service) -> None:
+    fresh_service.start()
+    arguments = ("serve", "--data-dir", str(fresh_service.data_dir), "--listen", "127.0.0.1:0")
+    second = fresh_service.run(*arguments)
+    assert second.returncode == 1
+    assert "is served already" in second.stderr
+    assert len(second.stderr.splitlines()) == 1
+    assert fresh_service.healthy()
+
+
+def test_what_was_recorded_but_not_started_is_swept_up(fresh_service: Service) -> None:
+    """A crash between the commit and the start of the workflow, as SQL can make one."""
+    service = fresh_service
+    service.start()
+    instance = service.create()
+    service.kill()
+    with sqlite3.connect(service.data_dir / "state.sqlite") as state:
+        state.execute("UPDATE instances SET status = 'deleting'")
+        state.execute(
+            "INSERT INTO operations (id, instance_id, kind, parameters, status, created_at) "
+            "SELECT lower(hex(randomblob(16))), id, 'delete_instance', '{}', 'recorded',"
+            " '2026-01-01 00:00:00.000000' FROM instances"
+        )
+    service.start()
+    wait_until(lambda: gone(service.sdk(), instance.id))
+    assert_nothing_left(service)

@@ -1,0 +1,90 @@
+"""Started as root: privileges are dropped, a Unix account an instance, and all of it heals too."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from openrdb.host import locks
+from tests.service import Service, gone, wait_until
+
+pytestmark = pytest.mark.root
+
+
+def uids(service: Service, instance_id: str) -> set[int]:
+    """The accounts that an instance's processes run as."""
+    found = service.processes(instance_id)
+    assert found
+    return {uid for process in found for uid in process.uids()}
+
+
+def test_each_instance_has_an_account_of_its_own(root_service: Service) -> None:
+    service = root_service
+    service.start()
+    first, second = service.create(), service.create("PostgreSQL-18")
+    (one,), (other,) = uids(service, first.id), uids(service, second.id)
+    assert one != other
+    assert min(one, other) >= 200_000, "neither root nor anybody else's account"
+    for process in service.processes(first.id):
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        assert "CapEff:\t0000000000000000" in status
+        assert "CapBnd:\t0000000000000000" in status
+        assert "NoNewPrivs:\t1" in status
+    directory = service.data_dir / "instances" / first.id
+    assert directory.stat().st_uid == one
+    assert directory.stat().st_mode & 0o077 == 0, "another instance's account could look into it"
+
+
+def test_secrets_belong_to_root_only(root_service: Service) -> None:
+    service = root_service
+    service.start()
+    for name in ("state.sqlite", "workflows.sqlite", "master.key", "credentials.json"):
+        found = (service.data_dir / name).stat()
+        assert found.st_uid == 0
+        assert found.st_mode & 0o077 == 0, name
+
+
+def test_killed_and_rebooted_as_root(root_service: Service) -> None:
+    service = root_service
+    service.start()
+    instance = service.create()
+    line = service.connection_line(instance)
+    with psycopg.connect(line) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 7 AS n")
+    lock = next((service.data_dir / "instances" / instance.id).glob("node-*.lock"))
+    pid = locks.holder(lock)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: locks.holder(lock) not in (None, pid))
+    service.kill_everything()
+    service.start()
+    wait_until(lambda: reads(line) == 7)
+    api = service.sdk()
+    api.delete_instance(instance_id=instance.id)
+    wait_until(lambda: gone(api, instance.id))
+    assert not service.processes(instance.id)
+    assert list((service.data_dir / "instances").iterdir()) == []
+
+
+def reads(line: str) -> int | None:
+    try:
+        with psycopg.connect(line, connect_timeout=5) as connection:
+            row = connection.execute("SELECT n FROM kept").fetchone()
+            return int(row[0]) if row else None
+    except psycopg.OperationalError:
+        return None
+
+
+def test_no_engine_runs_as_root(root_service: Service) -> None:
+    service = root_service
+    service.start()
+    service.create()
+    running = [p for p in psutil.process_iter() if p.name() in ("postgres", "haproxy")]
+    mine = [p for p in running if any(p.pid == q.pid for q in service.processes())]
+    assert mine
+    assert all(0 not in p.uids() for p in mine)
