@@ -86,10 +86,10 @@ def _banner(settings: Settings, credentials: dict[str, str]) -> None:
 @app.command()
 def stop(data_dir: DataDir = None) -> None:
     """Stop the service and every database, cleanly; `serve` brings them back."""
-    from openrdb import service  # noqa: PLC0415
+    from openrdb.host import shutdown  # noqa: PLC0415
 
     settings = settings_from(data_dir=data_dir)
-    service.stop(settings.data_dir)
+    shutdown.stop(settings.data_dir)
     out.print(f"stopped everything of {settings.data_dir}")
 
 

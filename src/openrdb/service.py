@@ -7,7 +7,6 @@ import errno
 import fcntl
 import logging
 import os
-import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +24,6 @@ from openrdb.host import files, locks
 from openrdb.host.agent import local_host
 from openrdb.host.bundles import Bundles
 from openrdb.host.layout import Layout
-from openrdb.host.processes import Supervisord
 from openrdb.observe import metrics
 from openrdb.observe.changes import Changes
 from openrdb.observe.healing import Healer
@@ -168,21 +166,3 @@ def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
             server_header=False,
         )
         _Server(config, lambda: started(credentials)).run(sockets=[listener])
-
-
-def stop(data_dir: Path) -> None:
-    """End the control plane, then all databases, cleanly; the next `serve` starts them again.
-
-    Raises:
-        HostError: there is nothing there.
-    """
-    layout = Layout(data_dir)
-    if not layout.root.exists():
-        raise HostError(f"there is no data directory {data_dir}")
-    if (pid := locks.holder(layout.lock)) is not None:
-        locks.end_process(pid, signal.SIGTERM, 30)
-    Supervisord(layout.run).shut_down()
-    # What a killed supervisor left behind, engines after their balancers.
-    for lock in sorted(layout.root.glob("instances/*/*.lock")):
-        if (pid := locks.holder(lock)) is not None:
-            locks.end_process(pid, signal.SIGINT, 60)

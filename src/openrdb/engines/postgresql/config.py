@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openrdb.catalog.engines import engine_version
+from openrdb.catalog.engines import EngineSetting, engine_version
 from openrdb.engines.base import NodeSpec
 from openrdb.engines.postgresql.server import SUPERUSER
 from openrdb.host.layout import NodePaths
@@ -25,9 +25,7 @@ host all all all reject
 def files(spec: NodeSpec, paths: NodePaths) -> dict[str, str]:
     lines = [
         *_lines(_defaults(spec)),
-        *_lines(
-            {name: with_unit(spec.engine, name, spec.settings[name]) for name in spec.settings}
-        ),
+        *_lines(_catalogue_settings(spec)),
         *_lines(_fixed(spec, paths)),
     ]
     return {MAIN_FILE: "\n".join(lines) + "\n", ACCESS_FILE: _ACCESS}
@@ -41,12 +39,19 @@ def _quoted(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
-def with_unit(engine: str, name: str, value: str) -> str:
-    """A setting's value in its catalogue unit, so that the server understands it the same."""
-    version = engine_version(engine)
-    settings = version.available_settings if version else ()
-    unit = next((setting.unit for setting in settings if setting.name == name), None)
-    return f"{value}{unit}" if unit and value.lstrip("-").isdigit() else value
+def _catalogue_settings(spec: NodeSpec) -> dict[str, str]:
+    """What the user set, and the catalogue's defaults for the rest, which often differ from the
+    server's; each in the catalogue's unit. Names with a dot are extensions', not the server's."""
+    version = engine_version(spec.engine)
+    return {
+        setting.name: _with_unit(setting, spec.settings.get(setting.name, setting.default_value))
+        for setting in (version.available_settings if version else ())
+        if "." not in setting.name
+    }
+
+
+def _with_unit(setting: EngineSetting, value: str) -> str:
+    return f"{value}{setting.unit}" if setting.unit and value.lstrip("-").isdigit() else value
 
 
 def _major(spec: NodeSpec) -> int:
