@@ -36,8 +36,11 @@ def test_each_instance_has_an_account_of_its_own(root_service: Service) -> None:
         assert "CapBnd:\t0000000000000000" in status
         assert "NoNewPrivs:\t1" in status
     directory = service.data_dir / "instances" / first.id
-    assert directory.stat().st_uid == one
-    assert directory.stat().st_mode & 0o077 == 0, "another instance's account could look into it"
+    found = directory.stat()
+    assert (found.st_uid, found.st_gid) == (0, one), "the account could put links in root's way"
+    assert found.st_mode & 0o027 == 0, "another instance's account could look into it"
+    data = next(directory.glob("nodes/*/data")).stat()
+    assert (data.st_uid, data.st_mode & 0o077) == (one, 0)
 
 
 def test_secrets_belong_to_root_only(root_service: Service) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Iterable
 from pathlib import Path
 
 from openrdb.errors import HostError
@@ -35,30 +34,35 @@ def template_account() -> Uid:
         raise HostError("started as root, OpenRDB needs the account 'nobody'") from None
 
 
-def give(uid: Uid, paths: Iterable[Path]) -> None:
-    """Make an account the owner of files and directories (not of what is in them)."""
+def ensure_directory(path: Path, uid: Uid) -> None:
+    """A directory of an account's own."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
     if uid is not None:
-        for path in paths:
-            os.chown(path, uid, uid, follow_symlinks=False)
+        os.chown(path, uid, uid)
 
 
-def ensure_directory(path: Path, uid: Uid, mode: int = 0o700) -> None:
-    path.mkdir(parents=True, exist_ok=True)
-    path.chmod(mode)
-    give(uid, [path])
+def ensure_passage(path: Path, uid: Uid) -> None:
+    """A directory that an account may pass through and nobody but us may write to.
+
+    What root writes must not lie where an account could have put a symbolic link before.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if uid is not None:
+        os.chown(path, 0, uid)
+        path.chmod(0o710)
 
 
-def write_file(path: Path, text: str, uid: Uid, mode: int = 0o600) -> bool:
-    """Write a file atomically and durably; say whether its content changed."""
+def write_file(path: Path, text: str, uid: Uid) -> None:
+    """Write a file that an account may read, atomically and durably; nothing where it is so."""
     if path.exists() and path.read_text() == text:
-        return False
+        return
     partial = path.with_name(path.name + ".partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        os.fchmod(descriptor, mode)
+        if uid is not None:
+            os.fchown(descriptor, 0, uid)
+            os.fchmod(descriptor, 0o640)
         file.write(text)
         file.flush()
         os.fsync(descriptor)
-    give(uid, [partial])
     partial.rename(path)
-    return True

@@ -111,8 +111,8 @@ class LocalHost:
 
     def ensure_volume(self, spec: NodeSpec) -> None:
         paths = self._layout.node(spec.instance_id, spec.node_id)
-        for parent in (paths.root.parent.parent, paths.root.parent, paths.root, paths.log):
-            accounts.ensure_directory(parent, spec.uid)
+        for parent in (paths.root.parent.parent, paths.root.parent, paths.root):
+            accounts.ensure_passage(parent, spec.uid)
         if paths.data.exists():
             return
         if self._pool.free() < _LEAST_FREE:
@@ -133,7 +133,7 @@ class LocalHost:
         self, spec: NodeSpec, region: str, addresses: Sequence[str], *, not_this: str | None = None
     ) -> str:
         paths = self._layout.node(spec.instance_id, spec.node_id)
-        accounts.ensure_directory(paths.configuration, spec.uid)
+        accounts.ensure_passage(paths.configuration, spec.uid)
         if paths.key.exists() and paths.certificate.exists():
             certificate = paths.certificate.read_text()
             if certificate != not_this and certificates.matches(certificate, paths.key.read_text()):
@@ -145,7 +145,8 @@ class LocalHost:
 
     def ensure_configuration(self, spec: NodeSpec) -> None:
         paths = self._layout.node(spec.instance_id, spec.node_id)
-        for directory in (paths.configuration, paths.log, paths.sockets):
+        accounts.ensure_passage(paths.configuration, spec.uid)
+        for directory in (paths.log, paths.sockets):
             accounts.ensure_directory(directory, spec.uid)
         for name, text in engine_of(spec.engine).configuration(spec, paths).items():
             accounts.write_file(paths.configuration / name, text, spec.uid)
@@ -179,7 +180,7 @@ class LocalHost:
             name=f"node-{spec.node_id}",
             command=accounts.as_account(spec.uid, engine.command(bundle, paths)),
             lock=self._layout.program_lock(spec.instance_id, f"node-{spec.node_id}"),
-            output=paths.log / "start.out",
+            output=paths.root / "start.out",
             environment=environment_of(paths.root) | bundle.environment,
             stop_signal=engine.stop_signal,
         )

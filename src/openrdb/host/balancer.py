@@ -77,7 +77,7 @@ class HAProxy:
     def ensure(self, target: Target) -> None:
         directory = self._layout.balancer(target.instance_id)
         sockets = self._layout.sockets(target.instance_id)
-        accounts.ensure_directory(directory, target.uid)
+        accounts.ensure_passage(directory, target.uid)
         accounts.ensure_directory(sockets, target.uid)
         text = _CONFIGURATION.format(
             socket=sockets / "balancer.sock",
