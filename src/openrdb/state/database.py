@@ -9,10 +9,12 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
 from sqlalchemy.orm import Session
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+_WRITER = 0x6F706E72646200
+"""The advisory lock that writers take on PostgreSQL, as SQLite's write lock."""
 
 
 def sqlite_engine(url: str) -> Engine:
@@ -65,7 +67,10 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Session]:
+        """One writer at a time, on either database: what was read holds until the commit."""
         with Session(self.engine, expire_on_commit=False) as session, session.begin():
+            if self.engine.dialect.name == "postgresql":
+                session.execute(select(func.pg_advisory_xact_lock(_WRITER)))
             yield session
 
     def close(self) -> None:
