@@ -13,6 +13,7 @@ from pathlib import Path
 from inotify_simple import INotify
 from inotify_simple import flags as events
 
+from openrdb.host import locks
 from openrdb.host.accounts import Uid
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -31,7 +32,7 @@ def wait_for(
         inotify.add_watch(directory, _WATCHED)
         while not condition():
             left = deadline - time.monotonic()
-            if left <= 0 or (pid is not None and not Path(f"/proc/{pid}").exists()):
+            if left <= 0 or (pid is not None and not locks.is_alive(pid)):
                 return condition()
             # At least each 50 ms: a socket that is there may listen only later, unannounced.
             inotify.read(timeout=min(50, left * 1000))

@@ -28,7 +28,7 @@ def holders(paths: Iterable[Path]) -> dict[Path, int]:
     for line in Path("/proc/locks").read_text().splitlines():
         fields = line.split()
         # "12: FLOCK  ADVISORY  WRITE 4242 fe:00:131 0 EOF"; those who wait have "->" second.
-        if fields[1] == "FLOCK" and fields[5] in wanted and _alive(int(fields[4])):
+        if fields[1] == "FLOCK" and fields[5] in wanted and is_alive(int(fields[4])):
             held[wanted[fields[5]]] = int(fields[4])
     return held
 
@@ -37,7 +37,8 @@ def holder(path: Path) -> int | None:
     return holders([path]).get(path)
 
 
-def _alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process, and more of it than its exit status."""
     try:
         # A zombie has let go of everything.
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"

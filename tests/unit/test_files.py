@@ -1,0 +1,76 @@
+"""Copying volumes and waiting for files."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openrdb.host import accounts, files
+
+
+def test_a_copy_is_the_same(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "sub").mkdir(parents=True)
+    (source / "sub" / "file").write_bytes(os.urandom(100_000))
+    (source / "empty").touch(mode=0o600)
+    (source / "link").symlink_to("/etc/passwd")
+    files.copy_tree(source, tmp_path / "copy")
+    assert (tmp_path / "copy/sub/file").read_bytes() == (source / "sub/file").read_bytes()
+    assert (tmp_path / "copy/empty").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "copy/link").readlink() == Path("/etc/passwd"), "links are not followed"
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 5)), max_size=6))
+def test_holes_stay_and_content_too(
+    tmp_path_factory: pytest.TempPathFactory, blocks: list[tuple[bool, int]]
+) -> None:
+    place = tmp_path_factory.mktemp("sparse")
+    (place / "source").mkdir()
+    with (place / "source/file").open("wb") as file:
+        for written, count in blocks:
+            if written:
+                file.write(os.urandom(count * 4096))
+            else:
+                file.seek(count * 4096, os.SEEK_CUR)
+        file.truncate(file.tell())
+    files.copy_tree(place / "source", place / "copy")
+    assert (place / "copy/file").read_bytes() == (place / "source/file").read_bytes()
+
+
+def test_an_existing_target_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    with pytest.raises(FileExistsError):
+        files.copy_tree(tmp_path / "a", tmp_path / "b")
+
+
+def test_waiting_ends_when_the_file_comes(tmp_path: Path) -> None:
+    timer = threading.Timer(0.05, (tmp_path / "sign").touch)
+    timer.start()
+    assert files.wait_for(tmp_path, (tmp_path / "sign").exists, 10)
+    timer.join()
+
+
+def test_waiting_ends_when_the_process_dies(tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    assert not files.wait_for(tmp_path, lambda: False, 60, pid=child)
+    os.waitpid(child, 0)
+
+
+def test_files_are_private_and_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    accounts.write_file(path, "one", None)
+    before = path.stat().st_ino
+    accounts.write_file(path, "one", None)
+    assert path.stat().st_ino == before, "the same content is not written again"
+    accounts.write_file(path, "two", None)
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("two", 0o600)
+    assert list(tmp_path.iterdir()) == [path]

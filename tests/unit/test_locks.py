@@ -1,0 +1,75 @@
+"""Whose lock it is, by the kernel's word."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from openrdb.host import locks
+from tests.service import wait_until
+
+
+@contextmanager
+def holding(path: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(["flock", "--no-fork", str(path), *command])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_holder_is_the_process_that_took_it(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    assert locks.holder(lock) is None
+    with holding(lock, "sleep", "600") as first:
+        wait_until(lambda: locks.holder(lock) == first.pid)
+        with holding(lock, "sleep", "600") as second:
+            assert locks.holder(lock) == first.pid, "who waits does not hold"
+            first.kill()
+            first.wait()
+            wait_until(lambda: locks.holder(lock) == second.pid)
+    assert locks.holder(lock) is None
+    assert locks.wait_released(lock, 1)
+
+
+def test_a_child_keeps_the_lock_but_is_not_its_holder(tmp_path: Path) -> None:
+    lock, script = tmp_path / "lock", "sleep 600 & echo $! ; wait"
+    process = subprocess.Popen(
+        ["flock", "--no-fork", str(lock), "sh", "-c", script], stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    child = int(process.stdout.readline())
+    process.kill()
+    process.wait()
+    assert locks.holder(lock) is None
+    assert not locks.wait_released(lock, 0.05)
+    locks.end_process(child, signal.SIGTERM, 10)
+    assert locks.wait_released(lock, 10)
+    process.stdout.close()
+
+
+def test_ending_what_does_not_listen(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 600; done"],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    locks.end_process(process.pid, signal.SIGTERM, 0.1)
+    assert process.wait(10) == -signal.SIGKILL
+    process.stdout.close()
+    subprocess.run(["pkill", "-9", "-s", str(process.pid)], check=False)
+
+
+def test_many_at_once(tmp_path: Path) -> None:
+    free, taken = tmp_path / "free", tmp_path / "taken"
+    free.touch()
+    with holding(taken, "sleep", "600") as process:
+        wait_until(lambda: locks.holder(taken))
+        found = locks.holders([free, taken, tmp_path / "absent"])
+    assert found == {taken: process.pid}
