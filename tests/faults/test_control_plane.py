@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import signal
 import sqlite3
 import threading
 import time
@@ -17,8 +18,9 @@ from scaleway.rdb.v1 import Instance
 
 from tests.service import Service, creation, gone, ready, wait_until
 
-CYCLES = 11
-"""Of each of the two tests: 22 random moments of creation and as many of deletion."""
+CYCLES = 14
+"""Of each of the two tests: 28 random moments of creation and as many of deletion."""
+HOW = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)
 LATEST = 0.45
 """Seconds after the requests; a creation and a deletion each take about half of that."""
 
@@ -71,7 +73,7 @@ def test_killed_amid_creation_and_deletion(fresh_service: Service, seed: int) ->
             deleted = service.request("DELETE", f"/instances/{doomed.id}")
             assert deleted.json()["status"] == "deleting"
             time.sleep(chance.uniform(0, LATEST))
-            service.kill()
+            service.kill(chance.choice(HOW))
             creator.join()
             assert session.execute("SELECT 1").fetchone() == (1,), "the session was cut"
             service.start()
