@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service import Service, accessible_cache, ports_of_worker
+from tests.service import Service, accessible_cache, ports_of_worker, remove_opened
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -26,6 +26,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         every = metafunc.config.getoption("--all-versions")
         majors = (14, 15, 16, 17, 18) if every else (14, 18)
         metafunc.parametrize("engine", [f"PostgreSQL-{major}" for major in majors])
+
+
+def pytest_sessionfinish() -> None:
+    remove_opened()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

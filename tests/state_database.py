@@ -52,6 +52,7 @@ class PostgreSQL:
         self._bundle = Bundles(cache).find("PostgreSQL-17")
         self._home = Path("/tmp") / f"ordb-state-{os.getpid()}-{os.urandom(3).hex()}"
         self._server: subprocess.Popen[bytes] | None = None
+        self._migrated = False
 
     def __enter__(self) -> Self:
         self._home.mkdir(mode=0o755)
@@ -93,10 +94,23 @@ class PostgreSQL:
         return psycopg.connect(**place, autocommit=True)
 
     def new_database(self) -> str:
-        """The SQLAlchemy URL of an empty database."""
+        """The SQLAlchemy URL of a migrated, empty database: a copy of the first one."""
+        if not self._migrated:
+            self._create("state", "template0")
+            first = Database(self._url("state"))
+            first.migrate()
+            first.close()
+            self._migrated = True
         name = f"state_{os.urandom(6).hex()}"
+        self._create(name, "state")
+        return self._url(name)
+
+    def _create(self, name: str, template: str) -> None:
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
         with self._connect() as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            connection.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
+
+    def _url(self, name: str) -> str:
         return f"postgresql+psycopg://state@/{name}?host={self._home}"
 
 

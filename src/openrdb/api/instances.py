@@ -171,7 +171,8 @@ def _update_logs_policy(instance: Instance, policy: wire.LogsPolicyRequest | Non
     if policy is None:
         return False
     old = (instance.logs_max_age_retention, instance.logs_total_disk_retention)
-    new = (policy.max_age_retention, policy.total_disk_retention)
+    asked = policy.model_dump(exclude_unset=True)
+    new = (asked.get("max_age_retention", old[0]), asked.get("total_disk_retention", old[1]))
     instance.logs_max_age_retention, instance.logs_total_disk_retention = new
     return new != old
 

@@ -91,7 +91,7 @@ def _matching(
     if filters.project_id is not None:
         query = query.where(Instance.project_id == filters.project_id)
     if filters.name:
-        query = query.where(Instance.name.contains(filters.name, autoescape=True))
+        query = query.where(Instance.name.icontains(filters.name, autoescape=True))
     for tag in filters.tags:
         query = query.where(
             select(Tag).where(Tag.instance_id == Instance.id, Tag.tag == tag).exists()
