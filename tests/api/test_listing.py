@@ -49,7 +49,7 @@ class Filled:
 
     def _row(self, dice: random.Random, number: int) -> Instance:
         owner: NewKey = dice.choice([self.key, self.key, self.neighbour])
-        return row(
+        made = row(
             owner,
             id=UUID(int=dice.getrandbits(128)),
             name=dice.choice(NAMES),
@@ -57,8 +57,9 @@ class Filled:
             region=dice.choice([REGION, REGION, REGION, "nl-ams"]),
             # some at the same moment: pages must not lose or repeat them
             created_at=START + timedelta(seconds=number // 3),
-            tags=instances.tag_rows(dice.sample(TAGS, dice.randint(0, 4))),
         )
+        instances.tag(made, dice.sample(TAGS, dice.randint(0, 4)))
+        return made
 
     def page(
         self,

@@ -33,7 +33,7 @@ def new_instance(
     volume = volume_type(kind, body.volume_type or kind.volumes[0].type)
     _check_available(body, backend)
     created_at = now()
-    return Instance(
+    instance = Instance(
         id=uuid4(),
         region=region,
         organization_id=project.organization_id,
@@ -55,8 +55,9 @@ def new_instance(
         backup_next_run_at=created_at + _BACKUP_FREQUENCY,
         backup_same_region=bool(body.backup_same_region),
         created_at=created_at,
-        tags=instances.tag_rows(body.tags or []),
     )
+    instances.tag(instance, body.tags or [])
+    return instance
 
 
 def administrator(body: wire.CreateInstance, offer_name: str) -> dict[str, str] | None:

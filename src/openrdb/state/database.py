@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +52,8 @@ class Database:
     def __init__(self, url: str) -> None:
         self.engine = open_engine(url)
         self._reading = self.engine.execution_options(reads=True)
+        # Threads of this process wait in line here; SQLite would have them sleep and try again.
+        self._writing = threading.Lock()
 
     def migrate(self) -> None:
         """Bring the tables to this version's form."""
@@ -68,7 +71,11 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """One writer at a time, on either database: what was read holds until the commit."""
-        with Session(self.engine, expire_on_commit=False) as session, session.begin():
+        with (
+            self._writing,
+            Session(self.engine, expire_on_commit=False) as session,
+            session.begin(),
+        ):
             if self.engine.dialect.name == "postgresql":
                 session.execute(select(func.pg_advisory_xact_lock(_WRITER)))
             yield session

@@ -9,21 +9,35 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Select, UnaryExpression, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from openrdb.errors import NotFound, QuotasExceeded
 from openrdb.state.access import Principal
 from openrdb.state.models import Endpoint, Instance, Node, Tag
 
-ORDERS: dict[str, tuple[UnaryExpression[Any], ...]] = {
-    "created_at_asc": (Instance.created_at.asc(), Instance.id.asc()),
-    "created_at_desc": (Instance.created_at.desc(), Instance.id.desc()),
-    "name_asc": (Instance.name.asc(), Instance.id.asc()),
-    "name_desc": (Instance.name.desc(), Instance.id.desc()),
-    "region": (Instance.region.asc(), Instance.created_at.asc(), Instance.id.asc()),
-    "status_asc": (Instance.status.asc(), Instance.id.asc()),
-    "status_desc": (Instance.status.desc(), Instance.id.desc()),
+ORDERS: dict[str, tuple[str, ...]] = {
+    "created_at_asc": ("created_at", "id"),
+    "created_at_desc": ("-created_at", "-id"),
+    "name_asc": ("name", "id"),
+    "name_desc": ("-name", "-id"),
+    "region": ("region", "created_at", "id"),
+    "status_asc": ("status", "id"),
+    "status_desc": ("-status", "-id"),
 }
+"""What lists are ordered by; a minus: downwards."""
+
+Columns = dict[str, InstrumentedAttribute[Any]]
+
+_OF_INSTANCES: Columns = {
+    name: getattr(Instance, name)
+    for name in ("id", "region", "organization_id", "project_id", "created_at", "name", "status")
+}
+_OF_TAGS: Columns = {
+    name: getattr(Tag, name) for name in ("region", "organization_id", "project_id", "created_at")
+} | {"id": Tag.instance_id}
+
+
+_GUESSES = 8
 
 
 @dataclass(frozen=True)
@@ -64,42 +78,58 @@ def page(
     page_size: int,
 ) -> tuple[list[Instance], int]:
     """A page of instances and the count of all that match."""
-    matching = _matching(select(Instance.id), region, principal, filters)
+    if filters.has_maintenances:
+        return [], 0  # no deployment plans maintenances yet, so no instance has any
+    columns = _columns(filters, order_by)
+    matching = _matching(columns, region, principal, filters)
     total = session.scalar(select(func.count()).select_from(matching.subquery())) or 0
-    # Ids first: rows are then read for one page only, whatever precedes it.
-    ids = (
-        matching.order_by(*ORDERS[order_by]).limit(page_size).offset((page_number - 1) * page_size)
-    )
-    rows = session.scalars(
-        select(Instance)
-        .where(Instance.id.in_(session.scalars(ids).all()))
-        .order_by(*ORDERS[order_by])
-    )
-    return list(rows), total
+    offset = (page_number - 1) * page_size
+    count = min(page_size, total - offset)
+    if count <= 0:
+        return [], total
+    if backwards := offset > total // 2:
+        offset = total - offset - count  # the shorter way to a page far back is from the end
+    order = _order(columns, order_by, backwards)
+    ids = session.scalars(matching.order_by(*order).limit(count).offset(offset)).all()
+    of_page = select(Instance).where(Instance.id.in_(ids))
+    return list(session.scalars(of_page.order_by(*_order(_OF_INSTANCES, order_by)))), total
+
+
+def _columns(filters: Filters, order_by: str) -> Columns:
+    """Where ids are read off: the tags' own index, or that of the instances."""
+    by_tag = filters.tags and not filters.name and order_by.lstrip("-").startswith("created_at")
+    return _OF_TAGS if by_tag else _OF_INSTANCES
+
+
+def _order(columns: Columns, order_by: str, backwards: bool = False) -> list[UnaryExpression[Any]]:
+    parts = [(part.startswith("-"), columns[part.lstrip("-")]) for part in ORDERS[order_by]]
+    return [column.desc() if down != backwards else column.asc() for down, column in parts]
 
 
 def _matching(
-    query: Select[tuple[UUID]], region: str, principal: Principal, filters: Filters
-) -> Select[tuple[UUID]]:
-    query = query.where(
-        Instance.region == region, Instance.organization_id == principal.organization_id
-    )
+    columns: Columns, region: str, principal: Principal, filters: Filters
+) -> Select[UUID]:
+    """The ids of what the key's holder may see and the filters let through."""
+    conditions = [
+        columns["region"] == region,
+        columns["organization_id"] == principal.organization_id,
+    ]
     if principal.project_id is not None:
-        query = query.where(Instance.project_id == principal.project_id)
+        conditions.append(columns["project_id"] == principal.project_id)
     if filters.organization_id is not None:
-        query = query.where(Instance.organization_id == filters.organization_id)
+        conditions.append(columns["organization_id"] == filters.organization_id)
     if filters.project_id is not None:
-        query = query.where(Instance.project_id == filters.project_id)
+        conditions.append(columns["project_id"] == filters.project_id)
     if filters.name:
-        query = query.where(Instance.name.icontains(filters.name, autoescape=True))
-    for tag in filters.tags:
-        query = query.where(
-            select(Tag).where(Tag.instance_id == Instance.id, Tag.tag == tag).exists()
-        )
-    if filters.has_maintenances:
-        # No deployment plans maintenances yet, so no instance has any.
-        query = query.where(Instance.id.is_(None))
-    return query
+        conditions.append(columns["name"].icontains(filters.name, autoescape=True))
+    tags = list(filters.tags)
+    if columns is _OF_TAGS:
+        conditions.append(Tag.tag == tags.pop(0))
+    for tag in tags:
+        other = aliased(Tag)
+        of_it = (other.instance_id == columns["id"], other.tag == tag)
+        conditions.append(select(other.position).where(*of_it).exists())
+    return select(columns["id"]).where(*conditions)
 
 
 def get_endpoint(
@@ -120,17 +150,27 @@ def get_endpoint(
     return endpoint
 
 
-def tag_rows(tags: Iterable[str]) -> list[Tag]:
-    """Tags in their order."""
-    return [Tag(position=position, tag=tag) for position, tag in enumerate(tags)]
+def tag(instance: Instance, tags: Iterable[str]) -> None:
+    """Give an instance without tags these, in their order, each once."""
+    instance.tags = [
+        Tag(
+            position=position,
+            tag=text,
+            region=instance.region,
+            organization_id=instance.organization_id,
+            project_id=instance.project_id,
+            created_at=instance.created_at,
+        )
+        for position, text in enumerate(dict.fromkeys(tags))
+    ]
 
 
 def retag(session: Session, instance: Instance, tags: list[str]) -> None:
     """Replace the tags."""
-    if tags != [tag.tag for tag in instance.tags]:
+    if tags != [row.tag for row in instance.tags]:
         instance.tags = []
         session.flush()
-        instance.tags = tag_rows(tags)
+        tag(instance, tags)
 
 
 def place(
@@ -161,12 +201,16 @@ def another_port(session: Session, row: Node | Endpoint, ports: tuple[int, int])
 
 
 def _free(session: Session, used: Select[Any], within: tuple[int, int]) -> int:
+    """A number of a range that is not used; at random, as recorded: a port just freed is then seldom
+    given to a stranger's client."""
     first, last = within
-    taken: set[int] = set(session.scalars(used))
-    size = last - first + 1
-    if len(taken) >= size:
-        raise QuotasExceeded("instances", size, len(taken))
-    # Random, as recorded; and a port just freed is then seldom given to a stranger's client.
-    while (candidate := random.randint(first, last)) in taken:  # noqa: S311
-        pass
-    return candidate
+    (column,) = used.selected_columns
+    for _ in range(_GUESSES):
+        candidate = random.randint(first, last)  # noqa: S311
+        if session.scalars(used.where(column == candidate)).first() is None:
+            return candidate
+    taken = set(session.scalars(used.where(column.between(first, last))))
+    free = [number for number in range(first, last + 1) if number not in taken]
+    if not free:
+        raise QuotasExceeded("instances", last - first + 1, len(taken))
+    return random.choice(free)  # noqa: S311

@@ -84,7 +84,9 @@ class Instance(Base):
 
     __tablename__ = "instances"
     __table_args__ = (
-        Index("ix_instances_listing", "region", "organization_id", "created_at", "id"),
+        # With the name, so that looking for a part of it reads no rows.
+        Index("ix_instances_listing", "region", "organization_id", "created_at", "id", "name"),
+        Index("ix_instances_count", "region", "organization_id"),
         Index("ix_instances_project", "region", "project_id", "created_at", "id"),
         Index("ix_instances_name", "region", "organization_id", "name", "id"),
         Index("ix_instances_status", "region", "organization_id", "status", "id"),
@@ -131,21 +133,33 @@ class Instance(Base):
 
 
 class Tag(Base):
+    """A tag, with what lists of instances are narrowed and ordered by: a page of those with a tag
+    is then read off one index. None of it ever changes."""
+
     __tablename__ = "instance_tags"
-    __table_args__ = (Index("ix_instance_tags_tag", "tag", "instance_id"),)
+    __table_args__ = (
+        Index(
+            "ix_instance_tags_listing",
+            *("tag", "region", "organization_id", "created_at", "instance_id", "project_id"),
+        ),
+    )
 
     instance_id: Mapped[UUID] = mapped_column(
         ForeignKey("instances.id", ondelete="CASCADE"), primary_key=True
     )
     position: Mapped[int] = mapped_column(primary_key=True)
     tag: Mapped[str]
+    region: Mapped[str]
+    organization_id: Mapped[UUID]
+    project_id: Mapped[UUID]
+    created_at: Mapped[datetime]
 
 
 class Node(Base):
     """One database server process of an instance."""
 
     __tablename__ = "nodes"
-    __table_args__ = (UniqueConstraint("address", "port"), UniqueConstraint("uid"))
+    __table_args__ = (UniqueConstraint("port", "address"), UniqueConstraint("uid"))
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     instance_id: Mapped[UUID] = mapped_column(
@@ -164,7 +178,7 @@ class Endpoint(Base):
     """An address that users connect to."""
 
     __tablename__ = "endpoints"
-    __table_args__ = (UniqueConstraint("ip", "port"),)
+    __table_args__ = (UniqueConstraint("port", "ip"),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     instance_id: Mapped[UUID] = mapped_column(

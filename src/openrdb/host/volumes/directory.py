@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from openrdb.host import files
@@ -13,9 +15,14 @@ from openrdb.host.accounts import Uid
 @dataclass(frozen=True)
 class DirectoryPool:
     root: Path
+    _copying: threading.Semaphore = field(
+        default_factory=lambda: threading.Semaphore(os.cpu_count() or 1)
+    )
 
     def clone(self, source: Path, target: Path, uid: Uid) -> None:
-        files.copy_tree(source, target, uid)
+        # As many at once as there are processors: more would all end together, late.
+        with self._copying:
+            files.copy_tree(source, target, uid)
         # One call for a thousand files; fsync of each takes three times as long.
         files.sync_file_system(target)
 

@@ -56,8 +56,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_instances")),
     )
     with op.batch_alter_table("instances", schema=None) as batch_op:
+        batch_op.create_index("ix_instances_count", ["region", "organization_id"], unique=False)
         batch_op.create_index(
-            "ix_instances_listing", ["region", "organization_id", "created_at", "id"], unique=False
+            "ix_instances_listing",
+            ["region", "organization_id", "created_at", "id", "name"],
+            unique=False,
         )
         batch_op.create_index(
             "ix_instances_name", ["region", "organization_id", "name", "id"], unique=False
@@ -120,7 +123,7 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_endpoints")),
-        sa.UniqueConstraint("ip", "port", name=op.f("uq_endpoints_ip_port")),
+        sa.UniqueConstraint("port", "ip", name=op.f("uq_endpoints_port_ip")),
     )
     with op.batch_alter_table("endpoints", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_endpoints_instance_id"), ["instance_id"], unique=False)
@@ -130,6 +133,10 @@ def upgrade() -> None:
         sa.Column("instance_id", sa.Uuid(), nullable=False),
         sa.Column("position", sa.BigInteger(), nullable=False),
         sa.Column("tag", sa.String(), nullable=False),
+        sa.Column("region", sa.String(), nullable=False),
+        sa.Column("organization_id", sa.Uuid(), nullable=False),
+        sa.Column("project_id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", openrdb.state.models.Instant(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
             ["instance_id"],
             ["instances.id"],
@@ -139,7 +146,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("instance_id", "position", name=op.f("pk_instance_tags")),
     )
     with op.batch_alter_table("instance_tags", schema=None) as batch_op:
-        batch_op.create_index("ix_instance_tags_tag", ["tag", "instance_id"], unique=False)
+        batch_op.create_index(
+            "ix_instance_tags_listing",
+            ["tag", "region", "organization_id", "created_at", "instance_id", "project_id"],
+            unique=False,
+        )
 
     op.create_table(
         "nodes",
@@ -154,7 +165,7 @@ def upgrade() -> None:
             ["instance_id"], ["instances.id"], name=op.f("fk_nodes_instance_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_nodes")),
-        sa.UniqueConstraint("address", "port", name=op.f("uq_nodes_address_port")),
+        sa.UniqueConstraint("port", "address", name=op.f("uq_nodes_port_address")),
         sa.UniqueConstraint("uid", name=op.f("uq_nodes_uid")),
     )
     with op.batch_alter_table("nodes", schema=None) as batch_op:
@@ -172,7 +183,7 @@ def downgrade() -> None:
 
     op.drop_table("nodes")
     with op.batch_alter_table("instance_tags", schema=None) as batch_op:
-        batch_op.drop_index("ix_instance_tags_tag")
+        batch_op.drop_index("ix_instance_tags_listing")
 
     op.drop_table("instance_tags")
     with op.batch_alter_table("endpoints", schema=None) as batch_op:
@@ -193,6 +204,7 @@ def downgrade() -> None:
         batch_op.drop_index("ix_instances_project")
         batch_op.drop_index("ix_instances_name")
         batch_op.drop_index("ix_instances_listing")
+        batch_op.drop_index("ix_instances_count")
 
     op.drop_table("instances")
     op.drop_table("api_keys")

@@ -1,0 +1,200 @@
+"""A control plane as users run it (default settings, rootless), and a client that costs little."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
+import psycopg
+from tests.service import PASSWORD, Service, creation, wait_until
+
+from bench.setup import ENGINE, Setup
+
+PORTS = ((28000, 28499, 18000, 18499), (28500, 28999, 18500, 18999))
+"""Beyond those that the tests use, for two control planes at once."""
+_OF_TESTS = {"OPENRDB_SWEEP", "OPENRDB_HOLD", "OPENRDB_SPARE_VOLUMES", "OPENRDB_WARM_ENGINES"}
+"""What the tests set for themselves; users have the defaults."""
+BY_HAND_PORTS = range(19000, 19100)
+_INSTANCES = "/rdb/v1/regions/fr-par/instances"
+
+
+@contextmanager
+def served(setup: Setup, block: int = 0, **environment: str) -> Iterator[Service]:
+    """A control plane with nothing to do: its templates and spares are made."""
+    with Service(setup.cache, PORTS[block]) as service:
+        for name in set(service.environment) & _OF_TESTS:
+            del service.environment[name]
+        service.environment |= {"OPENRDB_WARM_ENGINES": f'["{ENGINE}"]'} | environment
+        service.start()
+        wait_quiet(service)
+        yield service
+
+
+def wait_quiet(service: Service) -> None:
+    """Until nothing works in the background, and all it wrote is on the disk."""
+    for _ in range(2):
+        wait_until(lambda: _is_quiet(service), 180)
+        os.sync()
+
+
+def _is_quiet(service: Service) -> bool:
+    before, started = _processor_seconds(service), time.monotonic()
+    time.sleep(0.4)
+    used = sum(
+        seconds - before.get(process, 0.0)
+        for process, seconds in _processor_seconds(service).items()
+    )
+    making = list(service.data_dir.glob("templates/*/partial-*"))
+    return not making and used < 0.1 * (time.monotonic() - started)
+
+
+def _processor_seconds(service: Service) -> dict[psutil.Process, float]:
+    seconds = {}
+    for process in service.processes():
+        try:
+            times = process.cpu_times()
+        except psutil.Error:
+            continue
+        seconds[process] = times.user + times.system
+    return seconds
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    body: bytes
+    milliseconds: float
+    """From the first byte of the request to the last of the answer."""
+
+    def json(self) -> dict[str, Any]:
+        assert self.status == 200, self.body
+        loaded: dict[str, Any] = json.loads(self.body)
+        return loaded
+
+
+@dataclass(frozen=True)
+class Created:
+    """A creation as its client saw it, in milliseconds from its request."""
+
+    instance: dict[str, Any]
+    answered: float
+    ready: float
+
+    @property
+    def address(self) -> tuple[str, int]:
+        endpoint = self.instance["endpoints"][0]
+        return endpoint["ip"], endpoint["port"]
+
+
+class Client:
+    """One connection to the API, kept open."""
+
+    def __init__(self, service: Service) -> None:
+        address = urlsplit(service.url)
+        assert address.hostname is not None
+        self._connection = HTTPConnection(address.hostname, address.port, timeout=60)
+        self._headers = {"X-Auth-Token": service.secret_key, "Content-Type": "application/json"}
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def request(self, method: str, path: str, body: Any = None) -> Answer:
+        content = None if body is None else json.dumps(body)
+        started = time.perf_counter()
+        self._connection.request(method, path, content, self._headers)
+        response = self._connection.getresponse()
+        answer = response.read()
+        return Answer(response.status, answer, (time.perf_counter() - started) * 1e3)
+
+    def create(self, name: str = "bench") -> Created:
+        """Ask for an instance, then for its status until it is ready: the server holds the answers."""
+        started = time.perf_counter()
+        asked = self.request("POST", _INSTANCES, creation(ENGINE, name=name))
+        path = f"{_INSTANCES}/{asked.json()['id']}"
+        while True:
+            instance = self.request("GET", path).json()
+            if instance["status"] not in ("provisioning", "initializing"):
+                break
+        ready = (time.perf_counter() - started) * 1e3
+        assert instance["status"] == "ready", instance["status"]
+        return Created(instance, asked.milliseconds, ready)
+
+    def delete(self, instance_id: str) -> None:
+        """Delete an instance and wait until it has gone."""
+        path = f"{_INSTANCES}/{instance_id}"
+        self.request("DELETE", path).json()
+        wait_until(lambda: self.request("GET", path).status == 404)
+
+    def page(self, region: str, query: str) -> Answer:
+        return self.request("GET", f"/rdb/v1/regions/{region}/instances?{query}")
+
+    def instance(self, instance_id: str) -> Answer:
+        return self.request("GET", f"{_INSTANCES}/{instance_id}")
+
+
+def create_many(service: Service, count: int, at_once: int) -> list[Created]:
+    def create(number: int) -> Created:
+        with closing(Client(service)) as client:
+            return client.create(f"bench-{number}")
+
+    with ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(create, range(count)))
+
+
+def delete_many(service: Service, created: list[Created]) -> None:
+    def delete(one: Created) -> None:
+        with closing(Client(service)) as client:
+            client.delete(one.instance["id"])
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(delete, created))
+
+
+def query(address: tuple[str, int], user: str = "admin", database: str = "rdb") -> None:
+    """One session by TLS with one query in it."""
+    with psycopg.connect(
+        host=address[0],
+        port=address[1],
+        user=user,
+        password=PASSWORD,
+        dbname=database,
+        sslmode="require",
+        connect_timeout=10,
+    ) as connection:
+        connection.execute("SELECT 1")
+
+
+def state(service: Service, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+    """Rows of the control plane's state."""
+    path = service.data_dir / "state.sqlite"
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        return connection.execute(statement, parameters).fetchall()
+
+
+def control_plane(service: Service) -> psutil.Process:
+    assert service.process is not None
+    return psutil.Process(service.process.pid)
+
+
+def supervisor(service: Service) -> psutil.Process:
+    (found,) = service.processes("supervisor.supervisord")
+    return found
+
+
+def pss(process: psutil.Process) -> float:
+    """MiB of memory; what processes share is counted once, in equal parts."""
+    for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) / 1024
+    raise AssertionError("the kernel does not tell")
