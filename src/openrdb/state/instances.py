@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Select, UnaryExpression, func, select
-from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased, noload
 
 from openrdb.errors import NotFound, QuotasExceeded
 from openrdb.state.access import Principal
@@ -91,7 +91,8 @@ def page(
         offset = total - offset - count  # the shorter way to a page far back is from the end
     order = _order(columns, order_by, backwards)
     ids = session.scalars(matching.order_by(*order).limit(count).offset(offset)).all()
-    of_page = select(Instance).where(Instance.id.in_(ids))
+    # Lists show no nodes.
+    of_page = select(Instance).where(Instance.id.in_(ids)).options(noload(Instance.nodes))
     return list(session.scalars(of_page.order_by(*_order(_OF_INSTANCES, order_by)))), total
 
 
