@@ -185,6 +185,7 @@ def _copies(
                 "instance_id": instance_id,
                 "position": position,
                 "tag": tag,
+                "is_repeated": False,
                 "region": region,
                 "organization_id": instance["organization_id"],
                 "project_id": instance["project_id"],

@@ -125,7 +125,7 @@ def _matching(
         conditions.append(columns["name"].icontains(filters.name, autoescape=True))
     tags = list(filters.tags)
     if columns is _OF_TAGS:
-        conditions.append(Tag.tag == tags.pop(0))
+        conditions += [Tag.tag == tags.pop(0), Tag.is_repeated.is_(False)]
     for tag in tags:
         other = aliased(Tag)
         of_it = (other.instance_id == columns["id"], other.tag == tag)
@@ -152,17 +152,19 @@ def get_endpoint(
 
 
 def tag(instance: Instance, tags: Iterable[str]) -> None:
-    """Give an instance without tags these, in their order, each once."""
+    """Give an instance without tags these, in their order."""
+    texts = list(tags)
     instance.tags = [
         Tag(
             position=position,
             tag=text,
+            is_repeated=text in texts[:position],
             region=instance.region,
             organization_id=instance.organization_id,
             project_id=instance.project_id,
             created_at=instance.created_at,
         )
-        for position, text in enumerate(dict.fromkeys(tags))
+        for position, text in enumerate(texts)
     ]
 
 

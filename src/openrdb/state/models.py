@@ -140,7 +140,8 @@ class Tag(Base):
     __table_args__ = (
         Index(
             "ix_instance_tags_listing",
-            *("tag", "region", "organization_id", "created_at", "instance_id", "project_id"),
+            *("tag", "region", "organization_id", "is_repeated", "created_at"),
+            *("instance_id", "project_id"),
         ),
     )
 
@@ -149,6 +150,8 @@ class Tag(Base):
     )
     position: Mapped[int] = mapped_column(primary_key=True)
     tag: Mapped[str]
+    is_repeated: Mapped[bool]
+    """Whether the instance has the same tag before this one: then lists pass this one over."""
     region: Mapped[str]
     organization_id: Mapped[UUID]
     project_id: Mapped[UUID]

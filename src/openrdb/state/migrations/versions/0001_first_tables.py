@@ -133,6 +133,7 @@ def upgrade() -> None:
         sa.Column("instance_id", sa.Uuid(), nullable=False),
         sa.Column("position", sa.BigInteger(), nullable=False),
         sa.Column("tag", sa.String(), nullable=False),
+        sa.Column("is_repeated", sa.Boolean(), nullable=False),
         sa.Column("region", sa.String(), nullable=False),
         sa.Column("organization_id", sa.Uuid(), nullable=False),
         sa.Column("project_id", sa.Uuid(), nullable=False),
@@ -148,7 +149,15 @@ def upgrade() -> None:
     with op.batch_alter_table("instance_tags", schema=None) as batch_op:
         batch_op.create_index(
             "ix_instance_tags_listing",
-            ["tag", "region", "organization_id", "created_at", "instance_id", "project_id"],
+            [
+                "tag",
+                "region",
+                "organization_id",
+                "is_repeated",
+                "created_at",
+                "instance_id",
+                "project_id",
+            ],
             unique=False,
         )
 
