@@ -33,6 +33,8 @@ def pytest_sessionfinish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The long ones first: the other workers then have something to take over meanwhile.
+    items.sort(key=lambda item: "/faults/" not in item.nodeid)
     for item in items:
         if item.get_closest_marker("root") and os.geteuid() != 0:
             item.add_marker(pytest.mark.skip(reason="needs uid 0"))

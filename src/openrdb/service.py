@@ -7,6 +7,7 @@ import errno
 import fcntl
 import logging
 import os
+import re
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -31,6 +32,9 @@ from openrdb.state.database import Database
 
 log = logging.getLogger(__name__)
 
+_SIGNS = "/._+@-"
+_PLAIN_PATH = re.compile(rf"[A-Za-z0-9{_SIGNS}]+")
+"""It goes into configuration files that each quote in their own way, or not at all."""
 _BACKLOG = 512
 _LEAST_FREE = 256 * 2**20
 """Bytes without which no instance could be made."""
@@ -45,6 +49,8 @@ def prepare(settings: Settings) -> None:
     directory = settings.data_dir
     if len(str(directory)) > LONGEST_DATA_DIR:
         raise HostError(f"the data directory's path has more than {LONGEST_DATA_DIR} characters")
+    if not _PLAIN_PATH.fullmatch(str(directory)):
+        raise HostError(f"the data directory's path has others than letters, digits and {_SIGNS}")
     try:
         directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         probe = directory / ".writable"

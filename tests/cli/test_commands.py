@@ -108,6 +108,10 @@ def test_path_too_long(service: Service) -> None:
     one_line(service.run("serve", "--data-dir", str(directory)), "characters")
 
 
+def test_path_with_signs(service: Service) -> None:
+    one_line(service.run("serve", "--data-dir", str(service.home / 'a "b"')), "letters, digits")
+
+
 def test_wrong_configuration(service: Service) -> None:
     one_line(service.run("serve", "--listen", "nowhere"), "listen")
     service.environment["OPENRDB_HOLD"] = "soon"

@@ -9,6 +9,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -137,6 +138,27 @@ def test_a_second_control_plane_is_refused(fresh_service: Service) -> None:
     assert "is served already" in second.stderr
     assert len(second.stderr.splitlines()) == 1
     assert fresh_service.healthy()
+
+
+def test_operations_of_long_ago_are_forgotten(fresh_service: Service) -> None:
+    service = fresh_service
+    service.start()
+    service.create()
+    state, workflows = (service.data_dir / f"{name}.sqlite" for name in ("state", "workflows"))
+    wait_until(lambda: count(state, "operations WHERE status = 'done'") == 1)
+    service.kill(signal.SIGTERM)
+    with sqlite3.connect(state) as connection:
+        connection.execute("UPDATE operations SET finished_at = '2026-01-01 00:00:00.000000'")
+    assert count(workflows, "operation_outputs") > 5
+    service.start()
+    wait_until(lambda: count(state, "operations") == 0)
+    assert count(workflows, "workflow_status") == 0
+    assert count(workflows, "operation_outputs") == 0
+
+
+def count(database: Path, what: str) -> int:
+    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+        return int(connection.execute(f"SELECT count(*) FROM {what}").fetchone()[0])
 
 
 def test_what_was_recorded_but_not_started_is_swept_up(fresh_service: Service) -> None:

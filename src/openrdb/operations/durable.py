@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -35,6 +36,8 @@ T = TypeVar("T")
 _VERSION = "openrdb"
 """Fixed: a new build must take over an old one's operations."""
 _ATTEMPTS = 3
+_TIDY = 3600.0
+"""Seconds between two looks for what can be forgotten."""
 
 
 @dataclass(frozen=True)
@@ -209,8 +212,21 @@ class Operations:
 
     def _sweep(self) -> None:
         interval = self._services.settings.sweep
+        tidied = -_TIDY
         while not self._stopping.wait(interval):
             try:
                 self._start_unstarted(timedelta(seconds=interval))
+                if time.monotonic() - tidied > _TIDY:
+                    self._tidy()
+                    tidied = time.monotonic()
             except Exception:
                 log.exception("the sweep failed; it is tried again")
+
+    def _tidy(self) -> None:
+        """Forget operations of long ago: their workflows first, so that none is left without."""
+        with self._services.database.read() as session:
+            found = operations.old(session)
+        if found:
+            DBOS.delete_workflows([str(operation_id) for operation_id in found])
+            with self._services.database.write() as session:
+                operations.forget(session, found)

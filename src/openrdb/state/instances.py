@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Select, UnaryExpression, func, select
-from sqlalchemy.orm import InstrumentedAttribute, Session, aliased, noload
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased, raiseload
 
 from openrdb.errors import NotFound, QuotasExceeded
 from openrdb.state.access import Principal
@@ -92,7 +92,7 @@ def page(
     order = _order(columns, order_by, backwards)
     ids = session.scalars(matching.order_by(*order).limit(count).offset(offset)).all()
     # Lists show no nodes.
-    of_page = select(Instance).where(Instance.id.in_(ids)).options(noload(Instance.nodes))
+    of_page = select(Instance).where(Instance.id.in_(ids)).options(raiseload(Instance.nodes))
     return list(session.scalars(of_page.order_by(*_order(_OF_INSTANCES, order_by)))), total
 
 

@@ -55,5 +55,10 @@ def finish(session: Session, operation_id: UUID, error: str | None = None) -> bo
     return True
 
 
-def forget_old(session: Session) -> None:
-    session.execute(delete(Operation).where(Operation.finished_at < now() - KEPT))
+def old(session: Session) -> list[UUID]:
+    """Operations that ended so long ago that nobody asks for them any more."""
+    return list(session.scalars(select(Operation.id).where(Operation.finished_at < now() - KEPT)))
+
+
+def forget(session: Session, operation_ids: list[UUID]) -> None:
+    session.execute(delete(Operation).where(Operation.id.in_(operation_ids)))
