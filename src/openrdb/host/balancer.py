@@ -55,7 +55,10 @@ global
     no log
 defaults
     mode tcp
-    timeout connect 5s
+    # A refused connection is tried again after that time, so that clients who come while the
+    # engine is being restarted wait for it: 30 s at most.
+    timeout connect 100ms
+    retries 300
     timeout client 6h
     timeout server 6h
     option clitcpka
