@@ -1,0 +1,44 @@
+"""What a deployment offers, by what is installed and what the operator allows."""
+
+from __future__ import annotations
+
+from openrdb.catalog.offers import Offers
+
+INSTALLED = {"PostgreSQL-13": "13.23", "PostgreSQL-15": "15.19", "PostgreSQL-17": "17.11"}
+
+
+def test_only_what_is_installed_can_be_created() -> None:
+    offers = Offers(INSTALLED, allow_disabled=False)
+    found = offers.find("PostgreSQL-17")
+    assert found is not None
+    assert found.minor == "17.11"
+    assert offers.find("PostgreSQL-16") is None
+    assert offers.find("Nonsense-1") is None
+
+
+def test_what_is_past_its_end_of_life_needs_the_operators_word() -> None:
+    assert Offers(INSTALLED, allow_disabled=False).find("PostgreSQL-13") is None
+    assert Offers(INSTALLED, allow_disabled=True).find("PostgreSQL-13") is not None
+    # Allowed, but without binaries it cannot run.
+    assert Offers(INSTALLED, allow_disabled=True).find("PostgreSQL-12") is None
+
+
+def test_the_list_tells_the_truth() -> None:
+    shown = {version.name: version.disabled for version in Offers(INSTALLED, False).listed()}
+    assert shown == {
+        "PostgreSQL-11": True,
+        "PostgreSQL-12": True,
+        "PostgreSQL-13": True,
+        "PostgreSQL-15": False,
+        "PostgreSQL-17": False,
+    }
+
+
+def test_upgrades_go_up_and_have_stable_ids() -> None:
+    offers = Offers(INSTALLED, allow_disabled=False)
+    above = offers.above("PostgreSQL-13")
+    assert [offer.version.name for offer in above] == ["PostgreSQL-15", "PostgreSQL-17"]
+    assert offers.above("PostgreSQL-17") == []
+    again = Offers(INSTALLED, allow_disabled=False).above("PostgreSQL-13")
+    assert [offer.upgrade_id for offer in above] == [offer.upgrade_id for offer in again]
+    assert len({offer.upgrade_id for offer in above}) == 2
