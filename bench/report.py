@@ -72,7 +72,7 @@ class Figure:
         if self.in_turn:
             pairs = zip(self.values, self.baseline.values, strict=True)
             return [value / baseline for value, baseline in pairs]
-        return [self.median / self.baseline.median]
+        return [self.median / self.baseline.median] if self.baseline.median else []
 
     @property
     def ratio(self) -> float | None:

@@ -50,7 +50,7 @@ def _check_size(request: Request) -> None:
         raise InvalidArguments(("body", "constraint", f"must have at most {_LARGEST_BODY} bytes"))
 
 
-def principal(request: Request) -> Principal:
+async def principal(request: Request) -> Principal:
     found = getattr(request.state, "principal", None)
     if not isinstance(found, Principal):
         raise DeniedAuthentication("invalid_argument")

@@ -32,7 +32,8 @@ class Backend:
     start: Callable[[UUID], None]
 
 
-def _backend(request: Request) -> Backend:
+# Dependencies are coroutines: others take a thread each, which costs more than they do.
+async def _backend(request: Request) -> Backend:
     return cast(Backend, request.app.state.backend)
 
 
@@ -54,12 +55,19 @@ OptionalText = Annotated[str | None, Field(max_length=255, pattern=NO_NUL)]
 class Page:
     """`page` from 1; `page_size` 20, at most 100 (behaviours.md, "Wire")."""
 
-    page: Annotated[int, Query(ge=1, le=2**31)] = 1
-    page_size: Annotated[int, Query(ge=1, le=_LARGEST_PAGE)] = 20
+    page: int
+    page_size: int
 
     def of(self, items: Sequence[T]) -> list[T]:
         first = (self.page - 1) * self.page_size
         return list(items[first : first + self.page_size])
 
 
-CurrentPage = Annotated[Page, Depends()]
+async def _page(
+    page: Annotated[int, Query(ge=1, le=2**31)] = 1,
+    page_size: Annotated[int, Query(ge=1, le=_LARGEST_PAGE)] = 20,
+) -> Page:
+    return Page(page, page_size)
+
+
+CurrentPage = Annotated[Page, Depends(_page)]
