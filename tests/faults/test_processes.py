@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from openrdb.host import locks
-from tests.service import Service, wait_until
+from tests.service import Service, ready, wait_until
 
 BACK = 60.0
 
@@ -115,6 +115,20 @@ def test_sessions_do_not_notice_the_supervisor_die(kept: tuple[Service, str, str
     api.delete_instance(instance_id=instance_id)
     wait_until(lambda: not (service.data_dir / "instances" / instance_id).exists(), BACK)
     assert not service.processes(instance_id)
+
+
+def test_a_supervisor_that_lost_its_socket_is_replaced(kept: tuple[Service, str, str]) -> None:
+    service, instance_id, line = kept
+    lock = service.data_dir / "run" / "supervisor.lock"
+    old = locks.holder(lock)
+    with psycopg.connect(line, autocommit=True) as session:
+        backend = session.info.backend_pid
+        (service.data_dir / "run" / "supervisor.sock").unlink()
+        wait_until(lambda: locks.holder(lock) not in (None, old), BACK)
+        assert session.execute("SELECT pg_backend_pid()").fetchone() == (backend,)
+    api = service.sdk()
+    api.restart_instance(instance_id=instance_id)
+    assert ready(api, instance_id).status == "ready"
 
 
 def test_deletion_with_the_supervisor_just_killed(kept: tuple[Service, str, str]) -> None:

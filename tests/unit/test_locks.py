@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,6 +67,41 @@ def test_ending_what_does_not_listen(tmp_path: Path) -> None:
     assert process.wait(10) == -signal.SIGKILL
     process.stdout.close()
     subprocess.run(["pkill", "-9", "-s", str(process.pid)], check=False)
+
+
+def test_nobody_is_overlooked_while_locks_come_and_go(tmp_path: Path) -> None:
+    """The kernel's list is longer than what one reading takes, and changes meanwhile."""
+    paths = [tmp_path / f"lock{number}" for number in range(300)]
+    taken = [path.open("w") for path in paths]
+    for file in taken:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    churn = (
+        "import fcntl, itertools, os, sys\n"
+        "os.sched_setaffinity(0, {int(sys.argv[2])})\n"
+        "files = [open(f'{sys.argv[1]}/churn{sys.argv[2]}-{n}', 'w') for n in range(200)]\n"
+        "print(flush=True)\n"
+        "for n in itertools.count():\n"
+        "    fcntl.flock(files[n % 200], fcntl.LOCK_UN if n // 200 % 2 else fcntl.LOCK_EX)\n"
+    )
+    # Each processor has a list of its own.
+    churning = [
+        subprocess.Popen(
+            [sys.executable, "-c", churn, str(tmp_path), str(processor)], stdout=subprocess.PIPE
+        )
+        for processor in os.sched_getaffinity(0)
+    ]
+    try:
+        for process in churning:
+            assert process.stdout is not None
+            process.stdout.readline()
+        for _ in range(50):
+            assert locks.holders(paths) == dict.fromkeys(paths, os.getpid())
+    finally:
+        for process in churning:
+            process.kill()
+            process.communicate()
+        for file in taken:
+            file.close()
 
 
 def test_many_at_once(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import signal
@@ -10,13 +11,28 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
+_READINGS = 10
+
 
 def holders(paths: Iterable[Path]) -> dict[Path, int]:
-    """The living process that took each file's `flock`, read off the kernel's list.
+    """The living process that took each file's exclusive `flock`, by the kernel's list.
 
     A lock outlives the process that took it while a child of that still has the file open; such a
     file is left out here, and whoever waits for the lock gets it when the last child has gone.
     """
+    missing = list(paths)
+    held: dict[Path, int] = {}
+    for _ in range(_READINGS):
+        held |= _listed(missing)
+        # The list is read in pieces, and what changes meanwhile hides entries: a lock that is not
+        # in it counts as free only if it can be taken.
+        missing = [path for path in missing if path not in held and _is_taken(path)]
+        if not missing:
+            break
+    return held
+
+
+def _listed(paths: Iterable[Path]) -> dict[Path, int]:
     wanted: dict[str, Path] = {}
     for path in paths:
         with contextlib.suppress(FileNotFoundError):
@@ -27,9 +43,21 @@ def holders(paths: Iterable[Path]) -> dict[Path, int]:
     for line in Path("/proc/locks").read_text().splitlines():
         fields = line.split()
         # "12: FLOCK  ADVISORY  WRITE 4242 fe:00:131 0 EOF"; those who wait have "->" second.
-        if fields[1] == "FLOCK" and fields[5] in wanted and is_alive(int(fields[4])):
+        if fields[1] != "FLOCK" or fields[3] != "WRITE" or fields[5] not in wanted:
+            continue
+        if is_alive(int(fields[4])):
             held[wanted[fields[5]]] = int(fields[4])
     return held
+
+
+def _is_taken(path: Path) -> bool:
+    # Shared and for a moment: it is never taken for a holder's.
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def holder(path: Path) -> int | None:

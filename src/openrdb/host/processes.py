@@ -82,6 +82,7 @@ autostart=false
 """
 _GROUP = "openrdb"
 _UP_TIMEOUT = 20.0
+_LOCK_TIMEOUT = 5
 
 
 class Supervisord:
@@ -100,8 +101,13 @@ class Supervisord:
 
     def ensure_up(self) -> bool:
         with self._changing:
-            if self.pid() is not None and self._answers():
+            if self._answers():
                 return False
+            if (pid := self.pid()) is not None:
+                if files.wait_for(self._run, self._answers, _UP_TIMEOUT, pid=pid):
+                    return False
+                # Dead to the world, as when somebody removed its socket; its children live on.
+                locks.end_process(pid, signal.SIGKILL, _UP_TIMEOUT)
             self._start()
             return True
 
@@ -114,10 +120,7 @@ class Supervisord:
         command = [
             "prlimit",
             f"--nofile={hard}",
-            "flock",
-            "--no-fork",
-            "--nonblock",
-            str(self._lock),
+            *("flock", "--no-fork", "--timeout", str(_LOCK_TIMEOUT), str(self._lock)),
         ]
         command += [sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)]
         with (self._run / "supervisor.out").open("ab") as output:
