@@ -140,6 +140,22 @@ def test_a_second_control_plane_is_refused(fresh_service: Service) -> None:
     assert fresh_service.healthy()
 
 
+def test_a_power_cut_may_take_the_workflows_last_writes(fresh_service: Service) -> None:
+    """They are not synced; here all of them are lost, and every process with them."""
+    service = fresh_service
+    service.start()
+    doomed = service.create()
+    service.request("DELETE", f"/instances/{doomed.id}")
+    created = service.sdk().create_instance(**creation(name="amid"))
+    service.kill_everything()
+    for file in service.data_dir.glob("workflows.sqlite*"):
+        file.unlink()
+    service.start()
+    wait_until(lambda: gone(service.sdk(), doomed.id))
+    with service.connection(ready(service.sdk(), created.id)) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
 def test_operations_of_long_ago_are_forgotten(fresh_service: Service) -> None:
     service = fresh_service
     service.start()

@@ -175,7 +175,11 @@ class Operations:
         _services = self._services
         DBOS(config=self._configuration())
         DBOS.launch()
-        self._start_unstarted(timedelta())
+        # Also those under way, which DBOS resumes itself, unless a power cut took its last writes.
+        with self._services.database.read() as session:
+            found = operations.unfinished(session)
+        for row in found:
+            self.start(row.id)
         self._sweeper.start()
 
     def _configuration(self) -> DBOSConfig:

@@ -32,6 +32,12 @@ def unstarted(session: Session, older_than: timedelta) -> list[Operation]:
     return list(session.scalars(query.order_by(Operation.created_at)))
 
 
+def unfinished(session: Session) -> list[Operation]:
+    """Operations that have not ended, oldest first."""
+    query = select(Operation).where(Operation.status.in_(("recorded", "running")))
+    return list(session.scalars(query.order_by(Operation.created_at)))
+
+
 def begin(session: Session, operation_id: UUID) -> Operation | None:
     """Mark as running; None when it has ended already or is gone."""
     operation = session.get(Operation, operation_id)
