@@ -14,18 +14,16 @@ import signal
 import subprocess
 import tempfile
 import time
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
+from uuid import uuid4
 
 import psutil
 import psycopg
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from tests.service import PASSWORD, unprivileged
 
 from bench.served import query
+from openrdb.host import certificates
 from openrdb.host.bundles import Bundle
 
 _CONFIGURATION = """\
@@ -108,22 +106,7 @@ class ByHand:
 
 
 def _make_certificate(directory: Path) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "by-hand")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now)
-        .not_valid_after(now + timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    (directory / "server.crt").write_bytes(certificate.public_bytes(pem))
-    (directory / "server.key").write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
+    certificate, key = certificates.make(uuid4(), "fr-par", ["127.0.0.1"])
+    (directory / "server.crt").write_text(certificate)
+    (directory / "server.key").write_text(key)
     (directory / "server.key").chmod(0o600)

@@ -47,7 +47,6 @@ def create_instance(
     principal: CurrentPrincipal,
 ) -> wire.Instance:
     """Record a new instance and its creation in one transaction, then begin."""
-    first_user = None
     with backend.database.write() as session:
         asked = asked_project(body, principal)
         project = access.project_for_creation(session, principal, asked, "create", "instance")

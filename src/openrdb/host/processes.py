@@ -43,8 +43,8 @@ class Program:
 class Supervisor(Protocol):
     """What keeps programs running, whether or not the control plane is there."""
 
-    def ensure_up(self) -> bool:
-        """Have the supervisor run; say whether it had to be started."""
+    def ensure_up(self) -> None:
+        """Have the supervisor run."""
 
     def pid(self) -> int | None: ...
 
@@ -99,17 +99,16 @@ class Supervisord:
     def pid(self) -> int | None:
         return locks.holder(self._lock)
 
-    def ensure_up(self) -> bool:
+    def ensure_up(self) -> None:
         with self._changing:
             if self._answers():
-                return False
+                return
             if (pid := self.pid()) is not None:
                 if files.wait_for(self._run, self._answers, _UP_TIMEOUT, pid=pid):
-                    return False
+                    return
                 # Dead to the world, as when somebody removed its socket; its children live on.
                 locks.end_process(pid, signal.SIGKILL, _UP_TIMEOUT)
             self._start()
-            return True
 
     def _start(self) -> None:
         for leftover in (self._socket, self._run / "supervisor.pid"):

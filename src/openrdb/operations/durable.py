@@ -14,19 +14,21 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID
 from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy.orm import Session
 
 from openrdb.config import Settings
 from openrdb.host.agent import Host
 from openrdb.observe.changes import Changes
 from openrdb.state import operations, statuses
 from openrdb.state.database import Database
-from openrdb.state.models import Instance
+from openrdb.state.models import Instance, Operation
 
 log = logging.getLogger(__name__)
 
@@ -176,10 +178,7 @@ class Operations:
         DBOS(config=self._configuration())
         DBOS.launch()
         # Also those under way, which DBOS resumes itself, unless a power cut took its last writes.
-        with self._services.database.read() as session:
-            found = operations.unfinished(session)
-        for row in found:
-            self.start(row.id)
+        self._start_found(operations.unfinished)
         self._sweeper.start()
 
     def _configuration(self) -> DBOSConfig:
@@ -208,18 +207,19 @@ class Operations:
             self._sweeper.join()
         DBOS.destroy(workflow_completion_timeout_sec=0)
 
-    def _start_unstarted(self, older_than: timedelta) -> None:
+    def _start_found(self, find: Callable[[Session], list[Operation]]) -> None:
         with self._services.database.read() as session:
-            found = operations.unstarted(session, older_than)
+            found = find(session)
         for row in found:
             self.start(row.id)
 
     def _sweep(self) -> None:
         interval = self._services.settings.sweep
+        older_than = timedelta(seconds=interval)
         tidied = -_TIDY
         while not self._stopping.wait(interval):
             try:
-                self._start_unstarted(timedelta(seconds=interval))
+                self._start_found(partial(operations.unstarted, older_than=older_than))
                 if time.monotonic() - tidied > _TIDY:
                     self._tidy()
                     tidied = time.monotonic()
