@@ -9,13 +9,15 @@ import tarfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from openrdb.config import Settings
 from openrdb.errors import HostError
-from openrdb.host import bundles
+from openrdb.host import bundles, downloads, extensions
 from openrdb.host.bundles import Bundle, Bundles, Release
+from openrdb.host.extensions import Graft
 
 SCRIPT = """#!/bin/sh
 echo "postgres (PostgreSQL) 17.11"
@@ -25,6 +27,15 @@ echo "postgres: error while loading shared libraries: libxml2.so.2: cannot open 
 file: No such file or directory" >&2
 exit 127
 """
+GRAFT = Graft(
+    extension="vector",
+    source="pypi",
+    package="openrdb-fake-graft",
+    package_version="1.0",
+    digest="sha256:" + 64 * "0",
+    size=1000,
+    files=("other/lib/vector.so", "other/share/vector.control", "other/share/vector--*.sql"),
+)
 RELEASE = Release(
     version_name="PostgreSQL-17",
     version="17.11",
@@ -51,6 +62,10 @@ def tarball(members: dict[str, str]) -> bytes:
     return buffer.getvalue()
 
 
+def digest(path: Path) -> str:
+    return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 class Registry:
     """A directory that pip takes for its only index, with one wheel in it."""
 
@@ -60,19 +75,31 @@ class Registry:
         self.release = RELEASE
 
     def offer(self, members: dict[str, str]) -> Bundles:
-        path = self.directory / "openrdb_fake_engine-17.11.0-py3-none-any.whl"
-        info = "openrdb_fake_engine-17.11.0.dist-info"
+        content = {"engine/postgresql-17.11.0-any.tar.gz": tarball(members)}
+        path = self.wheel("openrdb-fake-engine", "17.11.0", content)
+        self.release = replace(RELEASE, digest=digest(path), size=path.stat().st_size)
+        return self.bundles()
+
+    def add_graft(self, members: dict[str, str], **changes: object) -> Bundles:
+        content = {name: text.encode() for name, text in members.items()}
+        path = self.wheel("openrdb-fake-graft", "1.0", content)
+        graft = replace(GRAFT, digest=digest(path), size=path.stat().st_size, **changes)
+        self.release = replace(self.release, grafts=(graft,))
+        return self.bundles()
+
+    def wheel(self, name: str, version: str, content: dict[str, bytes]) -> Path:
+        stem = f"{name.replace('-', '_')}-{version}"
+        path = self.directory / f"{stem}-py3-none-any.whl"
         with zipfile.ZipFile(path, "w") as wheel:
-            wheel.writestr("engine/postgresql-17.11.0-any.tar.gz", tarball(members))
-            wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+            for member, data in content.items():
+                wheel.writestr(member, data)
+            wheel.writestr(f"{stem}.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
             wheel.writestr(
-                f"{info}/METADATA",
-                "Metadata-Version: 2.1\nName: openrdb-fake-engine\nVersion: 17.11.0\n"
+                f"{stem}.dist-info/METADATA",
+                f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
                 "Requires-Python: >=3.12\n",
             )
-        digest = "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
-        self.release = replace(RELEASE, digest=digest, size=path.stat().st_size)
-        return self.bundles()
+        return path
 
     def bundles(self) -> Bundles:
         release = self.release
@@ -157,7 +184,7 @@ def test_a_wrong_digest_is_refused_whatever_the_client_says(registry):
     download = registry.cache.with_name("download")
     download.write_text("something else")
     with pytest.raises(HostError, match="sha256 is not the pinned one"):
-        bundles._check_digest(RELEASE, download)
+        downloads._check_digest("PostgreSQL-17", RELEASE, download)
 
 
 def test_a_release_that_cannot_be_found_is_one_line(registry):
@@ -193,7 +220,7 @@ def test_without_npm_it_says_so(registry, monkeypatch):
     ],
 )
 def test_of_a_clients_output_the_telling_line_is_shown(said, complaint):
-    assert bundles._complaint(said) == complaint
+    assert downloads._complaint(said) == complaint
 
 
 def test_an_interrupted_installation_leaves_nothing(registry, monkeypatch):
@@ -224,13 +251,13 @@ def test_what_a_killed_installation_left_is_replaced(registry):
 def test_of_concurrent_installations_one_does_the_work(registry, monkeypatch):
     offered = registry.offer({"bin/postgres": SCRIPT})
     fetched = []
-    fetch = bundles._fetch
+    fetch = downloads.fetch
 
-    def counting(release, directory, progress):
-        fetched.append(release)
-        return fetch(release, directory, progress)
+    def counting(title, *arguments):
+        fetched.append(title)
+        return fetch(title, *arguments)
 
-    monkeypatch.setattr(bundles, "_fetch", counting)
+    monkeypatch.setattr(downloads, "fetch", counting)
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda _: offered.install("PostgreSQL-17"), range(4)))
     assert len(fetched) == 1
@@ -289,12 +316,13 @@ def test_an_unknown_version_cannot_be_installed(registry):
         registry.bundles().install("PostgreSQL-99")
 
 
-def test_the_newest_minor_version_counts(registry):
-    for name in ("postgresql-17.9.0", "postgresql-17.11.0", "postgresql-17.10.0", "other"):
-        (registry.cache / name).mkdir(parents=True)
+def test_the_newest_minor_version_and_revision_counts(registry):
+    for name in ("17.9.0-r3", "17.11.0-r9", "17.11.0-r10", "17.11.0", "17.10.0-r11"):
+        (registry.cache / f"postgresql-{name}").mkdir(parents=True)
+    (registry.cache / "other").mkdir()
     installed = registry.bundles().installed()
-    assert {name: bundle.version for name, bundle in installed.items()} == {
-        "PostgreSQL-17": "17.11"
+    assert {name: (bundle.name, bundle.version) for name, bundle in installed.items()} == {
+        "PostgreSQL-17": ("postgresql-17.11.0-r10", "17.11")
     }
 
 
@@ -315,9 +343,10 @@ def test_a_system_installation_counts_until_there_is_a_bundle(registry, tmp_path
 def test_releases_are_pinned():
     releases = Bundles(Settings().cache).releases()
     assert [r.version_name for r in releases] == [f"PostgreSQL-{major}" for major in range(11, 19)]
+    for package in (*releases, *(graft for release in releases for graft in release.grafts)):
+        algorithm, _, hexadecimal = package.digest.partition(":")
+        assert len(hexadecimal) == 2 * hashlib.new(algorithm).digest_size
     for release in releases:
-        algorithm, _, digest = release.digest.partition(":")
-        assert len(digest) == 2 * hashlib.new(algorithm).digest_size
         assert release.default == (release.source == "pypi")
         assert release.package_version.startswith(release.version)
 
@@ -343,3 +372,95 @@ def test_haproxy_is_copied_into_the_cache(tmp_path):
     )
     assert f"version {bundle.version}" in done.stdout
     assert Bundles(tmp_path).haproxy() == bundle
+
+
+# -- extensions --------------------------------------------------------------------------------------
+
+ENGINE = {
+    "bin/postgres": SCRIPT,
+    "lib/bloom.so": "library",
+    "share/extension/bloom.control": "default_version = '1.0'",
+    "share/extension/dblink.control": "default_version = '1.2'",
+    "share/extension/uuid-ossp--1.1.sql": "CREATE FUNCTION",
+}
+WHEEL = {
+    "other/lib/vector.so": "vectors",
+    "other/share/vector.control": "relocatable = true",
+    "other/share/vector--1.0.sql": "CREATE TYPE vector",
+    "other/share/vectors.control": "another's",
+}
+
+
+def test_safe_extensions_are_made_creatable(registry):
+    bundle = registry.offer(ENGINE).install("PostgreSQL-17")
+    directory = bundle.path / "share" / "extension"
+    assert (directory / "bloom.control").read_text().splitlines() == [
+        "default_version = '1.0'",
+        "trusted = true",
+    ]
+    assert "trusted" not in (directory / "dblink.control").read_text()
+    assert "gen_random_uuid" in (directory / "uuid-ossp--1.1.sql").read_text()
+    assert bundle.has_library("bloom")
+    assert not bundle.has_library("vector")
+
+
+def test_versions_that_know_no_trust_are_left_alone(tmp_path):
+    control = tmp_path / "share" / "extension" / "bloom.control"
+    control.parent.mkdir(parents=True)
+    control.write_text("default_version = '1.0'")
+    extensions.complete(tmp_path, 12)
+    assert control.read_text() == "default_version = '1.0'"
+
+
+def test_an_extension_is_taken_from_another_wheel(registry):
+    registry.offer(ENGINE)
+    offered = registry.add_graft(WHEEL)
+    reports = []
+    bundle = offered.install("PostgreSQL-17", lambda done, total: reports.append((done, total)))
+    assert (bundle.path / "lib" / "vector.so").read_text() == "vectors"
+    directory = bundle.path / "share" / "extension"
+    assert "trusted = true" in (directory / "vector.control").read_text()
+    assert {path.name for path in directory.glob("vector*")} == {
+        "vector.control",
+        "vector--1.0.sql",
+    }
+    total = registry.release.size + registry.release.grafts[0].size
+    assert reports == sorted(reports)
+    assert (reports[0], reports[-1]) == ((0, total), (total, total))
+
+
+def test_what_the_processor_cannot_run_is_left_out(registry, monkeypatch, tmp_path):
+    cpu = tmp_path / "cpuinfo"
+    cpu.write_text("model name\t: old\nflags\t\t: fpu sse2 avx\n")
+    monkeypatch.setattr(extensions, "_CPU", cpu)
+    registry.offer(ENGINE)
+    registry.add_graft(WHEEL, cpu_flags=("avx", "sse2"))
+    assert registry.release.grafts[0].runs_here()
+    bundle = registry.add_graft(WHEEL, cpu_flags=("avx", "avx2")).install("PostgreSQL-17")
+    assert not bundle.has_library("vector")
+
+
+def test_a_bundle_of_an_older_revision_stays_beside_the_new_one(registry):
+    offered = registry.offer(ENGINE)
+    old = offered.install("PostgreSQL-17")
+    registry.release = replace(registry.release, revision=1)
+    offered = registry.bundles()
+    assert offered.find("PostgreSQL-17") == old
+    new = offered.install("PostgreSQL-17")
+    assert new.name == "postgresql-17.11.0-r1"
+    assert offered.find("PostgreSQL-17") == new
+    assert visible(registry) == [old.name, new.name]
+    assert offered.install("PostgreSQL-17") == new
+
+
+@pytest.mark.parametrize("broken", ["another digest", "not to be had"])
+def test_without_its_grafts_there_is_no_bundle(registry, broken):
+    registry.offer(ENGINE)
+    registry.add_graft(WHEEL)
+    (graft,) = registry.release.grafts
+    change = {"digest": GRAFT.digest} if broken == "another digest" else {"package_version": "2"}
+    registry.release = replace(registry.release, grafts=(replace(graft, **change),))
+    with pytest.raises(HostError, match="vector for PostgreSQL-17 cannot be fetched"):
+        registry.bundles().install("PostgreSQL-17")
+    assert visible(registry) == []
+    assert registry.bundles().installed() == {}

@@ -6,8 +6,11 @@ entry but for making templates, and never root for an engine (DESIGN section 6).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from openrdb.errors import HostError
@@ -50,6 +53,14 @@ def ensure_passage(path: Path, uid: Uid) -> None:
     if uid is not None:
         os.chown(path, 0, uid)
         path.chmod(0o710)
+
+
+@contextlib.contextmanager
+def temporary_directory(parent: Path, uid: Uid) -> Iterator[Path]:
+    """A directory for as long as it is needed, whose files an account may read."""
+    with tempfile.TemporaryDirectory(prefix="check-", dir=parent) as name:
+        ensure_passage(Path(name), uid)
+        yield Path(name)
 
 
 def write_file(path: Path, text: str, uid: Uid) -> None:

@@ -14,7 +14,8 @@ import shutil
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
@@ -22,10 +23,10 @@ from uuid import UUID
 
 from openrdb.catalog.engines import engine_version
 from openrdb.engines import engine_of
-from openrdb.engines.base import Administrator, NodeSpec
-from openrdb.errors import HostError
-from openrdb.host import accounts, balancer, certificates, files, locks
-from openrdb.host.balancer import Balancer, HAProxy, Target
+from openrdb.engines.base import Administration, Administrator, NodeSpec
+from openrdb.errors import HostError, TransientState
+from openrdb.host import accounts, certificates, files, locks
+from openrdb.host.balancer import Balancer, HAProxy, Target, is_free
 from openrdb.host.bundles import Bundles
 from openrdb.host.layout import Layout
 from openrdb.host.processes import Program, Supervisor, Supervisord, environment_of
@@ -34,6 +35,8 @@ from openrdb.host.templates import Templates
 from openrdb.host.volumes import DirectoryPool
 
 _ACCEPT_TIMEOUT = 300.0
+_HEAL_TIMEOUT = 10.0
+"""Seconds in which an engine that was found dead is back."""
 _LEAST_FREE = 512 * 2**20
 """Bytes that the pool must have left before it takes another volume."""
 
@@ -61,7 +64,19 @@ class Host(Protocol):
 
     def ensure_bootstrapped(self, spec: NodeSpec, administrator: Administrator | None) -> None: ...
 
-    def ensure_reloaded(self, spec: NodeSpec) -> None: ...
+    def ensure_reloaded(self, spec: NodeSpec) -> bool:
+        """Have the engine read its files again; whether some of it waits for a restart."""
+
+    def check_configuration(self, spec: NodeSpec) -> str | None:
+        """Why the engine would not take the spec's settings; None where it says nothing."""
+
+    def start_failure(self, spec: NodeSpec) -> str | None:
+        """Wait until the engine accepts connections; why it does not come up, where it does not."""
+
+    def administration(
+        self, spec: NodeSpec, *, changing: bool = False
+    ) -> AbstractContextManager[Administration]:
+        """What is inside the running engine; who changes it is alone in that."""
 
     def ensure_stopped(self, spec: NodeSpec) -> None: ...
 
@@ -87,6 +102,7 @@ class LocalHost:
         self._master = _master_key(layout.master_key)
         self._templates = Templates(layout.templates, self._pool, spares, self._secret)
         self._deciding: dict[UUID, threading.Lock] = defaultdict(threading.Lock)
+        self._changing: dict[UUID, threading.Lock] = defaultdict(threading.Lock)
         self._balancer: Balancer = HAProxy(layout, bundles.haproxy(), supervisor)
 
     def close(self) -> None:
@@ -105,7 +121,7 @@ class LocalHost:
         return hmac.digest(self._master, of.encode(), hashlib.sha256).hex()
 
     def port_is_free(self, address: str, port: int) -> bool:
-        return balancer.is_free(address, port)
+        return is_free(address, port)
 
     # -- files ---------------------------------------------------------------------------------
 
@@ -134,11 +150,14 @@ class LocalHost:
     ) -> str:
         paths = self._layout.node(spec.instance_id, spec.node_id)
         accounts.ensure_passage(paths.configuration, spec.uid)
+        old = None
         if paths.key.exists() and paths.certificate.exists():
-            certificate = paths.certificate.read_text()
-            if certificate != not_this and certificates.matches(certificate, paths.key.read_text()):
-                return certificate
-        certificate, key = certificates.make(spec.instance_id, region, addresses)
+            old = (paths.certificate.read_text(), paths.key.read_text())
+            if old[0] == not_this or not certificates.matches(*old):
+                old = None
+            elif certificates.is_for(old[0], addresses):
+                return old[0]
+        certificate, key = certificates.make(spec.instance_id, region, addresses, instead_of=old)
         accounts.write_file(paths.key, key, spec.uid)
         accounts.write_file(paths.certificate, certificate, spec.uid)
         return certificate
@@ -148,7 +167,8 @@ class LocalHost:
         accounts.ensure_passage(paths.configuration, spec.uid)
         for directory in (paths.log, paths.sockets):
             accounts.ensure_directory(directory, spec.uid)
-        for name, text in engine_of(spec.engine).configuration(spec, paths).items():
+        bundle = self._bundles.find(spec.engine)
+        for name, text in engine_of(spec.engine).configuration(spec, bundle, paths).items():
             accounts.write_file(paths.configuration / name, text, spec.uid)
 
     def ensure_logs_pruned(self, spec: NodeSpec, days: int | None, size: int | None) -> None:
@@ -164,6 +184,7 @@ class LocalHost:
 
     def ensure_removed(self, instance_id: UUID, node_ids: Sequence[UUID]) -> None:
         self._deciding.pop(instance_id, None)
+        self._changing.pop(instance_id, None)
         directory = self._layout.instance(instance_id)
         for place in (directory, *map(self._layout.sockets, [instance_id, *node_ids])):
             if place.exists():
@@ -185,8 +206,8 @@ class LocalHost:
             stop_signal=engine.stop_signal,
         )
 
-    def balancer_program(self, target: Target) -> Program:
-        return self._balancer.program(target)
+    def balancer_programs(self, targets: Sequence[Target]) -> list[Program]:
+        return [program for program in map(self._balancer.program, targets) if program]
 
     def ensure_running(self, spec: NodeSpec) -> None:
         self.supervisor.ensure_running(self.program(spec))
@@ -216,9 +237,42 @@ class LocalHost:
         both = (self._secret("template"), self._secret(str(spec.instance_id)))
         engine_of(spec.engine).bootstrap(spec, paths, both, administrator)
 
-    def ensure_reloaded(self, spec: NodeSpec) -> None:
+    def ensure_reloaded(self, spec: NodeSpec) -> bool:
         paths = self._layout.node(spec.instance_id, spec.node_id)
-        engine_of(spec.engine).reload(spec, paths, self._secret(str(spec.instance_id)))
+        return engine_of(spec.engine).reload(spec, paths, self._secret(str(spec.instance_id)))
+
+    def check_configuration(self, spec: NodeSpec) -> str | None:
+        paths = self._layout.node(spec.instance_id, spec.node_id)
+        engine, bundle = engine_of(spec.engine), self._bundles.find(spec.engine)
+        with accounts.temporary_directory(paths.configuration, spec.uid) as place:
+            for name, text in engine.configuration(spec, bundle, paths).items():
+                accounts.write_file(place / name, text, spec.uid)
+            return engine.check_configuration(spec, bundle, paths, place)
+
+    def start_failure(self, spec: NodeSpec) -> str | None:
+        program = self.program(spec)
+        paths = self._layout.node(spec.instance_id, spec.node_id)
+        engine = engine_of(spec.engine)
+        # A second attempt: the first may have been ended by somebody's hand.
+        for _ in range(2):
+            pid = self._wait_started(program, _ACCEPT_TIMEOUT)
+            if pid and engine.wait_accepting(paths, pid, _ACCEPT_TIMEOUT):
+                return None
+        return engine.last_words(paths, program.output)
+
+    @contextmanager
+    def administration(self, spec: NodeSpec, *, changing: bool = False) -> Iterator[Administration]:
+        paths = self._layout.node(spec.instance_id, spec.node_id)
+        engine = engine_of(spec.engine)
+        pid = self._wait_started(self.program(spec), _HEAL_TIMEOUT)
+        if not pid or not engine.wait_accepting(paths, pid, _HEAL_TIMEOUT):
+            raise TransientState("instance", str(spec.instance_id), "autohealing")
+        inside = engine.administration(spec, paths, self._secret(str(spec.instance_id)))
+        if changing:
+            with self._changing[spec.instance_id]:
+                yield inside
+        else:
+            yield inside
 
     def ensure_running_if(
         self, instance_id: UUID, program: Program, wanted: Callable[[], bool]

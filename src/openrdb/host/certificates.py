@@ -17,20 +17,30 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _VALID = timedelta(days=3650)
+Key = ec.EllipticCurvePrivateKey
 
 
-def make(instance_id: UUID, region: str, addresses: Sequence[str]) -> tuple[str, str]:
-    """A new certificate and its key, both PEM; `addresses` are IPs, the first the common name."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "OpenRDB"),
-            x509.NameAttribute(NameOID.COMMON_NAME, addresses[0]),
-        ]
-    )
-    names: list[x509.GeneralName] = [
-        x509.DNSName(f"rw-{instance_id}.rdb.{region}.openrdb.internal")
-    ]
+Pair = tuple[str, str]
+"""A certificate and its key, both PEM."""
+
+
+def make(
+    instance_id: UUID, region: str, addresses: Sequence[str], *, instead_of: Pair | None = None
+) -> Pair:
+    """A new certificate and its key; `addresses` are IPs, the first the common name.
+
+    With the key and, as long as its address is one of them, the name of the one that it stands
+    `instead_of`: who trusts that one trusts the new one too.
+    """
+    host_name = f"rw-{instance_id}.rdb.{region}.openrdb.internal"
+    name = _name(addresses[0] if addresses else str(instance_id))  # at most 64 characters
+    if instead_of is None:
+        key: Key = ec.generate_private_key(ec.SECP256R1())
+    else:
+        key = _load_key(instead_of[1])
+        old = x509.load_pem_x509_certificate(instead_of[0].encode()).subject
+        name = old if old in map(_name, addresses) else name
+    names: list[x509.GeneralName] = [x509.DNSName(host_name)]
     names += [x509.DNSName(address) for address in addresses]
     names += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
     now = datetime.now(UTC)
@@ -56,8 +66,31 @@ def make(instance_id: UUID, region: str, addresses: Sequence[str]) -> tuple[str,
     return certificate.public_bytes(serialization.Encoding.PEM).decode(), private.decode()
 
 
+def _name(common_name: str) -> x509.Name:
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "OpenRDB"),
+            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
+        ]
+    )
+
+
+def _load_key(key: str) -> Key:
+    loaded = serialization.load_pem_private_key(key.encode(), password=None)
+    if not isinstance(loaded, ec.EllipticCurvePrivateKey):
+        raise TypeError("not an elliptic key")
+    return loaded
+
+
 def matches(certificate: str, key: str) -> bool:
     """Whether a certificate belongs to a key."""
-    loaded = serialization.load_pem_private_key(key.encode(), password=None)
-    mine = loaded.public_key()
+    mine = _load_key(key).public_key()
     return x509.load_pem_x509_certificate(certificate.encode()).public_key() == mine
+
+
+def is_for(certificate: str, addresses: Sequence[str]) -> bool:
+    """Whether a certificate names these addresses and no others."""
+    loaded = x509.load_pem_x509_certificate(certificate.encode())
+    names = loaded.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    named = {str(address) for address in names.get_values_for_type(x509.IPAddress)}
+    return named == {str(ipaddress.ip_address(address)) for address in addresses}

@@ -1,0 +1,194 @@
+"""HAProxy, the driver that works everywhere.
+
+One process an endpoint, so that changing one never touches another's sessions. Who is let in is
+changed at run time over its socket; the same networks lie in a file for its next start.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import shutil
+import signal
+import socket
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import ClassVar
+
+from openrdb.errors import HostError
+from openrdb.host import accounts, files
+from openrdb.host.balancer.base import Target
+from openrdb.host.bundles import Bundle
+from openrdb.host.layout import Layout
+from openrdb.host.processes import Program, Supervisor, environment_of
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_START_TIMEOUT = 30.0
+_ANSWER_TIMEOUT = 5.0
+_BATCH = 100
+"""Rules in one command line: HAProxy reads at most 16 KiB of it."""
+_SESSION = re.compile(r"^(0x[0-9a-f]+): proto=tcpv\S+ src=(\S+):\d+ fe=public ", re.MULTILINE)
+
+_CONFIGURATION = """\
+global
+    stats socket {socket} mode 600 level admin
+    nbthread 1
+    # Rather say that an address is taken than share its clients with a stranger.
+    noreuseport
+    maxconn {maxconn}
+    tune.maxpollevents 64
+    no log
+defaults
+    mode tcp
+    # A refused connection is tried again after that time, so that clients who come while the
+    # engine is being restarted wait for it: 30 s at most.
+    timeout connect 100ms
+    retries 300
+    timeout client 6h
+    timeout server 6h
+    option clitcpka
+    option srvtcpka
+frontend public
+    # An address that this machine has not yet is served as soon as it has it.
+    bind {listen} transparent
+{filter}    default_backend main
+backend main
+    server node {node}
+"""
+
+
+class HAProxy:
+    name: ClassVar[str] = "HAProxy"
+
+    def __init__(self, layout: Layout, bundle: Bundle, supervisor: Supervisor) -> None:
+        self._layout = layout
+        self._bundle = bundle
+        self._supervisor = supervisor
+
+    def ensure(self, target: Target) -> None:
+        directory = self._directory(target)
+        for place in (directory.parent, directory):
+            accounts.ensure_passage(place, target.uid)
+        accounts.ensure_directory(self._layout.sockets(target.endpoint_id), target.uid)
+        rules = directory / "acl.lst"
+        accounts.write_file(rules, "".join(f"{ip}\n" for ip in target.allowed or ()), target.uid)
+        self._ensure_program(target, directory)
+        if target.allowed is not None:
+            self._let_in(target, rules, target.allowed)
+
+    def _ensure_program(self, target: Target, directory: Path) -> None:
+        text = _CONFIGURATION.format(
+            socket=self._socket(target),
+            # Beyond the engine's own limit, so that the engine says why it refuses.
+            maxconn=target.connections + 20,
+            listen=_address(*target.listen),
+            node=_address(*target.node),
+            filter="" if target.allowed is None else _filter(directory / "acl.lst"),
+        )
+        program, file = self.program(target), directory / "haproxy.cfg"
+        if file.exists() and file.read_text() != text:
+            self._supervisor.stop(program)
+            self._socket(target).unlink(missing_ok=True)
+        accounts.write_file(file, text, target.uid)
+        self._supervisor.ensure_running(program)
+        sockets = self._layout.sockets(target.endpoint_id)
+        if not files.wait_for(sockets, lambda: self._answers(target), _START_TIMEOUT):
+            raise HostError(f"the load balancer does not start; see {program.output}")
+
+    def _let_in(self, target: Target, rules: Path, allowed: tuple[str, ...]) -> None:
+        """Replace the networks at once, then cut the sessions that came from others."""
+        prepared = self._command(target, f"prepare acl {rules}")
+        version = prepared.rpartition(":")[2].strip()
+        for first in range(0, len(allowed), _BATCH):
+            batch = allowed[first : first + _BATCH]
+            self._command(target, ";".join(f"add acl @{version} {rules} {ip}" for ip in batch))
+        self._command(target, f"commit acl @{version} {rules}")
+        networks = [ipaddress.ip_network(ip) for ip in allowed]
+        strangers = [
+            session
+            for session, source in self._sessions(target)
+            if not any(source in network for network in networks)
+        ]
+        for session in strangers:
+            self._command(target, f"shutdown session {session}")
+
+    def _sessions(self, target: Target) -> Iterator[tuple[str, Address]]:
+        for session, source in _SESSION.findall(self._command(target, "show sess")):
+            yield session, ipaddress.ip_address(source.strip("[]"))
+
+    def _answers(self, target: Target) -> bool:
+        try:
+            return "Name: HAProxy" in self._command(target, "show info")
+        except HostError:
+            return False
+
+    def _command(self, target: Target, command: str) -> str:
+        """What HAProxy says to a command.
+
+        Raises:
+            HostError: it does not answer.
+        """
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.settimeout(_ANSWER_TIMEOUT)
+                connection.connect(str(self._socket(target)))
+                connection.sendall(command.encode() + b"\n")
+                return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+        except OSError as error:
+            raise HostError(f"the load balancer does not answer: {error}") from error
+
+    def remove(self, target: Target) -> None:
+        self._supervisor.stop(self.program(target))
+        for place in (self._directory(target), self._layout.sockets(target.endpoint_id)):
+            if place.exists():
+                shutil.rmtree(place)
+
+    def ensure_all(self, targets: Collection[Target]) -> None:
+        """Nothing to do: the processes are healed as all others are."""
+
+    def program(self, target: Target) -> Program:
+        directory = self._directory(target)
+        configuration = str(directory / "haproxy.cfg")
+        command = [str(self._bundle.program("haproxy")), "-db", "-f", configuration]
+        name = f"balancer-{target.endpoint_id}"
+        return Program(
+            name=name,
+            command=accounts.as_account(target.uid, command),
+            lock=self._layout.program_lock(target.instance_id, name),
+            output=directory / "haproxy.log",
+            environment=environment_of(directory) | self._bundle.environment,
+            stop_signal=signal.SIGTERM,
+            stop_timeout=5,
+        )
+
+    def _directory(self, target: Target) -> Path:
+        return self._layout.balancer(target.instance_id) / str(target.endpoint_id)
+
+    def _socket(self, target: Target) -> Path:
+        return self._layout.sockets(target.endpoint_id) / "balancer.sock"
+
+
+def _filter(rules: Path) -> str:
+    return f"    tcp-request connection reject unless {{ src -f {rules} }}\n"
+
+
+def _address(ip: str, port: int) -> str:
+    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+
+
+def is_free(address: str, port: int) -> bool:
+    """Whether nobody listens on an address' port."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.setsockopt(socket.IPPROTO_IP, _FREEBIND, 1)
+        try:
+            probe.bind((address, port))
+        except OSError:
+            return False
+    return True
+
+
+_FREEBIND = 15
+"""IP_FREEBIND of linux/in.h, which Python's socket module lacks: also for IPv6."""

@@ -1,0 +1,113 @@
+"""Fetching packages by the registries' ordinary clients: the user's proxies and mirrors count."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from openrdb.errors import HostError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """One file of a registry, pinned."""
+
+    source: Literal["pypi", "npm"]
+    package: str
+    package_version: str
+    digest: str
+    """Of the download: "sha256:<hexadecimal>", "sha512:<hexadecimal>"."""
+    size: int
+    """Of the download, in bytes."""
+
+
+class Progress(Protocol):
+    """Told how much of a download is there, both in bytes."""
+
+    def __call__(self, done: int, total: int, /) -> None: ...
+
+
+def fetch(title: str, package: Package, directory: Path, progress: Progress) -> Path:
+    """Download a package into an empty directory; the path of a file whose digest is right.
+
+    HostError, beginning with the title, when it cannot be had.
+    """
+    client = {"pypi": _fetch_wheel, "npm": _fetch_archive}[package.source]
+    progress(0, package.size)
+    client(title, package, directory, progress)
+    suffix = {"pypi": "*.whl", "npm": "*.tgz"}[package.source]
+    download = next(directory.glob(suffix))
+    _check_digest(title, package, download)
+    progress(package.size, package.size)
+    return download
+
+
+def _fetch_wheel(title: str, package: Package, directory: Path, progress: Progress) -> None:
+    requirements = directory / "requirements.txt"
+    requirements.write_text(
+        f"{package.package}=={package.package_version} --hash={package.digest}\n"
+    )
+    # The wheels are data: they say Python 3.12, but hold no Python worth running.
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command += ["--python-version=3.12", "--require-hashes", f"--requirement={requirements}"]
+    command += [f"--dest={directory}", "--disable-pip-version-check", "--retries=2"]
+    _run_client(title, [*command, "--progress-bar=raw"], progress)
+
+
+def _fetch_archive(title: str, package: Package, directory: Path, progress: Progress) -> None:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise HostError(f"{title} is fetched by npm, which this host lacks")
+    command = [npm, "pack", f"{package.package}@{package.package_version}", "--ignore-scripts"]
+    _run_client(title, [*command, f"--pack-destination={directory}"], progress)
+
+
+def _run_client(title: str, command: list[str], progress: Progress) -> None:
+    """Run a registry's client; HostError with its own complaint when it fails."""
+    said = []
+    client = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, errors="replace",
+    )  # fmt: skip
+    with client:
+        assert client.stdout is not None  # noqa: S101
+        try:
+            for line in client.stdout:
+                if match := re.fullmatch(r"Progress (\d+) of (\d+)\n", line):
+                    progress(int(match[1]), int(match[2]))
+                else:
+                    said.append(line.rstrip())
+        except BaseException:
+            client.kill()
+            raise
+    if client.returncode != 0:
+        raise HostError(f"{title} cannot be fetched: {_complaint(said)}")
+
+
+_NO_NETWORK = re.compile(r"connection broken|ECONN|ENOTFOUND|EAI_AGAIN|ENETUNREACH|ETIMEDOUT")
+_COMPLAINT = re.compile(
+    r"(?:ERROR:|npm (?:error|ERR!)(?: notarget| \d+)?) (?!Exception:|code |syscall |errno )(.+)"
+)
+
+
+def _complaint(said: list[str]) -> str:
+    """The line that tells most of what pip or npm printed."""
+    if any(_NO_NETWORK.search(line) for line in said):
+        return "the package registry cannot be reached"
+    complaints = [match[1] for line in said if (match := _COMPLAINT.fullmatch(line))]
+    last_line = [line for line in said if line][-1:]
+    return next(iter(complaints + last_line), "its client says nothing")
+
+
+def _check_digest(title: str, package: Package, download: Path) -> None:
+    algorithm, _, promised = package.digest.partition(":")
+    with download.open("rb") as file:
+        found = hashlib.file_digest(file, algorithm).hexdigest()
+    if found != promised:
+        raise HostError(f"{title}: the download's {algorithm} is not the pinned one")
