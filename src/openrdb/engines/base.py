@@ -10,7 +10,7 @@ import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol
 from uuid import UUID
 
 from openrdb.host.accounts import Uid
@@ -44,6 +44,93 @@ class Administrator:
     verifier: str
 
 
+Permission = Literal["readonly", "readwrite", "all", "custom", "none"]
+"""What a user may do in a database; `custom`: grants that are none of our levels (DESIGN section 7)."""
+
+
+@dataclass(frozen=True)
+class User:
+    """A user of an instance, whoever made it."""
+
+    name: str
+    is_admin: bool
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database of an instance; managed: made by the API, or at birth."""
+
+    name: str
+    owner: str
+    managed: bool
+    size: int
+    """Bytes; 0 where it was not asked for."""
+
+
+@dataclass(frozen=True)
+class Privilege:
+    """What one user may do in one managed database."""
+
+    database: str
+    user: str
+    permission: Permission
+
+
+class Administration(Protocol):
+    """What the API manages inside a running server. The server is the only truth: everything is read
+    from it live, and each change is in force when its method returns.
+
+    Methods that say so may be repeated after a crash in their middle: they then complete the change.
+    Names given are checked here. All raise InvalidArguments for a malformed or reserved name, with
+    the argument `name` unless said otherwise; PreconditionFailed where another session is in the way.
+    """
+
+    def users(self) -> list[User]: ...
+
+    def check_create_user(self, name: str) -> None:
+        """Raise InvalidArguments (`name`), also when there is one of that name."""
+
+    def create_user(self, name: str, verifier: str, *, is_admin: bool) -> None:
+        """A user; an administrator has `all` on every managed database. Repeatable."""
+
+    def check_update_user(self, name: str) -> None:
+        """Raise NotFound ("user")."""
+
+    def update_user(self, name: str, *, verifier: str | None, is_admin: bool | None) -> None:
+        """None: stays. Repeatable."""
+
+    def check_delete_user(self, name: str) -> None:
+        """Raise NotFound ("user"), or PreconditionFailed when the user owns what must not be lost."""
+
+    def delete_user(self, name: str) -> None:
+        """End the user's sessions and the user; repeatable, harmless when there is none."""
+
+    def databases(self, *, sizes: bool) -> list[Database]: ...
+
+    def check_create_database(self, name: str) -> None:
+        """Raise InvalidArguments (`name`)."""
+
+    def create_database(self, name: str) -> None:
+        """A managed database, of which administrators have all; repeatable."""
+
+    def check_delete_database(self, name: str) -> None:
+        """Raise NotFound ("database"), or InvalidArguments (`name`) for one that must stay."""
+
+    def delete_database(self, name: str) -> None:
+        """End the database and its sessions; repeatable, harmless when there is none."""
+
+    def privileges(
+        self, *, database: str | None = None, user: str | None = None
+    ) -> list[Privilege]:
+        """A row for each managed database and user, narrowed by either's exact name."""
+
+    def set_privilege(self, database: str, user: str, permission: Permission) -> None:
+        """Make it exactly this level, whatever was there before, also for objects made later.
+
+        Raises InvalidArguments (`permission` custom, `database_name` unmanaged), NotFound.
+        """
+
+
 class Engine(Protocol):
     name: ClassVar[str]
     """As the catalogue has it: `PostgreSQL`."""
@@ -65,7 +152,7 @@ class Engine(Protocol):
     def personalise(self, data: Path) -> None:
         """Give a copy of the template an identity of its own, durably."""
 
-    def configuration(self, spec: NodeSpec, paths: NodePaths) -> dict[str, str]:
+    def configuration(self, spec: NodeSpec, bundle: Bundle, paths: NodePaths) -> dict[str, str]:
         """The files of the node's configuration directory: name → text."""
 
     def command(self, bundle: Bundle, paths: NodePaths) -> list[str]:
@@ -87,5 +174,20 @@ class Engine(Protocol):
         `secrets`: the template's superuser password and the one to replace it with.
         """
 
-    def reload(self, spec: NodeSpec, paths: NodePaths, secret: str) -> None:
-        """Have the server read its configuration files and certificate again."""
+    def reload(self, spec: NodeSpec, paths: NodePaths, secret: str) -> bool:
+        """Have the server read its configuration files and certificate again.
+
+        Returns when new sessions get what was read; whether some of it waits for a restart.
+        """
+
+    def administration(self, spec: NodeSpec, paths: NodePaths, secret: str) -> Administration:
+        """What the API manages inside the running server."""
+
+    # -- settings ------------------------------------------------------------------------------
+    def check_configuration(
+        self, spec: NodeSpec, bundle: Bundle, paths: NodePaths, place: Path
+    ) -> str | None:
+        """Why the server would not take the configuration files in `place`; None: it says nothing."""
+
+    def last_words(self, paths: NodePaths, output: Path) -> str:
+        """Why the server ended, by its own word."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from openrdb.catalog.engines import EngineSetting, engine_version
 from openrdb.engines.base import NodeSpec
 from openrdb.engines.postgresql.server import SUPERUSER
+from openrdb.host.bundles import Bundle
 from openrdb.host.layout import NodePaths
 
 MAIN_FILE = "postgresql.conf"
@@ -22,11 +23,17 @@ host all all all reject
 """
 
 
-def files(spec: NodeSpec, paths: NodePaths) -> dict[str, str]:
+_STATEMENTS = "pg_stat_statements"
+_LOGICAL_REPLICATION = "rdb.enable_logical_replication"
+_TRUE = {"on", "true", "yes", "1"}
+
+
+def files(spec: NodeSpec, bundle: Bundle, paths: NodePaths) -> dict[str, str]:
     lines = [
         *_lines(_defaults(spec)),
         *_lines(_catalogue_settings(spec)),
         *_lines(_fixed(spec, paths)),
+        *_lines(_libraries(bundle)),
     ]
     return {MAIN_FILE: "\n".join(lines) + "\n", ACCESS_FILE: _ACCESS}
 
@@ -41,17 +48,27 @@ def _quoted(value: str) -> str:
 
 def _catalogue_settings(spec: NodeSpec) -> dict[str, str]:
     """What the user set, and the catalogue's defaults for the rest, which often differ from the
-    server's; each in the catalogue's unit. Names with a dot are extensions', not the server's."""
+    server's; each in the catalogue's unit. Those of "rdb." are ours, not the server's."""
     version = engine_version(spec.engine)
     return {
         setting.name: _with_unit(setting, spec.settings.get(setting.name, setting.default_value))
         for setting in (version.available_settings if version else ())
-        if "." not in setting.name
+        if not setting.name.startswith("rdb.")
     }
 
 
 def _with_unit(setting: EngineSetting, value: str) -> str:
     return f"{value}{setting.unit}" if setting.unit and value.lstrip("-").isdigit() else value
+
+
+def _libraries(bundle: Bundle) -> dict[str, str]:
+    # Where it is not loaded from the start, the extension can be created and not used.
+    return {"shared_preload_libraries": _STATEMENTS} if bundle.has_library(_STATEMENTS) else {}
+
+
+def _wal_level(spec: NodeSpec) -> str:
+    asked = spec.settings.get(_LOGICAL_REPLICATION, "off").lower()
+    return "logical" if asked in _TRUE else "replica"
 
 
 def _major(spec: NodeSpec) -> int:
@@ -92,7 +109,7 @@ def _fixed(spec: NodeSpec, paths: NodePaths) -> dict[str, str]:
         "log_line_prefix": "%m [%p] %q%u@%d ",
         "fsync": "on",
         "full_page_writes": "on",
-        "wal_level": "replica",
+        "wal_level": _wal_level(spec),
     }
     if _major(spec) >= 12:
         fixed["ssl_min_protocol_version"] = "TLSv1.2"

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from openrdb.engines.base import Administrator, NodeSpec
-from openrdb.engines.postgresql import config, identity, server, template, users
+from openrdb.engines.postgresql import config, identity, server, settings, template, users
+from openrdb.engines.postgresql.administration import Administration
 from openrdb.host.accounts import Uid
 from openrdb.host.bundles import Bundle
 from openrdb.host.layout import NodePaths
@@ -31,8 +32,8 @@ class PostgreSQL:
     def personalise(self, data: Path) -> None:
         identity.renew_system_identifier(data)
 
-    def configuration(self, spec: NodeSpec, paths: NodePaths) -> dict[str, str]:
-        return config.files(spec, paths)
+    def configuration(self, spec: NodeSpec, bundle: Bundle, paths: NodePaths) -> dict[str, str]:
+        return config.files(spec, bundle, paths)
 
     def command(self, bundle: Bundle, paths: NodePaths) -> list[str]:
         configuration = paths.configuration / config.MAIN_FILE
@@ -51,5 +52,16 @@ class PostgreSQL:
     ) -> None:
         users.bootstrap(spec, paths, secrets, administrator)
 
-    def reload(self, spec: NodeSpec, paths: NodePaths, secret: str) -> None:
-        server.reload(spec, paths, secret)
+    def reload(self, spec: NodeSpec, paths: NodePaths, secret: str) -> bool:
+        return settings.reload(spec, paths, secret)
+
+    def check_configuration(
+        self, spec: NodeSpec, bundle: Bundle, paths: NodePaths, place: Path
+    ) -> str | None:
+        return settings.check(spec, bundle, paths, place)
+
+    def last_words(self, paths: NodePaths, output: Path) -> str:
+        return settings.last_words(paths, output)
+
+    def administration(self, spec: NodeSpec, paths: NodePaths, secret: str) -> Administration:
+        return Administration(spec, paths, secret)

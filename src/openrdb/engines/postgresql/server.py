@@ -12,6 +12,27 @@ from openrdb.host.layout import NodePaths
 
 SUPERUSER: Final = "_rdb_superadmin"
 _CONNECT_TIMEOUT = 10
+_PINNED = {
+    "search_path": "pg_catalog",
+    "role": "none",
+    "row_security": "off",
+    "synchronous_commit": "on",
+    "default_transaction_read_only": "off",
+    "default_transaction_isolation": "read\\ committed",
+    "idle_in_transaction_session_timeout": "0",
+    # A tenant's lock ends in a refusal, not in a request that hangs.
+    "lock_timeout": "10s",
+    "statement_timeout": "60s",
+    # Verifiers go to no log, whatever tenants have logged, and to no view of statements.
+    "log_statement": "none",
+    "log_duration": "off",
+    "log_min_duration_statement": "-1",
+    "log_min_duration_sample": "-1",
+    "log_transaction_sample_rate": "0",
+    "log_min_error_statement": "panic",
+    "pg_stat_statements.track": "none",
+}
+_OPTIONS = " ".join(f"-c {name}={value}" for name, value in _PINNED.items())
 
 
 def connect(
@@ -19,7 +40,11 @@ def connect(
 ) -> psycopg.Connection[tuple[object, ...]]:
     """A session of the superuser's; its context manager commits and closes.
 
-    `search_path` is empty of users' schemas: nothing that a tenant made is run by accident.
+    What tenants can set for their databases does not count in it: above all `search_path` is empty
+    of their schemas, so that nothing that they made is run by accident.
+
+    Raises:
+        psycopg.OperationalError: the server does not accept connections at the moment.
     """
     return psycopg.connect(
         host=str(paths.sockets),
@@ -29,7 +54,7 @@ def connect(
         dbname=database,
         connect_timeout=_CONNECT_TIMEOUT,
         application_name="openrdb",
-        options="-c search_path=pg_catalog",
+        options=_OPTIONS,
     )
 
 
@@ -46,8 +71,3 @@ def wait_accepting(paths: NodePaths, pid: int, timeout: float) -> bool:
         return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() == "ready"
 
     return files.wait_for(paths.data, ready, timeout, pid=pid)
-
-
-def reload(spec: NodeSpec, paths: NodePaths, secret: str) -> None:
-    with connect(spec, paths, secret, "postgres") as connection:
-        connection.execute("SELECT pg_reload_conf()")

@@ -25,6 +25,12 @@ _UNGRANTABLE = (
 and nothing in the server forbids it: so they do not exist there. 16 needs an ADMIN OPTION for it."""
 
 
+_SCHEMA_OWNER = {"14": ("ALTER SCHEMA public OWNER TO pg_database_owner",)}
+"""As it is from 15 on: who makes a database may make objects in it."""
+_CLOSED = ("rdb", "template1", "postgres")
+"""Databases that only those come into who are granted it; what is copied, nobody but us."""
+
+
 def make(bundle: Bundle, data: Path, account: Uid, secret: str) -> None:
     """initdb, then the database `rdb`, which every instance has at birth (behaviours.md).
 
@@ -63,7 +69,11 @@ def _single_user(bundle: Bundle, data: Path) -> list[str]:
 def _statements(bundle: Bundle, secret: str) -> str:
     statements = [
         f"ALTER ROLE {SUPERUSER} PASSWORD '{users.verifier(secret)}'",
+        # Up to 14 everybody may make objects there, also in what is copied for new databases.
+        "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
+        *_SCHEMA_OWNER.get(bundle.version.split(".")[0], ()),
         "CREATE DATABASE rdb",
+        *(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC" for name in _CLOSED),
     ]
     if int(bundle.version.split(".")[0]) < 16:
         statements += [f"DELETE FROM pg_authid WHERE rolname = '{role}'" for role in _UNGRANTABLE]  # noqa: S608

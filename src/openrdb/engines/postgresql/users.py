@@ -8,16 +8,39 @@ from base64 import b64encode
 import scramp
 from psycopg import Connection, OperationalError, sql
 
-from openrdb.engines.base import Administrator, NodeSpec
-from openrdb.engines.postgresql import server
+from openrdb.engines.base import Administrator, NodeSpec, User
+from openrdb.engines.postgresql import privileges, server
+from openrdb.engines.postgresql.levels import Row
 from openrdb.engines.postgresql.server import SUPERUSER
-from openrdb.errors import InvalidArguments
+from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
 from openrdb.host.layout import NodePaths
 
 _LONGEST_NAME = 63
 _RESERVED = {"postgres", "root", "public", "none", "current_user", "current_role", "session_user"}
 _RESERVED_PREFIXES = ("pg_", "_rdb")
 _PLAIN = re.compile(r"[^\x00-\x1f\x7f]+")
+_LISTED = """
+    SELECT oid, rolname, rolcreaterole AND rolcreatedb FROM pg_roles
+    WHERE rolcanlogin AND NOT rolsuper AND rolname !~ '^(_rdb|pg_)' ORDER BY rolname
+"""
+_OWN_DATABASES = """
+    SELECT datname FROM pg_database JOIN pg_roles r ON r.oid = datdba
+    WHERE rolname = %s ORDER BY datname
+"""
+_OWNS_WITHIN = f"""
+    SELECT DISTINCT datname FROM pg_shdepend s
+    JOIN pg_roles r ON r.oid = s.refobjid AND s.refclassid = 'pg_authid'::regclass
+    JOIN pg_database d ON d.oid = s.dbid
+    WHERE rolname = %s AND deptype = 'o' AND datdba NOT IN (r.oid, '{SUPERUSER}'::regrole::oid)
+    ORDER BY datname
+"""  # noqa: S608
+_DEPENDING = """
+    SELECT DISTINCT datname FROM pg_shdepend s
+    JOIN pg_roles r ON r.oid = s.refobjid AND s.refclassid = 'pg_authid'::regclass
+    JOIN pg_database d ON d.oid = s.dbid OR s.dbid = 0 AND s.classid = 'pg_database'::regclass
+        AND s.objid = d.oid
+    WHERE rolname = %s ORDER BY datname
+"""
 
 
 def check_name(argument: str, name: str) -> None:
@@ -27,6 +50,11 @@ def check_name(argument: str, name: str) -> None:
     if not _PLAIN.fullmatch(name) or name[0].isdigit():
         help_message = "must not start with a digit nor contain control characters"
         raise InvalidArguments((argument, "format", help_message))
+    check_not_reserved(argument, name)
+
+
+def check_not_reserved(argument: str, name: str) -> None:
+    """Raise InvalidArguments for the name of a role that is no user's."""
     if name.lower() in _RESERVED or name.lower().startswith(_RESERVED_PREFIXES):
         raise InvalidArguments((argument, "constraint", f"{name} is a reserved name"))
 
@@ -75,17 +103,100 @@ def _first_connection(
         return server.connect(spec, paths, own, "rdb")
 
 
-def _ensure_administrator(
-    connection: Connection[tuple[object, ...]], administrator: Administrator
-) -> None:
+def _ensure_administrator(connection: Connection[Row], administrator: Administrator) -> None:
     """LOGIN, CREATEDB and CREATEROLE, everything in `rdb`; never more (DESIGN section 7)."""
-    name = sql.Identifier(administrator.name)
+    ensure(connection, administrator.name, administrator.verifier, is_admin=True)
+    privileges.apply(connection, administrator.name, "all")
+
+
+def listed(connection: Connection[Row]) -> list[User]:
+    return [User(str(name), bool(admin)) for _, name, admin in connection.execute(_LISTED)]
+
+
+def ids(connection: Connection[Row]) -> dict[int, str]:
+    """The names of all users by their OIDs."""
+    return {int(str(oid)): str(name) for oid, name, _ in connection.execute(_LISTED)}
+
+
+def find(connection: Connection[Row], name: str) -> User:
+    """Raises NotFound."""
+    for user in listed(connection):
+        if user.name == name:
+            return user
+    raise NotFound("user", name)
+
+
+def check_create(connection: Connection[Row], name: str) -> None:
+    check_name("name", name)
     query = "SELECT 1 FROM pg_roles WHERE rolname = %s"
-    if connection.execute(query, [administrator.name]).fetchone() is None:
-        statement = sql.SQL("CREATE ROLE {} LOGIN CREATEDB CREATEROLE PASSWORD {}")
-        connection.execute(statement.format(name, sql.Literal(administrator.verifier)))
-    for statement in (
-        sql.SQL("GRANT ALL ON DATABASE rdb TO {}"),
-        sql.SQL("GRANT ALL ON SCHEMA public TO {}"),
-    ):
-        connection.execute(statement.format(name))
+    if connection.execute(query, [name]).fetchone():
+        raise InvalidArguments(("name", "constraint", f"the user {name} exists already"))
+
+
+def ensure(connection: Connection[Row], name: str, verifier: str, *, is_admin: bool) -> None:
+    """Have a user with this password and these attributes."""
+    query = "SELECT 1 FROM pg_roles WHERE rolname = %s"
+    verb = "ALTER" if connection.execute(query, [name]).fetchone() else "CREATE"
+    attributes = "LOGIN " + _attributes(is_admin)
+    statement = sql.SQL(f"{verb} ROLE {{}} {attributes} PASSWORD {{}}")
+    connection.execute(statement.format(sql.Identifier(name), sql.Literal(verifier)))
+
+
+def change(
+    connection: Connection[Row], name: str, verifier: str | None, is_admin: bool | None
+) -> None:
+    """Change what is not None."""
+    role = sql.Identifier(name)
+    if verifier is not None:
+        statement = sql.SQL("ALTER ROLE {} PASSWORD {}")
+        connection.execute(statement.format(role, sql.Literal(verifier)))
+    if is_admin is not None:
+        statement = sql.SQL(f"ALTER ROLE {{}} {_attributes(is_admin)}")
+        connection.execute(statement.format(role))
+
+
+def _attributes(is_admin: bool) -> str:
+    return "CREATEDB CREATEROLE" if is_admin else "NOCREATEDB NOCREATEROLE"
+
+
+def check_delete(connection: Connection[Row], name: str) -> None:
+    """Raise PreconditionFailed where the user owns what only its owner may end."""
+    check_not_reserved("name", name)
+    find(connection, name)
+    own = [str(row[0]) for row in connection.execute(_OWN_DATABASES, [name])]
+    within = [str(row[0]) for row in connection.execute(_OWNS_WITHIN, [name])]
+    if own or within:
+        what = [f"the database {database}" for database in own]
+        what += [f"objects in the database {database}" for database in within]
+        raise PreconditionFailed("user_owns_objects", f"{name} owns {', '.join(what)}")
+
+
+def shut_out(connection: Connection[Row], name: str) -> None:
+    """Let the user in no more, and end the user's sessions."""
+    connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(name)))
+    connection.commit()
+    connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [name]
+    )
+
+
+def databases_of(connection: Connection[Row], name: str) -> list[str]:
+    """Databases in which something is the user's, or is granted to the user."""
+    return [str(row[0]) for row in connection.execute(_DEPENDING, [name])]
+
+
+def strip(connection: Connection[Row], name: str) -> None:
+    """Give what is the user's in the current database to its owner, and take all privileges."""
+    role = sql.Identifier(name)
+    connection.execute(sql.SQL("REASSIGN OWNED BY {} TO pg_database_owner").format(role))
+    connection.execute(sql.SQL("DROP OWNED BY {}").format(role))
+
+
+def exists(connection: Connection[Row], name: str) -> bool:
+    """Whether there is such a role, be it that it may not log in any more."""
+    query = "SELECT 1 FROM pg_roles WHERE rolname = %s AND NOT rolsuper"
+    return connection.execute(query, [name]).fetchone() is not None
+
+
+def drop(connection: Connection[Row], name: str) -> None:
+    connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))

@@ -1,0 +1,93 @@
+"""Databases: names, the list, making and ending them."""
+
+from __future__ import annotations
+
+from psycopg import Connection, sql
+from psycopg.errors import Error, ObjectInUse
+
+from openrdb.engines.base import Database
+from openrdb.engines.postgresql.levels import Row
+from openrdb.engines.postgresql.server import SUPERUSER
+from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
+
+FIRST = "rdb"
+"""Every instance has it at birth (behaviours.md)."""
+_SYSTEM = {"postgres", "template0", "template1"}
+_LONGEST_NAME = 63
+_MANAGED = f"datdba = '{SUPERUSER}'::regrole"
+_LISTED = f"""
+    SELECT datname, pg_get_userbyid(datdba), {_MANAGED},
+        CASE WHEN %s THEN pg_database_size(oid) ELSE 0 END
+    FROM pg_database WHERE datname <> ALL(%s) ORDER BY datname
+"""  # noqa: S608
+
+
+def check_name(argument: str, name: str) -> None:
+    """Raise InvalidArguments unless a new database may have this name."""
+    if not 1 <= len(name.encode()) <= _LONGEST_NAME:
+        raise InvalidArguments((argument, "constraint", f"must have 1 to {_LONGEST_NAME} bytes"))
+    if not name.isprintable():
+        help_message = "must not contain control characters"
+        raise InvalidArguments((argument, "format", help_message))
+    if name in _SYSTEM or name == FIRST or name.lower().startswith(("_rdb", "pg_")):
+        raise InvalidArguments((argument, "constraint", f"{name} is a reserved name"))
+
+
+def listed(connection: Connection[Row], *, sizes: bool) -> list[Database]:
+    return [
+        Database(name=str(name), owner=str(owner), managed=bool(managed), size=int(str(size)))
+        for name, owner, managed, size in connection.execute(_LISTED, [sizes, sorted(_SYSTEM)])
+    ]
+
+
+def is_managed(connection: Connection[Row], name: str) -> bool | None:
+    """None: there is no such database in users' sight."""
+    if name in _SYSTEM:
+        return None
+    query = f"SELECT {_MANAGED} FROM pg_database WHERE datname = %s"  # noqa: S608
+    row = connection.execute(query, [name]).fetchone()
+    return bool(row[0]) if row else None
+
+
+def check_create(connection: Connection[Row], name: str) -> None:
+    check_name("name", name)
+    if is_managed(connection, name) is not None:
+        raise InvalidArguments(("name", "constraint", f"the database {name} exists already"))
+
+
+def ensure(connection: Connection[Row], name: str) -> None:
+    """Have the database, for nobody but its owner; of the template that tenants cannot change."""
+    identifier = sql.Identifier(name)
+    if is_managed(connection, name) is None:
+        statement = sql.SQL("CREATE DATABASE {} OWNER {}")
+        connection.execute(statement.format(identifier, sql.Identifier(SUPERUSER)))
+    connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(identifier))
+
+
+def check_delete(connection: Connection[Row], name: str) -> None:
+    if name == FIRST or name in _SYSTEM:
+        raise InvalidArguments(("name", "constraint", f"the database {name} cannot be deleted"))
+    if is_managed(connection, name) is None:
+        raise NotFound("database", name)
+
+
+def ensure_none(connection: Connection[Row], name: str) -> None:
+    """End the database's sessions and the database.
+
+    Raises:
+        PreconditionFailed: something that a session cannot be ended for is in the way.
+    """
+    if is_managed(connection, name) is None:
+        return
+    identifier = sql.Identifier(name)
+    connection.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(identifier))
+    try:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(identifier))
+    except ObjectInUse as error:
+        raise PreconditionFailed("database_in_use", reason(error)) from None
+
+
+def reason(error: Error) -> str:
+    """What the server says of a refusal, for people."""
+    said = (error.diag.message_primary, error.diag.message_detail)
+    return ": ".join(text.rstrip(".") for text in said if text)

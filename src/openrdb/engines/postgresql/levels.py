@@ -1,0 +1,156 @@
+"""Permission levels: what exactly each grants, and how they reach objects that are made later.
+
+The levels of a database are also recorded as the default privileges of the superuser, which makes no
+tables itself. An event trigger gives them to whatever anybody makes: ALTER DEFAULT PRIVILEGES alone
+would cover the roles only that are named, and not those that are made later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from psycopg import Connection
+
+from openrdb.engines.base import Permission
+from openrdb.engines.postgresql.server import SUPERUSER
+
+Row = tuple[object, ...]
+Privileges = frozenset[str]
+
+
+@dataclass(frozen=True)
+class Level:
+    """What a user has on the database, each schema, each relation and each sequence."""
+
+    database: Privileges = frozenset()
+    schema: Privileges = frozenset()
+    relation: Privileges = frozenset()
+    sequence: Privileges = frozenset()
+
+    def of(self, kind: str) -> Privileges:
+        """By the kinds of `OBJECTS` and of pg_default_acl ("D" before the letter)."""
+        by_letter = {
+            "d": self.database,
+            "n": self.schema,
+            "r": self.relation,
+            "S": self.sequence,
+        }
+        return by_letter[kind[-1]]
+
+
+def levels(major: int) -> dict[Permission, Level]:
+    """The levels that can be set, on a major version."""
+    write = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"})
+    every = write | {"REFERENCES", "TRIGGER"} | ({"MAINTAIN"} if major >= 17 else set())
+    usage = frozenset({"USAGE"})
+    sequence = frozenset({"USAGE", "SELECT", "UPDATE"})
+    connect = frozenset({"CONNECT"})
+    return {
+        "none": Level(),
+        "readonly": Level(connect, usage, frozenset({"SELECT"}), frozenset({"SELECT"})),
+        "readwrite": Level(connect | {"TEMPORARY"}, usage, write, sequence),
+        "all": Level(
+            connect | {"TEMPORARY", "CREATE"}, usage | {"CREATE"}, frozenset(every), sequence
+        ),
+    }
+
+
+OBJECTS: Final = f"""
+    SELECT 'd' AS kind, oid, quote_ident(datname) AS name, datdba AS owner, datacl AS acl
+    FROM pg_database WHERE datname = current_database()
+    UNION ALL
+    SELECT 'n', oid, quote_ident(nspname), nspowner, nspacl
+    FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
+    UNION ALL
+    SELECT CASE c.relkind WHEN 'S' THEN 'S' ELSE 'r' END, c.oid,
+        quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relowner, c.relacl
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+        AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+    UNION ALL
+    SELECT 'D' || letter, 0, '', '{SUPERUSER}'::regrole::oid, defaclacl
+    FROM unnest(ARRAY['n', 'r', 'S']) AS letter
+    LEFT JOIN pg_default_acl ON defaclobjtype = letter::"char"
+        AND defaclrole = '{SUPERUSER}'::regrole AND defaclnamespace = 0
+"""  # noqa: S608
+"""All that levels are about in the current database: kind, OID, quoted name, owner, ACL.
+
+Kinds: d database, n schema, r relation of any sort, S sequence, Dn, Dr, DS what later ones get.
+"""
+
+_TRIGGER = "_rdb_apply_levels"
+
+# It runs as superuser in tenants' sessions: everything it names is in pg_catalog, and what it puts
+# into statements is quoted. An event trigger's function cannot be called in any other way.
+_BODY = f"""
+DECLARE
+    made record;
+    level record;
+BEGIN
+    FOR made IN
+        WITH command AS (
+            SELECT classid, objid FROM pg_event_trigger_ddl_commands()
+            WHERE command_tag <> 'ALTER TABLE'
+        )
+        SELECT CASE c.relkind WHEN 'S' THEN 'S' ELSE 'r' END AS letter,
+            CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind,
+            format('%I.%I', n.nspname, c.relname) AS name
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND n.nspname !~ '^pg_'
+            AND (
+                c.oid IN (SELECT objid FROM command WHERE classid = 'pg_class'::regclass)
+                OR c.relkind = 'S' AND c.oid IN (
+                    SELECT d.objid FROM pg_depend d JOIN command ON command.objid = d.refobjid
+                    WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
+                        AND command.classid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+                )
+            )
+        UNION ALL
+        SELECT 'n', 'SCHEMA', quote_ident(nspname) FROM pg_namespace
+        WHERE oid IN (SELECT objid FROM command WHERE classid = 'pg_namespace'::regclass)
+    LOOP
+        FOR level IN
+            SELECT pg_get_userbyid(grantee) AS name, string_agg(privilege_type, ', ') AS privileges
+            FROM pg_default_acl, aclexplode(defaclacl)
+            WHERE defaclrole = '{SUPERUSER}'::regrole AND defaclnamespace = 0
+                AND defaclobjtype = made.letter::"char"
+                AND grantee NOT IN (0, '{SUPERUSER}'::regrole::oid)
+            GROUP BY grantee
+        LOOP
+            EXECUTE format(
+                'GRANT %s ON %s %s TO %I', level.privileges, made.kind, made.name, level.name
+            );
+        END LOOP;
+    END LOOP;
+END
+"""  # noqa: S608
+
+_TAGS = (
+    *("CREATE TABLE", "CREATE TABLE AS", "SELECT INTO", "CREATE VIEW", "CREATE MATERIALIZED VIEW"),
+    *("CREATE FOREIGN TABLE", "IMPORT FOREIGN SCHEMA", "CREATE SEQUENCE", "CREATE SCHEMA"),
+    *("ALTER TABLE", "CREATE EXTENSION", "ALTER EXTENSION"),
+)
+
+_INSTALLED = f"""
+    SELECT 1 FROM pg_event_trigger t JOIN pg_proc p ON p.oid = t.evtfoid
+    WHERE t.evtname = '{_TRIGGER}' AND t.evtenabled = 'O' AND p.prosrc = %s
+"""  # noqa: S608
+
+
+def install(connection: Connection[Row]) -> None:
+    """Have the event trigger in the current database; not in what its users dump."""
+    if connection.execute(_INSTALLED, [_BODY]).fetchone():
+        return
+    tags = ", ".join(f"'{tag}'" for tag in _TAGS)
+    for statement in (
+        f"DROP EVENT TRIGGER IF EXISTS {_TRIGGER}",
+        f"DROP FUNCTION IF EXISTS pg_catalog.{_TRIGGER}()",
+        f"CREATE FUNCTION pg_catalog.{_TRIGGER}() RETURNS event_trigger LANGUAGE plpgsql "
+        f"SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body${_BODY}$body$",
+        f"CREATE EVENT TRIGGER {_TRIGGER} ON ddl_command_end WHEN TAG IN ({tags}) "
+        f"EXECUTE FUNCTION pg_catalog.{_TRIGGER}()",
+        # pg_dump leaves out what belongs to an extension; only a superuser could bring it back.
+        f"ALTER EXTENSION plpgsql ADD EVENT TRIGGER {_TRIGGER}",
+    ):
+        connection.execute(statement)
