@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from openrdb.engines.base import Administrator
 from openrdb.operations.durable import Run, operation
-from openrdb.operations.wanted import balancer_target, main_node, node_spec
+from openrdb.operations.wanted import balancer_targets, main_node, node_spec
 from openrdb.state import instances, statuses
 from openrdb.state.models import Instance
 
@@ -22,7 +22,8 @@ def create_instance(run: Run) -> None:
     run.step(host.ensure_configuration, spec)
     run.step(start_keeping, run, dict(spec.settings))
     run.step(host.ensure_running, spec)
-    run.step(host.ensure_balancer, balancer_target(instance))
+    for target in balancer_targets(instance):
+        run.step(host.ensure_balancer, target)
     run.step(host.ensure_accepting, spec)
     run.step(host.ensure_bootstrapped, spec, administrator(run))
     publish(run, certificate)
@@ -32,11 +33,18 @@ def create_instance(run: Run) -> None:
 def ensure_free_ports(run: Run) -> None:
     """Move to other ports where a stranger has taken those that the state thought free."""
     with run.database.write() as session:
-        instance = session.get_one(Instance, run.instance_id)
-        for node in instance.nodes:
+        for node in session.get_one(Instance, run.instance_id).nodes:
             while not run.host.port_is_free(node.address, node.port):
                 instances.another_port(session, node, run.settings.node_ports)
-        for endpoint in instance.endpoints:
+    ensure_free_public_port(run)
+
+
+def ensure_free_public_port(run: Run) -> None:
+    """The same for a load balancer that nobody has seen yet; private ones have a port of their own."""
+    with run.database.write() as session:
+        for endpoint in session.get_one(Instance, run.instance_id).endpoints:
+            if endpoint.published or endpoint.kind != "load_balancer":
+                continue
             while not run.host.port_is_free(endpoint.ip, endpoint.port):
                 instances.another_port(session, endpoint, run.settings.endpoint_ports)
 

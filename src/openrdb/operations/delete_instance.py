@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy.orm import object_session
 
 from openrdb.operations.durable import Run, operation
-from openrdb.operations.wanted import balancer_target, node_spec
+from openrdb.operations.wanted import balancer_targets, node_spec
 from openrdb.state.models import Instance
 
 
@@ -15,7 +15,8 @@ def delete_instance(run: Run) -> None:
     host = run.host
 
     run.step(stop_keeping, run)
-    run.step(host.ensure_no_balancer, balancer_target(instance))
+    for target in balancer_targets(instance):
+        run.step(host.ensure_no_balancer, target)
     for node in instance.nodes:
         run.step(host.ensure_stopped, node_spec(instance, node))
     run.step(host.ensure_removed, instance.id, [node.id for node in instance.nodes])

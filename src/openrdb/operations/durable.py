@@ -20,10 +20,12 @@ from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID
+from dbos._error import DBOSMaxStepRetriesExceeded
 from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.orm import Session
 
 from openrdb.config import Settings
+from openrdb.errors import OpenRDBError
 from openrdb.host.agent import Host
 from openrdb.observe.changes import Changes
 from openrdb.state import operations, statuses
@@ -56,13 +58,26 @@ class Run:
 
     def step(self, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do something that may be done again, and remember its result across a crash."""
-        options: Any = {"name": do.__name__, "retries_allowed": True, "max_attempts": _ATTEMPTS}
+        options: Any = {
+            "name": do.__name__,
+            "retries_allowed": True,
+            "max_attempts": _ATTEMPTS,
+            "should_retry": lambda error: not is_refusal(error),
+        }
         return DBOS.run_step(options, do, *args, **kwargs)
 
-    def instance(self) -> Instance:
-        """The instance as it is now."""
+    def all_instance_ids(self) -> list[UUID]:
+        """The instance and, where the operation is between two, the other one."""
+        other = self.parameters.get("other_instance_id")
+        return [self.instance_id, *([UUID(other)] if other else [])]
+
+    def instance(self, instance_id: UUID | None = None) -> Instance:
+        """The instance, or another one, as it is now."""
         with self.database.read() as session:
-            return session.get_one(Instance, self.instance_id)
+            return session.get_one(Instance, instance_id or self.instance_id)
+
+    def other_instance(self) -> Instance:
+        return self.instance(UUID(self.parameters["other_instance_id"]))
 
     def change(self, change: Callable[[Instance], None]) -> None:
         """Change the instance's row, and wake up those who wait for it."""
@@ -70,15 +85,18 @@ class Run:
             change(session.get_one(Instance, self.instance_id))
         self.changes.announce(self.instance_id)
 
-    def complete(self, change: Callable[[Instance], None]) -> None:
-        """Make the last change and end the operation, in one transaction.
+    def complete(
+        self, change: Callable[[Instance], None] | None = None, error: str | None = None
+    ) -> None:
+        """Make the last change and end the operation, in one transaction; as failed if with an error.
 
         A crash after it repeats nothing: by then another operation may have begun.
         """
         with self.database.write() as session:
-            if operations.finish(session, self.operation_id):
+            if operations.finish(session, self.operation_id, error) and change is not None:
                 change(session.get_one(Instance, self.instance_id))
-        self.changes.announce(self.instance_id)
+        for instance_id in self.all_instance_ids():
+            self.changes.announce(instance_id)
 
     def complete_with(self, status: str) -> None:
         """End the operation with the instance in a status."""
@@ -110,6 +128,15 @@ class Services:
     changes: Changes
 
 
+_awaited: dict[UUID, Exception | None] = {}
+"""Operations whose end a request waits for, and how they failed."""
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether an error is an answer to what was asked, and not a mishap on the way to it."""
+    return isinstance(error, OpenRDBError) and error.status < 500
+
+
 @DBOS.workflow(name="operation")
 def _workflow(operation_id: str) -> None:
     assert _services is not None, "operations run after launch only"  # noqa: S101
@@ -129,20 +156,33 @@ def _workflow(operation_id: str) -> None:
     )
     try:
         _SEQUENCES[row.kind](run)
-    except Exception as error:
-        log.exception("operation %s on instance %s failed", row.kind, row.instance_id)
+    except Exception as failure:
+        error = _cause(failure)
+        if not is_refusal(error):
+            log.error(
+                "operation %s on instance %s failed", row.kind, row.instance_id, exc_info=error
+            )
+        if row.id in _awaited:
+            _awaited[row.id] = error
         _fail(run, error)
 
 
+def _cause(error: Exception) -> Exception:
+    """What a step failed with at last, out of what DBOS makes of it."""
+    return error.errors[-1] if isinstance(error, DBOSMaxStepRetriesExceeded) else error
+
+
 def _fail(run: Run, error: Exception) -> None:
-    """The instance shows `error`; its owner may delete it or restart it."""
+    """An instance in transition shows `error`; its owner may delete it or restart it."""
     with run.database.write() as session:
         if not operations.finish(session, run.operation_id, f"{type(error).__name__}: {error}"):
             return
-        instance = session.get(Instance, run.instance_id)
-        if instance is not None and instance.status in statuses.TRANSIENT:
-            statuses.move(instance, "error")
-    run.changes.announce(run.instance_id)
+        for instance_id in run.all_instance_ids():
+            instance = session.get(Instance, instance_id)
+            if instance is not None and instance.status in statuses.TRANSIENT:
+                statuses.move(instance, "error")
+    for instance_id in run.all_instance_ids():
+        run.changes.announce(instance_id)
 
 
 def _sqlite_engine(path: Path) -> Engine:
@@ -199,6 +239,17 @@ class Operations:
         """Start a recorded operation; once, however often this is called."""
         with SetWorkflowID(str(operation_id)):
             DBOS.start_workflow(_workflow, str(operation_id))
+
+    def perform(self, operation_id: UUID) -> None:
+        """Start a recorded operation and return at its end; raises what it failed with."""
+        _awaited[operation_id] = None
+        try:
+            with SetWorkflowID(str(operation_id)):
+                DBOS.start_workflow(_workflow, str(operation_id)).get_result()
+        finally:
+            error = _awaited.pop(operation_id)
+        if error is not None:
+            raise error
 
     def close(self) -> None:
         """Stop starting; what is under way stops where it is, and goes on at the next launch."""

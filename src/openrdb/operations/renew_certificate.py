@@ -12,7 +12,7 @@ from openrdb.state.models import Instance
 def renew_certificate(run: Run) -> None:
     instance = run.instance()
     spec = node_spec(instance, main_node(instance))
-    addresses = [endpoint.ip for endpoint in instance.endpoints]
+    addresses = [endpoint.ip for endpoint in instance.endpoints if not endpoint.leaving]
     old = run.parameters["certificate"]
 
     new = run.step(run.host.ensure_certificate, spec, instance.region, addresses, not_this=old)

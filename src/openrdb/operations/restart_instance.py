@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from openrdb.operations.durable import Run, operation
-from openrdb.operations.wanted import balancer_target, main_node, node_spec
+from openrdb.operations.wanted import balancer_targets, main_node, node_spec
 
 
 @operation("restart_instance")
@@ -15,6 +15,7 @@ def restart_instance(run: Run) -> None:
     run.step(host.ensure_configuration, spec)
     run.step(host.ensure_stopped, spec)
     run.step(host.ensure_running, spec)
-    run.step(host.ensure_balancer, balancer_target(instance))
+    for target in balancer_targets(instance):
+        run.step(host.ensure_balancer, target)
     run.step(host.ensure_accepting, spec)
     run.complete_with("ready")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from openrdb.catalog.engines import default_settings
-from openrdb.catalog.node_types import node_type
+from openrdb.catalog.node_types import NodeType, node_type
 from openrdb.engines import engine_of
 from openrdb.engines.base import NodeSpec
 from openrdb.host.balancer import Target
-from openrdb.state.models import Instance, Node
+from openrdb.state.models import Endpoint, Instance, Node
 
 
 def main_node(instance: Instance) -> Node:
@@ -15,11 +15,24 @@ def main_node(instance: Instance) -> Node:
     return next(node for node in instance.nodes if node.role == "main")
 
 
-def node_spec(instance: Instance, node: Node) -> NodeSpec:
+def main_spec(instance: Instance) -> NodeSpec:
+    return node_spec(instance, main_node(instance))
+
+
+def all_settings(instance: Instance, own: dict[str, str]) -> dict[str, str]:
+    """The instance's own settings, and for the rest what its node type's memory is good for."""
+    kind = _kind(instance)
+    return default_settings(engine_of(instance.engine).name, kind) | own
+
+
+def _kind(instance: Instance) -> NodeType:
     kind = node_type(instance.node_type)
     if kind is None:
         raise ValueError(f"the catalogue has no node type {instance.node_type}")
-    settings = instance.settings or default_settings(engine_of(instance.engine).name, kind)
+    return kind
+
+
+def node_spec(instance: Instance, node: Node) -> NodeSpec:
     return NodeSpec(
         instance_id=instance.id,
         node_id=node.id,
@@ -27,19 +40,28 @@ def node_spec(instance: Instance, node: Node) -> NodeSpec:
         address=node.address,
         port=node.port,
         uid=node.uid,
-        memory=kind.memory,
-        settings=settings,
+        memory=_kind(instance).memory,
+        settings=all_settings(instance, instance.settings),
         init_settings=instance.init_settings,
     )
 
 
-def balancer_target(instance: Instance) -> Target:
+def balancer_targets(instance: Instance) -> list[Target]:
+    """What the load balancer is to do for each endpoint."""
+    staying = [endpoint for endpoint in instance.endpoints if not endpoint.leaving]
+    return [balancer_target(instance, endpoint) for endpoint in staying]
+
+
+def balancer_target(instance: Instance, endpoint: Endpoint) -> Target:
+    """Only public endpoints are filtered (DESIGN section 8)."""
     node = main_node(instance)
-    spec = node_spec(instance, node)
+    public = endpoint.kind == "load_balancer"
     return Target(
+        endpoint_id=endpoint.id,
         instance_id=instance.id,
-        listen=tuple((endpoint.ip, endpoint.port) for endpoint in instance.endpoints),
+        listen=(endpoint.ip, endpoint.port),
         node=(node.address, node.port),
-        connections=int(spec.settings.get("max_connections", "100")),
+        connections=int(main_spec(instance).settings["max_connections"]),
         uid=node.uid,
+        allowed=tuple(rule.ip for rule in instance.acl_rules) if public else None,
     )

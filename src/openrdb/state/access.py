@@ -7,13 +7,16 @@ import hmac
 import secrets
 import string
 from dataclasses import dataclass
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from openrdb.errors import DeniedAuthentication, PermissionsDenied
-from openrdb.state.models import ApiKey, Project
+from openrdb.errors import DeniedAuthentication, NotFound, PermissionsDenied
+from openrdb.state.models import ApiKey, Ip, PrivateNetwork, Project, Vpc
+
+Owned = TypeVar("Owned", bound=Vpc | PrivateNetwork | Ip)
 
 _ACCESS_KEY_ALPHABET = string.ascii_uppercase + string.digits
 
@@ -26,6 +29,7 @@ class Principal:
     organization_id: UUID
     project_id: UUID | None
     default_project_id: UUID
+    read_only: bool = False
 
     def sees(self, project_id: UUID) -> bool:
         return self.project_id is None or self.project_id == project_id
@@ -40,13 +44,29 @@ class NewKey:
     organization_id: UUID
     project_id: UUID
 
+    def environment(self) -> dict[str, str]:
+        """What official clients need to know of it."""
+        return {
+            "SCW_ACCESS_KEY": self.access_key,
+            "SCW_SECRET_KEY": self.secret_key,
+            "SCW_DEFAULT_PROJECT_ID": str(self.project_id),
+            "SCW_DEFAULT_ORGANIZATION_ID": str(self.organization_id),
+        }
+
 
 def _hash(secret_key: str) -> str:
     # Secrets are random UUIDs, not passwords: a plain hash cannot be guessed back.
     return hashlib.sha256(secret_key.encode()).hexdigest()
 
 
-def create_key(session: Session, project: Project, *, whole_organization: bool) -> NewKey:
+def create_key(
+    session: Session,
+    project: Project,
+    *,
+    whole_organization: bool,
+    read_only: bool = False,
+    description: str = "",
+) -> NewKey:
     access_key = "SCW" + "".join(secrets.choice(_ACCESS_KEY_ALPHABET) for _ in range(17))
     secret_key = str(UUID(bytes=secrets.token_bytes(16), version=4))
     session.add(
@@ -56,19 +76,26 @@ def create_key(session: Session, project: Project, *, whole_organization: bool) 
             organization_id=project.organization_id,
             project_id=None if whole_organization else project.id,
             default_project_id=project.id,
+            read_only=read_only,
+            description=description,
         )
     )
     return NewKey(access_key, secret_key, project.organization_id, project.id)
 
 
 def ensure_first_key(session: Session) -> NewKey | None:
-    """Make the organization, its default project and a key, if there is none; else None."""
+    """Make the organization, its default project and a key, if there is no key; else None.
+
+    Where all keys were revoked, the new one is for the organization that there is.
+    """
     if session.scalars(select(ApiKey).limit(1)).first() is not None:
         return None
-    project_id = uuid4()
-    project = Project(id=project_id, organization_id=project_id, name="default")
-    session.add(project)
-    session.flush()
+    project = default_project(session)
+    if project is None:
+        project_id = uuid4()
+        project = Project(id=project_id, organization_id=project_id, name="default")
+        session.add(project)
+        session.flush()
     return create_key(session, project, whole_organization=True)
 
 
@@ -84,7 +111,61 @@ def authenticate(session: Session, secret_key: str | None) -> Principal:
     key = session.scalars(select(ApiKey).where(ApiKey.secret_hash == wanted)).one_or_none()
     if key is None or not hmac.compare_digest(key.secret_hash, wanted):
         raise DeniedAuthentication("not_found")
-    return Principal(key.access_key, key.organization_id, key.project_id, key.default_project_id)
+    return Principal(
+        key.access_key, key.organization_id, key.project_id, key.default_project_id, key.read_only
+    )
+
+
+def get_key(session: Session, access_key: str, principal: Principal) -> ApiKey:
+    """A key that another one's holder may look at.
+
+    Raises:
+        NotFound: there is none, or it is another organization's, or beyond the holder's project.
+    """
+    key = session.get(ApiKey, access_key)
+    if (
+        key is None
+        or key.organization_id != principal.organization_id
+        or principal.project_id not in (None, key.project_id)
+    ):
+        raise NotFound("api_key", access_key)
+    return key
+
+
+def default_project(session: Session) -> Project | None:
+    """The default project of the deployment's first organization."""
+    defaults = select(Project).where(Project.id == Project.organization_id)
+    return session.scalars(defaults.order_by(Project.created_at).limit(1)).first()
+
+
+def find_project(session: Session, principal: Principal, project_id: UUID) -> Project | None:
+    """A project that the key is for."""
+    project = session.get(Project, project_id)
+    if (
+        project is None
+        or project.organization_id != principal.organization_id
+        or not principal.sees(project.id)
+    ):
+        return None
+    return project
+
+
+def visible(
+    row: Owned | None, region: str, principal: Principal, resource: str, resource_id: UUID
+) -> Owned:
+    """The row, if the key's holder may see it.
+
+    Raises:
+        NotFound: there is none, or it is another region's or another project's.
+    """
+    if (
+        row is None
+        or row.region != region
+        or row.organization_id != principal.organization_id
+        or not principal.sees(row.project_id)
+    ):
+        raise NotFound(resource, str(resource_id))
+    return row
 
 
 def project_for_creation(
@@ -95,11 +176,7 @@ def project_for_creation(
     Raises:
         PermissionsDenied: the key may not create there, or there is no such project.
     """
-    project = session.get(Project, asked or principal.default_project_id)
-    if (
-        project is None
-        or project.organization_id != principal.organization_id
-        or not principal.sees(project.id)
-    ):
+    project = find_project(session, principal, asked or principal.default_project_id)
+    if project is None:
         raise PermissionsDenied(action, resource)
     return project

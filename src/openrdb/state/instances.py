@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import Select, UnaryExpression, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased, raiseload
@@ -92,8 +92,9 @@ def page(
         offset = total - offset - count  # the shorter way to a page far back is from the end
     order = _order(columns, order_by, backwards)
     ids = session.scalars(matching.order_by(*order).limit(count).offset(offset)).all()
-    # Lists show no nodes.
-    of_page = select(Instance).where(Instance.id.in_(ids)).options(raiseload(Instance.nodes))
+    # Lists show neither nodes nor rules.
+    unshown = (raiseload(Instance.nodes), raiseload(Instance.acl_rules))
+    of_page = select(Instance).where(Instance.id.in_(ids)).options(*unshown)
     return list(session.scalars(of_page.order_by(*_order(_OF_INSTANCES, order_by)))), total
 
 
@@ -146,7 +147,7 @@ def get_endpoint(
         NotFound: there is none, or it is another project's instance's.
     """
     endpoint = session.get(Endpoint, endpoint_id)
-    if endpoint is None or not endpoint.published:
+    if endpoint is None or not endpoint.published or endpoint.leaving:
         raise NotFound("endpoint", str(endpoint_id))
     try:
         get(session, region, endpoint.instance_id, principal)
@@ -184,21 +185,31 @@ def place(
     session: Session,
     instance: Instance,
     *,
-    public_address: str,
-    endpoint_ports: tuple[int, int],
     node_ports: tuple[int, int],
     uids: tuple[int, int] | None,
 ) -> None:
-    """Give a new instance its main node and its load balancer endpoint, with free ports.
+    """Give a new instance its main node, with a free port.
 
     Raises:
         QuotasExceeded: a range is used up.
     """
-    node_port = _free(session, select(Node.port), node_ports)
-    endpoint_port = _free(session, select(Endpoint.port), endpoint_ports)
+    port = _free(session, select(Node.port), node_ports)
     uid = _free(session, select(Node.uid), uids) if uids else None
-    instance.nodes.append(Node(address="127.0.0.1", port=node_port, uid=uid))
-    instance.endpoints.append(Endpoint(ip=public_address, port=endpoint_port))
+    instance.nodes.append(Node(address="127.0.0.1", port=port, uid=uid))
+
+
+def add_load_balancer(
+    session: Session, instance: Instance, *, address: str, ports: tuple[int, int]
+) -> Endpoint:
+    """Give an instance its public endpoint, with a free port; not shown yet.
+
+    Raises:
+        QuotasExceeded: the range is used up.
+    """
+    port = _free(session, select(Endpoint.port), ports)
+    endpoint = Endpoint(id=uuid4(), kind="load_balancer", ip=address, port=port)
+    instance.endpoints.append(endpoint)
+    return endpoint
 
 
 def another_port(session: Session, row: Node | Endpoint, ports: tuple[int, int]) -> None:

@@ -51,7 +51,12 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map: ClassVar = {datetime: Instant, dict[str, Any]: JSON, int: BigInteger}
+    type_annotation_map: ClassVar = {
+        datetime: Instant,
+        dict[str, Any]: JSON,
+        list[str]: JSON,
+        int: BigInteger,
+    }
 
 
 class Project(Base):
@@ -64,6 +69,7 @@ class Project(Base):
     name: Mapped[str]
     description: Mapped[str] = mapped_column(default="")
     created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now)
 
 
 class ApiKey(Base):
@@ -76,6 +82,9 @@ class ApiKey(Base):
     organization_id: Mapped[UUID]
     project_id: Mapped[UUID | None]
     default_project_id: Mapped[UUID]
+    read_only: Mapped[bool] = mapped_column(default=False)
+    """Whether it may look only, and change nothing."""
+    description: Mapped[str] = mapped_column(default="")
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -130,6 +139,20 @@ class Instance(Base):
     endpoints: Mapped[list[Endpoint]] = relationship(
         order_by="Endpoint.created_at", cascade="all, delete-orphan", lazy="selectin"
     )
+    acl_rules: Mapped[list[AclRule]] = relationship(cascade="all, delete-orphan", lazy="selectin")
+
+
+class AclRule(Base):
+    """A network from which clients are let in at public endpoints."""
+
+    __tablename__ = "acl_rules"
+
+    instance_id: Mapped[UUID] = mapped_column(
+        ForeignKey("instances.id", ondelete="CASCADE"), primary_key=True
+    )
+    ip: Mapped[str] = mapped_column(primary_key=True)
+    """CIDR, IPv4 or IPv6, without host bits."""
+    description: Mapped[str]
 
 
 class Tag(Base):
@@ -188,11 +211,110 @@ class Endpoint(Base):
         ForeignKey("instances.id", ondelete="CASCADE"), index=True
     )
     kind: Mapped[str] = mapped_column(default="load_balancer")
+    """`load_balancer` or `private_network`."""
     ip: Mapped[str]
     port: Mapped[int]
+    private_network_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("private_networks.id"), index=True
+    )
+    service_ip: Mapped[str | None]
+    """The address in CIDR form, as asked or as booked: `127.64.4.2/22`."""
+    provisioning_mode: Mapped[str | None]
+    """`static`: the user's address; `ipam`: one booked of the network's."""
+    zone: Mapped[str | None]
     published: Mapped[bool] = mapped_column(default=False)
-    """Shown from the moment that connections succeed."""
+    """Shown; a load balancer from the moment that connections succeed, a private one at once."""
+    leaving: Mapped[bool] = mapped_column(default=False)
+    """Being deleted: not shown any more, and no process is kept for it."""
     created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Vpc(Base):
+    """A virtual private cloud: a group of private networks."""
+
+    __tablename__ = "vpcs"
+    __table_args__ = (Index("ix_vpcs_listing", "region", "organization_id", "created_at"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    region: Mapped[str]
+    organization_id: Mapped[UUID]
+    project_id: Mapped[UUID]
+    name: Mapped[str]
+    tags: Mapped[list[str]]
+    is_default: Mapped[bool] = mapped_column(default=False)
+    routing_enabled: Mapped[bool] = mapped_column(default=True)
+    custom_routes_propagation_enabled: Mapped[bool] = mapped_column(default=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class PrivateNetwork(Base):
+    """A private network; its endpoints are addresses of its subnets."""
+
+    __tablename__ = "private_networks"
+    __table_args__ = (
+        Index("ix_private_networks_listing", "region", "organization_id", "created_at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    region: Mapped[str]
+    organization_id: Mapped[UUID]
+    project_id: Mapped[UUID]
+    vpc_id: Mapped[UUID] = mapped_column(ForeignKey("vpcs.id"), index=True)
+    name: Mapped[str]
+    tags: Mapped[list[str]]
+    dhcp_enabled: Mapped[bool] = mapped_column(default=True)
+    default_route_propagation_enabled: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now)
+
+    subnets: Mapped[list[Subnet]] = relationship(
+        order_by="Subnet.position", cascade="all, delete-orphan", lazy="selectin"
+    )
+
+
+class Subnet(Base):
+    """A range of a private network: one for IPv4, one for IPv6."""
+
+    __tablename__ = "subnets"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    private_network_id: Mapped[UUID] = mapped_column(
+        ForeignKey("private_networks.id", ondelete="CASCADE"), index=True
+    )
+    position: Mapped[int]
+    subnet: Mapped[str] = mapped_column(unique=True)
+    """CIDR; no two networks of a deployment share an address, whose endpoints are real ones."""
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Ip(Base):
+    """An address of a private network, booked by a user or for an endpoint."""
+
+    __tablename__ = "ips"
+    __table_args__ = (
+        UniqueConstraint("private_network_id", "address"),
+        Index("ix_ips_listing", "region", "organization_id", "created_at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    region: Mapped[str]
+    organization_id: Mapped[UUID]
+    project_id: Mapped[UUID]
+    private_network_id: Mapped[UUID] = mapped_column(ForeignKey("private_networks.id"))
+    subnet_id: Mapped[UUID] = mapped_column(ForeignKey("subnets.id"))
+    address: Mapped[str]
+    """Without its length: `127.64.4.2`."""
+    is_ipv6: Mapped[bool] = mapped_column(default=False)
+    tags: Mapped[list[str]]
+    endpoint_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("endpoints.id", ondelete="CASCADE"), index=True
+    )
+    """Whose it is; null: booked by a user for later."""
+    mac_address: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now)
 
 
 class Operation(Base):

@@ -14,7 +14,7 @@ from openrdb.state.models import Instance
 MOVES: Final[dict[str, frozenset[str]]] = {
     "provisioning": frozenset({"initializing", "error"}),
     "initializing": frozenset({"ready", "error"}),
-    "ready": frozenset({"configuring", "restarting", "deleting"}),
+    "ready": frozenset({"configuring", "initializing", "restarting", "deleting"}),
     "configuring": frozenset({"ready", "error"}),
     "restarting": frozenset({"ready", "error"}),
     "error": frozenset({"deleting", "restarting"}),
@@ -31,6 +31,13 @@ ALLOWED: Final[dict[str, frozenset[str]]] = {
     "configure": frozenset({"ready"}),
     "restart": frozenset({"ready", "error"}),
     "renew_certificate": frozenset({"ready"}),
+    "set_acl": frozenset({"ready"}),
+    "set_settings": frozenset({"ready"}),
+    "create_endpoint": frozenset({"ready"}),
+    "delete_endpoint": frozenset({"ready"}),
+    # Users, databases, privileges.
+    "look_inside": frozenset({"ready", "configuring", "initializing"}),
+    "change_inside": frozenset({"ready"}),
     "delete": frozenset({"ready", "error"}),
 }
 

@@ -1,0 +1,13 @@
+"""POST, PUT, DELETE /instances/{id}/acls: configuring → ready; sessions of removed networks are cut."""
+
+from __future__ import annotations
+
+from openrdb.operations.durable import Run, operation
+from openrdb.operations.wanted import balancer_targets
+
+
+@operation("apply_acl")
+def apply_acl(run: Run) -> None:
+    for target in balancer_targets(run.instance()):
+        run.step(run.host.ensure_balancer, target)
+    run.complete_with("ready")
