@@ -112,6 +112,7 @@ class Service:
             "OPENRDB_CACHE": str(cache),
             "OPENRDB_ENDPOINT_PORTS": f"[{ports[0]},{ports[1]}]",
             "OPENRDB_NODE_PORTS": f"[{ports[2]},{ports[3]}]",
+            "OPENRDB_PRIVATE_RANGE": f"127.{64 + (ports[0] - 20000) // _PORTS_OF_WORKER}.0.0/16",
             "OPENRDB_SWEEP": "0.5",
             "OPENRDB_WARM_ENGINES": "[]",
         }

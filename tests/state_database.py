@@ -25,12 +25,14 @@ import pytest
 import requests
 import uvicorn
 from psycopg import sql
+from scaleway import Client
 
 from openrdb.api.app import create_app
 from openrdb.api.common import Backend
 from openrdb.catalog.engines import engine_versions
 from openrdb.catalog.offers import Offers
 from openrdb.config import Settings
+from openrdb.host.agent import local_host
 from openrdb.host.bundles import Bundles
 from openrdb.observe.changes import Changes
 from openrdb.state import access
@@ -204,7 +206,9 @@ class Api:
         installed = {v.name: f"{v.version}.9" for v in engine_versions() if not v.disabled}
         configured = Settings(data_dir=data_dir, hold=0, **settings)
         offers = Offers(installed, configured.allow_disabled_engines)
-        backend = Backend(configured, database, Changes(), offers, self.started.append)
+        host = local_host(data_dir, configured.cache, spares=0)
+        begin = self.started.append
+        backend = Backend(configured, database, Changes(), offers, begin, begin, host)
         config = uvicorn.Config(create_app(backend), log_level="warning", access_log=False)
         self._server = uvicorn.Server(config)
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -225,9 +229,23 @@ class Api:
         self, method: str, path: str, key: NewKey | None = None, **options: Any
     ) -> requests.Response:
         """As `Service.request`, with the first key or another one."""
+        if not path.startswith("//"):
+            path = f"/rdb/v1/regions/{REGION}{path}"
         headers = {"X-Auth-Token": (key or self.key).secret_key, **options.pop("headers", {})}
-        url = f"{self._url}/rdb/v1/regions/{REGION}{path}"
+        url = self._url + path.replace("//", "/")
         return requests.request(method, url, headers=headers, timeout=60, **options)
+
+    def client(self, key: NewKey | None = None) -> Client:
+        """What the official SDK's APIs take."""
+        used = key or self.key
+        return Client(
+            access_key=used.access_key,
+            secret_key=used.secret_key,
+            default_project_id=str(used.project_id),
+            default_organization_id=str(used.organization_id),
+            default_region=REGION,
+            api_url=self._url,
+        )
 
 
 @pytest.fixture

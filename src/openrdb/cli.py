@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
+from rich.text import Text
 
 from openrdb import __version__
 from openrdb.config import Settings
@@ -29,6 +30,8 @@ app = typer.Typer(
 )
 engines_app = typer.Typer(help="Engine versions: which there are, and installing them.")
 app.add_typer(engines_app, name="engines", no_args_is_help=True)
+keys_app = typer.Typer(help="API keys: making, listing and revoking them; the service may run.")
+app.add_typer(keys_app, name="keys", no_args_is_help=True)
 
 out = Console()
 err = Console(stderr=True)
@@ -156,6 +159,64 @@ def engines_install(
         bundle = _with_progress(name, partial(bundles.install, name))
         out.print(f"✓ {name}: {bundle.name}")
     out.print(f"✓ load balancer {bundles.haproxy().name}")
+
+
+@keys_app.command("create")
+def keys_create(
+    data_dir: DataDir = None,
+    project: Annotated[
+        str | None, typer.Option(help="The project's name or id; default: the default one.")
+    ] = None,
+    organization: Annotated[
+        bool, typer.Option("--organization", help="For all projects; --project is its default.")
+    ] = False,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="It may look, and change nothing.")
+    ] = False,
+    description: Annotated[str, typer.Option(help="What it is for.")] = "",
+) -> None:
+    """Make a key and print its environment: eval "$(openrdb keys create)". Its secret is shown now
+    and never again."""
+    from openrdb import keys  # noqa: PLC0415
+
+    environment = keys.create(
+        settings_from(data_dir=data_dir),
+        project,
+        whole_organization=organization,
+        read_only=read_only,
+        description=description,
+    )
+    for name, value in environment.items():
+        print(f"export {name}={value}")
+
+
+@keys_app.command("list")
+def keys_list(data_dir: DataDir = None) -> None:
+    """Show the keys, without their secrets, which are not kept."""
+    from openrdb import keys  # noqa: PLC0415
+
+    table = Table("access key", "scope", "kind", "description", "created", box=None)
+    table.columns[0].no_wrap = True
+    for key in keys.listed(settings_from(data_dir=data_dir)):
+        created = f"{key.created_at:%Y-%m-%d %H:%M}"
+        cells = (key.access_key, key.scope, key.kind, key.description, created)
+        table.add_row(*(Text(cell, overflow="fold") for cell in cells))
+    out.print(table)
+
+
+@keys_app.command("revoke")
+def keys_revoke(
+    access_key: Annotated[str, typer.Argument(help="The key's access key.")],
+    data_dir: DataDir = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also the key that `openrdb env` prints.")
+    ] = False,
+) -> None:
+    """Make a key useless, at once."""
+    from openrdb import keys  # noqa: PLC0415
+
+    keys.revoke(settings_from(data_dir=data_dir), access_key, force=force)
+    out.print(f"revoked {access_key}")
 
 
 def _with_progress(title: str, work: Callable[[Callable[[int, int], None]], Any]) -> Any:  # noqa: ANN401

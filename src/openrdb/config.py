@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,6 +21,9 @@ REGIONS: tuple[Region, ...] = ("fr-par", "nl-ams", "pl-waw")
 
 # A Unix socket's path holds 107 bytes; below the data directory ours takes 40.
 LONGEST_DATA_DIR = 66
+
+_CHOSEN_LENGTH = 22
+"""What each private network gets of the deployment's range (`state.subnets`)."""
 
 
 def default_data_dir() -> Path:
@@ -51,6 +55,14 @@ def _port_range(value: tuple[int, int]) -> tuple[int, int]:
     return value
 
 
+def _private_range(value: IPv4Network) -> IPv4Network:
+    if value.prefixlen > _CHOSEN_LENGTH:
+        raise ValueError(f"must have room for a /{_CHOSEN_LENGTH}")
+    if not value.is_private or IPv4Address("127.0.0.1") in value:
+        raise ValueError("must be a range of private addresses, without 127.0.0.1")
+    return value
+
+
 Directory = Annotated[Path, AfterValidator(_absolute)]
 PortRange = Annotated[tuple[int, int], AfterValidator(_port_range)]
 
@@ -73,6 +85,10 @@ class Settings(BaseSettings):
     endpoint_ports: PortRange = (20000, 29999)
     node_ports: PortRange = (12000, 19999)
     """Loopback ports on which the engines themselves listen."""
+    private_range: Annotated[IPv4Network, AfterValidator(_private_range)] = IPv4Network(
+        "127.64.0.0/10"
+    )
+    """Where private networks get their addresses; others than of 127.0.0.0/8 must lead here."""
     state_url: str | None = None
     """SQLAlchemy URL of the state; default: SQLite in the data directory."""
     default_region: Region = "fr-par"

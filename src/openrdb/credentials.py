@@ -26,11 +26,8 @@ def ensure_credentials(database: Database, settings: Settings, url: str) -> dict
             # Before the commit: a key whose secret nobody knows would be of no use.
             _write(
                 path,
-                {
-                    "SCW_ACCESS_KEY": key.access_key,
-                    "SCW_SECRET_KEY": key.secret_key,
-                    "SCW_DEFAULT_PROJECT_ID": str(key.project_id),
-                    "SCW_DEFAULT_ORGANIZATION_ID": str(key.organization_id),
+                key.environment()
+                | {
                     "SCW_DEFAULT_REGION": settings.default_region,
                     "SCW_DEFAULT_ZONE": settings.default_zone,
                     "SCW_API_URL": url,

@@ -163,7 +163,9 @@ def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
         ending.callback(healer.close)
         metrics.watch(database)
         offers = Offers(installed, settings.allow_disabled_engines)
-        backend = Backend(settings, database, changes, offers, operations.start)
+        backend = Backend(
+            settings, database, changes, offers, operations.start, operations.perform, host
+        )
         config = uvicorn.Config(
             create_app(backend),
             log_level="warning",

@@ -346,7 +346,11 @@ WRONG: list[tuple[dict[str, Any], str, str | None]] = [
     ({"encryption": {"enabled": None}}, "encryption.enabled", "format"),
     ({"init_endpoints": [{}]}, "init_endpoints.0", "required"),
     ({"init_endpoints": [{"load_balancer": 1}]}, "init_endpoints.0.load_balancer", "format"),
-    ({"init_endpoints": [{"load_balancer": {}}] * 2}, "init_endpoints", "constraint"),
+    (
+        {"init_endpoints": [{"load_balancer": {}}] * 2},
+        "init_endpoints.1.load_balancer",
+        "constraint",
+    ),
     (
         {"init_endpoints": [{"private_network": {}}]},
         "init_endpoints.0.private_network.private_network_id",
@@ -355,7 +359,7 @@ WRONG: list[tuple[dict[str, Any], str, str | None]] = [
     (
         {"init_endpoints": [{"private_network": {"private_network_id": str(uuid4())}}]},
         "init_endpoints.0.private_network",
-        "constraint",
+        "unknown",
     ),
     # volumes
     ({"volume_size": -1}, "volume_size", "constraint"),

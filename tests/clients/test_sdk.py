@@ -266,6 +266,9 @@ def test_what_an_administrator_is_for(service: Service, given_instance: Given, e
             "CREATE DATABASE shop",
         ):
             connection.execute(statement)
+    # Who is to come into a managed database has a level there, whoever made the role.
+    where = {"instance_id": instance.id, "database_name": "rdb", "user_name": "reader"}
+    service.sdk().set_privilege(**where, permission="readonly")
     with service.connection(instance, "reader", "Correct-horse-8") as connection:
         assert connection.execute("SELECT * FROM things").fetchall() == []
         with pytest.raises(errors.InsufficientPrivilege):
@@ -274,6 +277,7 @@ def test_what_an_administrator_is_for(service: Service, given_instance: Given, e
             connection.execute("CREATE DATABASE another")
     with service.connection(instance, dbname="shop") as connection:
         connection.execute("CREATE TABLE things (id int)")
+    service.sdk().set_privilege(**where, permission="none")
     with service.connection(instance) as connection:
         for statement in (
             "DROP DATABASE shop",

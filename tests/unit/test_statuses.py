@@ -33,6 +33,12 @@ LEADS_TO = {
     "restart": "restarting",
     "renew_certificate": "configuring",
     "delete": "deleting",
+    "set_acl": "configuring",
+    "set_settings": "configuring",
+    "create_endpoint": "initializing",
+    "delete_endpoint": "configuring",
+    "look_inside": None,
+    "change_inside": None,
 }
 
 

@@ -14,9 +14,10 @@ from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from openrdb import __version__
-from openrdb.api import endpoints, engines, errors, instances
+from openrdb.api import acls, endpoints, engines, errors, inside, instances, settings
 from openrdb.api.auth import Guard
 from openrdb.api.common import Backend
+from openrdb.api.companions import account, iam, ipam, vpc
 
 _SWAGGER = next(Path(swagger_ui_bundle.__path__[0], "vendor").glob("swagger-ui-*"))
 _REFUSALS = {
@@ -40,8 +41,10 @@ def create_app(backend: Backend) -> FastAPI:
     app.state.backend = backend
     app.add_middleware(Guard, database=backend.database)
     errors.install(app)
-    for module in (engines, instances, endpoints):
+    for module in (engines, instances, inside, acls, settings, endpoints):
         app.include_router(module.router)
+    for companion in (vpc, ipam, account, iam):
+        app.include_router(companion.router)
     _add_service_routes(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

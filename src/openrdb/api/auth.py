@@ -1,4 +1,4 @@
-"""Who asks: `X-Auth-Token`, before anything else of a request is looked at."""
+"""Who asks, and whether they may change anything: before anything else of a request is looked at."""
 
 from __future__ import annotations
 
@@ -9,17 +9,28 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from openrdb.api import errors
-from openrdb.errors import DeniedAuthentication, InvalidArguments, OpenRDBError
+from openrdb.errors import (
+    DeniedAuthentication,
+    InvalidArguments,
+    OpenRDBError,
+    PermissionsDenied,
+)
 from openrdb.state import access
 from openrdb.state.access import Principal
 from openrdb.state.database import Database
 
 _LARGEST_BODY = 2**20
-_GUARDED = "/rdb/"
+_GUARDED = ("/rdb/", "/vpc/", "/ipam/", "/account/", "/iam/")
+_LOOKS = {"GET", "HEAD", "OPTIONS"}
+_ACTIONS = {"POST": "create", "DELETE": "delete"}
+_PLACES = ("regions", "zones")
+_RESOURCES = {"backups": "database_backup", "snapshots": "instance_snapshot"}
+"""What errors name otherwise than paths do."""
 
 
 class Guard:
-    """Refuses requests to the API without a valid key, and bodies over 1 MiB."""
+    """Refuses requests to the API without a valid key, changes by keys that only read, and bodies
+    over 1 MiB. The key is looked up for each request: a revoked one is of no use from then on."""
 
     def __init__(self, app: ASGIApp, database: Database) -> None:
         self._app = app
@@ -31,7 +42,11 @@ class Guard:
             try:
                 _check_size(request)
                 token = request.headers.get("x-auth-token")
-                scope["state"]["principal"] = await run_in_threadpool(self._authenticate, token)
+                holder = await run_in_threadpool(self._authenticate, token)
+                if holder.read_only and request.method not in _LOOKS:
+                    action = _ACTIONS.get(request.method, "update")
+                    raise PermissionsDenied(action, _resource(scope["path"]))
+                scope["state"]["principal"] = holder
             except OpenRDBError as error:
                 await errors.answer(error)(scope, receive, send)
                 return
@@ -40,6 +55,15 @@ class Guard:
     def _authenticate(self, token: str | None) -> Principal:
         with self._database.read() as session:
             return access.authenticate(session, token)
+
+
+def _resource(path: str) -> str:
+    """What a path is about, as errors name it: `private_network` of `/…/private-networks/{id}`."""
+    parts = path.strip("/").split("/")[2:]
+    if parts and parts[0] in _PLACES:
+        parts = parts[2:]
+    collection = parts[0] if parts else ""
+    return _RESOURCES.get(collection, collection.removesuffix("s").replace("-", "_"))
 
 
 def _check_size(request: Request) -> None:

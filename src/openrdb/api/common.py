@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field
 
 from openrdb.catalog.offers import Offers
 from openrdb.config import Settings
+from openrdb.host.agent import Host
 from openrdb.observe.changes import Changes
 from openrdb.state.database import Database
 
@@ -23,13 +24,15 @@ _LARGEST_PAGE = 100
 
 @dataclass(frozen=True)
 class Backend:
-    """What answers requests; `start` begins a recorded operation."""
+    """What answers requests; `start` begins a recorded operation, `perform` also waits for its end."""
 
     settings: Settings
     database: Database
     changes: Changes
     offers: Offers
     start: Callable[[UUID], None]
+    perform: Callable[[UUID], None]
+    host: Host
 
 
 # Dependencies are coroutines: others take a thread each, which costs more than they do.

@@ -1,7 +1,8 @@
-"""GET /endpoints/{endpoint_id}."""
+"""Endpoints: get, create, delete (behaviours.md, "Endpoints")."""
 
 from __future__ import annotations
 
+from typing import Literal, cast
 from uuid import UUID
 
 from fastapi import APIRouter
@@ -9,15 +10,26 @@ from fastapi import APIRouter
 from openrdb.api import wire
 from openrdb.api.auth import CurrentPrincipal
 from openrdb.api.common import PREFIX, CurrentBackend
+from openrdb.api.instance_creation import add_endpoint
 from openrdb.config import Region
-from openrdb.state import instances
+from openrdb.state import instances, operations, statuses
 from openrdb.state.models import Endpoint
 
 router = APIRouter(prefix=PREFIX)
 
 
 def show(endpoint: Endpoint) -> wire.Endpoint:
-    return wire.LoadBalancerEndpoint(id=endpoint.id, ip=endpoint.ip, port=endpoint.port)
+    if endpoint.private_network_id is None:
+        return wire.LoadBalancerEndpoint(id=endpoint.id, ip=endpoint.ip, port=endpoint.port)
+    details = wire.PrivateNetworkDetails(
+        private_network_id=endpoint.private_network_id,
+        provisioning_mode=cast(Literal["static", "ipam"], endpoint.provisioning_mode),
+        service_ip=endpoint.service_ip or "",
+        zone=endpoint.zone or "",
+    )
+    return wire.PrivateNetworkEndpoint(
+        id=endpoint.id, ip=endpoint.ip, port=endpoint.port, private_network=details
+    )
 
 
 @router.get("/endpoints/{endpoint_id}")
@@ -26,3 +38,43 @@ def get_endpoint(
 ) -> wire.Endpoint:
     with backend.database.read() as session:
         return show(instances.get_endpoint(session, region, endpoint_id, principal))
+
+
+@router.post("/instances/{instance_id}/endpoints")
+def create_endpoint(
+    region: Region,
+    instance_id: UUID,
+    body: wire.CreateEndpoint,
+    backend: CurrentBackend,
+    principal: CurrentPrincipal,
+) -> wire.Endpoint | wire.ComingEndpoint:
+    """A private one is answered at once, a load balancer appears when it works, as recorded."""
+    with backend.database.write() as session:
+        instance = instances.get(session, region, instance_id, principal)
+        statuses.require(instance, "create_endpoint")
+        spec = body.endpoint_spec
+        endpoint = add_endpoint(
+            session, instance, spec, "endpoint_spec", principal, backend.settings
+        )
+        statuses.move(instance, "initializing")
+        parameters = {"endpoint_id": str(endpoint.id)}
+        operation = operations.record(session, instance, "create_endpoint", parameters)
+        session.flush()
+        shown = show(endpoint) if endpoint.published else wire.ComingEndpoint()
+    backend.start(operation.id)
+    return shown
+
+
+@router.delete("/endpoints/{endpoint_id}", status_code=204)
+def delete_endpoint(
+    region: Region, endpoint_id: UUID, backend: CurrentBackend, principal: CurrentPrincipal
+) -> None:
+    with backend.database.write() as session:
+        endpoint = instances.get_endpoint(session, region, endpoint_id, principal)
+        instance = instances.get(session, region, endpoint.instance_id, principal)
+        statuses.require(instance, "delete_endpoint")
+        statuses.move(instance, "configuring")
+        endpoint.leaving = True
+        parameters = {"endpoint_id": str(endpoint_id)}
+        operation = operations.record(session, instance, "delete_endpoint", parameters)
+    backend.start(operation.id)

@@ -6,16 +6,19 @@ import secrets
 from datetime import timedelta
 from uuid import UUID, uuid4
 
+from sqlalchemy.orm import Session
+
 from openrdb.api import wire
 from openrdb.api.common import Backend
 from openrdb.catalog.node_types import NodeType, node_type, volume_size, volume_type
 from openrdb.catalog.offers import Offer
+from openrdb.config import Settings
 from openrdb.engines import engine_of
 from openrdb.engines.passwords import check_password
-from openrdb.errors import InvalidArguments, PermissionsDenied
-from openrdb.state import instances
+from openrdb.errors import InvalidArguments, NotFound, PermissionsDenied
+from openrdb.state import instances, networks
 from openrdb.state.access import Principal
-from openrdb.state.models import Instance, Project, now
+from openrdb.state.models import AclRule, Endpoint, Instance, Project, now
 
 _BACKUP_FREQUENCY = timedelta(hours=24)
 
@@ -57,7 +60,74 @@ def new_instance(
         created_at=created_at,
     )
     instances.tag(instance, body.tags or [])
+    instance.acl_rules = [AclRule(ip="0.0.0.0/0", description="Allow All")]
     return instance
+
+
+def add_first_endpoints(
+    session: Session,
+    instance: Instance,
+    body: wire.CreateInstance,
+    principal: Principal,
+    settings: Settings,
+) -> None:
+    """Those asked for, and a load balancer where none is asked for (behaviours.md, "Instance").
+
+    Raises:
+        InvalidArguments, NotFound, QuotasExceeded: one of them cannot be had.
+    """
+    specs = body.init_endpoints or [wire.EndpointSpec(load_balancer={})]
+    for position, spec in enumerate(specs):
+        add_endpoint(session, instance, spec, f"init_endpoints.{position}", principal, settings)
+
+
+def add_endpoint(
+    session: Session,
+    instance: Instance,
+    spec: wire.EndpointSpec,
+    argument: str,
+    principal: Principal,
+    settings: Settings,
+) -> Endpoint:
+    """An endpoint's row; a private one is shown at once, a load balancer once it works.
+
+    Raises:
+        InvalidArguments, NotFound, QuotasExceeded: it cannot be had.
+    """
+    kinds = [
+        kind for kind in ("load_balancer", "private_network") if getattr(spec, kind) is not None
+    ]
+    if len(kinds) != 1:
+        raise InvalidArguments((argument, "required", "must name one kind of endpoint"))
+    if any(one.kind == kinds[0] and not one.leaving for one in instance.endpoints):
+        help_message = "an instance has at most one endpoint of a kind"
+        raise InvalidArguments((f"{argument}.{kinds[0]}", "constraint", help_message))
+    if spec.private_network is None:
+        return instances.add_load_balancer(
+            session, instance, address=settings.public_address, ports=settings.endpoint_ports
+        )
+    asked = spec.private_network
+    try:
+        network_id = UUID(asked.private_network_id)
+    except ValueError:
+        name = f"{argument}.private_network.private_network_id"
+        raise InvalidArguments((name, "format", "must be a UUID")) from None
+    try:
+        network = networks.get_private_network(session, instance.region, network_id, principal)
+    except NotFound:
+        name = f"{argument}.private_network"
+        raise InvalidArguments((name, "unknown", "there is no such private network")) from None
+    endpoint = Endpoint(id=uuid4(), published=True)
+    networks.attach(
+        session,
+        network,
+        endpoint,
+        instance,
+        service_ip=asked.service_ip or None,
+        port=engine_of(instance.engine).port,
+        public_address=settings.public_address,
+    )
+    return endpoint
 
 
 def administrator(body: wire.CreateInstance, offer_name: str) -> dict[str, str] | None:
@@ -124,14 +194,3 @@ def _check_available(body: wire.CreateInstance, backend: Backend) -> None:
     if body.encryption and body.encryption.enabled and not backend.settings.volumes_encrypted:
         help_message = "the volumes of this deployment are not on an encrypted device"
         raise InvalidArguments(("encryption.enabled", "constraint", help_message))
-    specs = body.init_endpoints or []
-    for position, spec in enumerate(specs):
-        argument = f"init_endpoints.{position}"
-        if spec.private_network is not None:
-            help_message = "private networks are not available here"
-            raise InvalidArguments((f"{argument}.private_network", "constraint", help_message))
-        if spec.load_balancer is None:
-            raise InvalidArguments((argument, "required", "names no kind of endpoint"))
-    if len(specs) > 1:
-        help_message = "an instance has one load balancer endpoint"
-        raise InvalidArguments(("init_endpoints", "constraint", help_message))

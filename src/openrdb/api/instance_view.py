@@ -11,7 +11,9 @@ from openrdb.state.models import Instance
 
 
 def show(instance: Instance, offers: Offers) -> wire.Instance:
-    shown = [endpoints.show(endpoint) for endpoint in instance.endpoints if endpoint.published]
+    present = [one for one in instance.endpoints if one.published and not one.leaving]
+    shown = [endpoints.show(endpoint) for endpoint in present]
+    public = [one for one in shown if isinstance(one, wire.LoadBalancerEndpoint)]
     return wire.Instance(
         id=instance.id,
         name=instance.name,
@@ -20,7 +22,7 @@ def show(instance: Instance, offers: Offers) -> wire.Instance:
         status=cast(wire.InstanceStatus, instance.status),
         engine=instance.engine,
         upgradable_version=[_upgradable(offer) for offer in offers.above(instance.engine)],
-        endpoint=shown[0] if shown else None,
+        endpoint=public[0] if public else None,
         tags=[tag.tag for tag in instance.tags],
         settings=_settings(instance.settings),
         backup_schedule=wire.BackupSchedule(

@@ -25,7 +25,12 @@ from openrdb.api.common import (
     OptionalId,
     OptionalText,
 )
-from openrdb.api.instance_creation import administrator, asked_project, new_instance
+from openrdb.api.instance_creation import (
+    add_first_endpoints,
+    administrator,
+    asked_project,
+    new_instance,
+)
 from openrdb.api.instance_view import show
 from openrdb.config import Region
 from openrdb.errors import NotFound, PreconditionFailed
@@ -56,12 +61,11 @@ def create_instance(
         instances.place(
             session,
             instance,
-            public_address=settings.public_address,
-            endpoint_ports=settings.endpoint_ports,
             node_ports=settings.node_ports,
             uids=settings.instance_uids if os.geteuid() == 0 else None,
         )
         session.add(instance)
+        add_first_endpoints(session, instance, body, principal, settings)
         operation = operations.record(
             session, instance, "create_instance", {"administrator": first_user}
         )

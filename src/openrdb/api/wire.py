@@ -154,8 +154,31 @@ class LoadBalancerEndpoint(Answer):
     load_balancer: dict[str, Any] = Field(default_factory=dict)
 
 
-Endpoint = LoadBalancerEndpoint
-"""Of the kinds of endpoints there is one yet: private networks and direct access follow."""
+class PrivateNetworkDetails(Answer):
+    private_network_id: UUID
+    provisioning_mode: Literal["static", "ipam"]
+    service_ip: str
+    zone: str
+
+
+class PrivateNetworkEndpoint(Answer):
+    ip: str
+    port: int
+    name: None = None
+    id: UUID
+    private_network: PrivateNetworkDetails
+
+
+Endpoint = LoadBalancerEndpoint | PrivateNetworkEndpoint
+"""Direct access, that of read replicas, follows with them."""
+
+
+class ComingEndpoint(Answer):
+    """A load balancer that is being made has neither id nor port yet, as recorded."""
+
+    id: Literal[""] = ""
+    name: None = None
+    port: Literal[0] = 0
 
 
 class UpgradableVersion(Answer):
@@ -230,6 +253,66 @@ class Certificate(Answer):
     content: str
 
 
+class InstanceSettings(Answer):
+    settings: list[InstanceSetting]
+
+
+class ACLRule(Answer):
+    ip: str
+    port: int | None
+    protocol: Literal["tcp"] = "tcp"
+    direction: Literal["inbound"] = "inbound"
+    action: Literal["allow"] = "allow"
+    description: str
+
+
+class ACLRules(Answer):
+    rules: list[ACLRule]
+
+
+class ListedACLRules(ACLRules):
+    total_count: int
+
+
+# -- inside an instance ----------------------------------------------------------------------------
+
+
+class User(Answer):
+    name: str
+    is_admin: bool
+
+
+class Users(Answer):
+    users: list[User]
+    total_count: int
+
+
+class Database(Answer):
+    name: str
+    owner: str
+    managed: bool
+    size: int
+
+
+class Databases(Answer):
+    databases: list[Database]
+    total_count: int
+
+
+Permission = Literal["readonly", "readwrite", "all", "custom", "none"]
+
+
+class Privilege(Answer):
+    permission: Permission
+    database_name: str
+    user_name: str
+
+
+class Privileges(Answer):
+    privileges: list[Privilege]
+    total_count: int
+
+
 # -- requests --------------------------------------------------------------------------------------
 
 ShortText = Annotated[str, Field(max_length=255, pattern=NO_NUL)]
@@ -279,6 +362,62 @@ class CreateInstance(Request):
     init_endpoints: Annotated[list[EndpointSpec], Field(max_length=16)] | None = None
     backup_same_region: bool | None = None
     encryption: EncryptionRequest | None = None
+
+
+class CreateEndpoint(Request):
+    endpoint_spec: EndpointSpec
+
+
+class MigrateEndpoint(Request):
+    instance_id: Annotated[UUID, Field(strict=False)]
+
+
+class SetSettings(Request):
+    settings: Annotated[list[SettingRequest], Field(max_length=500)]
+
+
+class DeleteSettings(Request):
+    setting_names: Annotated[list[ShortText], Field(max_length=500)]
+
+
+class ACLRuleRequest(Request):
+    ip: ShortText
+    description: ShortText | None = None
+
+
+class SetACLRules(Request):
+    rules: Annotated[list[ACLRuleRequest], Field(max_length=500)]
+
+
+class DeleteACLRules(Request):
+    acl_rule_ips: Annotated[list[ShortText], Field(max_length=500)]
+
+
+Name = Annotated[str, Field(max_length=255, pattern=NO_NUL)]
+Password = Annotated[str, Field(max_length=1024)]
+
+
+class CreateUser(Request):
+    name: Name
+    password: Password
+    is_admin: bool = False
+
+
+class UpdateUser(Request):
+    """PATCH …/users/{name}; what is absent or null stays."""
+
+    password: Password | None = None
+    is_admin: bool | None = None
+
+
+class CreateDatabase(Request):
+    name: Name
+
+
+class SetPrivilege(Request):
+    database_name: Name
+    user_name: Name
+    permission: Permission | None = None
 
 
 class LogsPolicyRequest(Request):

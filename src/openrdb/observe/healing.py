@@ -19,7 +19,7 @@ from sqlalchemy import Select, select
 from openrdb.host import locks
 from openrdb.host.agent import LocalHost
 from openrdb.host.processes import Program
-from openrdb.operations.wanted import balancer_target, node_spec
+from openrdb.operations.wanted import balancer_targets, node_spec
 from openrdb.state.database import Database
 from openrdb.state.models import Instance, Node
 
@@ -74,23 +74,26 @@ class Healer:
             if program.lock not in running:
                 log.warning("%s is not running: starting it", program.name)
             if ignorant or program.lock not in running:
-                still_wanted = partial(self._is_settled, instance_id)
+                still_wanted = partial(self._is_wanted, instance_id, program)
                 self._host.ensure_running_if(instance_id, program, still_wanted)
         self._watch({*running.values(), *filter(None, [self._supervisor_pid])})
         return len(running) == len(wanted)
 
-    def _wanted(self) -> list[tuple[UUID, Program]]:
+    def _wanted(self, instance_id: UUID | None = None) -> list[tuple[UUID, Program]]:
+        """The programs of all instances, or of one, that are to run."""
         programs: list[tuple[UUID, Program]] = []
+        query = _settled()
+        if instance_id is not None:
+            query = query.where(Instance.id == instance_id)
         with self._database.read() as session:
-            for instance in session.scalars(_settled()).unique():
-                nodes = [self._host.program(node_spec(instance, node)) for node in instance.nodes]
-                balancer = self._host.balancer_program(balancer_target(instance))
-                programs += [(instance.id, program) for program in (*nodes, balancer)]
+            for instance in session.scalars(query).unique():
+                mine = [self._host.program(node_spec(instance, node)) for node in instance.nodes]
+                mine += self._host.balancer_programs(balancer_targets(instance))
+                programs += [(instance.id, program) for program in mine]
         return programs
 
-    def _is_settled(self, instance_id: UUID) -> bool:
-        with self._database.read() as session:
-            return session.scalars(_settled().where(Instance.id == instance_id)).first() is not None
+    def _is_wanted(self, instance_id: UUID, program: Program) -> bool:
+        return any(program.name == other.name for _, other in self._wanted(instance_id))
 
     def _watch(self, pids: set[int]) -> None:
         for pid in set(self._watched) - pids:

@@ -1,0 +1,96 @@
+"""account/v3: projects, which tests of Terraform configurations make for themselves."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from fastapi import APIRouter
+
+from openrdb.api.auth import CurrentPrincipal
+from openrdb.api.common import CurrentBackend, CurrentPage, OptionalId, OptionalText
+from openrdb.api.companions import wire
+from openrdb.errors import PermissionsDenied
+from openrdb.state import models, projects
+from openrdb.state.models import now
+
+router = APIRouter(prefix="/account/v3")
+
+
+def show(project: models.Project, *, qualified: bool = True) -> wire.Project:
+    return wire.Project(
+        id=project.id,
+        name=project.name,
+        organization_id=project.organization_id,
+        created_at=project.created_at,
+        updated_at=project.updated_at,
+        description=project.description,
+        qualification=wire.Qualification() if qualified else None,
+    )
+
+
+@router.post("/projects")
+def create_project(
+    body: wire.CreateProject, backend: CurrentBackend, principal: CurrentPrincipal
+) -> wire.Project:
+    """Only a key of the whole organization makes projects."""
+    foreign = body.organization_id not in (None, principal.organization_id)
+    if foreign or principal.project_id is not None:
+        raise PermissionsDenied("create", "project")
+    with backend.database.write() as session:
+        project = projects.create(
+            session, principal.organization_id, body.name, body.description or ""
+        )
+    return show(project, qualified=False)
+
+
+@router.get("/projects")
+def list_projects(
+    backend: CurrentBackend,
+    principal: CurrentPrincipal,
+    page: CurrentPage,
+    organization_id: OptionalId = None,
+    name: OptionalText = None,
+    project_ids: wire.Ids = None,
+    order_by: wire.Order = "created_at_asc",
+) -> wire.Projects:
+    filters = projects.Filters(organization_id, name, project_ids or [])
+    with backend.database.read() as session:
+        found, total = projects.page(
+            session, principal, filters, order_by, page.page, page.page_size
+        )
+    return wire.Projects(projects=[show(project) for project in found], total_count=total)
+
+
+@router.get("/projects/{project_id}")
+def get_project(
+    project_id: UUID, backend: CurrentBackend, principal: CurrentPrincipal
+) -> wire.Project:
+    with backend.database.read() as session:
+        return show(projects.get(session, project_id, principal))
+
+
+@router.patch("/projects/{project_id}")
+def update_project(
+    project_id: UUID,
+    body: wire.UpdateProject,
+    backend: CurrentBackend,
+    principal: CurrentPrincipal,
+) -> wire.Project:
+    with backend.database.write() as session:
+        project = projects.get(session, project_id, principal)
+        project.name = body.name or project.name
+        if body.description is not None:
+            project.description = body.description
+        if session.is_modified(project):
+            project.updated_at = now()
+    return show(project)
+
+
+@router.delete("/projects/{project_id}", status_code=204)
+def delete_project(project_id: UUID, backend: CurrentBackend, principal: CurrentPrincipal) -> None:
+    """Only a key of the whole organization deletes projects."""
+    with backend.database.write() as session:
+        project = projects.get(session, project_id, principal)
+        if principal.project_id is not None:
+            raise PermissionsDenied("delete", "project")
+        projects.delete(session, project)

@@ -1,0 +1,264 @@
+"""What keys may do: those of another project nothing, those that only read no change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, cast
+from uuid import UUID, uuid4
+
+import pytest
+
+from openrdb.api.app import create_app
+from openrdb.api.common import Backend
+from openrdb.state import access, instances
+from openrdb.state.access import NewKey
+from openrdb.state.models import ApiKey, Endpoint, Instance, Operation, Project
+from tests.api.test_wire import body
+from tests.state_database import REGION, Api, another_key, row
+
+pytest_plugins = ["tests.state_database"]
+
+Json = Any
+DOCUMENT = create_app(cast(Backend, SimpleNamespace(database=None))).openapi()
+OPERATIONS = [
+    (method.upper(), path, operation)
+    for path, operations in DOCUMENT["paths"].items()
+    for method, operation in operations.items()
+]
+MUTATIONS = [(method, path) for method, path, _ in OPERATIONS if method != "GET"]
+BY_ID = [
+    (method, path, operation)
+    for method, path, operation in OPERATIONS
+    if path.startswith("/rdb/") and "_id}" in path
+]
+
+
+def example(schema: Json) -> Json:
+    """What a schema lets through, no more of it than it asks for."""
+    if "$ref" in schema:
+        return example(DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]])
+    if "anyOf" in schema:
+        return example(schema["anyOf"][0])
+    if "enum" in schema:
+        return schema["enum"][0]
+    if schema.get("format") == "uuid":
+        return str(uuid4())
+    if schema.get("type") == "object":
+        required = schema.get("required", [])
+        return {name: example(schema["properties"][name]) for name in required}
+    least = schema.get("minimum", 1)
+    plain = {"string": "x", "array": [], "boolean": False, "integer": least, "number": least}
+    return plain[schema["type"]]
+
+
+def arguments(operation: Json) -> dict[str, Json]:
+    """The query and the body that an operation asks for."""
+    asked = [one for one in operation.get("parameters", []) if one["in"] == "query"]
+    query = {one["name"]: example(one["schema"]) for one in asked if one["required"]}
+    sent: dict[str, Json] = {"params": query}
+    if "requestBody" in operation:
+        sent["json"] = example(operation["requestBody"]["content"]["application/json"]["schema"])
+    return sent
+
+
+def filled(path: str, ids: dict[str, UUID]) -> str:
+    """A path from the root with these ids, and others where there are none."""
+    for name in ("region", "zone"):
+        path = path.replace(f"{{{name}}}", REGION if name == "region" else f"{REGION}-1")
+    parts = [
+        str(ids.get(part.strip("{}"), uuid4())) if part.startswith("{") else part
+        for part in path.split("/")
+    ]
+    return "/" + "/".join(parts)
+
+
+@pytest.fixture
+def given(api: Api) -> dict[str, UUID]:
+    """The ids of what the first key's project has: a ready instance with an endpoint."""
+    with api.database.write() as session:
+        instance = row(api.key, name="ours")
+        session.add(instance)
+        endpoint = instances.add_load_balancer(
+            session, instance, address="127.0.0.1", ports=(20000, 20010)
+        )
+        endpoint.published = True
+    return {"instance_id": instance.id, "endpoint_id": endpoint.id}
+
+
+@pytest.fixture
+def whole(api: Api) -> Iterator[None]:
+    """Sees to it that neither a row is changed nor an operation recorded."""
+
+    def contents() -> list[Json]:
+        with api.database.read() as session:
+            return [
+                tuple(getattr(one, column.key) for column in model.__table__.columns)
+                for model in (Instance, Endpoint, Operation, Project)
+                for one in session.query(model).order_by(model.id)
+            ]
+
+    before: list[Json] = []
+    yield before.extend(contents())
+    assert contents() == before
+    assert api.started == []
+
+
+# -- another project's ------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["same organization", "another organization"])
+def neighbour(request: pytest.FixtureRequest, api: Api) -> NewKey:
+    same_one = request.param == "same organization"
+    return another_key(api.database, api.key.organization_id if same_one else None)
+
+
+def test_the_neighbour_finds_nothing(
+    api: Api, given: dict[str, UUID], neighbour: NewKey, whole: None
+) -> None:
+    """Every operation on something by its id is refused as if that were not there."""
+    assert BY_ID
+    for method, path, operation in BY_ID:
+        answer = api.request(method, filled(path, given), key=neighbour, **arguments(operation))
+        assert answer.status_code == 404, f"{method} {path}: {answer.text}"
+        assert answer.json()["type"] == "not_found"
+        assert "ours" not in answer.text
+
+
+def test_the_neighbour_lists_nothing(api: Api, given: dict[str, UUID], neighbour: NewKey) -> None:
+    listings = [
+        (path, operation)
+        for method, path, operation in OPERATIONS
+        if method == "GET" and "_id}" not in path and "{access_key}" not in path
+    ]
+    for path, operation in listings:
+        sent = arguments(operation)
+        answer = api.request("GET", filled(path, given), key=neighbour, **sent)
+        assert answer.status_code == 200, f"{path}: {answer.text}"
+        assert str(given["instance_id"]) not in answer.text
+        assert '"ours"' not in answer.text
+    for query in ("name=ours", f"project_id={api.key.project_id}"):
+        answer = api.request("GET", f"/instances?{query}", key=neighbour).json()
+        assert answer == {"instances": [], "total_count": 0}
+
+
+@pytest.mark.parametrize("argument", ["project_id", "organization_id"])
+def test_the_neighbour_creates_nothing_here(
+    api: Api, neighbour: NewKey, whole: None, argument: str
+) -> None:
+    asked = {argument: str(getattr(api.key, argument))}
+    if asked == {"organization_id": str(neighbour.organization_id)}:
+        return  # the organization is theirs, and their project in it
+    answer = api.request("POST", "/instances", key=neighbour, json=body(**asked))
+    assert answer.status_code == 403
+    assert answer.json()["type"] == "permissions_denied"
+    assert answer.json()["details"] == [{"action": "create", "resource": "instance"}]
+
+
+def test_the_owner_finds_it(api: Api, given: dict[str, UUID]) -> None:
+    """What the tests above ask for is there, and they ask in the right way."""
+    for method, path, operation in BY_ID:
+        if method == "GET" and set(ids_of(path)) <= given.keys():
+            answer = api.request(method, filled(path, given), **arguments(operation))
+            assert answer.json().get("type") != "not_found", path
+
+
+def ids_of(path: str) -> list[str]:
+    parameters = [part.strip("{}") for part in path.split("/") if part.startswith("{")]
+    return [one for one in parameters if one not in ("region", "zone")]
+
+
+# -- keys that only read ----------------------------------------------------------------------------
+
+
+def read_only(api: Api, *, whole_organization: bool = False) -> NewKey:
+    with api.database.write() as session:
+        project = session.get_one(Project, api.key.project_id)
+        return access.create_key(
+            session, project, whole_organization=whole_organization, read_only=True
+        )
+
+
+@pytest.mark.parametrize("whole_organization", [True, False])
+def test_a_reader_changes_nothing(
+    api: Api, given: dict[str, UUID], whole: None, whole_organization: bool
+) -> None:
+    """Each operation of the document that is not a GET is refused, whatever is sent."""
+    key = read_only(api, whole_organization=whole_organization)
+    actions = {"POST": "create", "DELETE": "delete"}
+    assert MUTATIONS
+    for method, path in MUTATIONS:
+        for sent in ({}, {"data": "no JSON"}, {"json": body()}):
+            answer = api.request(method, filled(path, given), key=key, **sent)
+            assert answer.status_code == 403, f"{method} {path}: {answer.text}"
+            refusal = answer.json()
+            assert refusal["type"] == "permissions_denied"
+            (detail,) = refusal["details"]
+            assert detail["action"] == actions.get(method, "update")
+            assert detail["resource"].replace("_", "").isalpha()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "resource"),
+    [
+        ("POST", "/instances", "instance"),
+        ("DELETE", f"/instances/{UUID(int=1)}", "instance"),
+        ("PATCH", f"/snapshots/{UUID(int=1)}", "instance_snapshot"),
+        ("POST", f"//vpc/v2/regions/{REGION}/private-networks", "private_network"),
+        ("POST", f"//ipam/v1/regions/{REGION}/ips", "ip"),
+        ("DELETE", f"//account/v3/projects/{UUID(int=1)}", "project"),
+        ("POST", "//rdb/v1", ""),
+        ("PROPFIND", "/instances", "instance"),
+    ],
+)
+def test_what_a_reader_is_refused(api: Api, method: str, path: str, resource: str) -> None:
+    answer = api.request(method, path, key=read_only(api))
+    assert answer.status_code == 403
+    assert answer.json()["details"][0]["resource"] == resource
+
+
+def test_a_reader_reads(api: Api, given: dict[str, UUID]) -> None:
+    key = read_only(api)
+    for method, path, operation in OPERATIONS:
+        if method != "GET":
+            continue
+        sent = arguments(operation)
+        answer = api.request(method, filled(path, given), key=key, **sent)
+        assert answer.status_code != 403, path
+    listed = api.request("GET", "/instances", key=key).json()
+    assert [one["id"] for one in listed["instances"]] == [str(given["instance_id"])]
+    assert api.request("HEAD", "/instances", key=key).status_code != 403
+
+
+# -- keys that come and go --------------------------------------------------------------------------
+
+
+def test_a_revoked_key_is_of_no_use_at_once(api: Api) -> None:
+    key = read_only(api)
+    assert api.request("GET", "/instances", key=key).status_code == 200
+    with api.database.write() as session:
+        session.delete(session.get_one(ApiKey, key.access_key))
+    answer = api.request("GET", "/instances", key=key)
+    assert answer.status_code == 401
+    assert answer.json()["type"] == "denied_authentication"
+
+
+def test_secrets_are_not_kept(api: Api) -> None:
+    with api.database.read() as session:
+        kept = session.get_one(ApiKey, api.key.access_key)
+        values = [str(getattr(kept, column.key)) for column in ApiKey.__table__.columns]
+    assert api.key.access_key in values
+    assert not any(api.key.secret_key in value for value in values)
+
+
+def test_a_first_key_again(api: Api) -> None:
+    """Where all were revoked, the next start makes one for the organization that there is."""
+    with api.database.write() as session:
+        session.delete(session.get_one(ApiKey, api.key.access_key))
+        again = access.ensure_first_key(session)
+    assert again is not None
+    assert (again.organization_id, again.project_id) == (
+        api.key.organization_id,
+        api.key.project_id,
+    )
+    assert again.secret_key != api.key.secret_key
