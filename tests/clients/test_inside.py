@@ -89,6 +89,28 @@ def test_settings_are_in_force_when_ready(service: Service, instance: Instance) 
     assert refused.value.status_code == 400
 
 
+def test_settings_that_the_engine_refuses(service: Service, instance: Instance) -> None:
+    """What it sees when it reads its files is refused; what it finds at its start, taken back."""
+    sdk, where = service.sdk(), {"instance_id": instance.id}
+    with pytest.raises(ScalewayException, match="must be between") as refused:
+        sdk.set_instance_settings(**where, settings=[InstanceSetting("random_page_cost", "-1")])
+    assert refused.value.status_code == 400
+    assert sdk.get_instance(**where).status == "ready"
+    too_many = [InstanceSetting("max_locks_per_transaction", "2147483647")]
+    sdk.set_instance_settings(**where, settings=too_many)
+    assert ready(sdk, instance.id).settings == instance.settings
+    with service.connection(instance) as session:
+        assert session.execute("SHOW max_locks_per_transaction").fetchone() == ("64",)
+    sdk.add_instance_settings(**where, settings=[InstanceSetting("work_mem", "9")])
+    ready(sdk, instance.id)
+    with service.connection(instance) as session:
+        assert session.execute("SHOW work_mem").fetchone() == ("9MB",)
+        sdk.delete_instance_settings(**where, setting_names=["work_mem"])
+        left = {setting.name for setting in instance.settings} - {"work_mem"}
+        assert {setting.name for setting in ready(sdk, instance.id).settings} == left
+        assert session.execute("SHOW work_mem").fetchone() != ("9MB",), "a reload ends no session"
+
+
 def test_rules_cut_only_whom_they_shut_out(service: Service, instance: Instance) -> None:
     sdk, where = service.sdk(), {"instance_id": instance.id}
     with service.connection(instance) as session:
@@ -101,6 +123,45 @@ def test_rules_cut_only_whom_they_shut_out(service: Service, instance: Instance)
             session.execute("SELECT 1")
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(service.connection_line(instance), connect_timeout=5)
+
+
+def test_deleted_rules_shut_out(service: Service, instance: Instance) -> None:
+    sdk, where = service.sdk(), {"instance_id": instance.id}
+    sdk.add_instance_acl_rules(**where, rules=[ACLRuleRequest("2001:db8::/32", "six")])
+    ready(sdk, instance.id)
+    sdk.delete_instance_acl_rules(**where, acl_rule_ips=["0.0.0.0/0"])
+    ready(sdk, instance.id)
+    assert [rule.ip for rule in sdk.list_instance_acl_rules(**where).rules] == ["2001:db8::/32"]
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(service.connection_line(instance), connect_timeout=5)
+
+
+def test_an_endpoint_migrates(service: Service, instance: Instance, engine: str) -> None:
+    """The address stays, and leads to the other instance with its certificate."""
+    sdk = service.sdk()
+    other = service.create(engine, name="other", init_endpoints=[])
+    try:
+        with service.connection(instance) as session:
+            session.execute("CREATE TABLE here ()")
+            (before,) = instance.endpoints
+            with pytest.raises(ScalewayException) as refused:
+                sdk.migrate_endpoint(endpoint_id=before.id, instance_id=instance.id)
+            assert refused.value.status_code == 400
+            if other.endpoints:
+                sdk.delete_endpoint(endpoint_id=other.endpoints[0].id)
+                ready(sdk, other.id)
+            moved = sdk.migrate_endpoint(endpoint_id=before.id, instance_id=other.id)
+            assert (moved.id, moved.ip, moved.port) == (before.id, before.ip, before.port)
+            other = ready(sdk, other.id)
+            with pytest.raises(psycopg.OperationalError):
+                session.execute("SELECT 1")
+        assert ready(sdk, instance.id).endpoints == []
+        assert [endpoint.id for endpoint in other.endpoints] == [before.id]
+        with service.connection(other) as session:
+            assert session.execute("SELECT to_regclass('here')").fetchone() == (None,)
+    finally:
+        sdk.delete_instance(instance_id=other.id)
+        wait_until(lambda: gone(sdk, other.id))
 
 
 def test_another_endpoint(service: Service, instance: Instance) -> None:

@@ -37,6 +37,7 @@ LEADS_TO = {
     "set_settings": "configuring",
     "create_endpoint": "initializing",
     "delete_endpoint": "configuring",
+    "migrate_endpoint": "configuring",
     "look_inside": None,
     "change_inside": None,
 }

@@ -1,4 +1,4 @@
-"""Endpoints: get, create, delete (behaviours.md, "Endpoints")."""
+"""Endpoints: get, create, migrate, delete (behaviours.md, "Endpoints")."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from openrdb.api.auth import CurrentPrincipal
 from openrdb.api.common import PREFIX, CurrentBackend
 from openrdb.api.instance_creation import add_endpoint
 from openrdb.config import Region
+from openrdb.errors import InvalidArguments
 from openrdb.state import instances, operations, statuses
-from openrdb.state.models import Endpoint
+from openrdb.state.models import Endpoint, Instance
 
 router = APIRouter(prefix=PREFIX)
 
@@ -63,6 +64,49 @@ def create_endpoint(
         shown = show(endpoint) if endpoint.published else wire.ComingEndpoint()
     backend.start(operation.id)
     return shown
+
+
+@router.post("/endpoints/{endpoint_id}/migrate")
+def migrate_endpoint(
+    region: Region,
+    endpoint_id: UUID,
+    body: wire.MigrateEndpoint,
+    backend: CurrentBackend,
+    principal: CurrentPrincipal,
+) -> wire.Endpoint:
+    """The address and port lead to another instance, under that instance's rules and certificate."""
+    with backend.database.write() as session:
+        endpoint = instances.get_endpoint(session, region, endpoint_id, principal)
+        instance = instances.get(session, region, endpoint.instance_id, principal)
+        other = instances.get(session, region, body.instance_id, principal)
+        _check_migration(endpoint, other)
+        statuses.require(instance, "migrate_endpoint")
+        statuses.require(other, "migrate_endpoint")
+        instances.move_endpoint(endpoint, instance, other)
+        statuses.move(instance, "configuring")
+        statuses.move(other, "initializing")
+        parameters = {"endpoint_id": str(endpoint_id), "other_instance_id": str(other.id)}
+        operation = operations.record(session, instance, "migrate_endpoint", parameters)
+        session.flush()
+        shown = show(endpoint)
+    backend.start(operation.id)
+    return shown
+
+
+def _check_migration(endpoint: Endpoint, other: Instance) -> None:
+    """Raise InvalidArguments where the other instance cannot have the endpoint."""
+    why = None
+    if endpoint.instance_id == other.id:
+        why = "the endpoint is this instance's already"
+    elif endpoint.private_network_id is None:
+        if any(present.private_network_id is None for present in other.endpoints):
+            why = "the instance has a load balancer endpoint already"
+    elif any(
+        present.private_network_id == endpoint.private_network_id for present in other.endpoints
+    ):
+        why = "the instance has an endpoint in this private network already"
+    if why is not None:
+        raise InvalidArguments(("instance_id", "constraint", why))
 
 
 @router.delete("/endpoints/{endpoint_id}", status_code=204)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from openrdb.catalog.engines import engine_version
 from openrdb.catalog.setting_values import problem
 from openrdb.config import Region
 from openrdb.errors import InvalidArguments
+from openrdb.operations.wanted import all_settings, main_spec
 from openrdb.state import instances, operations, statuses
 from openrdb.state.access import Principal
 from openrdb.state.models import Instance
@@ -104,6 +106,10 @@ def _change(
     instance_id: UUID,
     change: Callable[[_Own], Values],
 ) -> Instance:
+    with backend.database.read() as session:
+        instance = instances.get(session, region, instance_id, principal)
+        statuses.require(instance, "set_settings")
+    _check_by_engine(backend, instance, change(_Own(instance)))
     with backend.database.write() as session:
         instance = instances.get(session, region, instance_id, principal)
         statuses.require(instance, "set_settings")
@@ -113,6 +119,13 @@ def _change(
         operation = operations.record(session, instance, "apply_settings", {"before": before})
     backend.start(operation.id)
     return instance
+
+
+def _check_by_engine(backend: Backend, instance: Instance, own: Values) -> None:
+    """Raise InvalidArguments for what the engine's own reading of its files refuses."""
+    spec = dataclasses.replace(main_spec(instance), settings=all_settings(instance, own))
+    if (why := backend.host.check_configuration(spec)) is not None:
+        raise InvalidArguments(("settings", "constraint", why))
 
 
 def _show(settings: Values) -> wire.InstanceSettings:

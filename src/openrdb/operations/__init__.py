@@ -9,6 +9,7 @@ from openrdb.operations import (
     create_instance,
     delete_endpoint,
     delete_instance,
+    migrate_endpoint,
     renew_certificate,
     restart_instance,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "create_instance",
     "delete_endpoint",
     "delete_instance",
+    "migrate_endpoint",
     "renew_certificate",
     "restart_instance",
 ]

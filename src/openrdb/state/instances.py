@@ -212,6 +212,12 @@ def add_load_balancer(
     return endpoint
 
 
+def move_endpoint(endpoint: Endpoint, instance: Instance, other: Instance) -> None:
+    """Give an instance's endpoint, with its address and port, to another instance."""
+    instance.endpoints.remove(endpoint)
+    other.endpoints.append(endpoint)
+
+
 def another_port(session: Session, row: Node | Endpoint, ports: tuple[int, int]) -> None:
     """Move a node or endpoint that nobody uses yet to another port of the range."""
     query = select(Node.port) if isinstance(row, Node) else select(Endpoint.port)

@@ -35,6 +35,7 @@ ALLOWED: Final[dict[str, frozenset[str]]] = {
     "set_settings": frozenset({"ready"}),
     "create_endpoint": frozenset({"ready"}),
     "delete_endpoint": frozenset({"ready"}),
+    "migrate_endpoint": frozenset({"ready"}),  # both instances
     # Users, databases, privileges.
     "look_inside": frozenset({"ready", "configuring", "initializing"}),
     "change_inside": frozenset({"ready"}),
