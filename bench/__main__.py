@@ -28,6 +28,8 @@ NAMES = (
     "control_plane",
     "listing",
     "api",
+    "inside",
+    "settings",
 )
 
 

@@ -66,11 +66,30 @@ class ByHand:
         configuration = _CONFIGURATION.format(port=port, home=self._home)
         with (data / "postgresql.conf").open("a") as file:
             file.write(configuration)
-        self._servers[port] = self._start("postgres", "-D", str(data))
-        with self._first_connection(port) as connection:
+        self._run(port)
+        with self.session(port) as connection:
             connection.execute(f"CREATE ROLE admin LOGIN PASSWORD '{PASSWORD}'")
         query(("127.0.0.1", port), database="postgres")
         return (time.perf_counter() - started) * 1e3
+
+    def set(self, port: int, name: str, value: str, *, restart: bool = False) -> float:
+        """Milliseconds until new sessions have another value of a setting."""
+        started = time.perf_counter()
+        with (self._home / str(port) / "postgresql.conf").open("a") as file:
+            file.write(f"{name} = '{value}'\n")
+        if restart:
+            self._servers[port].send_signal(signal.SIGINT)
+            self._servers[port].wait(60)
+            self._run(port)
+        else:
+            self._servers[port].send_signal(signal.SIGHUP)
+        while True:
+            with self.session(port) as connection:
+                if connection.execute(f"SHOW {name}").fetchone() == (value,):
+                    return (time.perf_counter() - started) * 1e3
+
+    def _run(self, port: int) -> None:
+        self._servers[port] = self._start("postgres", "-D", str(self._home / str(port)))
 
     def _start(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
         command = [*unprivileged(), str(self._bundle.program(program)), *arguments]
@@ -80,7 +99,8 @@ class ByHand:
                 command, env=environment, cwd="/", stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
 
-    def _first_connection(self, port: int) -> psycopg.Connection:
+    def session(self, port: int) -> psycopg.Connection:
+        """The superuser's, as soon as the server lets it in."""
         deadline = time.monotonic() + 60
         while True:
             try:

@@ -136,6 +136,21 @@ class Client:
         self.request("DELETE", path).json()
         wait_until(lambda: self.request("GET", path).status == 404)
 
+    def at(self, instance_id: str, method: str, path: str, body: Any = None) -> Answer:
+        """A request about one instance, `path` within it; it must succeed."""
+        answer = self.request(method, f"{_INSTANCES}/{instance_id}/{path}", body)
+        assert answer.status in (200, 204), answer.body
+        return answer
+
+    def change(self, instance_id: str, method: str, path: str, body: Any) -> float:
+        """Milliseconds from a request about an instance until that is `ready` again."""
+        started = time.perf_counter()
+        self.at(instance_id, method, path, body)
+        while (status := self.instance(instance_id).json()["status"]) == "configuring":
+            pass  # the server holds the answer
+        assert status == "ready", status
+        return (time.perf_counter() - started) * 1e3
+
     def page(self, region: str, query: str) -> Answer:
         return self.request("GET", f"/rdb/v1/regions/{region}/instances?{query}")
 
