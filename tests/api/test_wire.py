@@ -540,6 +540,7 @@ def test_openapi(service: Service) -> None:
         ("POST", "/instances/{instance_id}/renew-certificate"),
         ("GET", "/endpoints/{endpoint_id}"),
         ("DELETE", "/endpoints/{endpoint_id}"),
+        ("POST", "/endpoints/{endpoint_id}/migrate"),
         ("POST", "/instances/{instance_id}/endpoints"),
         *((method, f"{INSIDE}/acls") for method in ("GET", "POST", "PUT", "DELETE")),
         *((method, f"{INSIDE}/settings") for method in ("POST", "PUT", "DELETE")),
