@@ -29,17 +29,16 @@ def make(
 ) -> Pair:
     """A new certificate and its key; `addresses` are IPs, the first the common name.
 
-    With the key and, as long as its address is one of them, the name of the one that it stands
-    `instead_of`: who trusts that one trusts the new one too.
+    With the key and the name of the one that it stands `instead_of`: who trusts that one trusts
+    the new one too. The name stays even when its address is no endpoint's any more, as recorded.
     """
     host_name = f"rw-{instance_id}.rdb.{region}.openrdb.internal"
-    name = _name(addresses[0] if addresses else str(instance_id))  # at most 64 characters
     if instead_of is None:
         key: Key = ec.generate_private_key(ec.SECP256R1())
+        name = _name(addresses[0] if addresses else str(instance_id))  # at most 64 characters
     else:
         key = _load_key(instead_of[1])
-        old = x509.load_pem_x509_certificate(instead_of[0].encode()).subject
-        name = old if old in map(_name, addresses) else name
+        name = x509.load_pem_x509_certificate(instead_of[0].encode()).subject
     names: list[x509.GeneralName] = [x509.DNSName(host_name)]
     names += [x509.DNSName(address) for address in addresses]
     names += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]

@@ -1,0 +1,160 @@
+"""The recorded flows, what each of them needs, and the requests that their recorder masked."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+Json = Any
+Step = dict[str, Json]
+
+FLOWS: dict[str, list[Step]] = {
+    flow["scenario"]: flow["steps"]
+    for flow in map(
+        json.loads,
+        gzip.decompress((Path(__file__).parent / "recordings/flows.jsonl.gz").read_bytes())
+        .decode()
+        .splitlines(),
+    )
+}
+
+NOT_THERE_YET = {
+    "/apply-maintenance": "maintenances",
+    "/backups": "backups",
+    "/clone": "clones",
+    "/prepare-logs": "logs",
+    "/purge-logs": "logs",
+    "/read-replicas": "read replicas",
+    "/snapshots": "snapshots",
+    "/upgrade": "upgrades",
+}
+"""What this version lacks, by a word of the calls' paths."""
+
+TRANSITORY = {"provisioning", "initializing", "configuring", "restarting", "deleting"}
+
+
+def needs(steps: list[Step]) -> set[str]:
+    """What this version lacks for a flow; empty if it can be replayed."""
+    lacking = {
+        name for word, name in NOT_THERE_YET.items() if any(word in step["path"] for step in steps)
+    }
+    if any(_engine(step).startswith("mysql") for step in steps):
+        lacking.add("MySQL")
+    return lacking
+
+
+def _engine(step: Step) -> str:
+    answer = step["response"]
+    if step["path"].endswith("/database-engines"):
+        asked: str = step["query"].removeprefix("name=")
+    else:
+        asked = answer.get("engine", "") if isinstance(answer, dict) else ""
+    return asked.lower()
+
+
+def settled(steps: list[Step], number: int) -> Step:
+    """The step itself, or the next in which what it reads has settled.
+
+    A recorded client sometimes looked once at what was on its way; ours may be there by then.
+    """
+    step = steps[number]
+    if step["method"] != "GET" or _status(step) not in TRANSITORY:
+        return step
+    return next(
+        later
+        for later in steps[number + 1 :]
+        if (later["method"], later["path"]) == ("GET", step["path"])
+        and _status(later) not in TRANSITORY
+    )
+
+
+def _status(step: Step) -> Json:
+    return step["response"].get("status") if isinstance(step["response"], dict) else None
+
+
+def _moves() -> Iterator[tuple[str, str]]:
+    for steps in FLOWS.values():
+        seen: dict[str, list[str]] = {}
+        for step in steps:
+            if step["path"].endswith("/instances") and step["method"] == "POST":
+                of = f"{step['path']}/{step['response']['id']}"
+            else:
+                of = step["path"]
+            seen.setdefault(of, []).extend(step["statuses"])
+        for statuses in seen.values():
+            yield from pairwise(statuses)
+
+
+MOVES = {move for move in _moves() if move[0] != move[1]}
+"""The changes of an instance's status, as clients saw them."""
+
+
+# -- requests of the CLI ----------------------------------------------------------------------------
+
+
+def unmasked(steps: list[Step], number: int) -> Json:
+    """What the CLI must have sent to get a step's answer; None for nothing."""
+    step = steps[number]
+    kind = re.sub("/users/.*", "/users", step["path"]).rpartition("/")[2]
+    answer = step["response"]
+    match step["method"], kind:
+        case "POST", "instances":
+            sent = _creation(answer, settled(steps, number + 1)["response"])
+        case "POST", "endpoints":
+            sent = {"endpoint_spec": _endpoint(answer)}
+        case "POST", "private-networks":
+            sent = {key: answer[key] for key in ("name", "project_id", "tags")}
+        case "POST", "databases":
+            sent = {"name": answer["name"]}
+        case "POST" | "PATCH", "users":
+            sent = answer | {"password": "Recorded-password-2"}
+        case method, "acls":
+            sent = _rules(method, answer["rules"])
+        case "PUT", "settings":
+            sent = answer
+        case "PATCH", _:
+            sent = {"name": answer["name"], "tags": answer["tags"]}
+        case _:
+            sent = None
+    return sent
+
+
+def _creation(answer: Json, ready: Json) -> Json:
+    return {
+        "name": answer["name"],
+        "project_id": answer["project_id"],
+        "engine": answer["engine"],
+        "user_name": "foobar",
+        "password": "Recorded-password-1",
+        "node_type": answer["node_type"],
+        "is_ha_cluster": answer["is_ha_cluster"],
+        "disable_backup": answer["backup_schedule"]["disabled"],
+        "tags": answer["tags"],
+        "volume_type": answer["volume"]["type"],
+        "volume_size": answer["volume"]["size"],
+        "backup_same_region": answer["backup_same_region"],
+        "init_endpoints": [_endpoint(endpoint) for endpoint in ready["endpoints"]],
+    }
+
+
+def _endpoint(answer: Json) -> Json:
+    details = answer.get("private_network")
+    if details is None:
+        return {"load_balancer": {}}
+    chosen = {"private_network_id": details["private_network_id"]}
+    if details["provisioning_mode"] == "static":
+        return {"private_network": chosen | {"service_ip": details["service_ip"]}}
+    return {"private_network": chosen | {"ipam_config": {}}}
+
+
+def _rules(method: str, rules: Json) -> Json:
+    if method == "DELETE":
+        return {"acl_rule_ips": [rule["ip"] for rule in rules]}
+    asked = [{"ip": rule["ip"], "description": rule["description"]} for rule in rules]
+    at_birth = {"ip": "0.0.0.0/0", "description": "Allow All"}
+    return {"rules": [rule for rule in asked if rule != at_birth]}
