@@ -276,14 +276,19 @@ class Service:
     def connection_line(
         self, instance: Instance, user: str = "admin", password: str = PASSWORD
     ) -> str:
-        certificate = self.home / f"{instance.id}.pem"
-        content = str(self.sdk().get_instance_certificate(instance_id=instance.id).content)
-        certificate.write_bytes(base64.b64decode(content))
+        certificate = self.certificate(instance)
         endpoint = instance.endpoints[0]
         return (
             f"host={endpoint.ip} port={endpoint.port} dbname=rdb user={user} password={password} "
             f"sslmode=verify-full sslrootcert={certificate}"
         )
+
+    def certificate(self, instance: Instance) -> Path:
+        """A file with what the instance's certificate is now."""
+        content = str(self.sdk().get_instance_certificate(instance_id=instance.id).content)
+        path = self.home / f"{instance.id}.pem"
+        path.write_bytes(base64.b64decode(content))
+        return path
 
 
 def creation(engine: str = "PostgreSQL-17", **changes: Any) -> dict[str, Any]:

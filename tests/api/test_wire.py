@@ -272,8 +272,9 @@ def assert_not_found(answer: requests.Response, resource: str, resource_id: str)
 
 def test_never_made(service: Service) -> None:
     identifier = str(uuid4())
-    answer = service.request("GET", f"/instances/{identifier}")
-    assert_not_found(answer, "instance", identifier)
+    for part in ("/acls", "/certificate", "/databases", "/privileges", "/users", ""):
+        answer = service.request("GET", f"/instances/{identifier}{part}")
+        assert_not_found(answer, "instance", identifier)
     assert answer.text == (
         '{"message":"resource is not found","resource":"instance",'
         f'"resource_id":"{identifier}","type":"not_found"}}'

@@ -29,8 +29,8 @@ def make(
 ) -> Pair:
     """A new certificate and its key; `addresses` are IPs, the first the common name.
 
-    With the key and the name of the one that it stands `instead_of`: who trusts that one trusts
-    the new one too. The name stays even when its address is no endpoint's any more, as recorded.
+    With the key and the name of the one that it stands `instead_of`: who pinned the key need not
+    do it again, and the name stays even when its address is no endpoint's any more, as recorded.
     """
     host_name = f"rw-{instance_id}.rdb.{region}.openrdb.internal"
     if instead_of is None:
