@@ -54,7 +54,7 @@ class Host(Protocol):
     def ensure_certificate(
         self, spec: NodeSpec, region: str, addresses: Sequence[str], *, not_this: str | None = None
     ) -> str:
-        """Have a key and certificate, other than `not_this`; answers the certificate's PEM."""
+        """Have a key and certificates, other than `not_this`; answers the PEM that users trust."""
 
     def ensure_configuration(self, spec: NodeSpec) -> None: ...
 
@@ -151,16 +151,17 @@ class LocalHost:
         paths = self._layout.node(spec.instance_id, spec.node_id)
         accounts.ensure_passage(paths.configuration, spec.uid)
         old = None
-        if paths.key.exists() and paths.certificate.exists():
-            old = (paths.certificate.read_text(), paths.key.read_text())
+        if paths.key.exists() and paths.authority.exists():
+            old = (paths.authority.read_text(), paths.key.read_text())
             if old[0] == not_this or not certificates.matches(*old):
                 old = None
             elif certificates.is_for(old[0], addresses):
                 return old[0]
-        certificate, key = certificates.make(spec.instance_id, region, addresses, instead_of=old)
-        accounts.write_file(paths.key, key, spec.uid)
-        accounts.write_file(paths.certificate, certificate, spec.uid)
-        return certificate
+        made = certificates.make(spec.instance_id, region, addresses, instead_of=old)
+        accounts.write_file(paths.key, made.key, spec.uid)
+        accounts.write_file(paths.certificate, made.presented, spec.uid)
+        accounts.write_file(paths.authority, made.shown, spec.uid)  # the last: it says all is done
+        return made.shown
 
     def ensure_configuration(self, spec: NodeSpec) -> None:
         paths = self._layout.node(spec.instance_id, spec.node_id)

@@ -1,6 +1,9 @@
-"""An instance's TLS certificate: self-signed, naming its endpoints' addresses.
+"""An instance's TLS certificates, both naming its endpoints' addresses.
 
-As recorded: common name the endpoint's address, ten years, alternative names by DNS and by IP.
+The one that its users are shown is self-signed, as recorded: common name the first endpoint's
+address, ten years, alternative names by DNS and by IP. The one that its servers present is signed
+by it, so that who trusts one that was shown before trusts those presented later, too: of a server
+that presents a self-signed one OpenSSL takes only the very one it was given.
 Elliptic keys instead of the recorded RSA: made in a millisecond, and quicker at each handshake.
 """
 
@@ -9,6 +12,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from cryptography import x509
@@ -20,58 +24,97 @@ _VALID = timedelta(days=3650)
 Key = ec.EllipticCurvePrivateKey
 
 
-Pair = tuple[str, str]
-"""A certificate and its key, both PEM."""
+class Certified(NamedTuple):
+    """All PEM; both certificates have the same key."""
+
+    shown: str
+    presented: str
+    key: str
 
 
 def make(
-    instance_id: UUID, region: str, addresses: Sequence[str], *, instead_of: Pair | None = None
-) -> Pair:
-    """A new certificate and its key; `addresses` are IPs, the first the common name.
+    instance_id: UUID,
+    region: str,
+    addresses: Sequence[str],
+    *,
+    instead_of: tuple[str, str] | None = None,
+) -> Certified:
+    """New certificates and their key; `addresses` are IPs, the first the common name.
 
-    With the key and the name of the one that it stands `instead_of`: who pinned the key need not
-    do it again, and the name stays even when its address is no endpoint's any more, as recorded.
+    With the key and the name of the shown one and key that they stand `instead_of`. The name stays
+    even when its address is no endpoint's any more, as recorded.
     """
-    host_name = f"rw-{instance_id}.rdb.{region}.openrdb.internal"
+    common_name = addresses[0] if addresses else str(instance_id)  # at most 64 characters
     if instead_of is None:
         key: Key = ec.generate_private_key(ec.SECP256R1())
-        name = _name(addresses[0] if addresses else str(instance_id))  # at most 64 characters
+        name = _name(common_name)
     else:
         key = _load_key(instead_of[1])
         name = x509.load_pem_x509_certificate(instead_of[0].encode()).subject
-    names: list[x509.GeneralName] = [x509.DNSName(host_name)]
+    names: list[x509.GeneralName] = [
+        x509.DNSName(f"rw-{instance_id}.rdb.{region}.openrdb.internal")
+    ]
     names += [x509.DNSName(address) for address in addresses]
     names += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))  # clients' clocks differ
-        .not_valid_after(now + _VALID)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
-    )
     private = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    return certificate.public_bytes(serialization.Encoding.PEM).decode(), private.decode()
-
-
-def _name(common_name: str) -> x509.Name:
-    return x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "OpenRDB"),
-            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
-        ]
+    return Certified(
+        shown=_certificate(key, name, name, names),
+        presented=_certificate(key, _name(common_name, "server"), name, names),
+        key=private.decode(),
     )
+
+
+def _certificate(
+    key: Key, subject: x509.Name, issuer: x509.Name, names: list[x509.GeneralName]
+) -> str:
+    shown = subject == issuer
+    now = datetime.now(UTC)
+    public = key.public_key()
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=5))  # clients' clocks differ
+        .not_valid_after(now + _VALID)
+    )
+    authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(public)
+    usage = x509.KeyUsage(
+        digital_signature=True,
+        key_cert_sign=shown,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    constraints = x509.BasicConstraints(ca=shown, path_length=0 if shown else None)
+    extensions: list[tuple[x509.ExtensionType, bool]] = [
+        (x509.SubjectAlternativeName(names), False),
+        (constraints, True),
+        (usage, True),
+        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
+        (x509.SubjectKeyIdentifier.from_public_key(public), False),
+        (authority, False),
+    ]
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical=critical)
+    signed = builder.sign(key, hashes.SHA256())
+    return signed.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _name(common_name: str, unit: str | None = None) -> x509.Name:
+    attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, "OpenRDB")]
+    if unit is not None:
+        attributes.append(x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit))
+    return x509.Name([*attributes, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
 def _load_key(key: str) -> Key:

@@ -31,6 +31,11 @@ class NodePaths:
         return self.configuration / "server.crt"
 
     @property
+    def authority(self) -> Path:
+        """The certificate that users are shown: it signs the server's."""
+        return self.configuration / "authority.crt"
+
+    @property
     def key(self) -> Path:
         return self.configuration / "server.key"
 
