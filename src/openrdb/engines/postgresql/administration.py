@@ -55,9 +55,10 @@ class Administration:
             except _HINDERED as error:
                 why = f"another session is in the way: {databases.reason(error)}"
                 raise PreconditionFailed("not_locked", why) from None
-            except _AGAIN:
+            except _AGAIN as error:
                 if attempt == _ATTEMPTS - 1:
-                    raise
+                    why = f"something in {database} is in the way: {databases.reason(error)}"
+                    raise PreconditionFailed("not_locked", why) from error
             except psycopg.OperationalError as error:
                 raise self._unreachable(database, error) from error
         raise AssertionError
@@ -103,11 +104,12 @@ class Administration:
         self._in("postgres", lambda connection: users.check_delete(connection, name))
 
     def delete_user(self, name: str) -> None:
-        if not self._in("postgres", lambda connection: users.exists(connection, name)):
+        role = self._in("postgres", lambda connection: users.oid(connection, name))
+        if role is None:
             return
         self._in("postgres", lambda connection: users.shut_out(connection, name))
         for database in self._in("postgres", lambda found: users.databases_of(found, name)):
-            self._in(database, lambda connection: users.strip(connection, name))
+            self._in(database, lambda connection: users.strip(connection, role))
         self._in("postgres", lambda connection: users.drop(connection, name))
 
     # -- databases -----------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from openrdb.catalog.engines import EngineSetting, engine_version
 from openrdb.engines.base import NodeSpec
+from openrdb.engines.postgresql import server
 from openrdb.engines.postgresql.server import SUPERUSER
 from openrdb.host.bundles import Bundle
 from openrdb.host.layout import NodePaths
@@ -25,6 +26,7 @@ host all all all reject
 
 _STATEMENTS = "pg_stat_statements"
 _LOGICAL_REPLICATION = "rdb.enable_logical_replication"
+_TEMPORARY_FILES = "temp_file_limit"
 _TRUE = {"on", "true", "yes", "1"}
 
 
@@ -32,6 +34,7 @@ def files(spec: NodeSpec, bundle: Bundle, paths: NodePaths) -> dict[str, str]:
     lines = [
         *_lines(_defaults(spec)),
         *_lines(_catalogue_settings(spec)),
+        *_lines(_limits(spec)),
         *_lines(_fixed(spec, paths)),
         *_lines(_libraries(bundle)),
     ]
@@ -71,10 +74,6 @@ def _wal_level(spec: NodeSpec) -> str:
     return "logical" if asked in _TRUE else "replica"
 
 
-def _major(spec: NodeSpec) -> int:
-    return int(spec.engine.rpartition("-")[2])
-
-
 def _defaults(spec: NodeSpec) -> dict[str, str]:
     buffers = max(_SMALLEST_BUFFERS, spec.memory // _BUFFERS_SHARE)
     return {
@@ -84,6 +83,12 @@ def _defaults(spec: NodeSpec) -> dict[str, str]:
         "timezone": "UTC",
         "lc_messages": "C",
     }
+
+
+def _limits(spec: NodeSpec) -> dict[str, str]:
+    """Where nobody set a limit for a session's temporary files: no query fills the disk by itself."""
+    asked = spec.settings.get(_TEMPORARY_FILES, "-1")
+    return {_TEMPORARY_FILES: f"{spec.memory // 2**10}kB"} if asked == "-1" else {}
 
 
 def _fixed(spec: NodeSpec, paths: NodePaths) -> dict[str, str]:
@@ -111,9 +116,9 @@ def _fixed(spec: NodeSpec, paths: NodePaths) -> dict[str, str]:
         "full_page_writes": "on",
         "wal_level": _wal_level(spec),
     }
-    if _major(spec) >= 12:
+    if server.major(spec) >= 12:
         fixed["ssl_min_protocol_version"] = "TLSv1.2"
-    if _major(spec) >= 18:
+    if server.major(spec) >= 18:
         # The page cache serves reads; three idle workers an instance would cost memory.
         fixed["io_method"] = "sync"
     return fixed

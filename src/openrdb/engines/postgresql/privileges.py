@@ -112,13 +112,16 @@ def apply(connection: Connection[Row], user: str, permission: Permission) -> Non
 def _leave_roles(connection: Connection[Row], user: str) -> None:
     by_grantor = connection.info.server_version >= 160000
     query = (
-        "SELECT roleid::regrole::text, grantor::regrole::text FROM pg_auth_members "  # noqa: S608
+        "SELECT pg_get_userbyid(roleid), pg_get_userbyid(grantor) FROM pg_auth_members "  # noqa: S608
         f"WHERE member = %s::regrole AND ({_acting(connection)})"
     )
     for role, grantor in connection.execute(query, [_quoted(connection, user)]).fetchall():
-        by = f" GRANTED BY {grantor}" if by_grantor else ""
-        statement = f"REVOKE {role} FROM {{}}{by} CASCADE"  # names as regrole quotes them
-        connection.execute(sql.SQL(statement).format(sql.Identifier(user)))
+        statement = sql.SQL("REVOKE {} FROM {}").format(
+            sql.Identifier(str(role)), sql.Identifier(user)
+        )
+        if by_grantor:
+            statement += sql.SQL(" GRANTED BY {}").format(sql.Identifier(str(grantor)))
+        connection.execute(statement + sql.SQL(" CASCADE"))
 
 
 def _take_ownership(connection: Connection[Row], user: str) -> None:
@@ -190,8 +193,9 @@ def _foreign_grants(
         row = connection.execute("SELECT pg_get_userbyid(%s)", [grantor]).fetchone()
         assert row is not None  # noqa: S101
         yield sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(str(row[0])))
-        revoke = f"REVOKE ALL ON {_WORDS[kind]} {name} FROM {{}} CASCADE"
-        yield sql.SQL(revoke).format(role)
+        # The name is quoted already; its braces are no placeholders.
+        revoke = sql.SQL("REVOKE ALL ON {} {} FROM {} CASCADE")
+        yield revoke.format(sql.SQL(_WORDS[kind]), sql.SQL(name), role)
         yield sql.SQL("RESET ROLE").format()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 import psycopg
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
 
 from openrdb.engines.base import NodeSpec
 from openrdb.host import files
@@ -14,12 +16,18 @@ SUPERUSER: Final = "_rdb_superadmin"
 _CONNECT_TIMEOUT = 10
 _PINNED = {
     "search_path": "pg_catalog",
+    "session_authorization": SUPERUSER,
     "role": "none",
+    "local_preload_libraries": "",
+    "client_encoding": "UTF8",
+    "standard_conforming_strings": "on",
+    "exit_on_error": "off",
     "row_security": "off",
     "synchronous_commit": "on",
     "default_transaction_read_only": "off",
     "default_transaction_isolation": "read\\ committed",
     "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
     # A tenant's lock ends in a refusal, not in a request that hangs.
     "lock_timeout": "10s",
     "statement_timeout": "60s",
@@ -31,8 +39,16 @@ _PINNED = {
     "log_transaction_sample_rate": "0",
     "log_min_error_statement": "panic",
     "pg_stat_statements.track": "none",
+    "track_activities": "off",
 }
-_OPTIONS = " ".join(f"-c {name}={value}" for name, value in _PINNED.items())
+_PINNED_FROM_17 = {"transaction_timeout": "0"}
+
+
+class _Lenient(Loader):
+    """Names made in a database of another encoding are no UTF-8, and may spoil no list."""
+
+    def load(self, data: Buffer) -> str:
+        return bytes(data).decode(errors="replace")
 
 
 def connect(
@@ -46,7 +62,7 @@ def connect(
     Raises:
         psycopg.OperationalError: the server does not accept connections at the moment.
     """
-    return psycopg.connect(
+    connection = psycopg.connect(
         host=str(paths.sockets),
         port=spec.port,
         user=SUPERUSER,
@@ -54,8 +70,20 @@ def connect(
         dbname=database,
         connect_timeout=_CONNECT_TIMEOUT,
         application_name="openrdb",
-        options=_OPTIONS,
+        options=_options(spec),
     )
+    for kind in ("name", "text"):
+        connection.adapters.register_loader(kind, _Lenient)
+    return connection
+
+
+def major(spec: NodeSpec) -> int:
+    return int(spec.engine.rpartition("-")[2])
+
+
+def _options(spec: NodeSpec) -> str:
+    pinned = _PINNED | (_PINNED_FROM_17 if major(spec) >= 17 else {})
+    return " ".join(f"-c {name}={value}" for name, value in pinned.items())
 
 
 def wait_accepting(paths: NodePaths, pid: int, timeout: float) -> bool:

@@ -20,6 +20,9 @@ _UNGRANTABLE = (
     "pg_read_server_files",
     "pg_write_server_files",
     "pg_signal_backend",
+    # They reach the catalogue too: all verifiers, and by the view pg_group the rows of pg_authid.
+    "pg_read_all_data",
+    "pg_write_all_data",
 )
 """Predefined roles that open the host. Up to 15 any role with CREATEROLE could grant them to itself,
 and nothing in the server forbids it: so they do not exist there. 16 needs an ADMIN OPTION for it."""

@@ -35,7 +35,7 @@ _OWNS_WITHIN = f"""
     ORDER BY datname
 """  # noqa: S608
 _DEPENDING = """
-    SELECT DISTINCT datname FROM pg_shdepend s
+    SELECT DISTINCT datname, datallowconn FROM pg_shdepend s
     JOIN pg_roles r ON r.oid = s.refobjid AND s.refclassid = 'pg_authid'::regclass
     JOIN pg_database d ON d.oid = s.dbid OR s.dbid = 0 AND s.classid = 'pg_database'::regclass
         AND s.objid = d.oid
@@ -121,7 +121,8 @@ def ids(connection: Connection[Row]) -> dict[int, str]:
 def find(connection: Connection[Row], name: str) -> User:
     """Raises NotFound."""
     for user in listed(connection):
-        if user.name == name:
+        # What is no UTF-8 is listed with marks in its name, which are not in the name itself.
+        if user.name == name and exists(connection, name):
             return user
     raise NotFound("user", name)
 
@@ -169,6 +170,7 @@ def check_delete(connection: Connection[Row], name: str) -> None:
         what = [f"the database {database}" for database in own]
         what += [f"objects in the database {database}" for database in within]
         raise PreconditionFailed("user_owns_objects", f"{name} owns {', '.join(what)}")
+    databases_of(connection, name)
 
 
 def shut_out(connection: Connection[Row], name: str) -> None:
@@ -181,15 +183,32 @@ def shut_out(connection: Connection[Row], name: str) -> None:
 
 
 def databases_of(connection: Connection[Row], name: str) -> list[str]:
-    """Databases in which something is the user's, or is granted to the user."""
-    return [str(row[0]) for row in connection.execute(_DEPENDING, [name])]
+    """Databases in which something is the user's, or is granted to the user.
+
+    Raises:
+        PreconditionFailed: a tenant has closed one, or its name is no UTF-8.
+    """
+    found = connection.execute(_DEPENDING, [name]).fetchall()
+    for database, open_ in found:
+        if not open_ or "\ufffd" in str(database):
+            why = f"{name} has privileges in the database {database}, which cannot be entered"
+            raise PreconditionFailed("database_accepts_connections", why)
+    return [str(database) for database, _ in found]
 
 
-def strip(connection: Connection[Row], name: str) -> None:
-    """Give what is the user's in the current database to its owner, and take all privileges."""
-    role = sql.Identifier(name)
-    connection.execute(sql.SQL("REASSIGN OWNED BY {} TO pg_database_owner").format(role))
-    connection.execute(sql.SQL("DROP OWNED BY {}").format(role))
+def oid(connection: Connection[Row], name: str) -> int | None:
+    row = connection.execute("SELECT oid FROM pg_roles WHERE rolname = %s", [name]).fetchone()
+    return int(str(row[0])) if row else None
+
+
+def strip(connection: Connection[Row], role: int) -> None:
+    """Give what is a role's in the current database to its owner, and take all privileges.
+
+    The database may have another encoding, in which the role's name is not what it is elsewhere.
+    """
+    for command in ("REASSIGN OWNED BY %I TO pg_database_owner", "DROP OWNED BY %I"):
+        block = f"BEGIN EXECUTE format('{command}', pg_get_userbyid({role})); END"
+        connection.execute(sql.SQL("DO {}").format(sql.Literal(block)))
 
 
 def exists(connection: Connection[Row], name: str) -> bool:
