@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 import json
 import os
 import pwd
@@ -15,12 +17,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
+from uuid import UUID
 
 import psutil
 import psycopg
 import requests
 from scaleway import Client
 from scaleway.rdb.v1 import Instance, RdbV1API
+
+from openrdb.host.layout import Layout
 
 ROOT = Path(__file__).parent.parent
 PASSWORD = "Correct-horse-7-battery"
@@ -271,6 +276,20 @@ class Service:
         """A user's session, by TLS verified against the endpoint's address."""
         line = self.connection_line(instance, user, password)
         with psycopg.connect(line, autocommit=True, connect_timeout=10, **options) as connection:
+            yield connection
+
+    @contextmanager
+    def superuser(
+        self, instance: Instance, database: str = "rdb"
+    ) -> Iterator[psycopg.Connection[Any]]:
+        """A session of the server's own superuser: by the Unix socket, and with the master key."""
+        layout = Layout(self.data_dir)
+        key = layout.master_key.read_bytes()
+        secret = hmac.digest(key, instance.id.encode(), hashlib.sha256).hex()
+        (running,) = layout.instance(UUID(instance.id)).glob("nodes/*/data/postmaster.pid")
+        lines = running.read_text().splitlines()
+        place = {"host": lines[4], "port": lines[3], "user": "_rdb_superadmin", "dbname": database}
+        with psycopg.connect(**place, password=secret, autocommit=True) as connection:
             yield connection
 
     def connection_line(

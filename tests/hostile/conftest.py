@@ -1,0 +1,29 @@
+"""The target of all attacks: an instance of each version, shared by the tests of a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.hostile.target import Target
+from tests.service import Service, gone, wait_until
+
+
+@pytest.fixture(scope="session")
+def targets(service: Service) -> Iterator[dict[str, Target]]:
+    made: dict[str, Target] = {}
+    yield made
+    sdk = service.sdk()
+    for target in made.values():
+        sdk.delete_instance(instance_id=target.instance.id)
+    for target in made.values():
+        wait_until(lambda target=target: gone(sdk, target.instance.id))
+
+
+@pytest.fixture
+def target(service: Service, targets: dict[str, Target], engine: str) -> Target:
+    if engine not in targets:
+        targets[engine] = Target(service, service.create(engine, name=f"hostile-{engine}"))
+        targets[engine].prepare()
+    return targets[engine]
