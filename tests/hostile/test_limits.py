@@ -76,12 +76,12 @@ def test_all_connections_taken(target: Target) -> None:
     with ExitStack() as taken:
         line = target.line()
         last = taken.enter_context(psycopg.connect(line, autocommit=True))
-        with pytest.raises(psycopg.OperationalError, match="too many|reserved"):
+        with pytest.raises(psycopg.OperationalError, match=r"too many|reserved"):
             while True:
                 taken.enter_context(psycopg.connect(line))
         with pytest.raises(errors.Error):
             last.execute("GRANT pg_use_reserved_connections TO admin")
-        with pytest.raises(psycopg.OperationalError, match="too many|reserved"):
+        with pytest.raises(psycopg.OperationalError, match=r"too many|reserved"):
             psycopg.connect(line)
         target.make_user("mole", is_admin=True)
         target.done("PATCH", "/users/mole", password=PASSWORD + "2")
