@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg import errors
 
-from tests.hostile.target import Target
+from tests.hostile.target import Connection, Target
 
 FILES = (
     "COPY (SELECT 1) TO PROGRAM 'touch {loot}/program'",
@@ -298,23 +299,53 @@ REFUSALS = (
 """Want of a right, or of the thing itself, which some versions do not have."""
 
 
+HARMLESS = {
+    *("pg_monitor", "pg_read_all_settings", "pg_read_all_stats", "pg_stat_scan_tables"),
+    "pg_checkpoint",
+}
+"""Predefined roles that an administrator can give himself before 16: they show, and change nothing."""
+SHOWN_BY_THEM = ("SHOW ", "SELECT * FROM pg_ls", "SELECT pg_current_logfile")
+
+
+def succeeding(target: Target, admin: Connection, statements: Iterable[str]) -> list[str]:
+    """Those that the server does not refuse."""
+    with target.superuser() as superuser:
+        places = {
+            "loot": target.loot,
+            "sockets": superuser.info.host,
+            "port": superuser.info.port,
+        }
+    done = []
+    for statement in statements:
+        try:
+            admin.execute(statement.format_map(places).encode())
+        except REFUSALS:
+            admin.execute("ROLLBACK")
+            continue
+        done.append(statement)
+    return done
+
+
 @pytest.mark.parametrize("theme", THEMES)
 def test_refused(target: Target, theme: str) -> None:
     before = target.estate()
-    with target.superuser() as superuser:
-        socket, port = superuser.info.host, superuser.info.port
-    places = {"loot": target.loot, "sockets": socket, "port": port}
-    done = []
     with target.admin() as admin:
-        for statement in THEMES[theme]:
-            try:
-                admin.execute(statement.format_map(places).encode())
-            except REFUSALS:
-                admin.execute("ROLLBACK")
-                continue
-            done.append(statement)
+        assert succeeding(target, admin, THEMES[theme]) == []
         assert admin.execute("SELECT current_user, session_user").fetchone() == ("admin", "admin")
-    assert done == []
+    assert target.estate() == before
+
+
+def test_all_predefined_roles_together_open_nothing(target: Target) -> None:
+    before = target.estate()
+    with target.admin() as admin:
+        roles = admin.execute("SELECT rolname FROM pg_roles WHERE rolname ~ '^pg_'").fetchall()
+        grants = [f"GRANT {role} TO admin" for (role,) in roles]
+        given = {grant.split()[1] for grant in succeeding(target, admin, grants)}
+        assert given <= (HARMLESS if target.major < 16 else set())
+        attacks = [s for s in FILES + CATALOGUE + SERVER if not s.startswith(SHOWN_BY_THEM)]
+        assert succeeding(target, admin, attacks) == []
+        for role in given:
+            admin.execute(f"REVOKE {role} FROM admin".encode())
     assert target.estate() == before
 
 
