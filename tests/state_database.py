@@ -33,6 +33,7 @@ from openrdb.catalog.engines import engine_versions
 from openrdb.catalog.offers import Offers
 from openrdb.config import Settings
 from openrdb.host.agent import local_host
+from openrdb.host.balancer import choose
 from openrdb.host.bundles import Bundles
 from openrdb.observe.changes import Changes
 from openrdb.state import access
@@ -206,7 +207,8 @@ class Api:
         installed = {v.name: f"{v.version}.9" for v in engine_versions() if not v.disabled}
         configured = Settings(data_dir=data_dir, hold=0, **settings)
         offers = Offers(installed, configured.allow_disabled_engines)
-        host = local_host(data_dir, configured.cache, spares=0)
+        choice = choose("haproxy", "127.0.0.1")
+        host = local_host(data_dir, configured.cache, spares=0, choice=choice)
         begin = self.started.append
         backend = Backend(configured, database, Changes(), offers, begin, begin, host)
         config = uvicorn.Config(create_app(backend), log_level="warning", access_log=False)

@@ -19,6 +19,8 @@ from pydantic_settings import (
 Region = Literal["fr-par", "nl-ams", "pl-waw"]
 REGIONS: tuple[Region, ...] = ("fr-par", "nl-ams", "pl-waw")
 
+BalancerWish = Literal["auto", "haproxy", "nftables"]
+
 # A Unix socket's path holds 107 bytes; below the data directory ours takes 40.
 LONGEST_DATA_DIR = 66
 
@@ -82,6 +84,8 @@ class Settings(BaseSettings):
         "127.0.0.1"
     )
     """The address that load balancer endpoints listen on and are shown with."""
+    balancer: BalancerWish = "auto"
+    """What endpoints are served by; `nftables` is faster, and for root. `openrdb doctor` says why."""
     endpoint_ports: PortRange = (20000, 29999)
     node_ports: PortRange = (12000, 19999)
     """Loopback ports on which the engines themselves listen."""

@@ -13,6 +13,7 @@ from typing import Literal
 from openrdb.config import LONGEST_DATA_DIR, Settings
 from openrdb.errors import HostError
 from openrdb.host import accounts, files
+from openrdb.host.balancer import choose
 from openrdb.host.bundles import Bundles
 
 _GIB = 2**30
@@ -92,10 +93,12 @@ def _engines(settings: Settings) -> Iterator[Finding]:
 def _balancer(settings: Settings) -> Iterator[Finding]:
     try:
         bundle = Bundles(settings.cache).haproxy()
+        choice = choose(settings.balancer, settings.public_address)
     except HostError as error:
         yield Finding("load balancer", "bad", str(error))
-    else:
-        yield Finding("load balancer", "ok", f"HAProxy {bundle.version}")
+        return
+    name = "nftables" if choice.driver == "nftables" else f"HAProxy {bundle.version}"
+    yield Finding("load balancer", "ok", f"{name}: {choice.why}")
 
 
 def _api(settings: Settings) -> Iterator[Finding]:

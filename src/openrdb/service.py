@@ -22,6 +22,7 @@ from openrdb.credentials import ensure_credentials
 from openrdb.errors import HostError
 from openrdb.host import files, locks
 from openrdb.host.agent import local_host
+from openrdb.host.balancer import choose
 from openrdb.host.bundles import Bundles
 from openrdb.host.layout import Layout
 from openrdb.observe import metrics
@@ -149,7 +150,8 @@ def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
         ending.callback(database.close)
         database.migrate()
         credentials = ensure_credentials(database, settings, url)
-        host = local_host(settings.data_dir, settings.cache, settings.spare_volumes)
+        choice = choose(settings.balancer, settings.public_address)
+        host = local_host(settings.data_dir, settings.cache, settings.spare_volumes, choice)
         ending.callback(host.close)
         host.supervisor.ensure_up()
         host.prepare_templates(settings.warm_engines)

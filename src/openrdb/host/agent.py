@@ -15,7 +15,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
@@ -26,7 +26,7 @@ from openrdb.engines import engine_of
 from openrdb.engines.base import Administration, Administrator, NodeSpec
 from openrdb.errors import HostError, TransientState
 from openrdb.host import accounts, certificates, files, locks
-from openrdb.host.balancer import Balancer, HAProxy, Target, is_free
+from openrdb.host.balancer import Balancer, Choice, Target, balancer
 from openrdb.host.bundles import Bundles
 from openrdb.host.layout import Layout
 from openrdb.host.processes import Program, Supervisor, Supervisord, environment_of
@@ -93,7 +93,13 @@ class LocalHost:
     """This machine, within the control plane's process."""
 
     def __init__(
-        self, layout: Layout, bundles: Bundles, supervisor: Supervisor, *, spares: int
+        self,
+        layout: Layout,
+        bundles: Bundles,
+        supervisor: Supervisor,
+        balancer: Balancer,
+        *,
+        spares: int,
     ) -> None:
         self._layout = layout
         self._bundles = bundles
@@ -103,7 +109,7 @@ class LocalHost:
         self._templates = Templates(layout.templates, self._pool, spares, self._secret)
         self._deciding: dict[UUID, threading.Lock] = defaultdict(threading.Lock)
         self._changing: dict[UUID, threading.Lock] = defaultdict(threading.Lock)
-        self._balancer: Balancer = HAProxy(layout, bundles.haproxy(), supervisor)
+        self._balancer = balancer
 
     def close(self) -> None:
         self._templates.close()
@@ -121,7 +127,7 @@ class LocalHost:
         return hmac.digest(self._master, of.encode(), hashlib.sha256).hex()
 
     def port_is_free(self, address: str, port: int) -> bool:
-        return is_free(address, port)
+        return self._balancer.is_free((address, port))
 
     # -- files ---------------------------------------------------------------------------------
 
@@ -294,14 +300,29 @@ class LocalHost:
         with self._deciding[target.instance_id]:
             self._balancer.remove(target)
 
+    def ensure_balancers(
+        self, targets: Collection[Target], wanted: Callable[[], Collection[Target]]
+    ) -> None:
+        """Put back what was lost of endpoints that are still wanted; no operation removes one of them
+        in between."""
+        concerned = {target.instance_id for target in self._balancer.missing(targets)}
+        if not concerned:
+            return
+        with ExitStack() as deciding:
+            for instance_id in concerned:
+                deciding.enter_context(self._deciding[instance_id])
+            self._balancer.ensure_all([t for t in wanted() if t.instance_id in concerned])
 
-def local_host(root: Path, cache: Path, spares: int) -> LocalHost:
+
+def local_host(root: Path, cache: Path, spares: int, choice: Choice) -> LocalHost:
     """This machine, with its state below `root` and its bundles in `cache`."""
     layout = Layout(root)
     layout.run.mkdir(mode=0o711, parents=True, exist_ok=True)
     (root / "instances").mkdir(mode=0o711, exist_ok=True)
     bundles = bundles_for_accounts(cache, root / "bundles")
-    return LocalHost(layout, bundles, Supervisord(layout.run), spares=spares)
+    supervisor = Supervisord(layout.run)
+    driver = balancer(choice, layout, bundles.haproxy(), supervisor)
+    return LocalHost(layout, bundles, supervisor, driver, spares=spares)
 
 
 def _master_key(path: Path) -> bytes:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from openrdb.errors import HostError
 from openrdb.host import locks
+from openrdb.host.balancer.nftables import Nftables
 from openrdb.host.layout import Layout
 from openrdb.host.processes import Supervisord
 
@@ -27,3 +28,4 @@ def stop(data_dir: Path) -> None:
     for lock in sorted(layout.root.glob("instances/*/*.lock")):
         if (pid := locks.holder(lock)) is not None:
             locks.end_process(pid, signal.SIGINT, 60)
+    Nftables(layout).clear()

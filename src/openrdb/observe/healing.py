@@ -10,14 +10,17 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from dataclasses import dataclass
 from functools import partial
 from select import POLLIN, poll
 from uuid import UUID
 
 from sqlalchemy import Select, select
 
+from openrdb.errors import HostError
 from openrdb.host import locks
 from openrdb.host.agent import LocalHost
+from openrdb.host.balancer import Target
 from openrdb.host.processes import Program
 from openrdb.operations.wanted import balancer_targets, node_spec
 from openrdb.state.database import Database
@@ -37,6 +40,14 @@ def _settled() -> Select[Instance]:
     """Instances whose processes are to run, and that no operation is stopping."""
     running = select(Instance).join(Node).where(Node.desired == "running")
     return running.where(Instance.status.in_(_SETTLED))
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    programs: list[tuple[UUID, Program]]
+    """Those that are to run, by their instances."""
+    targets: list[Target]
+    """The endpoints that are to be served."""
 
 
 class Healer:
@@ -69,31 +80,42 @@ class Healer:
         ignorant = supervisor.pid() != self._supervisor_pid
         self._supervisor_pid = supervisor.pid()
         wanted = self._wanted()
-        running = locks.holders(program.lock for _, program in wanted)
-        for instance_id, program in wanted:
+        self._heal_endpoints(wanted.targets)
+        running = locks.holders(program.lock for _, program in wanted.programs)
+        for instance_id, program in wanted.programs:
             if program.lock not in running:
                 log.warning("%s is not running: starting it", program.name)
             if ignorant or program.lock not in running:
                 still_wanted = partial(self._is_wanted, instance_id, program)
                 self._host.ensure_running_if(instance_id, program, still_wanted)
         self._watch({*running.values(), *filter(None, [self._supervisor_pid])})
-        return len(running) == len(wanted)
+        return len(running) == len(wanted.programs)
 
-    def _wanted(self, instance_id: UUID | None = None) -> list[tuple[UUID, Program]]:
-        """The programs of all instances, or of one, that are to run."""
-        programs: list[tuple[UUID, Program]] = []
+    def _heal_endpoints(self, targets: list[Target]) -> None:
+        try:
+            self._host.ensure_balancers(targets, lambda: self._wanted().targets)
+        except HostError as error:
+            log.warning("endpoints are not served: %s", error)
+
+    def _wanted(self, instance_id: UUID | None = None) -> _Wanted:
+        """What all instances, or one, want."""
+        wanted = _Wanted([], [])
         query = _settled()
         if instance_id is not None:
             query = query.where(Instance.id == instance_id)
         with self._database.read() as session:
             for instance in session.scalars(query).unique():
-                mine = [self._host.program(node_spec(instance, node)) for node in instance.nodes]
-                mine += self._host.balancer_programs(balancer_targets(instance))
-                programs += [(instance.id, program) for program in mine]
-        return programs
+                targets = balancer_targets(instance)
+                programs = [
+                    self._host.program(node_spec(instance, node)) for node in instance.nodes
+                ]
+                programs += self._host.balancer_programs(targets)
+                wanted.programs += [(instance.id, program) for program in programs]
+                wanted.targets += targets
+        return wanted
 
     def _is_wanted(self, instance_id: UUID, program: Program) -> bool:
-        return any(program.name == other.name for _, other in self._wanted(instance_id))
+        return any(program.name == other.name for _, other in self._wanted(instance_id).programs)
 
     def _watch(self, pids: set[int]) -> None:
         for pid in set(self._watched) - pids:

@@ -6,13 +6,18 @@ TCP is passed through: TLS ends in the engine. A silent session lives six hours,
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import socket
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 from typing import ClassVar, Protocol
 from uuid import UUID
 
 from openrdb.host.accounts import Uid
 from openrdb.host.processes import Program
+
+Place = tuple[str, int]
+"""An address, without brackets, and a port."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +26,8 @@ class Target:
 
     endpoint_id: UUID
     instance_id: UUID
-    listen: tuple[str, int]
-    node: tuple[str, int]
+    listen: Place
+    node: Place
     connections: int
     """As many as the engine takes at once."""
     uid: Uid
@@ -46,8 +51,45 @@ class Balancer(Protocol):
     def program(self, target: Target) -> Program | None:
         """The process to keep running for an endpoint; None where the kernel does the work."""
 
-    def ensure_all(self, targets: Collection[Target]) -> None:
-        """Put back what was lost of those that are to be there, by a reboot or by somebody's hand.
+    def missing(self, targets: Collection[Target]) -> Collection[Target]:
+        """Those of which something is lost, by a reboot or by somebody's hand.
 
-        Called at each round of healing: cheap where nothing is missing.
+        Asked at each round of healing: cheap where nothing is.
         """
+
+    def ensure_all(self, targets: Collection[Target]) -> None:
+        """Put back what was lost of those that are to be there."""
+
+    def is_free(self, listen: Place) -> bool:
+        """Whether nobody listens there, nor is led elsewhere from there."""
+
+
+def place(address: Place) -> str:
+    """As configurations have it: "192.0.2.1:5432", "[2001:db8::1]:5432"."""
+    ip, port = address
+    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+
+
+def collapsed(networks: Iterable[str]) -> list[IPv4Network | IPv6Network]:
+    """The same networks without those that others contain, of each version."""
+    parsed = [ip_network(network) for network in networks]
+    four = [network for network in parsed if network.version == 4]
+    six = [network for network in parsed if network.version == 6]
+    return [*collapse_addresses(four), *collapse_addresses(six)]
+
+
+def nobody_listens(listen: Place) -> bool:
+    """Whether no socket is bound there, be the address this machine's or not."""
+    family = socket.AF_INET6 if ":" in listen[0] else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.setsockopt(socket.IPPROTO_IP, _FREEBIND, 1)
+        try:
+            probe.bind(listen)
+        except OSError:
+            return False
+    return True
+
+
+_FREEBIND = 15
+"""IP_FREEBIND of linux/in.h, which Python's socket module lacks: also for IPv6."""

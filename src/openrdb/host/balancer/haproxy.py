@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from openrdb.errors import HostError
 from openrdb.host import accounts, files
-from openrdb.host.balancer.base import Target
+from openrdb.host.balancer.base import Place, Target, nobody_listens, place
 from openrdb.host.bundles import Bundle
 from openrdb.host.layout import Layout
 from openrdb.host.processes import Program, Supervisor, environment_of
@@ -67,34 +67,35 @@ class HAProxy:
         self._supervisor = supervisor
 
     def ensure(self, target: Target) -> None:
-        directory = self._directory(target)
-        for place in (directory.parent, directory):
-            accounts.ensure_passage(place, target.uid)
-        accounts.ensure_directory(self._layout.sockets(target.endpoint_id), target.uid)
-        rules = directory / "acl.lst"
-        accounts.write_file(rules, "".join(f"{ip}\n" for ip in target.allowed or ()), target.uid)
-        self._ensure_program(target, directory)
-        if target.allowed is not None:
-            self._let_in(target, rules, target.allowed)
-
-    def _ensure_program(self, target: Target, directory: Path) -> None:
-        text = _CONFIGURATION.format(
-            socket=self._socket(target),
-            # Beyond the engine's own limit, so that the engine says why it refuses.
-            maxconn=target.connections + 20,
-            listen=_address(*target.listen),
-            node=_address(*target.node),
-            filter="" if target.allowed is None else _filter(directory / "acl.lst"),
-        )
-        program, file = self.program(target), directory / "haproxy.cfg"
-        if file.exists() and file.read_text() != text:
-            self._supervisor.stop(program)
-            self._socket(target).unlink(missing_ok=True)
-        accounts.write_file(file, text, target.uid)
+        self._ensure_files(target)
+        program = self.program(target)
         self._supervisor.ensure_running(program)
         sockets = self._layout.sockets(target.endpoint_id)
         if not files.wait_for(sockets, lambda: self._answers(target), _START_TIMEOUT):
             raise HostError(f"the load balancer does not start; see {program.output}")
+        if target.allowed is not None:
+            self._let_in(target, self._rules(target), target.allowed)
+
+    def _ensure_files(self, target: Target) -> None:
+        """What it reads when it starts; one that runs with another configuration is ended."""
+        directory = self._directory(target)
+        for each in (directory.parent, directory):
+            accounts.ensure_passage(each, target.uid)
+        accounts.ensure_directory(self._layout.sockets(target.endpoint_id), target.uid)
+        rules, file = self._rules(target), self._configuration(target)
+        accounts.write_file(rules, "".join(f"{ip}\n" for ip in target.allowed or ()), target.uid)
+        text = _CONFIGURATION.format(
+            socket=self._socket(target),
+            # Beyond the engine's own limit, so that the engine says why it refuses.
+            maxconn=target.connections + 20,
+            listen=place(target.listen),
+            node=place(target.node),
+            filter="" if target.allowed is None else _filter(rules),
+        )
+        if file.exists() and file.read_text() != text:
+            self._supervisor.stop(self.program(target))
+            self._socket(target).unlink(missing_ok=True)
+        accounts.write_file(file, text, target.uid)
 
     def _let_in(self, target: Target, rules: Path, allowed: tuple[str, ...]) -> None:
         """Replace the networks at once, then cut the sessions that came from others."""
@@ -140,16 +141,29 @@ class HAProxy:
 
     def remove(self, target: Target) -> None:
         self._supervisor.stop(self.program(target))
-        for place in (self._directory(target), self._layout.sockets(target.endpoint_id)):
-            if place.exists():
-                shutil.rmtree(place)
+        for directory in (self._layout.sockets(target.endpoint_id), self._directory(target)):
+            if directory.exists():
+                shutil.rmtree(directory)
+
+    def has(self, target: Target) -> bool:
+        """Whether there is anything of an endpoint."""
+        return self._directory(target).exists()
+
+    def missing(self, targets: Collection[Target]) -> Collection[Target]:
+        """Those without files, as those that another driver had."""
+        return [target for target in targets if not self._configuration(target).exists()]
 
     def ensure_all(self, targets: Collection[Target]) -> None:
-        """Nothing to do: the processes are healed as all others are."""
+        """Their files; the processes are started as all others are."""
+        for target in targets:
+            self._ensure_files(target)
+
+    def is_free(self, listen: Place) -> bool:
+        return nobody_listens(listen)
 
     def program(self, target: Target) -> Program:
         directory = self._directory(target)
-        configuration = str(directory / "haproxy.cfg")
+        configuration = str(self._configuration(target))
         command = [str(self._bundle.program("haproxy")), "-db", "-f", configuration]
         name = f"balancer-{target.endpoint_id}"
         return Program(
@@ -165,30 +179,15 @@ class HAProxy:
     def _directory(self, target: Target) -> Path:
         return self._layout.balancer(target.instance_id) / str(target.endpoint_id)
 
+    def _rules(self, target: Target) -> Path:
+        return self._directory(target) / "acl.lst"
+
+    def _configuration(self, target: Target) -> Path:
+        return self._directory(target) / "haproxy.cfg"
+
     def _socket(self, target: Target) -> Path:
         return self._layout.sockets(target.endpoint_id) / "balancer.sock"
 
 
 def _filter(rules: Path) -> str:
     return f"    tcp-request connection reject unless {{ src -f {rules} }}\n"
-
-
-def _address(ip: str, port: int) -> str:
-    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
-
-
-def is_free(address: str, port: int) -> bool:
-    """Whether nobody listens on an address' port."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.setsockopt(socket.IPPROTO_IP, _FREEBIND, 1)
-        try:
-            probe.bind((address, port))
-        except OSError:
-            return False
-    return True
-
-
-_FREEBIND = 15
-"""IP_FREEBIND of linux/in.h, which Python's socket module lacks: also for IPv6."""

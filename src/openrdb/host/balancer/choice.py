@@ -1,0 +1,97 @@
+"""Which driver serves an endpoint, by the operator's wish and by what this host can do."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from openrdb.config import BalancerWish
+from openrdb.errors import HostError
+from openrdb.host.balancer.base import Balancer, Place, Target
+from openrdb.host.balancer.haproxy import HAProxy
+from openrdb.host.balancer.nftables import Nftables, why_unusable
+from openrdb.host.bundles import Bundle
+from openrdb.host.layout import Layout
+from openrdb.host.processes import Program, Supervisor
+
+
+@dataclass(frozen=True)
+class Choice:
+    driver: Literal["haproxy", "nftables"]
+    why: str
+
+
+def choose(wish: BalancerWish, public_address: str) -> Choice:
+    """The driver to use, and why; `auto` is HAProxy (docs/decisions.md, "Load balancer").
+
+    Raises:
+        HostError: nftables is wished for and does not work here.
+    """
+    unusable = why_unusable(public_address)
+    if wish == "nftables":
+        if unusable:
+            raise HostError(f"the load balancer nftables cannot be used: {unusable}")
+        return Choice("nftables", "as configured")
+    if wish == "haproxy":
+        return Choice("haproxy", "as configured")
+    other = f"cannot be used: {unusable}" if unusable else 'is there for balancer = "nftables"'
+    return Choice("haproxy", f"clients wait for a restarting engine; nftables {other}")
+
+
+def balancer(choice: Choice, layout: Layout, bundle: Bundle, supervisor: Supervisor) -> Balancer:
+    """The chosen driver; what nftables led is taken away where it is no longer the one."""
+    haproxy, nftables = HAProxy(layout, bundle, supervisor), Nftables(layout)
+    if choice.driver == "nftables":
+        return NftablesFirst(nftables, haproxy)
+    nftables.clear()
+    return haproxy
+
+
+class NftablesFirst:
+    """nftables, and HAProxy for the endpoints whose clients the kernel cannot lead to their nodes."""
+
+    name: ClassVar[str] = "nftables"
+
+    def __init__(self, nftables: Nftables, haproxy: HAProxy) -> None:
+        self._nftables = nftables
+        self._haproxy = haproxy
+
+    def _driver(self, target: Target) -> Balancer:
+        return self._nftables if self._nftables.takes(target) else self._haproxy
+
+    def ensure(self, target: Target) -> None:
+        self._driver(target).ensure(target)
+        self._leave(target)
+
+    def _leave(self, target: Target) -> None:
+        """Take away what HAProxy has of an endpoint that nftables serves by now."""
+        if self._nftables.takes(target) and self._haproxy.has(target):
+            self._haproxy.remove(target)
+
+    def remove(self, target: Target) -> None:
+        self._driver(target).remove(target)
+        self._leave(target)
+
+    def program(self, target: Target) -> Program | None:
+        return self._driver(target).program(target)
+
+    def missing(self, targets: Collection[Target]) -> Collection[Target]:
+        mine, others = self._shared(targets)
+        left = [target for target in mine if self._haproxy.has(target)]
+        return {*self._nftables.missing(mine), *self._haproxy.missing(others), *left}
+
+    def ensure_all(self, targets: Collection[Target]) -> None:
+        mine, others = self._shared(targets)
+        self._nftables.ensure_all(mine)
+        self._haproxy.ensure_all(others)
+        for target in mine:
+            self._leave(target)
+
+    def is_free(self, listen: Place) -> bool:
+        return self._nftables.is_free(listen)
+
+    def _shared(self, targets: Collection[Target]) -> tuple[list[Target], list[Target]]:
+        """Those that nftables serves, and those that HAProxy does."""
+        mine = [target for target in targets if self._nftables.takes(target)]
+        return mine, [target for target in targets if not self._nftables.takes(target)]

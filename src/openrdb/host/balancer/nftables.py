@@ -1,0 +1,218 @@
+"""nftables, the driver for hosts with root: the kernel itself leads sessions to their nodes.
+
+Each change is one transaction of the kernel's (ruleset.py) and touches no session that it still
+allows; those that it does not are cut (sessions.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import struct
+import threading
+from collections.abc import Collection
+from ipaddress import ip_address
+from pathlib import Path
+from typing import ClassVar
+
+from openrdb.errors import HostError
+from openrdb.host.balancer import ruleset, sessions, tools
+from openrdb.host.balancer.base import Place, Target, collapsed, nobody_listens
+from openrdb.host.layout import Layout
+from openrdb.host.processes import Program
+
+_ROUTE_LOCALNET = Path("/proc/sys/net/ipv4/conf/all/route_localnet")
+"""Whether the kernel leads anybody from outside to 127.0.0.0/8, where the nodes listen."""
+
+
+class Nftables:
+    name: ClassVar[str] = "nftables"
+
+    def __init__(self, layout: Layout) -> None:
+        digest = hashlib.sha256(os.fsencode(layout.root.resolve())).hexdigest()
+        self.table = ruleset.PREFIX + digest[:8]
+        self._opened = layout.run / "route_localnet"
+        """There while it is us who turned it on."""
+        self._changing = threading.Lock()
+        self._left: tuple[int, str] | None = None
+        """The kernel's generation, and the table's digest, as our last change left them."""
+
+    @staticmethod
+    def takes(target: Target) -> bool:
+        """Whether the kernel can lead an endpoint's clients to its node: it does not translate IPv6
+        to IPv4, and leads nobody from outside to ::1."""
+        listen, node = ip_address(target.listen[0]), ip_address(target.node[0])
+        inward = node.is_loopback and not listen.is_loopback
+        return listen.version == node.version and not (inward and listen.version == 6)
+
+    def ensure(self, target: Target) -> None:
+        self._write([target], whole=False)
+
+    def ensure_all(self, targets: Collection[Target]) -> None:
+        self._write(targets, whole=True)
+
+    def _write(self, targets: Collection[Target], *, whole: bool) -> None:
+        with self._changing:
+            here = self._present({ruleset.family_of(target).version for target in targets})
+            guarded = any(map(_serves_others, targets))
+            script, abandoned = ruleset.frame(self.table, guarded=guarded), set[Place]()
+            for target in targets:
+                forgotten = _led_to(target, here) - {target.listen}
+                if here.get(target.listen, ruleset.chain(target)) != ruleset.chain(target):
+                    forgotten.add(target.listen)
+                script += ruleset.endpoint(self.table, target, forgotten)
+                here = {listen: to for listen, to in here.items() if listen not in forgotten}
+                here[target.listen] = ruleset.chain(target)
+                abandoned |= forgotten
+            self._commit(script, whole=whole)
+            if guarded:
+                self._open()
+            _cut_strangers(targets, abandoned - set(here))
+
+    def remove(self, target: Target) -> None:
+        with self._changing:
+            mine = _led_to(target, self._present({ruleset.family_of(target).version}))
+            if mine:
+                self._commit(ruleset.no_endpoint(self.table, target, mine))
+            sessions.cut(sessions.led_from({*mine, target.listen}))
+
+    def clear(self) -> None:
+        """Take the table away, and end the sessions that it led; harmless when there is none."""
+        with self._changing:
+            if not self._listed("list", "table", "inet", self.table):
+                return
+            mine = self._present({4, 6})
+            if self._opened.exists():
+                _ROUTE_LOCALNET.write_text("0")
+                self._opened.unlink()
+            self._commit(ruleset.no_table(self.table))
+            sessions.cut(sessions.led_from(mine))
+
+    def program(self, target: Target) -> Program | None:
+        return None
+
+    def missing(self, targets: Collection[Target]) -> Collection[Target]:
+        """All or none: it is known whether somebody touched the table, not what of it."""
+        with self._changing:
+            closed = any(map(_serves_others, targets)) and not _is_open()
+            return targets if closed or not self._is_untouched() else ()
+
+    def is_free(self, listen: Place) -> bool:
+        """Also of what other deployments on this machine lead elsewhere."""
+        led = ruleset.led_from(tools.run("nft", "-j", "list", "maps", "inet"))
+        return listen not in led and nobody_listens(listen)
+
+    def _present(self, versions: Collection[int]) -> dict[Place, str]:
+        """The endpoints' chains by what the table leads to them."""
+        here: dict[Place, str] = {}
+        for version in versions:
+            listed = self._listed("-j", "list", "map", "inet", self.table, f"endpoints{version}")
+            here |= ruleset.led_from(listed) if listed else {}
+        return here
+
+    def _listed(self, *arguments: str) -> str:
+        """What nft lists of the table; nothing where it is not there."""
+        try:
+            return tools.run("nft", *arguments)
+        except HostError:
+            return ""
+
+    def _commit(self, script: str, *, whole: bool = False) -> None:
+        """Make a change, of the whole table or of a part: all of it or, with a HostError, nothing."""
+        known = whole or self._is_untouched()
+        before = _generation()
+        tools.run("nft", "-f", "-", text=script)
+        left = before + 1, self._digest()
+        # Whoever changed something meanwhile may have changed our table: it is written again then.
+        self._left = left if known and _generation() == left[0] else None
+
+    def _is_untouched(self) -> bool:
+        """Whether the table is as we left it; costs nothing where nobody changed any table."""
+        if self._left is None:
+            return False
+        generation, digest = _generation(), self._left[1]
+        if generation != self._left[0]:
+            if self._digest() != digest:
+                return False
+            self._left = generation, digest
+        return True
+
+    def _digest(self) -> str:
+        """Of all that the table says, in whatever order the kernel lists it."""
+        words = self._listed("list", "table", "inet", self.table).replace(",", " ").split()
+        return hashlib.sha256(" ".join(sorted(words)).encode()).hexdigest()
+
+    def _open(self) -> None:
+        """Have clients from outside led to the loopback; the table's guard is there by now."""
+        if not _is_open():
+            self._opened.touch()
+            try:
+                _ROUTE_LOCALNET.write_text("1")
+            except OSError as error:
+                raise HostError(f"cannot write to {_ROUTE_LOCALNET}: {error}") from error
+
+
+def why_unusable(public_address: str) -> str | None:
+    """Why nftables cannot serve this host's endpoints, found by trying; None where it can."""
+    if os.geteuid() != 0:
+        return "it needs root"
+    address = ip_address(public_address)
+    if not address.is_loopback and address.version == 4 and not os.access(_ROUTE_LOCALNET, os.W_OK):
+        return f"{_ROUTE_LOCALNET} is not writable"
+    try:
+        tools.find("ss")
+        tools.run("conntrack", "-C")
+        # A rehearsal by the kernel itself, which ends without a trace.
+        trial = ruleset.frame(ruleset.PREFIX + "trial", guarded=True)
+        tools.run("nft", "-j", "--check", "-f", "-", text=trial)
+    except HostError as error:
+        return str(error)
+    return None
+
+
+def _serves_others(target: Target) -> bool:
+    """Whether clients of other machines are led to this machine's loopback."""
+    return not ip_address(target.listen[0]).is_loopback and ip_address(target.node[0]).is_loopback
+
+
+def _is_open() -> bool:
+    return _ROUTE_LOCALNET.read_text().strip() == "1"
+
+
+def _led_to(target: Target, here: dict[Place, str]) -> set[Place]:
+    """What the table leads to an endpoint's chain."""
+    return {listen for listen, chain in here.items() if chain == ruleset.chain(target)}
+
+
+def _cut_strangers(targets: Collection[Target], abandoned: Collection[Place]) -> None:
+    """End the sessions that endpoints would not lead where they are led, or at all any more."""
+    by_listen = {target.listen: target for target in targets}
+    allowed = {
+        target.listen: None if target.allowed is None else collapsed(target.allowed)
+        for target in targets
+    }
+
+    def is_strange(session: sessions.Session) -> bool:
+        target = by_listen.get(session.listen)
+        if target is None or session.node != target.node:
+            return True
+        networks, source = allowed[session.listen], ip_address(session.client[0])
+        return networks is not None and not any(source in network for network in networks)
+
+    led = sessions.led_from({*by_listen, *abandoned})
+    sessions.cut([session for session in led if is_strange(session)])
+
+
+def _generation() -> int:
+    """The kernel's count of the changes made to all tables (NFT_MSG_GETGEN)."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as kernel:
+        # A netlink header (its type is a request) and one of netfilter's.
+        kernel.send(struct.pack("=IHHIIBBH", 20, _GET_GENERATION, 1, 0, 0, 0, 0, 0))
+        generation: int = struct.unpack_from(">I", kernel.recv(4096), 24)[0]
+        return generation
+
+
+_NETLINK_NETFILTER = 12
+_GET_GENERATION = 10 << 8 | 16
+"""Of linux/netfilter/nfnetlink.h and nf_tables.h."""

@@ -1,0 +1,48 @@
+"""The system's tools that change the kernel's network tables: nft, conntrack, ss."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+from openrdb.errors import HostError
+
+_PACKAGES = {"nft": "nftables", "conntrack": "conntrack", "ss": "iproute2"}
+_TIMEOUT = 60.0
+
+
+def find(tool: str) -> str:
+    """A tool's path.
+
+    Raises:
+        HostError: it is not installed; says which package has it.
+    """
+    # Not everybody's PATH has the directories of root's programs.
+    path = shutil.which(tool, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
+    if path is None:
+        raise HostError(f"{tool} is missing: install {_PACKAGES[tool]}")
+    return path
+
+
+def run(tool: str, *arguments: str, text: str = "", allowed: tuple[int, ...] = (0,)) -> str:
+    """What a tool says when it is given arguments and a text to read.
+
+    Raises:
+        HostError: it is not installed, or ends with another code than those allowed.
+    """
+    try:
+        done = subprocess.run(
+            [find(tool), *arguments],
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise HostError(f"{tool} does not work: {error}") from error
+    if done.returncode not in allowed:
+        why = next(iter(done.stderr.splitlines()), f"code {done.returncode}")
+        raise HostError(f"{tool} refuses: {why}")
+    return done.stdout
