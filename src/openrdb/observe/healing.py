@@ -110,8 +110,8 @@ class Healer:
                     self._host.program(node_spec(instance, node)) for node in instance.nodes
                 ]
                 programs += self._host.balancer_programs(targets)
-                wanted.programs += [(instance.id, program) for program in programs]
-                wanted.targets += targets
+                wanted.programs.extend((instance.id, program) for program in programs)
+                wanted.targets.extend(targets)
         return wanted
 
     def _is_wanted(self, instance_id: UUID, program: Program) -> bool:

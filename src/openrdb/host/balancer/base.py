@@ -7,15 +7,16 @@ TCP is passed through: TLS ends in the engine. A silent session lives six hours,
 from __future__ import annotations
 
 import socket
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network
 from typing import ClassVar, Protocol
 from uuid import UUID
 
 from openrdb.host.accounts import Uid
 from openrdb.host.processes import Program
 
+Network = IPv4Network | IPv6Network
 Place = tuple[str, int]
 """An address, without brackets, and a port."""
 
@@ -33,6 +34,17 @@ class Target:
     uid: Uid
     allowed: tuple[str, ...] | None = None
     """The networks (CIDR, IPv4 and IPv6) whose clients are let in; None: everybody's."""
+
+    @property
+    def networks(self) -> list[Network] | None:
+        """Those of `allowed` that its clients can be of, as few as say the same."""
+        if self.allowed is None:
+            return None
+        version = ip_address(self.listen[0]).version
+        networks = [ip_network(network) for network in self.allowed]
+        if version == 4:
+            return [*collapse_addresses(one for one in networks if isinstance(one, IPv4Network))]
+        return [*collapse_addresses(one for one in networks if isinstance(one, IPv6Network))]
 
 
 class Balancer(Protocol):
@@ -68,14 +80,6 @@ def place(address: Place) -> str:
     """As configurations have it: "192.0.2.1:5432", "[2001:db8::1]:5432"."""
     ip, port = address
     return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
-
-
-def collapsed(networks: Iterable[str]) -> list[IPv4Network | IPv6Network]:
-    """The same networks without those that others contain, of each version."""
-    parsed = [ip_network(network) for network in networks]
-    four = [network for network in parsed if network.version == 4]
-    six = [network for network in parsed if network.version == 6]
-    return [*collapse_addresses(four), *collapse_addresses(six)]
 
 
 def nobody_listens(listen: Place) -> bool:

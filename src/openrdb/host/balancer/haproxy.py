@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from openrdb.errors import HostError
 from openrdb.host import accounts, files
-from openrdb.host.balancer.base import Place, Target, nobody_listens, place
+from openrdb.host.balancer.base import Network, Place, Target, nobody_listens, place
 from openrdb.host.bundles import Bundle
 from openrdb.host.layout import Layout
 from openrdb.host.processes import Program, Supervisor, environment_of
@@ -73,8 +73,8 @@ class HAProxy:
         sockets = self._layout.sockets(target.endpoint_id)
         if not files.wait_for(sockets, lambda: self._answers(target), _START_TIMEOUT):
             raise HostError(f"the load balancer does not start; see {program.output}")
-        if target.allowed is not None:
-            self._let_in(target, self._rules(target), target.allowed)
+        if target.networks is not None:
+            self._let_in(target, self._rules(target), target.networks)
 
     def _ensure_files(self, target: Target) -> None:
         """What it reads when it starts; one that runs with another configuration is ended."""
@@ -83,7 +83,9 @@ class HAProxy:
             accounts.ensure_passage(each, target.uid)
         accounts.ensure_directory(self._layout.sockets(target.endpoint_id), target.uid)
         rules, file = self._rules(target), self._configuration(target)
-        accounts.write_file(rules, "".join(f"{ip}\n" for ip in target.allowed or ()), target.uid)
+        # Of the clients' version only: HAProxy takes some IPv6 addresses for IPv4 ones.
+        networks = "".join(f"{network}\n" for network in target.networks or ())
+        accounts.write_file(rules, networks, target.uid)
         text = _CONFIGURATION.format(
             socket=self._socket(target),
             # Beyond the engine's own limit, so that the engine says why it refuses.
@@ -97,15 +99,14 @@ class HAProxy:
             self._socket(target).unlink(missing_ok=True)
         accounts.write_file(file, text, target.uid)
 
-    def _let_in(self, target: Target, rules: Path, allowed: tuple[str, ...]) -> None:
+    def _let_in(self, target: Target, rules: Path, networks: list[Network]) -> None:
         """Replace the networks at once, then cut the sessions that came from others."""
         prepared = self._command(target, f"prepare acl {rules}")
         version = prepared.rpartition(":")[2].strip()
-        for first in range(0, len(allowed), _BATCH):
-            batch = allowed[first : first + _BATCH]
+        for first in range(0, len(networks), _BATCH):
+            batch = networks[first : first + _BATCH]
             self._command(target, ";".join(f"add acl @{version} {rules} {ip}" for ip in batch))
         self._command(target, f"commit acl @{version} {rules}")
-        networks = [ipaddress.ip_network(ip) for ip in allowed]
         strangers = [
             session
             for session, source in self._sessions(target)

@@ -18,7 +18,7 @@ from typing import ClassVar
 
 from openrdb.errors import HostError
 from openrdb.host.balancer import ruleset, sessions, tools
-from openrdb.host.balancer.base import Place, Target, collapsed, nobody_listens
+from openrdb.host.balancer.base import Place, Target, nobody_listens
 from openrdb.host.layout import Layout
 from openrdb.host.processes import Program
 
@@ -86,8 +86,10 @@ class Nftables:
             if self._opened.exists():
                 _ROUTE_LOCALNET.write_text("0")
                 self._opened.unlink()
-            self._commit(ruleset.no_table(self.table))
+            # The clients hear of their sessions' end only while the kernel still translates.
+            self._commit(ruleset.no_endpoints(self.table))
             sessions.cut(sessions.led_from(mine))
+            self._commit(ruleset.no_table(self.table))
 
     def program(self, target: Target) -> Program | None:
         return None
@@ -188,10 +190,7 @@ def _led_to(target: Target, here: dict[Place, str]) -> set[Place]:
 def _cut_strangers(targets: Collection[Target], abandoned: Collection[Place]) -> None:
     """End the sessions that endpoints would not lead where they are led, or at all any more."""
     by_listen = {target.listen: target for target in targets}
-    allowed = {
-        target.listen: None if target.allowed is None else collapsed(target.allowed)
-        for target in targets
-    }
+    allowed = {target.listen: target.networks for target in targets}
 
     def is_strange(session: sessions.Session) -> bool:
         target = by_listen.get(session.listen)

@@ -12,16 +12,17 @@ from dataclasses import asdict, dataclass
 from ipaddress import ip_address
 from typing import Any
 
-from openrdb.host.balancer.base import Place, Target, collapsed, place
+from openrdb.host.balancer.base import Place, Target, place
 
 PREFIX = "openrdb_"
 SILENCE = 6 * 3600
 """Seconds after which the kernel may forget a silent session."""
 
+# Before all other translations (dstnat is -100), so that none with a wider rule takes a session first.
 _TABLE = """\
 add table inet {table}
-add chain inet {table} arriving {{ type nat hook prerouting priority dstnat - 10; }}
-add chain inet {table} starting {{ type nat hook output priority dstnat - 10; }}
+add chain inet {table} arriving {{ type nat hook prerouting priority -110; }}
+add chain inet {table} starting {{ type nat hook output priority -110; }}
 flush chain inet {table} arriving
 flush chain inet {table} starting
 """
@@ -95,9 +96,9 @@ def endpoint(table: str, target: Target, forgotten: Collection[Place]) -> str:
     """An endpoint as it is to be, instead of what the map led from before."""
     family = family_of(target)
     names = {"table": table, "id": target.endpoint_id.hex, **asdict(family)}
-    allowed = (family.everybody,) if target.allowed is None else target.allowed
-    networks = [one for one in collapsed(allowed) if one.version == family.version]
-    allow = _ALLOW.format(**names, networks=", ".join(map(str, networks))) if networks else ""
+    networks = [family.everybody] if target.networks is None else map(str, target.networks)
+    elements = ", ".join(networks)
+    allow = _ALLOW.format(**names, networks=elements) if elements else ""
     return _ENDPOINT.format(
         **names,
         allow=allow,
@@ -110,6 +111,11 @@ def endpoint(table: str, target: Target, forgotten: Collection[Place]) -> str:
 def no_endpoint(table: str, target: Target, forgotten: Collection[Place]) -> str:
     forget = _forget(table, family_of(target), forgotten)
     return _NO_ENDPOINT.format(table=table, id=target.endpoint_id.hex, forget=forget)
+
+
+def no_endpoints(table: str) -> str:
+    flushed = (f"flush map inet {table} endpoints{version}\n" for version in _FAMILIES)
+    return frame(table, guarded=False) + "".join(flushed)
 
 
 def no_table(table: str) -> str:

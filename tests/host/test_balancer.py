@@ -1,0 +1,499 @@
+"""Both load balancers, by one suite and real sockets; as root in a network of the tests' own."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import random
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from openrdb.host.balancer import Balancer, Target
+from openrdb.host.balancer.choice import NftablesFirst
+from openrdb.host.balancer.haproxy import HAProxy
+from openrdb.host.balancer.nftables import Nftables, why_unusable
+from openrdb.host.bundles import Bundles
+from openrdb.host.layout import Layout
+from openrdb.host.processes import Supervisord
+from tests.network import Neighbour, ip, nft, own_network
+from tests.service import ports_of_worker
+
+_PATIENCE = 20.0
+"""Seconds after which a test gives up; nothing is expected to take that long."""
+
+
+class Node:
+    """A server that says its name, then what it hears, and "end" to who has no more to say."""
+
+    def __init__(self, name: str, address: str, port: int) -> None:
+        self.name, self.place = name, (address, port)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self._listener = socket.create_server(self.place, family=family, backlog=128)
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, contextlib.suppress(ConnectionError):
+            client.sendall(self.name.encode())
+            while heard := client.recv(100):
+                client.sendall(heard)
+            client.sendall(b"end")
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(_PATIENCE)
+
+
+class Session:
+    def __init__(self, connection: socket.socket, node: str) -> None:
+        self._connection = connection
+        self.node = node
+
+    def echoes(self) -> bool:
+        self._connection.sendall(b"still there?")
+        return self._connection.recv(100) == b"still there?"
+
+    def last_word(self) -> str:
+        """The answer to the end of what we have to say."""
+        self._connection.shutdown(socket.SHUT_WR)
+        return self._connection.recv(100).decode()
+
+    def has_ended(self) -> bool:
+        """Without a word of ours: an idle client learns of it too."""
+        try:
+            return self._connection.recv(100) == b""
+        except ConnectionError:
+            return True
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@dataclass
+class World:
+    """A balancer, what it needs, and the sessions that come through it."""
+
+    balancer: Balancer
+    supervisor: Supervisord
+    layout: Layout
+    ports: Iterator[int]
+    ending: contextlib.ExitStack
+
+    def node(self, name: str, address: str = "127.0.0.1") -> Node:
+        node = Node(name, address, next(self.ports))
+        self.ending.callback(node.close)
+        return node
+
+    def target(
+        self, node: Node, *allowed: str, address: str = "127.0.0.1", private: bool = False
+    ) -> Target:
+        """An endpoint of a node, not made yet."""
+        listen = (address, next(self.ports))
+        networks = None if private else allowed
+        target = Target(uuid4(), uuid4(), listen, node.place, 100, None, networks)
+        self.ending.callback(self.balancer.remove, target)
+        return target
+
+    def endpoint(self, node: Node, *allowed: str, address: str = "127.0.0.1") -> Target:
+        target = self.target(node, *allowed, address=address)
+        self.balancer.ensure(target)
+        return target
+
+    def session(self, target: Target, source: str | None = None) -> Session | None:
+        """A client's session; None where it is refused."""
+        try:
+            connection = socket.create_connection(
+                target.listen, _PATIENCE, (source, 0) if source else None
+            )
+            name = connection.recv(100).decode()
+        except ConnectionError:
+            return None
+        if not name:
+            connection.close()
+            return None
+        self.ending.callback(connection.close)
+        return Session(connection, name)
+
+    def lets_in(self, target: Target, source: str) -> bool:
+        session = self.session(target, source)
+        if session is not None:
+            session.close()
+        return session is not None
+
+    def lose_everything(self) -> None:
+        """What a reboot, or a careless hand, takes away."""
+        if isinstance(self.balancer, Nftables):
+            nft("flush", "ruleset")
+        else:
+            self.supervisor.shut_down()
+            shutil.rmtree(self.layout.root / "instances")
+
+    def heal(self, *targets: Target) -> int:
+        """What a round of healing does; how many endpoints something was missing of."""
+        missing = self.balancer.missing(targets)
+        self.balancer.ensure_all(list(missing))
+        self.supervisor.ensure_up()
+        for program in filter(None, map(self.balancer.program, targets)):
+            self.supervisor.ensure_running(program)
+        return len(missing)
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[None]:
+    if os.geteuid() == 0:
+        with own_network():
+            yield
+    else:
+        yield  # HAProxy alone, on ports that no other test uses
+
+
+@pytest.fixture(scope="module")
+def layout(network: None) -> Iterator[Layout]:
+    layout = Layout(Path(tempfile.mkdtemp(prefix="ordb-", dir="/tmp")))
+    layout.run.mkdir()
+    yield layout
+    shutil.rmtree(layout.root)
+
+
+@pytest.fixture(scope="module")
+def supervisor(layout: Layout) -> Iterator[Supervisord]:
+    supervisor = Supervisord(layout.run)
+    supervisor.ensure_up()
+    yield supervisor
+    supervisor.shut_down()
+
+
+@pytest.fixture(scope="module")
+def ports(worker_id: str) -> Iterator[int]:
+    first, last, *_ = ports_of_worker(worker_id, 1)
+    return iter(range(first, last))
+
+
+@pytest.fixture(params=["haproxy", "nftables"], scope="module")
+def balancer(
+    request: pytest.FixtureRequest, layout: Layout, supervisor: Supervisord, cache: Path
+) -> Balancer:
+    if request.param == "haproxy":
+        return HAProxy(layout, Bundles(cache).haproxy(), supervisor)
+    if why := why_unusable("127.0.0.1"):
+        pytest.skip(why)
+    return Nftables(layout)
+
+
+@pytest.fixture
+def world(
+    balancer: Balancer, layout: Layout, supervisor: Supervisord, ports: Iterator[int]
+) -> Iterator[World]:
+    with contextlib.ExitStack() as ending:
+        yield World(balancer, supervisor, layout, ports, ending)
+
+
+@pytest.fixture
+def kernel(layout: Layout, supervisor: Supervisord, ports: Iterator[int]) -> Iterator[World]:
+    """For what only nftables has to prove."""
+    if why := why_unusable("127.0.0.1"):
+        pytest.skip(why)
+    nftables = Nftables(layout)
+    with contextlib.ExitStack() as ending:
+        yield World(nftables, supervisor, layout, ports, ending)
+        nftables.clear()
+
+
+def test_forwards_to_the_node(world: World) -> None:
+    target = world.endpoint(world.node("main"), "127.0.0.0/8")
+    session = world.session(target)
+    assert session is not None
+    assert session.node == "main"
+    assert session.echoes()
+    assert session.last_word() == "end", "a half-open session is passed on too"
+
+
+def test_refuses_strangers(world: World) -> None:
+    node = world.node("main")
+    target = world.endpoint(node, "127.0.0.2/32", "127.1.0.0/16", "2001:db8::/32")
+    inside, outside = ("127.0.0.2", "127.1.2.3"), ("127.0.0.1", "127.0.0.3", "127.2.0.1")
+    assert all(world.lets_in(target, source) for source in inside)
+    assert not any(world.lets_in(target, source) for source in outside)
+    nobody = world.endpoint(node)
+    assert not world.lets_in(nobody, "127.0.0.1")
+    everybody = world.target(node, private=True)
+    world.balancer.ensure(everybody)
+    assert world.lets_in(everybody, "127.77.0.1")
+
+
+def test_ipv6(world: World) -> None:
+    node = world.node("main", "::1")
+    let_in = world.endpoint(node, "::/127", "127.0.0.0/8", address="::1")
+    refused = world.endpoint(node, "2001:db8::/32", "0.0.0.0/0", address="::1")
+    session = world.session(let_in)
+    assert session is not None
+    assert world.session(refused) is None, "HAProxy would take ::1 for 0.0.0.1"
+    world.balancer.ensure(replace(let_in, allowed=()))
+    assert session.has_ended()
+
+
+def test_only_sessions_of_removed_networks_are_cut(world: World) -> None:
+    node = world.node("main")
+    target = world.endpoint(node, "127.0.0.1/32", "127.0.0.2/32")
+    other = world.endpoint(node, "127.0.0.2/32")
+    kept, cut = world.session(target, "127.0.0.1"), world.session(target, "127.0.0.2")
+    neighbour, direct = world.session(other, "127.0.0.2"), socket.create_connection(node.place)
+    assert kept and cut and neighbour
+    world.balancer.ensure(replace(target, allowed=("127.0.0.1/32", "127.0.0.3/32")))
+    assert cut.has_ended()
+    assert kept.echoes()
+    assert neighbour.echoes()
+    assert world.lets_in(target, "127.0.0.3")
+    assert not world.lets_in(target, "127.0.0.2")
+    world.balancer.remove(target)
+    assert kept.has_ended()
+    assert world.session(target, "127.0.0.1") is None
+    world.balancer.remove(target)
+    assert neighbour.echoes()
+    with direct:
+        assert Session(direct, direct.recv(100).decode()).echoes()
+
+
+def test_repeating_touches_nothing(world: World) -> None:
+    node = world.node("main")
+    targets = [world.endpoint(node, "127.0.0.0/8") for _ in range(2)]
+    sessions = [world.session(target) for target in targets]
+    world.balancer.ensure(targets[0])
+    world.balancer.ensure_all(targets)
+    assert world.heal(*targets) == 0
+    assert all(session and session.echoes() for session in sessions)
+
+
+def test_what_is_lost_is_put_back(world: World) -> None:
+    node = world.node("main")
+    targets = [world.endpoint(node, "127.0.0.1/32") for _ in range(2)]
+    world.heal(*targets)
+    world.lose_everything()
+    assert world.heal(*targets) == 2
+    for target in targets:
+        world.balancer.ensure(target)  # returns when it accepts
+        assert world.lets_in(target, "127.0.0.1")
+        assert not world.lets_in(target, "127.0.0.2")
+    assert world.heal(*targets) == 0
+
+
+def test_another_node(world: World) -> None:
+    target = world.endpoint(world.node("old"), "127.0.0.0/8")
+    before = world.session(target)
+    assert before and before.node == "old"
+    world.balancer.ensure(replace(target, node=world.node("new").place))
+    assert before.has_ended(), "it would write to a node that is no longer the main one"
+    after = world.session(target)
+    assert after and after.node == "new"
+
+
+def test_a_thousand_rules(world: World) -> None:
+    source = random.Random(1)  # noqa: S311
+    networks = [
+        ipaddress.ip_network(
+            (0x7F000000 | source.getrandbits(24), source.randint(18, 32)), strict=False
+        )
+        for _ in range(1000)
+    ]
+    target = world.endpoint(world.node("main"), *dict.fromkeys(map(str, networks)))
+    clients = [ipaddress.ip_address(0x7F000000 | source.getrandbits(24)) for _ in range(40)]
+    clients += [network.network_address for network in networks[:40]]
+    for client in clients:
+        allowed = any(client in network for network in networks)
+        assert world.lets_in(target, str(client)) == allowed, client
+
+
+_clients = st.integers(0x7F000001, 0x7FFFFFFE).map(ipaddress.IPv4Address)
+_networks = st.tuples(_clients, st.integers(0, 32)).map(
+    lambda given: ipaddress.IPv4Network((int(given[0]), given[1]), strict=False)
+)
+
+
+@st.composite
+def _rules_and_clients(
+    draw: st.DrawFn,
+) -> tuple[list[ipaddress.IPv4Network], list[ipaddress.IPv4Address]]:
+    """Clients anywhere and just within or beyond a rule's borders, where mistakes are made."""
+    rules = draw(st.lists(_networks, max_size=8, unique=True))
+    borders = [
+        ipaddress.IPv4Address(number)
+        for rule in rules
+        for edge in (int(rule.network_address), int(rule.broadcast_address))
+        for number in (edge - 1, edge, edge + 1)
+        if 0x7F000001 <= number <= 0x7FFFFFFE
+    ]
+    some = st.sampled_from(borders) if borders else _clients
+    return rules, draw(st.lists(st.one_of(some, _clients), min_size=2, max_size=4))
+
+
+def test_decides_as_the_rules_say(world: World) -> None:
+    target = world.endpoint(world.node("main"))
+
+    @settings(
+        max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
+    @given(_rules_and_clients())
+    def decides(case: tuple[list[ipaddress.IPv4Network], list[ipaddress.IPv4Address]]) -> None:
+        rules, clients = case
+        world.balancer.ensure(replace(target, allowed=tuple(map(str, rules))))
+        for client in clients:
+            assert world.lets_in(target, str(client)) == any(client in rule for rule in rules)
+
+    decides()
+
+
+@pytest.mark.root
+def test_an_address_that_comes_later(world: World) -> None:
+    """A static private address is served as soon as the machine has it."""
+    target = world.target(world.node("main"), private=True, address="198.51.100.7")
+    world.balancer.ensure(target)
+    with pytest.raises(OSError, match="unreachable"):
+        socket.create_connection(target.listen, 1)
+    ip("address", "add", "198.51.100.7/32", "dev", "lo")
+    try:
+        assert world.session(target) is not None
+    finally:
+        ip("address", "del", "198.51.100.7/32", "dev", "lo")
+
+
+@pytest.mark.root
+def test_other_machines(world: World) -> None:
+    node = world.node("main")
+    with Neighbour() as neighbour:
+        target = world.endpoint(node, "192.0.2.2/32", address=neighbour.HERE)
+        assert neighbour.hears(*target.listen) == "main"
+        assert world.session(target, "127.0.0.1") is None
+        assert world.session(target, neighbour.HERE) is None
+        world.balancer.ensure(replace(target, allowed=(f"{neighbour.HERE}/32",)))
+        assert neighbour.hears(*target.listen) != "main"
+        assert world.session(target, neighbour.HERE) is not None
+
+
+# -- nftables alone -------------------------------------------------------------------------------
+
+
+@pytest.mark.root
+def test_the_loopback_stays_closed_to_other_machines(kernel: World) -> None:
+    """Though the kernel has to be told to lead sessions from outside there."""
+    assert isinstance(kernel.balancer, Nftables)
+    node = kernel.node("secret")
+    with Neighbour() as neighbour:
+        target = kernel.endpoint(node, "0.0.0.0/0", address=neighbour.HERE)
+        assert neighbour.hears(*target.listen) == "secret"
+        assert "timed out" in neighbour.hears(*node.place)
+        nft("flush", "chain", "inet", kernel.balancer.table, "guard")
+        assert neighbour.hears(*node.place) == "secret", "the test would not see it"
+        assert kernel.heal(target) == 1
+        assert "timed out" in neighbour.hears(*node.place)
+        kernel.balancer.clear()
+        assert "timed out" in neighbour.hears(*node.place)
+
+
+@pytest.mark.root
+def test_deployments_and_other_tables_are_left_alone(kernel: World, short_tmp: Path) -> None:
+    mine = kernel.balancer
+    assert isinstance(mine, Nftables)
+    nft("add", "table", "inet", "others")
+    nft("add", "chain", "inet", "others", "incoming", "{ type filter hook input priority 0; }")
+    others = nft("list", "ruleset")
+    (short_tmp / "second" / "run").mkdir(parents=True)
+    second = Nftables(Layout(short_tmp / "second"))
+    node = kernel.node("main")
+    target, theirs = kernel.endpoint(node, "127.0.0.0/8"), kernel.target(node, "127.0.0.0/8")
+    second.ensure(theirs)
+    session, of_theirs = kernel.session(target), kernel.session(theirs)
+    assert session and of_theirs
+    assert not mine.is_free(theirs.listen), "nobody listens there, but it is led elsewhere"
+    kernel.heal(target)
+    assert kernel.heal(target) == 0, "the other's changes are not taken for a loss"
+    second.clear()
+    second.clear()
+    assert of_theirs.has_ended()
+    assert session.echoes()
+    assert mine.is_free(theirs.listen)
+    mine.clear()
+    assert session.has_ended()
+    assert kernel.session(target) is None
+    assert nft("list", "ruleset") == others
+    nft("delete", "table", "inet", "others")
+
+
+@pytest.mark.root
+def test_what_a_hand_changes_is_mended(kernel: World) -> None:
+    assert isinstance(kernel.balancer, Nftables)
+    target = kernel.endpoint(kernel.node("main"), "127.0.0.1/32")
+    kernel.heal(target)
+    allowed = f"allowed_{target.endpoint_id.hex}"
+    nft("add", "element", "inet", kernel.balancer.table, allowed, "{ 127.0.0.9 }")
+    intruder = kernel.session(target, "127.0.0.9")
+    assert intruder
+    assert kernel.heal(target) == 1
+    assert intruder.has_ended()
+    assert not kernel.lets_in(target, "127.0.0.9")
+
+
+@pytest.mark.root
+def test_silent_sessions_live_six_hours(kernel: World) -> None:
+    """Also where the machine's own limit is lower."""
+    subprocess.run(
+        ["sysctl", "-qw", "net.netfilter.nf_conntrack_tcp_timeout_established=60"], check=True
+    )
+    target = kernel.endpoint(kernel.node("main"), "127.0.0.0/8")
+    assert kernel.session(target)
+    came_to = ["--orig-dst", target.listen[0], "--orig-port-dst", str(target.listen[1])]
+    listed = subprocess.run(
+        ["conntrack", "-L", "-p", "tcp", *came_to], capture_output=True, text=True, check=True
+    )
+    assert 6 * 3600 - 60 < int(listed.stdout.split()[2]) <= 6 * 3600
+
+
+@pytest.mark.root
+def test_the_drivers_take_over_from_each_other(kernel: World, cache: Path) -> None:
+    """HAProxy has what the kernel cannot translate, and nothing that nftables serves."""
+    assert isinstance(kernel.balancer, Nftables)
+    haproxy = HAProxy(kernel.layout, Bundles(cache).haproxy(), kernel.supervisor)
+    first = NftablesFirst(kernel.balancer, haproxy)
+    node = kernel.node("main")
+    four = kernel.target(node, "127.0.0.0/8")
+    six = kernel.target(node, "::1/128", address="::1")
+    kernel.ending.callback(haproxy.remove, six)
+    haproxy.ensure(four)
+    before = kernel.session(four)
+    assert before
+    assert four in first.missing([four])
+    first.ensure_all([four])
+    assert before.has_ended()
+    assert not haproxy.has(four)
+    first.ensure(six)
+    assert (first.program(four), first.program(six)) == (None, haproxy.program(six))
+    assert kernel.session(four) and kernel.session(six)
+    assert not first.missing([four, six])
+    first.remove(six)
+    assert kernel.session(six) is None
+
+
+def test_an_operator_learns_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert why_unusable("127.0.0.1") == "it needs root"
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(shutil, "which", lambda tool, path: None if tool == "conntrack" else tool)
+    assert why_unusable("127.0.0.1") == "conntrack is missing: install conntrack"
