@@ -9,9 +9,12 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
+from scaleway.rdb.v1 import ACLRuleRequest
 
 from openrdb.host import locks
-from tests.service import Service, gone, wait_until
+from openrdb.host.balancer.nftables import why_unusable
+from tests.network import nft, own_network
+from tests.service import Service, gone, ports_of_worker, ready, wait_until
 
 pytestmark = pytest.mark.root
 
@@ -72,6 +75,56 @@ def test_killed_and_rebooted_as_root(root_service: Service) -> None:
     wait_until(lambda: gone(api, instance.id))
     assert not service.processes(instance.id)
     assert list((service.data_dir / "instances").iterdir()) == []
+
+
+def test_served_by_nftables(cache: Path, worker_id: str) -> None:
+    """From creation to `openrdb stop`, and back to HAProxy by the configuration alone."""
+    if why := why_unusable("127.0.0.1"):
+        pytest.skip(why)
+    with own_network(), Service(cache, ports_of_worker(worker_id, 1), as_root=True) as service:
+        service.environment["OPENRDB_BALANCER"] = "nftables"
+        assert "nftables: as configured" in service.run("doctor").stdout
+        service.start()
+        api, instance = service.sdk(), service.create()
+        line = service.connection_line(instance)
+        with psycopg.connect(line) as session:
+            session.execute("CREATE TABLE kept AS SELECT 7 AS n")
+            session.commit()
+            assert not service.processes("haproxy")
+            nft("flush", "ruleset")
+            wait_until(lambda: reads(line) == 7)
+            api.set_instance_acl_rules(
+                instance_id=instance.id, rules=[ACLRuleRequest(ip="127.9.0.0/16", description="")]
+            )
+            ready(api, instance.id)
+            with pytest.raises(psycopg.OperationalError):
+                session.execute("SELECT 1")
+        assert reads(line) is None
+        api.set_instance_acl_rules(
+            instance_id=instance.id, rules=[ACLRuleRequest(ip="0.0.0.0/0", description="")]
+        )
+        ready(api, instance.id)
+        service.kill_everything()
+        service.start()
+        wait_until(lambda: reads(line) == 7)
+        service.stop_everything()
+        assert nft("list", "ruleset") == ""
+        service.start()
+        wait_until(lambda: reads(line) == 7)
+        service.kill()
+        service.environment["OPENRDB_BALANCER"] = "auto"
+        service.start()
+        wait_until(lambda: service.processes("haproxy"))
+        wait_until(lambda: reads(line) == 7)
+        assert nft("list", "ruleset") == ""
+        service.kill()
+        service.environment["OPENRDB_BALANCER"] = "nftables"
+        service.start()
+        wait_until(lambda: not service.processes("haproxy"))
+        assert reads(line) == 7
+        service.sdk().delete_instance(instance_id=instance.id)
+        wait_until(lambda: gone(service.sdk(), instance.id))
+        assert "goto" not in nft("list", "ruleset")
 
 
 def reads(line: str) -> int | None:

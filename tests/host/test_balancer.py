@@ -6,6 +6,7 @@ import contextlib
 import ipaddress
 import os
 import random
+import select
 import shutil
 import socket
 import subprocess
@@ -443,7 +444,9 @@ def test_what_a_hand_changes_is_mended(kernel: World) -> None:
     target = kernel.endpoint(kernel.node("main"), "127.0.0.1/32")
     kernel.heal(target)
     allowed = f"allowed_{target.endpoint_id.hex}"
+    alarm = kernel.ending.enter_context(kernel.balancer.alarm())
     nft("add", "element", "inet", kernel.balancer.table, allowed, "{ 127.0.0.9 }")
+    assert select.select([alarm], [], [], _PATIENCE)[0], "healing would look only after a while"
     intruder = kernel.session(target, "127.0.0.9")
     assert intruder
     assert kernel.heal(target) == 1

@@ -11,6 +11,7 @@ import hmac
 import os
 import secrets
 import shutil
+import socket
 import threading
 import time
 from collections import defaultdict
@@ -299,6 +300,9 @@ class LocalHost:
     def ensure_no_balancer(self, target: Target) -> None:
         with self._deciding[target.instance_id]:
             self._balancer.remove(target)
+
+    def balancer_alarm(self) -> socket.socket | None:
+        return self._balancer.alarm()
 
     def ensure_balancers(
         self, targets: Collection[Target], wanted: Callable[[], Collection[Target]]

@@ -7,12 +7,15 @@ somebody says that the wanted ones have changed, or, as a net, for some seconds.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import os
 import threading
 from dataclasses import dataclass
 from functools import partial
 from select import POLLIN, poll
+from socket import socket
 from uuid import UUID
 
 from sqlalchemy import Select, select
@@ -56,6 +59,7 @@ class Healer:
         self._host = host
         self._stopping = threading.Event()
         self._wake_reading, self._wake_writing = os.pipe()
+        self._alarm = host.balancer_alarm()
         self._watched: dict[int, int] = {}  # pid → pidfd
         self._supervisor_pid: int | None = None
         self._thread = threading.Thread(target=self._loop, name="healer", daemon=True)
@@ -136,11 +140,28 @@ class Healer:
             self._sleep(_NET if whole else _SOON)
         for descriptor in self._watched.values():
             os.close(descriptor)
+        if self._alarm is not None:
+            self._alarm.close()
 
     def _sleep(self, longest: float) -> None:
         watching = poll()
         for descriptor in (self._wake_reading, *self._watched.values()):
             watching.register(descriptor, POLLIN)
+        if self._alarm is not None:
+            watching.register(self._alarm, POLLIN)
         for descriptor, _ in watching.poll(longest * 1000):
             if descriptor == self._wake_reading:
                 os.read(self._wake_reading, 4096)
+            elif self._alarm is not None and descriptor == self._alarm.fileno():
+                _silence(self._alarm)
+
+
+def _silence(alarm: socket) -> None:
+    """Read what it says: only that it says something is of interest."""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            try:
+                alarm.recv(65536)
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:  # it had more to say than it can keep
+                    raise

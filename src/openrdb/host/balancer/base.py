@@ -72,6 +72,9 @@ class Balancer(Protocol):
     def ensure_all(self, targets: Collection[Target]) -> None:
         """Put back what was lost of those that are to be there."""
 
+    def alarm(self) -> socket.socket | None:
+        """What becomes readable as soon as something may be missing, where the kernel says so."""
+
     def is_free(self, listen: Place) -> bool:
         """Whether nobody listens there, nor is led elsewhere from there."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -87,6 +88,9 @@ class NftablesFirst:
         self._haproxy.ensure_all(others)
         for target in mine:
             self._leave(target)
+
+    def alarm(self) -> socket.socket:
+        return self._nftables.alarm()
 
     def is_free(self, listen: Place) -> bool:
         return self._nftables.is_free(listen)

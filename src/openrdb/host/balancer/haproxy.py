@@ -159,6 +159,9 @@ class HAProxy:
         for target in targets:
             self._ensure_files(target)
 
+    def alarm(self) -> None:
+        """There is none: supervisor and healing watch the processes."""
+
     def is_free(self, listen: Place) -> bool:
         return nobody_listens(listen)
 

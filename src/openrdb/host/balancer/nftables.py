@@ -100,6 +100,13 @@ class Nftables:
             closed = any(map(_serves_others, targets)) and not _is_open()
             return targets if closed or not self._is_untouched() else ()
 
+    def alarm(self) -> socket.socket:
+        """Rung by each change of any table: a firewall that is loaded anew may flush them all."""
+        alarm = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
+        alarm.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _CHANGES_OF_TABLES)
+        alarm.setblocking(False)
+        return alarm
+
     def is_free(self, listen: Place) -> bool:
         """Also of what other deployments on this machine lead elsewhere."""
         led = ruleset.led_from(tools.run("nft", "-j", "list", "maps", "inet"))
@@ -212,6 +219,6 @@ def _generation() -> int:
         return generation
 
 
-_NETLINK_NETFILTER = 12
-_GET_GENERATION = 10 << 8 | 16
-"""Of linux/netfilter/nfnetlink.h and nf_tables.h."""
+# Of linux/netlink.h, netfilter/nfnetlink.h and netfilter/nf_tables.h.
+_NETLINK_NETFILTER, _SOL_NETLINK, _ADD_MEMBERSHIP = 12, 270, 1
+_GET_GENERATION, _CHANGES_OF_TABLES = 10 << 8 | 16, 7
