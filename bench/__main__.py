@@ -30,6 +30,7 @@ NAMES = (
     "api",
     "inside",
     "settings",
+    "acl",
 )
 
 

@@ -30,9 +30,11 @@ _INSTANCES = "/rdb/v1/regions/fr-par/instances"
 
 
 @contextmanager
-def served(setup: Setup, block: int = 0, **environment: str) -> Iterator[Service]:
+def served(
+    setup: Setup, block: int = 0, *, as_root: bool = False, **environment: str
+) -> Iterator[Service]:
     """A control plane with nothing to do: its templates and spares are made."""
-    with Service(setup.cache, PORTS[block]) as service:
+    with Service(setup.cache, PORTS[block], as_root=as_root) as service:
         for name in set(service.environment) & _OF_TESTS:
             del service.environment[name]
         service.environment |= {"OPENRDB_WARM_ENGINES": f'["{ENGINE}"]'} | environment
