@@ -21,7 +21,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from openrdb.host.balancer import Balancer, Target
+from openrdb.errors import HostError
+from openrdb.host.balancer import Balancer, Target, choose
 from openrdb.host.balancer.choice import NftablesFirst
 from openrdb.host.balancer.haproxy import HAProxy
 from openrdb.host.balancer.nftables import Nftables, why_unusable
@@ -497,6 +498,10 @@ def test_the_drivers_take_over_from_each_other(kernel: World, cache: Path) -> No
 def test_an_operator_learns_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert why_unusable("127.0.0.1") == "it needs root"
+    assert choose("auto", "127.0.0.1").driver == "haproxy"
+    assert "needs root" in choose("auto", "127.0.0.1").why
+    with pytest.raises(HostError, match="nftables cannot be used: it needs root"):
+        choose("nftables", "127.0.0.1")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(shutil, "which", lambda tool, path: None if tool == "conntrack" else tool)
     assert why_unusable("127.0.0.1") == "conntrack is missing: install conntrack"

@@ -35,8 +35,10 @@ class Nftables:
         self._opened = layout.run / "route_localnet"
         """There while it is us who turned it on."""
         self._changing = threading.Lock()
-        self._left: tuple[int, str] | None = None
-        """The kernel's generation, and the table's digest, as our last change left them."""
+        self._left: int | None = None
+        """The kernel's generation as our last change left it."""
+        self._digest: str | None = None
+        """The table's as it was left, once it has been taken."""
 
     @staticmethod
     def takes(target: Target) -> bool:
@@ -98,12 +100,17 @@ class Nftables:
         """All or none: it is known whether somebody touched the table, not what of it."""
         with self._changing:
             closed = any(map(_serves_others, targets)) and not _is_open()
-            return targets if closed or not self._is_untouched() else ()
+            if closed or not self._is_untouched():
+                return targets
+            if self._digest is None:
+                digest = self._current_digest()
+                self._digest = digest if _generation() == self._left else None
+            return ()
 
     def alarm(self) -> socket.socket:
         """Rung by each change of any table: a firewall that is loaded anew may flush them all."""
         alarm = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
-        alarm.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _CHANGES_OF_TABLES)
+        alarm.bind((0, _CHANGES_OF_TABLES))
         alarm.setblocking(False)
         return alarm
 
@@ -132,22 +139,20 @@ class Nftables:
         known = whole or self._is_untouched()
         before = _generation()
         tools.run("nft", "-f", "-", text=script)
-        left = before + 1, self._digest()
         # Whoever changed something meanwhile may have changed our table: it is written again then.
-        self._left = left if known and _generation() == left[0] else None
+        alone = _generation() == before + 1
+        self._left, self._digest = (before + 1 if known and alone else None), None
 
     def _is_untouched(self) -> bool:
         """Whether the table is as we left it; costs nothing where nobody changed any table."""
-        if self._left is None:
-            return False
-        generation, digest = _generation(), self._left[1]
-        if generation != self._left[0]:
-            if self._digest() != digest:
+        generation = _generation()
+        if self._left != generation:
+            if self._digest is None or self._digest != self._current_digest():
                 return False
-            self._left = generation, digest
+            self._left = generation
         return True
 
-    def _digest(self) -> str:
+    def _current_digest(self) -> str:
         """Of all that the table says, in whatever order the kernel lists it."""
         words = self._listed("list", "table", "inet", self.table).replace(",", " ").split()
         return hashlib.sha256(" ".join(sorted(words)).encode()).hexdigest()
@@ -220,5 +225,6 @@ def _generation() -> int:
 
 
 # Of linux/netlink.h, netfilter/nfnetlink.h and netfilter/nf_tables.h.
-_NETLINK_NETFILTER, _SOL_NETLINK, _ADD_MEMBERSHIP = 12, 270, 1
-_GET_GENERATION, _CHANGES_OF_TABLES = 10 << 8 | 16, 7
+_NETLINK_NETFILTER = 12
+_GET_GENERATION = 10 << 8 | 16
+_CHANGES_OF_TABLES = 1 << 7 - 1
