@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from openrdb.engines import engine_of
 from openrdb.host import accounts
 from openrdb.host.bundles import Bundle, Bundles
+from tests.engines.server import Server
+from tests.service import ports_of_worker
 
 SECRET = "a-secret-of-the-tests"
 
@@ -26,3 +29,25 @@ def template(bundle: Bundle, engine: str, short_tmp: Path) -> Iterator[Path]:
     engine_of(engine).make_template(bundle, data, accounts.template_account(), SECRET)
     yield data
     shutil.rmtree(data)
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[dict[str, Server]]:
+    running: dict[str, Server] = {}
+    yield running
+    for one in running.values():
+        one.__exit__()
+
+
+@pytest.fixture
+def server(
+    servers: dict[str, Server], cache: Path, bundle: Bundle, engine: str, worker_id: str
+) -> Iterator[Server]:
+    """A running server of the version, the same for all tests, as at birth for each."""
+    if engine not in servers:
+        place = Path(f"/tmp/ordb-{os.getpid()}-{engine}")
+        place.mkdir(mode=0o755)
+        port = ports_of_worker(worker_id, 1)[3] - len(servers)
+        servers[engine] = Server(place, bundle, engine, port).__enter__()
+    yield servers[engine]
+    servers[engine].tidy()

@@ -16,6 +16,7 @@ from openrdb.config import Region
 from openrdb.engines import engine_of
 from openrdb.engines.base import Administration, Database, Privilege, User
 from openrdb.engines.passwords import check_password
+from openrdb.errors import NotFound
 from openrdb.operations.wanted import main_spec
 from openrdb.state import instances, operations, statuses
 from openrdb.state.access import Principal
@@ -125,7 +126,10 @@ def update_user(
     asked = {"name": name, "verifier": verifier, "is_admin": body.is_admin}
     _change(backend, principal, region, instance_id, "update_user", asked)
     with _looking(backend, principal, region, instance_id) as inside:
-        return next(_user(user) for user in inside.users() if user.name == name)
+        found = [user for user in inside.users() if user.name == name]
+    if not found:  # dropped by SQL meanwhile
+        raise NotFound("user", name)
+    return _user(found[0])
 
 
 @router.delete("/users/{name}", status_code=204)

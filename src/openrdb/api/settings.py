@@ -89,6 +89,7 @@ class _Own(Values):
 
 def _checked(own: _Own, settings: Sequence[wire.SettingRequest]) -> Values:
     by_name = {setting.name: setting for setting in own.available}
+    checked: Values = {}
     for at, asked in enumerate(settings):
         known = by_name.get(asked.name)
         if known is None:
@@ -96,7 +97,11 @@ def _checked(own: _Own, settings: Sequence[wire.SettingRequest]) -> Values:
             raise InvalidArguments((f"settings.{at}.name", "constraint", help_message))
         if (why := problem(known, asked.value)) is not None:
             raise InvalidArguments((f"settings.{at}.value", "constraint", f"{asked.name} {why}"))
-    return {setting.name: setting.value for setting in settings}
+        if asked.name in checked:
+            help_message = f"{asked.name} is given twice"
+            raise InvalidArguments((f"settings.{at}.name", "constraint", help_message))
+        checked[asked.name] = asked.value
+    return checked
 
 
 def _change(

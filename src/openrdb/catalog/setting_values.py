@@ -15,7 +15,8 @@ def problem(setting: EngineSetting, value: str) -> str | None:  # noqa: PLR0911
     if setting.property_type == "BOOLEAN":
         return None if value.lower() in _BOOLEANS else "must be on or off"
     if setting.property_type == "INT":
-        if not re.fullmatch(r"-?[0-9]{1,18}", value):
+        # No leading zero: PostgreSQL would take it for an octal number.
+        if not re.fullmatch(r"0|-?[1-9][0-9]{0,17}", value):
             return "must be a whole number"
         return _bounds(int(value), setting.int_min, setting.int_max)
     if setting.property_type == "FLOAT":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -9,27 +10,38 @@ import psycopg
 from psycopg import Connection, errors
 
 from openrdb.engines.base import Database, NodeSpec, Permission, Privilege, User
-from openrdb.engines.postgresql import databases, privileges, server, users
+from openrdb.engines.postgresql import (
+    administrators,
+    databases,
+    ownership,
+    privileges,
+    server,
+    users,
+)
 from openrdb.engines.postgresql.levels import Row
-from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed, TransientState
+from openrdb.errors import (
+    InvalidArguments,
+    NotFound,
+    OpenRDBError,
+    PreconditionFailed,
+    TransientState,
+)
 from openrdb.host.layout import NodePaths
 
 T = TypeVar("T")
 
 _ATTEMPTS = 10
 _AGAIN = (
-    # "tuple concurrently updated": a tenant changed the same object at the same time.
-    errors.InternalError_,
-    errors.DeadlockDetected,
-    errors.SerializationFailure,
-    errors.UndefinedTable,
-    errors.InvalidSchemaName,
-    errors.UndefinedObject,
+    *privileges.CHANGED_MEANWHILE,
+    errors.DependentObjectsStillExist,
+    errors.AdminShutdown,  # what a database's deletion does to its sessions
 )
 _HINDERED = (errors.LockNotAvailable, errors.QueryCanceled, errors.ObjectInUse)
-_ENDED = (
-    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s AND datname = %s"
-)
+_GOING_DOWN = (errors.CrashShutdown, errors.CannotConnectNow)
+_NOT_LET_IN = ("not currently accepting connections", "cannot connect to invalid database")
+_ENDED = """
+    SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s AND datname = %s
+"""
 
 
 class Administration:
@@ -52,22 +64,25 @@ class Administration:
                 with server.connect(self._spec, self._paths, self._secret, database) as connection:
                     connection.autocommit = autocommit
                     return work(connection)
-            except _HINDERED as error:
-                why = f"another session is in the way: {databases.reason(error)}"
-                raise PreconditionFailed("not_locked", why) from None
             except _AGAIN as error:
                 if attempt == _ATTEMPTS - 1:
-                    why = f"something in {database} is in the way: {databases.reason(error)}"
-                    raise PreconditionFailed("not_locked", why) from error
+                    raise PreconditionFailed("settled", databases.reason(error)) from error
             except psycopg.OperationalError as error:
-                raise self._unreachable(database, error) from error
+                raise self._refusal(database, error) from error
         raise AssertionError
 
-    def _unreachable(self, database: str, error: psycopg.OperationalError) -> Exception:
-        if "not currently accepting connections" in str(error):
+    def _refusal(self, database: str, error: psycopg.OperationalError) -> Exception:
+        said = databases.reason(error)
+        if any(text in str(error) for text in _NOT_LET_IN):
             why = f"the database {database} accepts no connections"
             return PreconditionFailed("database_accepts_connections", why)
-        return TransientState("instance", str(self._spec.instance_id), "autohealing")
+        if error.sqlstate is None and f'database "{database}" does not exist' in str(error):
+            return NotFound("database", database)
+        if error.sqlstate is None or isinstance(error, _GOING_DOWN):
+            return TransientState("instance", str(self._spec.instance_id), "autohealing")
+        if isinstance(error, _HINDERED):
+            return PreconditionFailed("not_locked", f"another session is in the way: {said}")
+        return PreconditionFailed("resources", said)
 
     # -- users ---------------------------------------------------------------------------------
 
@@ -80,6 +95,7 @@ class Administration:
     def create_user(self, name: str, verifier: str, *, is_admin: bool) -> None:
         def work(connection: Connection[Row]) -> None:
             users.ensure(connection, name, verifier, is_admin=is_admin)
+            administrators.appoint(connection)
 
         self._in("postgres", work)
         if is_admin:
@@ -90,27 +106,41 @@ class Administration:
         self._in("postgres", lambda connection: users.find(connection, name))
 
     def update_user(self, name: str, *, verifier: str | None, is_admin: bool | None) -> None:
-        self._in("postgres", lambda connection: users.change(connection, name, verifier, is_admin))
+        def work(connection: Connection[Row]) -> None:
+            users.find(connection, name)
+            users.change(connection, name, verifier, is_admin)
+            administrators.appoint(connection)
+
+        self._in("postgres", work)
         if is_admin:
             self._give_all(name)
 
     def _give_all(self, name: str) -> None:
         """Administrators have access to all databases (the document, "Database engines")."""
-        for database in self.databases(sizes=False):
-            if database.managed:
-                self._in(database.name, lambda found: privileges.apply(found, name, "all"))
+        for database in self._managed():
+            self._in(database, lambda found: privileges.apply(found, name, "all"))
 
     def check_delete_user(self, name: str) -> None:
         self._in("postgres", lambda connection: users.check_delete(connection, name))
 
     def delete_user(self, name: str) -> None:
-        role = self._in("postgres", lambda connection: users.oid(connection, name))
-        if role is None:
+        if not self._in("postgres", lambda connection: users.exists(connection, name)):
             return
-        self._in("postgres", lambda connection: users.shut_out(connection, name))
-        for database in self._in("postgres", lambda found: users.databases_of(found, name)):
-            self._in(database, lambda connection: users.strip(connection, role))
-        self._in("postgres", lambda connection: users.drop(connection, name))
+        before = self._in("postgres", lambda connection: users.shut_out(connection, name))
+        try:
+            self._in("postgres", lambda connection: administrators.hand_over(connection, name))
+            for database in self._in("postgres", lambda found: users.databases_of(found, name)):
+                self._give_up_relations(database, name)
+                self._in(database, lambda connection: users.strip(connection, name))
+            self._in("postgres", lambda connection: users.drop(connection, name))
+        except OpenRDBError:
+            self._in("postgres", lambda connection: users.limit(connection, name, before))
+            raise
+
+    def _give_up_relations(self, database: str, name: str) -> None:
+        """In as many transactions as it takes not to have too many locks in one."""
+        while self._in(database, lambda found: ownership.give_up_some(found, name)):
+            pass
 
     # -- databases -----------------------------------------------------------------------------
 
@@ -142,10 +172,14 @@ class Administration:
         self, *, database: str | None = None, user: str | None = None
     ) -> list[Privilege]:
         rows: list[Privilege] = []
-        for found in self.databases(sizes=False):
-            if found.managed and database in (None, found.name):
-                rows += self._in(found.name, lambda at: self._levels(at, user))
+        for found in self._managed():
+            if database in (None, found):
+                with contextlib.suppress(NotFound):  # deleted meanwhile
+                    rows += self._in(found, lambda connection: self._levels(connection, user))
         return rows
+
+    def _managed(self) -> list[str]:
+        return self._in("postgres", databases.managed)
 
     def _levels(self, connection: Connection[Row], user: str | None) -> list[Privilege]:
         wanted = {oid: name for oid, name in users.ids(connection).items() if user in (None, name)}
@@ -161,11 +195,12 @@ class Administration:
         if not managed:
             help_message = f"{database} is not a managed database: grant privileges by SQL"
             raise InvalidArguments(("database_name", "constraint", help_message))
+        self._in("postgres", lambda connection: users.find(connection, user))
 
-        def work(connection: Connection[Row]) -> None:
-            users.find(connection, user)
-            privileges.apply(connection, user, permission)
-
-        self._in(database, work)
-        if permission == "none":
-            self._in("postgres", lambda found: found.execute(_ENDED, [user, database]))
+        less = permission != "all"
+        owned = less and self._in(database, lambda connection: ownership.owns(connection, user))
+        if owned:
+            self._give_up_relations(database, user)
+        self._in(database, lambda connection: privileges.apply(connection, user, permission))
+        if owned or permission == "none":  # with them end temporary tables, which were passed on
+            self._in("postgres", lambda connection: connection.execute(_ENDED, [user, database]))

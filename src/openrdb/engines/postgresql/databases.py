@@ -12,6 +12,8 @@ from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
 
 FIRST = "rdb"
 """Every instance has it at birth (behaviours.md)."""
+INVALID = -2
+"""The connection limit by which a database is marked whose deletion was interrupted."""
 _SYSTEM = {"postgres", "template0", "template1"}
 _LONGEST_NAME = 63
 _MANAGED = f"datdba = '{SUPERUSER}'::regrole"
@@ -38,6 +40,16 @@ def listed(connection: Connection[Row], *, sizes: bool) -> list[Database]:
         Database(name=str(name), owner=str(owner), managed=bool(managed), size=int(str(size)))
         for name, owner, managed, size in connection.execute(_LISTED, [sizes, sorted(_SYSTEM)])
     ]
+
+
+def managed(connection: Connection[Row]) -> list[str]:
+    """The managed databases; not what an interrupted deletion has left of one."""
+    query = f"""
+        SELECT datname FROM pg_database
+        WHERE {_MANAGED} AND datname <> ALL(%s) AND datallowconn AND datconnlimit <> {INVALID}
+        ORDER BY datname
+    """  # noqa: S608
+    return [str(row[0]) for row in connection.execute(query, [sorted(_SYSTEM)])]
 
 
 def is_managed(connection: Connection[Row], name: str) -> bool | None:
@@ -80,7 +92,9 @@ def ensure_none(connection: Connection[Row], name: str) -> None:
     if is_managed(connection, name) is None:
         return
     identifier = sql.Identifier(name)
-    connection.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(identifier))
+    template = "SELECT 1 FROM pg_database WHERE datname = %s AND datistemplate"
+    if connection.execute(template, [name]).fetchone():
+        connection.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(identifier))
     try:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(identifier))
     except ObjectInUse as error:

@@ -29,14 +29,14 @@ class Level:
     sequence: Privileges = frozenset()
 
     def of(self, kind: str) -> Privileges:
-        """By the kinds of `OBJECTS` and of pg_default_acl ("D" before the letter)."""
+        """By the kinds of `OBJECTS`; no level grants anything on those that are not listed here."""
         by_letter = {
             "d": self.database,
             "n": self.schema,
             "r": self.relation,
             "S": self.sequence,
         }
-        return by_letter[kind[-1]]
+        return by_letter.get(kind[-1], frozenset())
 
 
 def levels(major: int) -> dict[Permission, Level]:
@@ -73,16 +73,29 @@ OBJECTS: Final = f"""
     FROM unnest(ARRAY['n', 'r', 'S']) AS letter
     LEFT JOIN pg_default_acl ON defaclobjtype = letter::"char"
         AND defaclrole = '{SUPERUSER}'::regrole AND defaclnamespace = 0
+    UNION ALL
+    SELECT 'f', oid, oid::regprocedure::text, proowner, proacl FROM pg_proc WHERE proacl IS NOT NULL
+    UNION ALL
+    SELECT 'T', oid, oid::regtype::text, typowner, typacl FROM pg_type WHERE typacl IS NOT NULL
+    UNION ALL
+    SELECT 'l', oid, quote_ident(lanname), lanowner, lanacl
+    FROM pg_language WHERE lanacl IS NOT NULL
+    UNION ALL
+    SELECT 'L', oid, oid::text, lomowner, lomacl
+    FROM pg_largeobject_metadata WHERE lomacl IS NOT NULL
 """  # noqa: S608
 """All that levels are about in the current database: kind, OID, quoted name, owner, ACL.
 
-Kinds: d database, n schema, r relation of any sort, S sequence, Dn, Dr, DS what later ones get.
+Kinds: d database, n schema, r relation of any sort, S sequence, Dn, Dr, DS what later ones get; and
+those that everybody may use unless somebody was granted it: f routine, T type, l language, L large
+object.
 """
 
 _TRIGGER = "_rdb_apply_levels"
 
 # It runs as superuser in tenants' sessions: everything it names is in pg_catalog, and what it puts
 # into statements is quoted. An event trigger's function cannot be called in any other way.
+# By the lock, who sets a level waits for all that is being made, and what is made then for the level.
 _BODY = f"""
 DECLARE
     made record;
@@ -96,20 +109,14 @@ BEGIN
         SELECT CASE c.relkind WHEN 'S' THEN 'S' ELSE 'r' END AS letter,
             CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind,
             format('%I.%I', n.nspname, c.relname) AS name
-        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND n.nspname !~ '^pg_'
-            AND (
-                c.oid IN (SELECT objid FROM command WHERE classid = 'pg_class'::regclass)
-                OR c.relkind = 'S' AND c.oid IN (
-                    SELECT d.objid FROM pg_depend d JOIN command ON command.objid = d.refobjid
-                    WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
-                        AND command.classid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
-                )
-            )
-        UNION ALL
-        SELECT 'n', 'SCHEMA', quote_ident(nspname) FROM pg_namespace
-        WHERE oid IN (SELECT objid FROM command WHERE classid = 'pg_namespace'::regclass)
+        FROM command JOIN pg_class c ON c.oid = objid JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE classid = 'pg_class'::regclass
+            AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND n.nspname !~ '^pg_'
+        UNION
+        SELECT 'n', 'SCHEMA', quote_ident(nspname) FROM command JOIN pg_namespace n ON n.oid = objid
+        WHERE classid = 'pg_namespace'::regclass
     LOOP
+        LOCK TABLE pg_default_acl IN ROW SHARE MODE;
         FOR level IN
             SELECT pg_get_userbyid(grantee) AS name, string_agg(privilege_type, ', ') AS privileges
             FROM pg_default_acl, aclexplode(defaclacl)
@@ -136,6 +143,10 @@ _INSTALLED = f"""
     SELECT 1 FROM pg_event_trigger t JOIN pg_proc p ON p.oid = t.evtfoid
     WHERE t.evtname = '{_TRIGGER}' AND t.evtenabled = 'O' AND p.prosrc = %s
 """  # noqa: S608
+
+
+LOCK: Final = "LOCK TABLE pg_default_acl IN EXCLUSIVE MODE"
+"""Nothing is made in the current database until the transaction ends."""
 
 
 def install(connection: Connection[Row]) -> None:

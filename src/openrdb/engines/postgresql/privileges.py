@@ -3,18 +3,54 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from typing import cast
 
-from psycopg import Connection, sql
+from psycopg import Connection, errors, sql
 
 from openrdb.engines.base import Permission, Privilege
-from openrdb.engines.postgresql.levels import OBJECTS, Level, Privileges, Row, install, levels
+from openrdb.engines.postgresql import ownership
+from openrdb.engines.postgresql.levels import (
+    LOCK,
+    OBJECTS,
+    Level,
+    Privileges,
+    Row,
+    install,
+    levels,
+)
 from openrdb.engines.postgresql.server import SUPERUSER
+from openrdb.errors import NotFound
 
-_KINDS = ("d", "n", "r", "S", "Dn", "Dr", "DS")
-_WORDS = {"d": "DATABASE", "n": "SCHEMA", "r": "TABLE", "S": "SEQUENCE"}
+_KINDS = ("d", "n", "r", "S", "Dn", "Dr", "DS", "f", "T", "l", "L")
+_WORDS = {
+    **{"d": "DATABASE", "n": "SCHEMA", "r": "TABLE", "S": "SEQUENCE"},
+    **{"f": "ROUTINE", "T": "TYPE", "l": "LANGUAGE", "L": "LARGE OBJECT"},
+}
 _PLURALS = {"n": "SCHEMAS", "r": "TABLES", "S": "SEQUENCES", "f": "FUNCTIONS", "T": "TYPES"}
+_PLURALS_OF_SOME = {"L": "LARGE OBJECTS"}  # from 18 on
 _BATCH = 500
+_PASSES = 20
+
+CHANGED_MEANWHILE = (
+    # "tuple concurrently updated": a tenant changed the same object at the same time.
+    errors.InternalError_,
+    errors.DeadlockDetected,
+    errors.SerializationFailure,
+    errors.UndefinedTable,
+    errors.UndefinedFunction,
+    errors.UndefinedObject,
+    errors.InvalidSchemaName,
+)
+"""How a statement fails whose object somebody changed or dropped after we had seen it."""
+
+_FOREIGN_DEFAULTS = f"""
+    SELECT defaclrole, nspname, defaclobjtype, grantee
+    FROM pg_default_acl LEFT JOIN pg_namespace n ON n.oid = defaclnamespace,
+        aclexplode(defaclacl)
+    WHERE grantee <> defaclrole
+        AND NOT (defaclrole = '{SUPERUSER}'::regrole AND defaclnamespace = 0)
+"""  # noqa: S608
 
 # A grant with its option is marked, as it is none of any level.
 _COUNTS = f"""
@@ -25,26 +61,35 @@ _COUNTS = f"""
     )
     SELECT grantee, kind, has, count(*) FROM mine GROUP BY grantee, kind, has
     UNION ALL
-    SELECT grantee, 'column', NULL, count(*) FROM pg_attribute, aclexplode(attacl)
-    WHERE attrelid >= 16384 GROUP BY grantee
-    UNION ALL
     SELECT owner, kind, NULL, count(*) FROM object GROUP BY owner, kind
 """  # noqa: S608
 
+_BOUND = f"""
+    SELECT grantee FROM pg_attribute, aclexplode(attacl) WHERE attrelid >= 16384
+    UNION SELECT grantee FROM ({_FOREIGN_DEFAULTS}) AS foreign_default
+"""  # noqa: S608
+"""Who has what is in no level: grants on columns, default privileges of others."""
+
 _DIFFERING = f"""
-    WITH object AS ({OBJECTS})
-    SELECT kind, oid, name,
-        coalesce(array_agg(DISTINCT privilege_type || CASE WHEN is_grantable THEN '*' ELSE '' END)
-            FILTER (WHERE grantee = %(user)s), '{{}}') AS has,
-        coalesce(array_agg(DISTINCT grantor)
-            FILTER (WHERE grantee = %(user)s AND grantor <> owner), '{{}}') AS others,
-        EXISTS (
-            SELECT FROM pg_attribute, aclexplode(attacl) AS e
-            WHERE kind = 'r' AND attrelid = oid AND e.grantee = %(user)s
-        ) AS has_columns
-    FROM object LEFT JOIN aclexplode(acl) ON true
+    WITH object AS ({OBJECTS}), entry AS (
+        SELECT kind, oid, grantor,
+            privilege_type || CASE WHEN is_grantable THEN '*' ELSE '' END AS has
+        FROM object, aclexplode(acl) WHERE grantee = %(user)s
+        UNION ALL
+        SELECT kind, oid, grantor, 'on a column'
+        FROM object JOIN pg_attribute ON attrelid = oid, aclexplode(attacl)
+        WHERE kind = 'r' AND grantee = %(user)s
+    )
+    SELECT kind, name,
+        coalesce(array_agg(DISTINCT has) FILTER (WHERE has IS NOT NULL), '{{}}'),
+        coalesce(array_agg(DISTINCT pg_get_userbyid(grantor)::text)
+            FILTER (WHERE grantor <> owner), '{{}}')
+    FROM object LEFT JOIN entry USING (kind, oid)
     WHERE owner <> %(user)s GROUP BY kind, oid, name
 """  # noqa: S608
+"""Kind, name, what the user has on it, and who granted it beside the owner."""
+
+_HERE = "(SELECT oid FROM pg_database WHERE datname = current_database())"
 
 
 def listed(connection: Connection[Row], database: str, users: dict[int, str]) -> list[Privilege]:
@@ -52,20 +97,17 @@ def listed(connection: Connection[Row], database: str, users: dict[int, str]) ->
     has: dict[int, dict[str, Counter[Privileges]]] = defaultdict(lambda: defaultdict(Counter))
     owned: dict[int, Counter[str]] = defaultdict(Counter)
     total: Counter[str] = Counter()
-    columns: set[int] = set()
-    for user, kind, privileges, count in connection.execute(_COUNTS).fetchall():
-        assert isinstance(user, int)  # noqa: S101
-        assert isinstance(count, int)  # noqa: S101
-        if kind == "column":
-            columns.add(user)
-        elif privileges is None:
-            owned[user][str(kind)] += count
-            total[str(kind)] += count
+    counts = cast(list[tuple[int, str, list[str] | None, int]], _rows(connection, _COUNTS))
+    for user, kind, privileges, count in counts:
+        if privileges is None:
+            owned[user][kind] += count
+            total[kind] += count
         else:
-            assert isinstance(privileges, list)  # noqa: S101
-            has[user][str(kind)][frozenset(privileges)] += count
+            has[user][kind][frozenset(privileges)] += count
     known = levels(connection.info.server_version // 10000)
-    bound = columns | _members(connection)
+    bound = {user for (user,) in _rows(connection, _BOUND)}
+    # Who has all may own things, and act as who has less.
+    above = ownership.owners(connection) | {member for member, _ in _acting(connection)}
 
     def level(user: int) -> Permission:
         for name, candidate in known.items():
@@ -73,11 +115,15 @@ def listed(connection: Connection[Row], database: str, users: dict[int, str]) ->
                 _fits(has[user][kind], total[kind] - owned[user][kind], candidate.of(kind))
                 for kind in _KINDS
             )
-            if fits and user not in bound and (name == "all" or not owned[user]):
+            if fits and user not in bound and (name == "all" or user not in above):
                 return name
         return "custom"
 
     return [Privilege(database, name, level(user)) for user, name in users.items()]
+
+
+def _rows(connection: Connection[Row], query: str) -> list[Row]:
+    return connection.execute(query).fetchall()
 
 
 def _fits(found: Counter[Privileges], objects: int, wanted: Privileges) -> bool:
@@ -85,82 +131,95 @@ def _fits(found: Counter[Privileges], objects: int, wanted: Privileges) -> bool:
     return found == ({wanted: objects} if wanted and objects else {})
 
 
-def _members(connection: Connection[Row]) -> set[int]:
-    """Users who can act as another role."""
-    rows = connection.execute(f"SELECT member FROM pg_auth_members WHERE {_acting(connection)}")  # noqa: S608
-    return {int(str(row[0])) for row in rows.fetchall()}
-
-
-def _acting(connection: Connection[Row]) -> str:
+def _acting(connection: Connection[Row]) -> set[tuple[int, int]]:
+    """Members, and the roles they are directly in, who thereby act as one with rights in here."""
     # From 16 on who creates a role becomes its member with the option of granting it only.
-    return "inherit_option OR set_option" if connection.info.server_version >= 160000 else "true"
+    option = (
+        "(inherit_option OR set_option)" if connection.info.server_version >= 160000 else "true"
+    )
+    query = f"""
+        WITH RECURSIVE acting AS (
+            SELECT member, roleid AS direct, roleid AS role FROM pg_auth_members WHERE {option}
+            UNION
+            SELECT a.member, direct, roleid FROM acting a JOIN pg_auth_members m ON m.member = role
+            WHERE {option}
+        )
+        SELECT DISTINCT member, direct FROM acting
+        WHERE role IN (
+                SELECT refobjid FROM pg_shdepend
+                WHERE refclassid = 'pg_authid'::regclass AND (
+                    dbid = {_HERE}
+                    OR classid = 'pg_database'::regclass AND objid = {_HERE}
+                )
+            )
+            OR pg_get_userbyid(role) IN ('pg_read_all_data', 'pg_write_all_data', 'pg_maintain')
+    """  # noqa: S608
+    return set(cast(list[tuple[int, int]], _rows(connection, query)))
 
 
 def apply(connection: Connection[Row], user: str, permission: Permission) -> None:
     """Give a user exactly a level in the current database, now and on all that is made later."""
     level = levels(connection.info.server_version // 10000)[permission]
-    row = connection.execute("SELECT oid FROM pg_roles WHERE rolname = %s", [user]).fetchone()
-    assert row is not None  # noqa: S101
     install(connection)
-    _leave_roles(connection, user)
+    connection.execute(LOCK)
     if permission != "all":
-        _take_ownership(connection, user)
-    for statement in _changes(connection, int(str(row[0])), user, level):
-        connection.execute(statement)
+        _leave_roles(connection, user)
+        ownership.give_up(connection, user)
+    grant(connection, user, level)
+
+
+def grant(connection: Connection[Row], user: str, level: Level) -> None:
+    """Have the user's grants in the current database be the level's, whoever granted others."""
+    for _ in range(_PASSES):
+        failure: errors.Error | None = None
+        for statement in _changes(connection, user, level):
+            try:
+                with connection.transaction():
+                    connection.execute(statement, prepare=False)
+            except CHANGED_MEANWHILE as error:
+                failure = error
+        if failure is None:
+            return
+    assert failure is not None  # noqa: S101
+    raise failure
 
 
 def _leave_roles(connection: Connection[Row], user: str) -> None:
     by_grantor = connection.info.server_version >= 160000
-    query = (
-        "SELECT pg_get_userbyid(roleid), pg_get_userbyid(grantor) FROM pg_auth_members "  # noqa: S608
-        f"WHERE member = %s::regrole AND ({_acting(connection)})"
-    )
-    for role, grantor in connection.execute(query, [_quoted(connection, user)]).fetchall():
-        statement = sql.SQL("REVOKE {} FROM {}").format(
-            sql.Identifier(str(role)), sql.Identifier(user)
-        )
+    user_id = _id(connection, user)
+    direct = [role for member, role in _acting(connection) if member == user_id]
+    query = """
+        SELECT DISTINCT pg_get_userbyid(roleid), pg_get_userbyid(grantor) FROM pg_auth_members
+        WHERE member = %s AND roleid = ANY(%s)
+    """
+    for role, grantor in connection.execute(query, [user_id, direct]).fetchall():
+        statement = sql.SQL("REVOKE {} FROM {}").format(_name(role), _name(user))
         if by_grantor:
-            statement += sql.SQL(" GRANTED BY {}").format(sql.Identifier(str(grantor)))
-        connection.execute(statement + sql.SQL(" CASCADE"))
+            statement += sql.SQL(" GRANTED BY {} CASCADE").format(_name(grantor))
+        connection.execute(statement)
 
 
-def _take_ownership(connection: Connection[Row], user: str) -> None:
-    """An owner may do anything; what was the user's is the database owner's from now on."""
-    mine = "refobjid = %s::regrole AND deptype = 'o'"
-    quoted = _quoted(connection, user)
-    here = (
-        "SELECT 1 FROM pg_shdepend WHERE dbid = "  # noqa: S608
-        f"(SELECT oid FROM pg_database WHERE datname = current_database()) AND {mine} LIMIT 1"
-    )
-    if connection.execute(here, [quoted]).fetchone() is None:
-        return
-    databases = "SELECT datname FROM pg_database WHERE datdba = %s::regrole"
-    kept = connection.execute(databases, [quoted]).fetchall()
-    role = sql.Identifier(user)
-    connection.execute(sql.SQL("REASSIGN OWNED BY {} TO pg_database_owner").format(role))
-    for (database,) in kept:  # REASSIGN OWNED takes databases too
-        name = sql.Identifier(str(database))
-        connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, role))
+def _id(connection: Connection[Row], user: str) -> int:
+    row = connection.execute("SELECT oid FROM pg_roles WHERE rolname = %s", [user]).fetchone()
+    if row is None:
+        raise NotFound("user", user)
+    return int(str(row[0]))
 
 
-def _quoted(connection: Connection[Row], name: str) -> str:
-    return sql.Identifier(name).as_string(connection)
+def _name(found: object) -> sql.Identifier:
+    return sql.Identifier(str(found))
 
 
-def _changes(
-    connection: Connection[Row], user_id: int, user: str, level: Level
-) -> Iterator[sql.Composed]:
-    role = sql.Identifier(user)
+def _changes(connection: Connection[Row], user: str, level: Level) -> Iterator[sql.Composed]:
+    role, user_id = _name(user), _id(connection, user)
     yield from _foreign_defaults(connection, user_id, role)
     differing: dict[str, list[str]] = defaultdict(list)
-    for kind, _, name, has, others, has_columns in connection.execute(
-        _DIFFERING, {"user": user_id}
-    ).fetchall():
-        assert isinstance(has, list)  # noqa: S101
-        assert isinstance(others, list)  # noqa: S101
-        if frozenset(has) != level.of(str(kind)) or has_columns or others:
-            differing[str(kind)].append(str(name))
-            yield from _foreign_grants(connection, str(kind), str(name), others, role)
+    found = connection.execute(_DIFFERING, {"user": user_id}).fetchall()
+    for kind, name, has, grantors in cast(list[tuple[str, str, list[str], list[str]]], found):
+        if frozenset(has) != level.of(kind) or grantors:
+            differing[kind].append(name)
+            for grantor in grantors:
+                yield _foreign_revoke(kind, name, grantor, role)
     for kind, names in differing.items():
         yield from _to_level(kind, names, role, level.of(kind))
 
@@ -180,40 +239,29 @@ def _to_level(
     word = sql.SQL(_WORDS[kind])
     for first in range(0, len(names), _BATCH):
         batch = sql.SQL(", ".join(names[first : first + _BATCH]))
-        yield sql.SQL("REVOKE ALL ON {} {} FROM {} CASCADE").format(word, batch, role)
+        change = sql.SQL("REVOKE ALL ON {} {} FROM {} CASCADE").format(word, batch, role)
         if wanted:
-            yield sql.SQL("GRANT {} ON {} {} TO {}").format(privileges, word, batch, role)
+            change += sql.SQL("; GRANT {} ON {} {} TO {}").format(privileges, word, batch, role)
+        yield change
 
 
-def _foreign_grants(
-    connection: Connection[Row], kind: str, name: str, grantors: Iterable[int], role: sql.Identifier
-) -> Iterator[sql.Composed]:
-    """Take back what others than the owner granted: only they can."""
-    for grantor in grantors:
-        row = connection.execute("SELECT pg_get_userbyid(%s)", [grantor]).fetchone()
-        assert row is not None  # noqa: S101
-        yield sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(str(row[0])))
-        # The name is quoted already; its braces are no placeholders.
-        revoke = sql.SQL("REVOKE ALL ON {} {} FROM {} CASCADE")
-        yield revoke.format(sql.SQL(_WORDS[kind]), sql.SQL(name), role)
-        yield sql.SQL("RESET ROLE").format()
+def _foreign_revoke(kind: str, name: str, grantor: str, role: sql.Identifier) -> sql.Composed:
+    """Take back what another than the owner granted: only that role can."""
+    statements = "SET LOCAL ROLE {}; REVOKE ALL ON {} {} FROM {} CASCADE; RESET ROLE"
+    return sql.SQL(statements).format(_name(grantor), sql.SQL(_WORDS[kind]), sql.SQL(name), role)
 
 
 def _foreign_defaults(
     connection: Connection[Row], user_id: int, role: sql.Identifier
 ) -> Iterator[sql.Composed]:
     """Take back the default privileges that others than the superuser grant."""
-    query = (
-        "SELECT DISTINCT pg_get_userbyid(defaclrole), nspname, defaclobjtype "  # noqa: S608
-        "FROM pg_default_acl LEFT JOIN pg_namespace n ON n.oid = defaclnamespace, "
-        "aclexplode(defaclacl) WHERE grantee = %s "
-        f"AND (defaclrole <> '{SUPERUSER}'::regrole OR defaclnamespace <> 0)"
-    )
+    query = f"""
+        SELECT DISTINCT pg_get_userbyid(defaclrole), nspname, defaclobjtype
+        FROM ({_FOREIGN_DEFAULTS}) AS foreign_default WHERE grantee = %s
+    """  # noqa: S608
     for owner, schema, letter in connection.execute(query, [user_id]).fetchall():
-        if letter not in _PLURALS:
-            continue
-        head = sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {} ").format(sql.Identifier(str(owner)))
+        head = sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {} ").format(_name(owner))
         if schema is not None:
-            head += sql.SQL("IN SCHEMA {} ").format(sql.Identifier(str(schema)))
-        kind = sql.SQL(_PLURALS[str(letter)])
+            head += sql.SQL("IN SCHEMA {} ").format(_name(schema))
+        kind = sql.SQL((_PLURALS | _PLURALS_OF_SOME)[str(letter)])
         yield head + sql.SQL("REVOKE ALL ON {} FROM {}").format(kind, role)

@@ -29,8 +29,10 @@ _PINNED = {
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
     # A tenant's lock ends in a refusal, not in a request that hangs.
-    "lock_timeout": "10s",
+    "lock_timeout": "5s",
     "statement_timeout": "60s",
+    # In a deadlock it is ours that is tried again, not the tenant's that fails.
+    "deadlock_timeout": "100ms",
     # Verifiers go to no log, whatever tenants have logged, and to no view of statements.
     "log_statement": "none",
     "log_duration": "off",

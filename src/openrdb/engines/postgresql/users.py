@@ -9,8 +9,8 @@ import scramp
 from psycopg import Connection, OperationalError, sql
 
 from openrdb.engines.base import Administrator, NodeSpec, User
-from openrdb.engines.postgresql import privileges, server
-from openrdb.engines.postgresql.levels import Row
+from openrdb.engines.postgresql import administrators, databases, privileges, server
+from openrdb.engines.postgresql.levels import Level, Row
 from openrdb.engines.postgresql.server import SUPERUSER
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
 from openrdb.host.layout import NodePaths
@@ -23,24 +23,23 @@ _LISTED = """
     SELECT oid, rolname, rolcreaterole AND rolcreatedb FROM pg_roles
     WHERE rolcanlogin AND NOT rolsuper AND rolname !~ '^(_rdb|pg_)' ORDER BY rolname
 """
+_ENDED = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s"
 _OWN_DATABASES = """
-    SELECT datname FROM pg_database JOIN pg_roles r ON r.oid = datdba
-    WHERE rolname = %s ORDER BY datname
+    SELECT datname FROM pg_database WHERE pg_get_userbyid(datdba) = %s ORDER BY datname
 """
-_OWNS_WITHIN = f"""
-    SELECT DISTINCT datname FROM pg_shdepend s
+_DEPENDING = f"""
+    SELECT datname, bool_or(deptype = 'o' AND s.dbid = d.oid)
+        AND datdba NOT IN (r.oid, '{SUPERUSER}'::regrole::oid),
+        NOT datallowconn OR datconnlimit = {databases.INVALID}
+    FROM pg_shdepend s
     JOIN pg_roles r ON r.oid = s.refobjid AND s.refclassid = 'pg_authid'::regclass
-    JOIN pg_database d ON d.oid = s.dbid
-    WHERE rolname = %s AND deptype = 'o' AND datdba NOT IN (r.oid, '{SUPERUSER}'::regrole::oid)
+    JOIN pg_database d ON d.oid = s.dbid OR s.classid = 'pg_database'::regclass
+        AND s.objid = d.oid
+    WHERE rolname = %s GROUP BY d.oid, datname, datdba, r.oid, datallowconn, datconnlimit
     ORDER BY datname
 """  # noqa: S608
-_DEPENDING = """
-    SELECT DISTINCT datname, datallowconn FROM pg_shdepend s
-    JOIN pg_roles r ON r.oid = s.refobjid AND s.refclassid = 'pg_authid'::regclass
-    JOIN pg_database d ON d.oid = s.dbid OR s.dbid = 0 AND s.classid = 'pg_database'::regclass
-        AND s.objid = d.oid
-    WHERE rolname = %s ORDER BY datname
-"""
+"""Databases in which something is the user's or is granted to the user; whether something in another
+user's database is the user's; whether nobody can come in."""
 
 
 def check_name(argument: str, name: str) -> None:
@@ -121,8 +120,7 @@ def ids(connection: Connection[Row]) -> dict[int, str]:
 def find(connection: Connection[Row], name: str) -> User:
     """Raises NotFound."""
     for user in listed(connection):
-        # What is no UTF-8 is listed with marks in its name, which are not in the name itself.
-        if user.name == name and exists(connection, name):
+        if user.name == name:
             return user
     raise NotFound("user", name)
 
@@ -154,6 +152,8 @@ def change(
     if is_admin is not None:
         statement = sql.SQL(f"ALTER ROLE {{}} {_attributes(is_admin)}")
         connection.execute(statement.format(role))
+        if not is_admin:
+            administrators.dismiss(connection, name)
 
 
 def _attributes(is_admin: bool) -> str:
@@ -164,55 +164,46 @@ def check_delete(connection: Connection[Row], name: str) -> None:
     """Raise PreconditionFailed where the user owns what only its owner may end."""
     check_not_reserved("name", name)
     find(connection, name)
-    own = [str(row[0]) for row in connection.execute(_OWN_DATABASES, [name])]
-    within = [str(row[0]) for row in connection.execute(_OWNS_WITHIN, [name])]
-    if own or within:
-        what = [f"the database {database}" for database in own]
-        what += [f"objects in the database {database}" for database in within]
+    what = [f"the database {row[0]}" for row in connection.execute(_OWN_DATABASES, [name])]
+    for database, owns, closed in connection.execute(_DEPENDING, [name]).fetchall():
+        if owns:
+            what.append(f"objects in the database {database}")
+        elif closed:
+            what.append(f"something in the database {database}, which accepts no connections")
+    if what:
         raise PreconditionFailed("user_owns_objects", f"{name} owns {', '.join(what)}")
-    databases_of(connection, name)
 
 
-def shut_out(connection: Connection[Row], name: str) -> None:
-    """Let the user in no more, and end the user's sessions."""
-    connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(name)))
+def shut_out(connection: Connection[Row], name: str) -> int:
+    """Let the user in no more, and end the user's sessions; how many connections there could be."""
+    query = "SELECT rolconnlimit FROM pg_roles WHERE rolname = %s"
+    row = connection.execute(query, [name]).fetchone()
+    assert row is not None  # noqa: S101
+    limit(connection, name, 0)
     connection.commit()
-    connection.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [name]
-    )
+    connection.execute(_ENDED, [name])
+    return int(str(row[0]))
+
+
+def limit(connection: Connection[Row], name: str, connections: int) -> None:
+    statement = sql.SQL(f"ALTER ROLE {{}} CONNECTION LIMIT {connections}")
+    connection.execute(statement.format(sql.Identifier(name)))
 
 
 def databases_of(connection: Connection[Row], name: str) -> list[str]:
-    """Databases in which something is the user's, or is granted to the user.
-
-    Raises:
-        PreconditionFailed: a tenant has closed one, or its name is no UTF-8.
-    """
-    found = connection.execute(_DEPENDING, [name]).fetchall()
-    for database, open_ in found:
-        if not open_ or "\ufffd" in str(database):
-            why = f"{name} has privileges in the database {database}, which cannot be entered"
-            raise PreconditionFailed("database_accepts_connections", why)
-    return [str(database) for database, _ in found]
+    """Databases in which something is the user's, or is granted to the user."""
+    return [str(row[0]) for row in connection.execute(_DEPENDING, [name]).fetchall()]
 
 
-def oid(connection: Connection[Row], name: str) -> int | None:
-    row = connection.execute("SELECT oid FROM pg_roles WHERE rolname = %s", [name]).fetchone()
-    return int(str(row[0])) if row else None
-
-
-def strip(connection: Connection[Row], role: int) -> None:
-    """Give what is a role's in the current database to its owner, and take all privileges.
-
-    The database may have another encoding, in which the role's name is not what it is elsewhere.
-    """
-    for command in ("REASSIGN OWNED BY %I TO pg_database_owner", "DROP OWNED BY %I"):
-        block = f"BEGIN EXECUTE format('{command}', pg_get_userbyid({role})); END"
-        connection.execute(sql.SQL("DO {}").format(sql.Literal(block)))
+def strip(connection: Connection[Row], name: str) -> None:
+    """Give what is the user's in the current database to its owner, and take all privileges."""
+    role = sql.Identifier(name)
+    connection.execute(sql.SQL("REASSIGN OWNED BY {} TO pg_database_owner").format(role))
+    privileges.grant(connection, name, Level())
+    connection.execute(sql.SQL("DROP OWNED BY {}").format(role))
 
 
 def exists(connection: Connection[Row], name: str) -> bool:
-    """Whether there is such a role, be it that it may not log in any more."""
     query = "SELECT 1 FROM pg_roles WHERE rolname = %s AND NOT rolsuper"
     return connection.execute(query, [name]).fetchone() is not None
 

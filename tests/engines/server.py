@@ -1,0 +1,109 @@
+"""A real server of a version, as an instance's node has it, without a control plane around it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, Self
+from uuid import uuid4
+
+import psycopg
+
+from openrdb.engines import engine_of
+from openrdb.engines.base import Administration, Administrator, NodeSpec
+from openrdb.engines.postgresql import server as superuser
+from openrdb.engines.postgresql.users import verifier
+from openrdb.host import accounts, certificates
+from openrdb.host.bundles import Bundle
+from openrdb.host.layout import NodePaths
+from tests.service import PASSWORD
+
+Connection = psycopg.Connection[Any]
+
+SECRETS = ("a-secret-of-the-tests", "another-secret-of-the-tests")
+VERIFIER = verifier(PASSWORD)
+_ROLES = "SELECT quote_ident(rolname) FROM pg_roles WHERE rolname !~ '^(pg_|_rdb|admin$)'"
+_SETTINGS = {"max_connections": "100", "max_locks_per_transaction": "10"}
+"""So few locks that some hundred tables are as hard as thousands elsewhere."""
+
+
+class Server:
+    """Runs within its context, in a directory of its own; `inside` is what is under test."""
+
+    def __init__(self, place: Path, bundle: Bundle, engine: str, port: int) -> None:
+        self.engine, self._bundle, self._place = engine_of(engine), bundle, place
+        self.major = int(engine.rpartition("-")[2])
+        self.paths = NodePaths(root=place, sockets=place / "s")
+        self.spec = NodeSpec(
+            instance_id=uuid4(),
+            node_id=uuid4(),
+            engine=engine,
+            address="127.0.0.1",
+            port=port,
+            uid=accounts.template_account(),
+            memory=2**31,
+            settings=_SETTINGS,
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def inside(self) -> Administration:
+        return self.engine.administration(self.spec, self.paths, SECRETS[1])
+
+    def __enter__(self) -> Self:
+        spec, paths, uid = self.spec, self.paths, self.spec.uid
+        for directory in (paths.log, paths.sockets):
+            accounts.ensure_directory(directory, uid)
+        accounts.ensure_passage(paths.configuration, uid)
+        self.engine.make_template(self._bundle, paths.data, uid, SECRETS[0])
+        certificate, key = certificates.make(spec.instance_id, "fr-par", [spec.address])
+        files = self.engine.configuration(spec, self._bundle, paths)
+        files |= {paths.certificate.name: certificate, paths.key.name: key}
+        for name, text in files.items():
+            accounts.write_file(paths.configuration / name, text, uid)
+        self._process = subprocess.Popen(
+            accounts.as_account(uid, self.engine.command(self._bundle, paths)),
+            cwd="/",
+            env={"LC_ALL": "C.UTF-8"} | self._bundle.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        assert self.engine.wait_accepting(paths, self._process.pid, 60)
+        self.engine.bootstrap(spec, paths, SECRETS, Administrator("admin", VERIFIER))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process is not None
+        self._process.send_signal(self.engine.stop_signal)
+        self._process.wait(60)
+        shutil.rmtree(self._place)
+
+    def session(
+        self, user: str = "admin", database: str = "rdb", password: str = PASSWORD
+    ) -> Connection:
+        """A user's session, as from outside."""
+        return psycopg.connect(
+            host=self.spec.address,
+            port=self.spec.port,
+            user=user,
+            password=password,
+            dbname=database,
+            autocommit=True,
+            connect_timeout=10,
+        )
+
+    def superuser(self, database: str = "postgres") -> Connection:
+        connection = superuser.connect(self.spec, self.paths, SECRETS[1], database)
+        connection.autocommit = True
+        return connection
+
+    def tidy(self) -> None:
+        """As at birth again, whatever a test has left."""
+        for database in self.inside.databases(sizes=False):
+            self.inside.delete_database(database.name)
+        with self.superuser() as connection:
+            for (role,) in connection.execute(_ROLES).fetchall():
+                connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+        self.inside.update_user("admin", verifier=VERIFIER, is_admin=True)
+        self.inside.create_database("rdb")
