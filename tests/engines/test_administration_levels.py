@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from psycopg import errors, sql
 
@@ -133,7 +133,7 @@ def test_what_is_made_later(shop: Server, maker: str) -> None:
     with shop.superuser(DATABASE) as connection:
         if maker == "newcomer":
             connection.execute("CREATE ROLE newcomer")
-            connection.execute("GRANT CREATE ON DATABASE shop TO newcomer")
+            connection.execute("GRANT CREATE, TEMPORARY ON DATABASE shop TO newcomer")
             connection.execute("GRANT CREATE ON SCHEMA public TO newcomer")
         connection.execute(f"SET ROLE {maker}; SET search_path = public")
         connection.execute(LATER.format(maker))
@@ -149,6 +149,8 @@ def test_what_is_made_later(shop: Server, maker: str) -> None:
     for user, permission in wanted.items():
         assert level(shop, user) == permission
         assert_effective(shop, user, permission)
+    with shop.superuser(DATABASE) as connection:  # everybody may see its views
+        connection.execute("DROP EXTENSION IF EXISTS pg_stat_statements")
     for permission in reversed(LEVELS):
         shop.inside.set_privilege(DATABASE, "bob", permission)
         assert level(shop) == permission
@@ -226,9 +228,9 @@ def test_grants_by_others_than_the_owner(shop: Server) -> None:
         admin.execute(PREPARED)
         admin.execute('CREATE TABLE "odd {} %s" (id int)')
         for statement in (
+            "ALL ON SCHEMA yard",
             'ALL ON TABLE "odd {} %s"',
             "SELECT (secret) ON TABLE yard.t",
-            "ALL ON SCHEMA yard",
             "ALL ON FUNCTION yard.one",
             "ALL ON TYPE yard.mood",
             "ALL ON LARGE OBJECT 4711",
@@ -237,6 +239,13 @@ def test_grants_by_others_than_the_owner(shop: Server) -> None:
             with shop.superuser(DATABASE) as carol:
                 carol.execute("SET ROLE carol; SET search_path = public")
                 carol.execute(f"GRANT {statement} TO bob")
+        admin.execute(
+            "CREATE SCHEMA shut; CREATE TABLE shut.t (); GRANT USAGE ON SCHEMA shut TO carol"
+        )
+        admin.execute("GRANT ALL ON shut.t TO carol WITH GRANT OPTION")
+        with shop.superuser(DATABASE) as carol:
+            carol.execute("SET ROLE carol; GRANT ALL ON shut.t TO bob")
+        admin.execute("REVOKE USAGE ON SCHEMA shut FROM carol")
     for permission in ("none", "all", "readonly"):
         shop.inside.set_privilege(DATABASE, "bob", permission)  # type: ignore[arg-type]
         assert level(shop) == permission
@@ -291,7 +300,7 @@ def test_refusals(shop: Server) -> None:
         with pytest.raises(NotFound):
             refuse(database, user, "readonly")
     with shop.session("admin", DATABASE) as admin:
-        admin.execute("BEGIN; ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO carol")
+        admin.execute("BEGIN; CREATE TABLE open ()")
         with pytest.raises(PreconditionFailed) as hindered:
             refuse(DATABASE, "bob", "readonly")
         assert "another session is in the way" in hindered.value.help_message
@@ -302,7 +311,7 @@ def test_refusals(shop: Server) -> None:
 
 
 def test_changes_at_once(shop: Server) -> None:
-    """Several levels are set while SQL grants, makes and drops; the last one set is the one there is."""
+    """Levels are set while SQL grants, makes and drops; the last one set is the one there is."""
     with shop.session("admin", DATABASE) as admin:
         for number in range(30):
             admin.execute(f"CREATE TABLE t{number} (id int)")
@@ -313,7 +322,7 @@ def test_changes_at_once(shop: Server) -> None:
         def run() -> None:
             try:
                 work()
-            except BaseException as error:  # noqa: BLE001
+            except BaseException as error:
                 failures.append(error)
 
         thread = threading.Thread(target=run)
@@ -384,11 +393,13 @@ STEP = st.one_of(
 
 
 @settings(
-    max_examples=8,
+    max_examples=6,
+    derandomize=True,
+    phases=[Phase.generate],
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(steps=st.lists(STEP, min_size=8, max_size=24), last=st.sampled_from(LEVELS))
+@given(steps=st.lists(STEP, min_size=15, max_size=30), last=st.sampled_from(LEVELS))
 def test_a_level_set_is_the_level(shop: Server, steps: list[Any], last: Permission) -> None:
     """Whatever was granted, made and owned before, and whatever the others make afterwards."""
     shop.inside.delete_database(DATABASE)
@@ -402,13 +413,9 @@ def test_a_level_set_is_the_level(shop: Server, steps: list[Any], last: Permissi
                 shop.inside.set_privilege(DATABASE, user, permission)
                 assert level(shop, user) == permission
                 assert_effective(shop, user, permission)
-                if permission == "none":  # ended, and as its owner's session it comes again
-                    assert sessions[user].execute("SELECT 1").fetchone() == (1,)
                 continue
-            try:
+            with suppress(errors.Error):  # the server may not let this role do it
                 sessions[actor].execute(what)
-            except errors.Error:
-                pass  # the server lets this role not do it
         sessions["admin"].execute("CREATE TABLE IF NOT EXISTS public.afterwards (id serial)")
     assert level(shop) == last
     assert_effective(shop, "bob", last)

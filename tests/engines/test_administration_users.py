@@ -149,8 +149,7 @@ POSSESSIONS = """
     CREATE FUNCTION yard.one() RETURNS int LANGUAGE sql AS 'SELECT 1';
     CREATE PROCEDURE yard.nothing() LANGUAGE sql AS '';
     CREATE AGGREGATE yard.total (int) (SFUNC = int4pl, STYPE = int);
-    CREATE OPERATOR yard.+++ (LEFTARG = int, RIGHTARG = int, FUNCTION = int4pl);
-    CREATE OPERATOR FAMILY yard.family USING btree;
+    CREATE OPERATOR yard.|+| (LEFTARG = int, RIGHTARG = int, FUNCTION = int4pl);
     CREATE COLLATION yard.plain (LOCALE = 'C');
     CREATE TEXT SEARCH CONFIGURATION yard.words (COPY = simple);
     CREATE TEXT SEARCH DICTIONARY yard.terms (TEMPLATE = simple);

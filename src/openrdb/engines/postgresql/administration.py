@@ -60,15 +60,19 @@ class Administration:
             PreconditionFailed: another session is in the way.
         """
         for attempt in range(_ATTEMPTS):
+            let_in, last = False, attempt == _ATTEMPTS - 1
             try:
                 with server.connect(self._spec, self._paths, self._secret, database) as connection:
+                    let_in = True
                     connection.autocommit = autocommit
                     return work(connection)
             except _AGAIN as error:
-                if attempt == _ATTEMPTS - 1:
+                if last:
                     raise PreconditionFailed("settled", databases.reason(error)) from error
             except psycopg.OperationalError as error:
-                raise self._refusal(database, error) from error
+                # A session that the server ends tells no reason when its database is deleted.
+                if last or not let_in or error.sqlstate is not None:
+                    raise self._refusal(database, error) from error
         raise AssertionError
 
     def _refusal(self, database: str, error: psycopg.OperationalError) -> Exception:

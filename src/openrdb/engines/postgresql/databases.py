@@ -19,7 +19,7 @@ _LONGEST_NAME = 63
 _MANAGED = f"datdba = '{SUPERUSER}'::regrole"
 _LISTED = f"""
     SELECT datname, pg_get_userbyid(datdba), {_MANAGED},
-        CASE WHEN %s THEN pg_database_size(oid) ELSE 0 END
+        CASE WHEN %s THEN coalesce(pg_database_size(oid), 0) ELSE 0 END
     FROM pg_database WHERE datname <> ALL(%s) ORDER BY datname
 """  # noqa: S608
 

@@ -1,7 +1,7 @@
 """What users own in the current database, and its passing to `pg_database_owner`.
 
 Not counted: temporary tables, which end with their session, and large objects, which anybody who may
-connect can make.
+connect can make; nor default privileges for what the user will make.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _OWNED = """
     SELECT refobjid FROM pg_shdepend
     WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
         AND refclassid = 'pg_authid'::regclass AND deptype = 'o'
-        AND classid <> 'pg_largeobject'::regclass
+        AND classid NOT IN ('pg_largeobject'::regclass, 'pg_default_acl'::regclass)
         AND NOT (
             classid = 'pg_class'::regclass
             AND objid IN (SELECT oid FROM pg_class WHERE relpersistence = 't')

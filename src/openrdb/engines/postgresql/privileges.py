@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import cast
 
 from psycopg import Connection, errors, sql
@@ -72,22 +73,25 @@ _BOUND = f"""
 
 _DIFFERING = f"""
     WITH object AS ({OBJECTS}), entry AS (
-        SELECT kind, oid, grantor,
+        SELECT kind, oid, grantor, 'ALL' AS part,
             privilege_type || CASE WHEN is_grantable THEN '*' ELSE '' END AS has
         FROM object, aclexplode(acl) WHERE grantee = %(user)s
         UNION ALL
-        SELECT kind, oid, grantor, 'on a column'
+        SELECT kind, oid, grantor, 'ALL (' || quote_ident(attname) || ')', 'on a column'
         FROM object JOIN pg_attribute ON attrelid = oid, aclexplode(attacl)
         WHERE kind = 'r' AND grantee = %(user)s
     )
     SELECT kind, name,
         coalesce(array_agg(DISTINCT has) FILTER (WHERE has IS NOT NULL), '{{}}'),
-        coalesce(array_agg(DISTINCT pg_get_userbyid(grantor)::text)
+        coalesce(array_agg(DISTINCT ARRAY[pg_get_userbyid(grantor)::text, part])
             FILTER (WHERE grantor <> owner), '{{}}')
     FROM object LEFT JOIN entry USING (kind, oid)
     WHERE owner <> %(user)s GROUP BY kind, oid, name
 """  # noqa: S608
-"""Kind, name, what the user has on it, and who granted it beside the owner."""
+"""Kind, name, what the user has on it, and who beside the owner granted which part of it."""
+
+Statements = tuple[sql.Composed, ...]
+"""One thing to do, and how else where the server does not allow it."""
 
 _HERE = "(SELECT oid FROM pg_database WHERE datname = current_database())"
 
@@ -172,16 +176,26 @@ def grant(connection: Connection[Row], user: str, level: Level) -> None:
     """Have the user's grants in the current database be the level's, whoever granted others."""
     for _ in range(_PASSES):
         failure: errors.Error | None = None
-        for statement in _changes(connection, user, level):
+        for statements in _changes(connection, user, level):
             try:
-                with connection.transaction():
-                    connection.execute(statement, prepare=False)
+                _execute_one_of(connection, statements)
             except CHANGED_MEANWHILE as error:
                 failure = error
         if failure is None:
             return
     assert failure is not None  # noqa: S101
     raise failure
+
+
+def _execute_one_of(connection: Connection[Row], statements: Statements) -> None:
+    """The first that the server allows; alone, so that those before it stay when it fails."""
+    *others, last = statements
+    for statement in others:
+        with suppress(errors.InsufficientPrivilege), connection.transaction():
+            connection.execute(statement, prepare=False)
+            return
+    with connection.transaction():
+        connection.execute(last, prepare=False)
 
 
 def _leave_roles(connection: Connection[Row], user: str) -> None:
@@ -210,18 +224,20 @@ def _name(found: object) -> sql.Identifier:
     return sql.Identifier(str(found))
 
 
-def _changes(connection: Connection[Row], user: str, level: Level) -> Iterator[sql.Composed]:
+def _changes(connection: Connection[Row], user: str, level: Level) -> Iterator[Statements]:
     role, user_id = _name(user), _id(connection, user)
-    yield from _foreign_defaults(connection, user_id, role)
+    for statement in _foreign_defaults(connection, user_id, role):
+        yield (statement,)
     differing: dict[str, list[str]] = defaultdict(list)
     found = connection.execute(_DIFFERING, {"user": user_id}).fetchall()
-    for kind, name, has, grantors in cast(list[tuple[str, str, list[str], list[str]]], found):
-        if frozenset(has) != level.of(kind) or grantors:
+    for kind, name, has, others in cast(list[tuple[str, str, list[str], list[list[str]]]], found):
+        if frozenset(has) != level.of(kind) or others:
             differing[kind].append(name)
-            for grantor in grantors:
-                yield _foreign_revoke(kind, name, grantor, role)
+            for grantor, part in others:
+                yield _foreign_revokes(part, f"{_WORDS[kind]} {name}", _name(grantor), role)
     for kind, names in differing.items():
-        yield from _to_level(kind, names, role, level.of(kind))
+        for statement in _to_level(kind, names, role, level.of(kind)):
+            yield (statement,)
 
 
 def _to_level(
@@ -245,10 +261,22 @@ def _to_level(
         yield change
 
 
-def _foreign_revoke(kind: str, name: str, grantor: str, role: sql.Identifier) -> sql.Composed:
-    """Take back what another than the owner granted: only that role can."""
-    statements = "SET LOCAL ROLE {}; REVOKE ALL ON {} {} FROM {} CASCADE; RESET ROLE"
-    return sql.SQL(statements).format(_name(grantor), sql.SQL(_WORDS[kind]), sql.SQL(name), role)
+def _foreign_revokes(
+    part: str, what: str, grantor: sql.Identifier, role: sql.Identifier
+) -> Statements:
+    """Take back what another than the owner granted: that role can, if it still comes to the object.
+
+    Else it loses its option to grant, and with it all that it granted.
+    """
+    granted = sql.SQL("{} ON {} FROM {} CASCADE")
+    return (
+        sql.SQL("SET LOCAL ROLE {}; REVOKE {}; RESET ROLE").format(
+            grantor, granted.format(sql.SQL(part), sql.SQL(what), role)
+        ),
+        sql.SQL("REVOKE GRANT OPTION FOR {}").format(
+            granted.format(sql.SQL(part), sql.SQL(what), grantor)
+        ),
+    )
 
 
 def _foreign_defaults(
