@@ -32,7 +32,7 @@ class Server:
     """Runs within its context, in a directory of its own; `inside` is what is under test."""
 
     def __init__(self, place: Path, bundle: Bundle, engine: str, port: int) -> None:
-        self.engine, self._bundle, self._place = engine_of(engine), bundle, place
+        self.engine, self.bundle, self._place = engine_of(engine), bundle, place
         self.major = int(engine.rpartition("-")[2])
         self.paths = NodePaths(root=place, sockets=place / "s")
         self.spec = NodeSpec(
@@ -45,38 +45,54 @@ class Server:
             memory=2**31,
             settings=_SETTINGS,
         )
+        self.secret = SECRETS[1]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def inside(self) -> Administration:
-        return self.engine.administration(self.spec, self.paths, SECRETS[1])
+        return self.engine.administration(self.spec, self.paths, self.secret)
 
     def __enter__(self) -> Self:
         spec, paths, uid = self.spec, self.paths, self.spec.uid
         for directory in (paths.log, paths.sockets):
             accounts.ensure_directory(directory, uid)
         accounts.ensure_passage(paths.configuration, uid)
-        self.engine.make_template(self._bundle, paths.data, uid, SECRETS[0])
+        self.engine.make_template(self.bundle, paths.data, uid, SECRETS[0])
         certificate, key = certificates.make(spec.instance_id, "fr-par", [spec.address])
-        files = self.engine.configuration(spec, self._bundle, paths)
-        files |= {paths.certificate.name: certificate, paths.key.name: key}
-        for name, text in files.items():
-            accounts.write_file(paths.configuration / name, text, uid)
-        self._process = subprocess.Popen(
-            accounts.as_account(uid, self.engine.command(self._bundle, paths)),
-            cwd="/",
-            env={"LC_ALL": "C.UTF-8"} | self._bundle.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        assert self.engine.wait_accepting(paths, self._process.pid, 60)
+        for path, text in ((paths.certificate, certificate), (paths.key, key)):
+            accounts.write_file(path, text, uid)
+        self._start()
         self.engine.bootstrap(spec, paths, SECRETS, Administrator("admin", VERIFIER))
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def files(self, spec: NodeSpec) -> dict[str, str]:
+        return self.engine.configuration(spec, self.bundle, self.paths)
+
+    def _start(self) -> None:
+        for name, text in self.files(self.spec).items():
+            accounts.write_file(self.paths.configuration / name, text, self.spec.uid)
+        self._process = subprocess.Popen(
+            accounts.as_account(self.spec.uid, self.engine.command(self.bundle, self.paths)),
+            cwd="/",
+            env={"LC_ALL": "C.UTF-8"} | self.bundle.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        assert self.engine.wait_accepting(self.paths, self._process.pid, 60)
+
+    def _stop(self) -> None:
         assert self._process is not None
         self._process.send_signal(self.engine.stop_signal)
         self._process.wait(60)
+
+    def reconfigure(self, spec: NodeSpec) -> None:
+        """Start anew with other settings."""
+        self._stop()
+        self.spec = spec
+        self._start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
         shutil.rmtree(self._place)
 
     def session(
@@ -93,8 +109,17 @@ class Server:
             connect_timeout=10,
         )
 
+    def run(self, program: str, *arguments: str) -> None:
+        """A client program of the bundle's, as the administrator."""
+        where = {"PGHOST": self.spec.address, "PGPORT": str(self.spec.port), "PGUSER": "admin"}
+        subprocess.run(
+            [str(self.bundle.program(program)), *arguments],
+            env=self.bundle.environment | where | {"PGPASSWORD": PASSWORD},
+            check=True,
+        )
+
     def superuser(self, database: str = "postgres") -> Connection:
-        connection = superuser.connect(self.spec, self.paths, SECRETS[1], database)
+        connection = superuser.connect(self.spec, self.paths, self.secret, database)
         connection.autocommit = True
         return connection
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -419,3 +420,23 @@ def test_a_level_set_is_the_level(shop: Server, steps: list[Any], last: Permissi
         sessions["admin"].execute("CREATE TABLE IF NOT EXISTS public.afterwards (id serial)")
     assert level(shop) == last
     assert_effective(shop, "bob", last)
+
+
+def test_a_dump_comes_back_in_another_database(shop: Server, short_tmp: Path) -> None:
+    """By the administrator, with pg_dump and pg_restore; the levels are the other database's."""
+    shop.inside.create_database("copy")
+    shop.inside.set_privilege(DATABASE, "bob", "readonly")
+    shop.inside.set_privilege("copy", "bob", "readwrite")
+    with shop.session("admin", DATABASE) as admin:
+        admin.execute(PREPARED)
+        admin.execute("INSERT INTO yard.t (secret) VALUES ('kept'); CREATE EXTENSION hstore")
+    dump = short_tmp / "dump"
+    for arguments in (
+        ("pg_dump", "--format=custom", "--no-acl", "--no-owner", f"--file={dump}", DATABASE),
+        ("pg_restore", "--no-acl", "--no-owner", "--exit-on-error", "--dbname=copy", str(dump)),
+    ):
+        shop.run(*arguments)
+    levels = {one.database: one.permission for one in shop.inside.privileges(user="bob")}
+    assert levels == {DATABASE: "readonly", "copy": "readwrite", "rdb": "none"}
+    with shop.session("bob", "copy") as bob:
+        assert bob.execute("UPDATE yard.t SET id = 2 RETURNING secret").fetchone() == ("kept",)
