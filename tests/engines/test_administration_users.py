@@ -223,7 +223,7 @@ def test_who_owns_what_only_the_owner_may_end(server: Server) -> None:
         admin.execute("ALTER DATABASE shared ALLOW_CONNECTIONS false")
     with pytest.raises(PreconditionFailed, match="precondition") as refused:
         server.inside.check_delete_user("eve")
-    assert "shared, which accepts no connections" in refused.value.help_message
+    assert "shared, which cannot be entered" in refused.value.help_message
     with server.session() as admin:
         admin.execute("ALTER DATABASE shared ALLOW_CONNECTIONS true")
     delete(server, "eve")

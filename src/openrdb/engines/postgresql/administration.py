@@ -68,7 +68,8 @@ class Administration:
                     return work(connection)
             except _AGAIN as error:
                 if last:
-                    raise PreconditionFailed("settled", databases.reason(error)) from error
+                    why = f"something in {database} is in the way: {databases.reason(error)}"
+                    raise PreconditionFailed("not_locked", why) from error
             except psycopg.OperationalError as error:
                 # A session that the server ends tells no reason when its database is deleted.
                 if last or not let_in or error.sqlstate is not None:
@@ -128,14 +129,15 @@ class Administration:
         self._in("postgres", lambda connection: users.check_delete(connection, name))
 
     def delete_user(self, name: str) -> None:
-        if not self._in("postgres", lambda connection: users.exists(connection, name)):
+        role = self._in("postgres", lambda connection: users.oid(connection, name))
+        if role is None:
             return
         before = self._in("postgres", lambda connection: users.shut_out(connection, name))
         try:
             self._in("postgres", lambda connection: administrators.hand_over(connection, name))
             for database in self._in("postgres", lambda found: users.databases_of(found, name)):
                 self._give_up_relations(database, name)
-                self._in(database, lambda connection: users.strip(connection, name))
+                self._in(database, lambda connection: users.strip(connection, role))
             self._in("postgres", lambda connection: users.drop(connection, name))
         except OpenRDBError:
             self._in("postgres", lambda connection: users.limit(connection, name, before))

@@ -7,6 +7,8 @@ it on one another.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from psycopg import Connection, errors, sql
 
 from openrdb.engines.postgresql.levels import Row
@@ -42,11 +44,10 @@ def appoint(connection: Connection[Row]) -> None:
         return
     statement = sql.SQL("GRANT {} TO {} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE")
     for role, administrator in connection.execute(_MISSING).fetchall():
-        try:
-            with connection.transaction():
-                connection.execute(statement.format(_name(role), _name(administrator)))
-        except errors.InvalidGrantOperation:
-            pass  # the role is a member of the administrator's, by SQL
+        # Not where the role is a member of the administrator's, by SQL, nor where its name is no UTF-8.
+        unable = (errors.InvalidGrantOperation, errors.UndefinedObject)
+        with suppress(*unable), connection.transaction():
+            connection.execute(statement.format(_name(role), _name(administrator)))
 
 
 def hand_over(connection: Connection[Row], name: str) -> None:

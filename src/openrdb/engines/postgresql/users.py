@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
+from contextlib import suppress
 
 import scramp
 from psycopg import Connection, OperationalError, sql
@@ -30,7 +31,7 @@ _OWN_DATABASES = """
 _DEPENDING = f"""
     SELECT datname, bool_or(deptype = 'o' AND s.dbid = d.oid)
         AND datdba NOT IN (r.oid, '{SUPERUSER}'::regrole::oid),
-        NOT datallowconn OR datconnlimit = {databases.INVALID}
+        datallowconn AND datconnlimit <> {databases.INVALID}
     FROM pg_shdepend s
     JOIN pg_roles r ON r.oid = s.refobjid AND s.refclassid = 'pg_authid'::regclass
     JOIN pg_database d ON d.oid = s.dbid OR s.classid = 'pg_database'::regclass
@@ -39,7 +40,7 @@ _DEPENDING = f"""
     ORDER BY datname
 """  # noqa: S608
 """Databases in which something is the user's or is granted to the user; whether something in another
-user's database is the user's; whether nobody can come in."""
+user's database is the user's; whether one can come in."""
 
 
 def check_name(argument: str, name: str) -> None:
@@ -120,7 +121,8 @@ def ids(connection: Connection[Row]) -> dict[int, str]:
 def find(connection: Connection[Row], name: str) -> User:
     """Raises NotFound."""
     for user in listed(connection):
-        if user.name == name:
+        # What is no UTF-8 is listed with marks in its name, which are not in the name itself.
+        if user.name == name and exists(connection, name):
             return user
     raise NotFound("user", name)
 
@@ -165,13 +167,11 @@ def check_delete(connection: Connection[Row], name: str) -> None:
     check_not_reserved("name", name)
     find(connection, name)
     what = [f"the database {row[0]}" for row in connection.execute(_OWN_DATABASES, [name])]
-    for database, owns, closed in connection.execute(_DEPENDING, [name]).fetchall():
-        if owns:
-            what.append(f"objects in the database {database}")
-        elif closed:
-            what.append(f"something in the database {database}, which accepts no connections")
+    found = connection.execute(_DEPENDING, [name]).fetchall()
+    what += [f"objects in the database {database}" for database, owns, _ in found if owns]
     if what:
         raise PreconditionFailed("user_owns_objects", f"{name} owns {', '.join(what)}")
+    databases_of(connection, name)
 
 
 def shut_out(connection: Connection[Row], name: str) -> int:
@@ -191,16 +191,40 @@ def limit(connection: Connection[Row], name: str, connections: int) -> None:
 
 
 def databases_of(connection: Connection[Row], name: str) -> list[str]:
-    """Databases in which something is the user's, or is granted to the user."""
-    return [str(row[0]) for row in connection.execute(_DEPENDING, [name]).fetchall()]
+    """Databases in which something is the user's, or is granted to the user.
+
+    Raises:
+        PreconditionFailed: a tenant has closed one, or its name is no UTF-8.
+    """
+    found = connection.execute(_DEPENDING, [name]).fetchall()
+    for database, _, open_ in found:
+        if not open_ or "\ufffd" in str(database):
+            why = f"{name} has privileges in the database {database}, which cannot be entered"
+            raise PreconditionFailed("database_accepts_connections", why)
+    return [str(database) for database, _, _ in found]
 
 
-def strip(connection: Connection[Row], name: str) -> None:
-    """Give what is the user's in the current database to its owner, and take all privileges."""
-    role = sql.Identifier(name)
-    connection.execute(sql.SQL("REASSIGN OWNED BY {} TO pg_database_owner").format(role))
-    privileges.grant(connection, name, Level())
-    connection.execute(sql.SQL("DROP OWNED BY {}").format(role))
+def oid(connection: Connection[Row], name: str) -> int | None:
+    row = connection.execute("SELECT oid FROM pg_roles WHERE rolname = %s", [name]).fetchone()
+    return int(str(row[0])) if row else None
+
+
+def strip(connection: Connection[Row], role: int) -> None:
+    """Give what is a role's in the current database to its owner, and take all privileges.
+
+    The database may have another encoding, in which the role's name is not what it is elsewhere.
+    """
+    _execute_for(connection, "REASSIGN OWNED BY %I TO pg_database_owner", role)
+    row = connection.execute("SELECT pg_get_userbyid(%s)", [role]).fetchone()
+    assert row is not None  # noqa: S101
+    with suppress(NotFound):  # its name cannot be had here
+        privileges.grant(connection, str(row[0]), Level())
+    _execute_for(connection, "DROP OWNED BY %I", role)
+
+
+def _execute_for(connection: Connection[Row], command: str, role: int) -> None:
+    block = f"BEGIN EXECUTE format('{command}', pg_get_userbyid({role})); END"
+    connection.execute(sql.SQL("DO {}").format(sql.Literal(block)))
 
 
 def exists(connection: Connection[Row], name: str) -> bool:
