@@ -58,9 +58,9 @@ class Server:
             accounts.ensure_directory(directory, uid)
         accounts.ensure_passage(paths.configuration, uid)
         self.engine.make_template(self.bundle, paths.data, uid, SECRETS[0])
-        certificate, key = certificates.make(spec.instance_id, "fr-par", [spec.address])
-        for path, text in ((paths.certificate, certificate), (paths.key, key)):
-            accounts.write_file(path, text, uid)
+        made = certificates.make(spec.instance_id, "fr-par", [spec.address])
+        accounts.write_file(paths.certificate, made.presented, uid)
+        accounts.write_file(paths.key, made.key, uid)
         self._start()
         self.engine.bootstrap(spec, paths, SECRETS, Administrator("admin", VERIFIER))
         return self

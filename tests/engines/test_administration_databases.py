@@ -141,7 +141,7 @@ def test_listed_while_others_come_and_go(server: Server) -> None:
     churning = threading.Thread(target=churn)
     churning.start()
     try:
-        for _ in range(60):
+        for _ in range(25):
             assert "rdb" in listed(server, sizes=True)
             found = {one.database for one in server.inside.privileges()}
             assert {"rdb"} <= found <= {"rdb", "managed"}

@@ -217,7 +217,7 @@ def test_grants_by_sql_are_custom(shop: Server, what: str) -> None:
         for statement in FOREIGN[what].split(";"):
             admin.execute(statement)
         assert level(shop) == "custom"
-        for permission in ("readonly", "none", "all"):
+        for permission in ("readonly", "all"):
             shop.inside.set_privilege(DATABASE, "bob", permission)  # type: ignore[arg-type]
             assert level(shop) == permission
             assert_effective(shop, "bob", permission)
