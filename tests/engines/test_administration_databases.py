@@ -11,7 +11,7 @@ from openrdb.engines.base import Database
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
 from tests.engines.server import VERIFIER, Server
 
-NAMES = ("o\"n'e", "with space", "Ünïcødé", "MiXed", "b{}%s$1", "1st", "x" * 63, "é" * 31)
+NAMES = ("o\"n'e {}%s$1", "Ünïcødé", "1st", "X" * 63)
 RESERVED = ("rdb", "postgres", "template0", "template1", "_rdb_more", "pg_more")
 
 

@@ -11,7 +11,7 @@ from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
 from tests.engines.server import VERIFIER, Connection, Server
 from tests.service import PASSWORD
 
-NAMES = ("o\"n'e", "with space", "Ünïcødé", "MiXed", "b{}%s$1", "x" * 63, "é" * 31)
+NAMES = ("o\"n'e {}%s$1", "Ünïcødé", "MiXed", "x" * 63)
 
 
 def names(server: Server) -> set[str]:
