@@ -36,6 +36,11 @@ class InvalidArguments(OpenRDBError):
         super().__init__("invalid argument(s)")
         self.details = details
 
+    def within(self, argument: str) -> InvalidArguments:
+        """The same of parts of an argument."""
+        details = [(f"{argument}.{name}", reason, text) for name, reason, text in self.details]
+        return InvalidArguments(*details)
+
     def fields(self) -> dict[str, object]:
         return {
             "details": [

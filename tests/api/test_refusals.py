@@ -620,7 +620,7 @@ def test_no_room_left(database: Database, tmp_path: Path) -> None:
         assert [answer.status_code for answer in made] == [200, 200, 403]
         assert made[2].json() == {
             "message": "quota exceeded",
-            "details": [{"resource": "instances", "quota": 2, "current": 2}],
+            "details": [{"resource": "endpoints", "quota": 2, "current": 2}],
             "type": "quotas_exceeded",
         }
         assert api.request("GET", "/instances").json()["total_count"] == 2

@@ -120,8 +120,13 @@ def _checked(rules: Sequence[wire.ACLRuleRequest]) -> Rules:
 
 
 def _network(argument: str, ip: str) -> str:
-    """In its usual form: an address alone is the network of just that, host bits do not count."""
+    """In its usual form: an address alone is the network of just that, host bits do not count.
+
+    The zone of a link-local address (`fe80::1%eth0`), which may be any text, is none of a network.
+    """
     try:
+        if "%" in ip:
+            raise ValueError(ip)
         return str(ipaddress.ip_network(ip, strict=False))
     except ValueError:
         help_message = "must be an address or a network, as 192.0.2.0/24 or 2001:db8::/32"

@@ -79,7 +79,7 @@ def migrate_endpoint(
         endpoint = instances.get_endpoint(session, region, endpoint_id, principal)
         instance = instances.get(session, region, endpoint.instance_id, principal)
         other = instances.get(session, region, body.instance_id, principal)
-        _check_migration(endpoint, other)
+        _check_migration(endpoint, instance, other)
         statuses.require(instance, "migrate_endpoint")
         statuses.require(other, "migrate_endpoint")
         instances.move_endpoint(endpoint, instance, other)
@@ -93,18 +93,15 @@ def migrate_endpoint(
     return shown
 
 
-def _check_migration(endpoint: Endpoint, other: Instance) -> None:
+def _check_migration(endpoint: Endpoint, instance: Instance, other: Instance) -> None:
     """Raise InvalidArguments where the other instance cannot have the endpoint."""
     why = None
-    if endpoint.instance_id == other.id:
+    if instance.id == other.id:
         why = "the endpoint is this instance's already"
-    elif endpoint.private_network_id is None:
-        if any(present.private_network_id is None for present in other.endpoints):
-            why = "the instance has a load balancer endpoint already"
-    elif any(
-        present.private_network_id == endpoint.private_network_id for present in other.endpoints
-    ):
-        why = "the instance has an endpoint in this private network already"
+    elif any(present.kind == endpoint.kind for present in other.endpoints):
+        why = "the instance has an endpoint of this kind already"
+    elif endpoint.private_network_id is not None and instance.project_id != other.project_id:
+        why = "the instance is in another project than the private network"
     if why is not None:
         raise InvalidArguments(("instance_id", "constraint", why))
 

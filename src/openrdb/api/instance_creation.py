@@ -18,7 +18,7 @@ from openrdb.engines.passwords import check_password
 from openrdb.errors import InvalidArguments, NotFound, PermissionsDenied
 from openrdb.state import instances, networks
 from openrdb.state.access import Principal
-from openrdb.state.models import AclRule, Endpoint, Instance, Project, now
+from openrdb.state.models import AclRule, Endpoint, Instance, PrivateNetwork, Project, now
 
 _BACKUP_FREQUENCY = timedelta(hours=24)
 
@@ -106,28 +106,51 @@ def add_endpoint(
         return instances.add_load_balancer(
             session, instance, address=settings.public_address, ports=settings.endpoint_ports
         )
-    asked = spec.private_network
+    argument += ".private_network"
+    network = _network(session, instance, spec.private_network, argument, principal)
+    endpoint = Endpoint(id=uuid4(), published=True)
+    try:
+        networks.attach(
+            session,
+            network,
+            endpoint,
+            instance,
+            service_ip=spec.private_network.service_ip or None,
+            port=engine_of(instance.engine).port,
+            public_address=settings.public_address,
+        )
+    except InvalidArguments as refusal:
+        raise refusal.within(argument) from None
+    return endpoint
+
+
+def _network(
+    session: Session,
+    instance: Instance,
+    asked: wire.PrivateNetworkSpec,
+    argument: str,
+    principal: Principal,
+) -> PrivateNetwork:
+    """The private network that an endpoint is to be in: one of the instance's own project.
+
+    Raises:
+        InvalidArguments: there is none, or an address is asked for in both ways.
+    """
+    if asked.service_ip and asked.ipam_config is not None:
+        help_message = "only one of service_ip and ipam_config may be set"
+        raise InvalidArguments((f"{argument}.service_ip", "constraint", help_message))
     try:
         network_id = UUID(asked.private_network_id)
     except ValueError:
-        name = f"{argument}.private_network.private_network_id"
+        name = f"{argument}.private_network_id"
         raise InvalidArguments((name, "format", "must be a UUID")) from None
     try:
         network = networks.get_private_network(session, instance.region, network_id, principal)
     except NotFound:
-        name = f"{argument}.private_network"
-        raise InvalidArguments((name, "unknown", "there is no such private network")) from None
-    endpoint = Endpoint(id=uuid4(), published=True)
-    networks.attach(
-        session,
-        network,
-        endpoint,
-        instance,
-        service_ip=asked.service_ip or None,
-        port=engine_of(instance.engine).port,
-        public_address=settings.public_address,
-    )
-    return endpoint
+        raise InvalidArguments((argument, "unknown", "there is no such private network")) from None
+    if network.project_id != instance.project_id:
+        raise InvalidArguments((argument, "constraint", "is a private network of another project"))
+    return network
 
 
 def administrator(body: wire.CreateInstance, offer_name: str) -> dict[str, str] | None:

@@ -192,8 +192,15 @@ def delete_instance(
 def restart_instance(
     region: Region, instance_id: UUID, backend: CurrentBackend, principal: CurrentPrincipal
 ) -> wire.Instance:
-    instance = _begin(backend, principal, region, instance_id, "restart", "restarting")
+    instance = _begin(backend, principal, region, instance_id, "restart", "restarting", _check_made)
     return show(instance, backend.offers)
+
+
+def _check_made(instance: Instance) -> dict[str, Any]:
+    """Raise PreconditionFailed where the creation itself failed: there is nothing to restart."""
+    if instance.certificate is None:
+        raise PreconditionFailed("resource_not_usable", "the instance was never made; delete it")
+    return {}
 
 
 _KINDS = {

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from openrdb.api.common import NO_NUL, NoneIfEmpty
 from openrdb.config import Region
@@ -322,6 +322,14 @@ Bytes = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Id = Annotated[Annotated[UUID, Field(strict=False)] | None, NoneIfEmpty]
 
 
+def _empty_if_none(value: Any) -> Any:  # noqa: ANN401
+    return [] if value is None else value
+
+
+EmptyIfNone = BeforeValidator(_empty_if_none)
+"""Go clients write null for a list of nothing."""
+
+
 class SettingRequest(Request):
     name: ShortText
     value: ShortText
@@ -373,11 +381,11 @@ class MigrateEndpoint(Request):
 
 
 class SetSettings(Request):
-    settings: Annotated[list[SettingRequest], Field(max_length=500)]
+    settings: Annotated[list[SettingRequest], Field(max_length=500), EmptyIfNone]
 
 
 class DeleteSettings(Request):
-    setting_names: Annotated[list[ShortText], Field(max_length=500)]
+    setting_names: Annotated[list[ShortText], Field(max_length=500), EmptyIfNone]
 
 
 class ACLRuleRequest(Request):
@@ -386,11 +394,11 @@ class ACLRuleRequest(Request):
 
 
 class SetACLRules(Request):
-    rules: Annotated[list[ACLRuleRequest], Field(max_length=500)]
+    rules: Annotated[list[ACLRuleRequest], Field(max_length=500), EmptyIfNone]
 
 
 class DeleteACLRules(Request):
-    acl_rule_ips: Annotated[list[ShortText], Field(max_length=500)]
+    acl_rule_ips: Annotated[list[ShortText], Field(max_length=500), EmptyIfNone]
 
 
 Name = Annotated[str, Field(max_length=255, pattern=NO_NUL)]

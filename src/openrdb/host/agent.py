@@ -77,7 +77,7 @@ class Host(Protocol):
     def administration(
         self, spec: NodeSpec, *, changing: bool = False
     ) -> AbstractContextManager[Administration]:
-        """What is inside the running engine; who changes it is alone in that."""
+        """What is inside the running engine; the thread that changes it is alone in that."""
 
     def ensure_stopped(self, spec: NodeSpec) -> None: ...
 
@@ -109,7 +109,7 @@ class LocalHost:
         self._master = _master_key(layout.master_key)
         self._templates = Templates(layout.templates, self._pool, spares, self._secret)
         self._deciding: dict[UUID, threading.Lock] = defaultdict(threading.Lock)
-        self._changing: dict[UUID, threading.Lock] = defaultdict(threading.Lock)
+        self._changing: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
         self._balancer = balancer
 
     def close(self) -> None:
@@ -221,14 +221,21 @@ class LocalHost:
         self.supervisor.ensure_running(self.program(spec))
 
     def ensure_accepting(self, spec: NodeSpec) -> None:
+        if not self._wait_accepting(spec, _ACCEPT_TIMEOUT):
+            output = self.program(spec).output
+            log = self._layout.node(spec.instance_id, spec.node_id).log
+            raise HostError(f"the engine does not start; see {output} and {log}")
+
+    def _wait_accepting(self, spec: NodeSpec, timeout: float) -> bool:
+        """Whether the engine accepts connections within some seconds, however often it ends."""
         program = self.program(spec)
         paths = self._layout.node(spec.instance_id, spec.node_id)
-        deadline = time.monotonic() + _ACCEPT_TIMEOUT
+        deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
             pid = self._wait_started(program, left)
             if pid and engine_of(spec.engine).wait_accepting(paths, pid, left):
-                return
-        raise HostError(f"the engine does not start; see {program.output} and {paths.log}")
+                return True
+        return False
 
     def _wait_started(self, program: Program, timeout: float) -> int | None:
         found: list[int] = []
@@ -246,6 +253,7 @@ class LocalHost:
         engine_of(spec.engine).bootstrap(spec, paths, both, administrator)
 
     def ensure_reloaded(self, spec: NodeSpec) -> bool:
+        self.ensure_accepting(spec)
         paths = self._layout.node(spec.instance_id, spec.node_id)
         return engine_of(spec.engine).reload(spec, paths, self._secret(str(spec.instance_id)))
 
@@ -272,8 +280,7 @@ class LocalHost:
     def administration(self, spec: NodeSpec, *, changing: bool = False) -> Iterator[Administration]:
         paths = self._layout.node(spec.instance_id, spec.node_id)
         engine = engine_of(spec.engine)
-        pid = self._wait_started(self.program(spec), _HEAL_TIMEOUT)
-        if not pid or not engine.wait_accepting(paths, pid, _HEAL_TIMEOUT):
+        if not self._wait_accepting(spec, _HEAL_TIMEOUT):
             raise TransientState("instance", str(spec.instance_id), "autohealing")
         inside = engine.administration(spec, paths, self._secret(str(spec.instance_id)))
         if changing:

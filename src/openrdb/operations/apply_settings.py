@@ -40,14 +40,14 @@ def apply_settings(run: Run) -> None:
 def put_in_force(host: Host, spec: NodeSpec) -> str | None:
     """By a reload, and by a restart where one of the values needs it; why the engine refuses them."""
     host.ensure_configuration(spec)
-    host.ensure_running(spec)  # a crash may have come after the stopping below
-    if (failure := host.start_failure(spec)) is not None:
-        return failure
-    if not host.ensure_reloaded(spec):
-        return None
-    host.ensure_stopped(spec)
+    # Repeated after a crash amid the restart, it finds an engine that has stopped, or does not start.
     host.ensure_running(spec)
-    return host.start_failure(spec)
+    refusal = host.start_failure(spec)
+    if refusal is None and host.ensure_reloaded(spec):
+        host.ensure_stopped(spec)
+        host.ensure_running(spec)
+        refusal = host.start_failure(spec)
+    return refusal
 
 
 def put_back(host: Host, spec: NodeSpec) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from openrdb.engines.base import Administrator
 from openrdb.operations.durable import Run, operation
-from openrdb.operations.wanted import balancer_targets, main_node, node_spec
+from openrdb.operations.steps import ensure_balancers, settle
+from openrdb.operations.wanted import main_node, node_spec, staying_addresses
 from openrdb.state import instances, statuses
 from openrdb.state.models import Instance
 
@@ -14,19 +15,17 @@ def create_instance(run: Run) -> None:
     run.step(ensure_free_ports, run)
     instance = run.instance()
     spec = node_spec(instance, main_node(instance))
-    addresses = [endpoint.ip for endpoint in instance.endpoints]
-    host = run.host
+    host, addresses = run.host, staying_addresses(instance)
 
     run.step(host.ensure_volume, spec)
     certificate = run.step(host.ensure_certificate, spec, instance.region, addresses)
     run.step(host.ensure_configuration, spec)
     run.step(start_keeping, run, dict(spec.settings))
     run.step(host.ensure_running, spec)
-    for target in balancer_targets(instance):
-        run.step(host.ensure_balancer, target)
+    ensure_balancers(run, instance)
     run.step(host.ensure_accepting, spec)
     run.step(host.ensure_bootstrapped, spec, administrator(run))
-    publish(run, certificate)
+    settle(run, certificate)
     host.prepare_spare(spec)
 
 
@@ -64,15 +63,3 @@ def administrator(run: Run) -> Administrator | None:
     """The first user as recorded with the request: its password as a verifier only."""
     asked = run.parameters.get("administrator")
     return Administrator(**asked) if asked else None
-
-
-def publish(run: Run, certificate: str) -> None:
-    """Show the endpoints: connections succeed from now on."""
-
-    def change(instance: Instance) -> None:
-        instance.certificate = certificate
-        for endpoint in instance.endpoints:
-            endpoint.published = True
-        statuses.move(instance, "ready")
-
-    run.complete(change)

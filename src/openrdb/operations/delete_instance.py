@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy.orm import object_session
 
 from openrdb.operations.durable import Run, operation
-from openrdb.operations.wanted import balancer_targets, node_spec
+from openrdb.operations.wanted import balancer_targets, leaving_targets, node_spec
 from openrdb.state.models import Instance
 
 
@@ -15,7 +15,7 @@ def delete_instance(run: Run) -> None:
     host = run.host
 
     run.step(stop_keeping, run)
-    for target in balancer_targets(instance):
+    for target in [*balancer_targets(instance), *leaving_targets(instance)]:
         run.step(host.ensure_no_balancer, target)
     for node in instance.nodes:
         run.step(host.ensure_stopped, node_spec(instance, node))

@@ -25,7 +25,7 @@ from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.orm import Session
 
 from openrdb.config import Settings
-from openrdb.errors import OpenRDBError
+from openrdb.errors import NotFound, OpenRDBError, TransientState
 from openrdb.host.agent import Host
 from openrdb.observe.changes import Changes
 from openrdb.state import operations, statuses
@@ -40,6 +40,8 @@ T = TypeVar("T")
 _VERSION = "openrdb"
 """Fixed: a new build must take over an old one's operations."""
 _ATTEMPTS = 3
+_CHECKED = "checked"
+"""Among an operation's parameters."""
 _TIDY = 3600.0
 """Seconds between two looks for what can be forgotten."""
 
@@ -62,7 +64,7 @@ class Run:
             "name": do.__name__,
             "retries_allowed": True,
             "max_attempts": _ATTEMPTS,
-            "should_retry": lambda error: not is_refusal(error),
+            "should_retry": lambda error: is_passing(error) or not is_refusal(error),
         }
         return DBOS.run_step(options, do, *args, **kwargs)
 
@@ -71,10 +73,31 @@ class Run:
         other = self.parameters.get("other_instance_id")
         return [self.instance_id, *([UUID(other)] if other else [])]
 
+    @property
+    def is_checked(self) -> bool:
+        """Whether its checks have passed: after a crash it may be half done."""
+        return _CHECKED in self.parameters
+
+    def check(self, check: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Refuse what cannot be, before anything is done; that it passed is kept with the state, as
+        what it asks may be true only because the operation is half done."""
+        if not self.is_checked:
+            check(*args, **kwargs)
+            with self.database.write() as session:
+                operations.keep(session, self.operation_id, {_CHECKED: True})
+
     def instance(self, instance_id: UUID | None = None) -> Instance:
-        """The instance, or another one, as it is now."""
+        """The instance, or another one, as it is now.
+
+        Raises:
+            NotFound: it has been deleted meanwhile.
+        """
+        wanted = instance_id or self.instance_id
         with self.database.read() as session:
-            return session.get_one(Instance, instance_id or self.instance_id)
+            found = session.get(Instance, wanted)
+        if found is None:
+            raise NotFound("instance", str(wanted))
+        return found
 
     def other_instance(self) -> Instance:
         return self.instance(UUID(self.parameters["other_instance_id"]))
@@ -135,6 +158,11 @@ _awaited: dict[UUID, Exception | None] = {}
 def is_refusal(error: BaseException) -> bool:
     """Whether an error is an answer to what was asked, and not a mishap on the way to it."""
     return isinstance(error, OpenRDBError) and error.status < 500
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether it is worth trying again: an engine that ended is started again."""
+    return isinstance(error, TransientState)
 
 
 @DBOS.workflow(name="operation")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from openrdb.operations.durable import Run, operation
-from openrdb.operations.wanted import main_node, node_spec
+from openrdb.operations.wanted import main_spec, staying_addresses
 from openrdb.state import statuses
 from openrdb.state.models import Instance
 
@@ -11,8 +11,7 @@ from openrdb.state.models import Instance
 @operation("renew_certificate")
 def renew_certificate(run: Run) -> None:
     instance = run.instance()
-    spec = node_spec(instance, main_node(instance))
-    addresses = [endpoint.ip for endpoint in instance.endpoints if not endpoint.leaving]
+    spec, addresses = main_spec(instance), staying_addresses(instance)
     old = run.parameters["certificate"]
 
     new = run.step(run.host.ensure_certificate, spec, instance.region, addresses, not_this=old)

@@ -1,21 +1,25 @@
-"""POST /instances/{id}/restart: restarting → ready; from `error` too, as a way out of it."""
+"""POST /instances/{id}/restart: restarting → ready.
+
+From `error` too, as a way out of it: what the operation that failed was to bring about, is then.
+"""
 
 from __future__ import annotations
 
 from openrdb.operations.durable import Run, operation
-from openrdb.operations.wanted import balancer_targets, main_node, node_spec
+from openrdb.operations.steps import ensure_balancers, settle
+from openrdb.operations.wanted import main_spec, staying_addresses
 
 
 @operation("restart_instance")
 def restart_instance(run: Run) -> None:
     instance = run.instance()
-    spec = node_spec(instance, main_node(instance))
-    host = run.host
+    spec = main_spec(instance)
+    host, addresses = run.host, staying_addresses(instance)
 
+    certificate = run.step(host.ensure_certificate, spec, instance.region, addresses)
     run.step(host.ensure_configuration, spec)
     run.step(host.ensure_stopped, spec)
     run.step(host.ensure_running, spec)
-    for target in balancer_targets(instance):
-        run.step(host.ensure_balancer, target)
+    ensure_balancers(run, instance)
     run.step(host.ensure_accepting, spec)
-    run.complete_with("ready")
+    settle(run, certificate)

@@ -5,14 +5,41 @@ from __future__ import annotations
 from uuid import UUID
 
 from openrdb.operations.durable import Run
-from openrdb.operations.wanted import main_spec
+from openrdb.operations.wanted import (
+    balancer_targets,
+    leaving_targets,
+    main_spec,
+    staying_addresses,
+)
+from openrdb.state import statuses
+from openrdb.state.models import Instance
 
 
 def ensure_certified(run: Run, instance_id: UUID | None = None) -> str:
     """Have the certificate name the endpoints that there are, and in force; answers its PEM."""
     instance = run.instance(instance_id)
     spec = main_spec(instance)
-    addresses = [endpoint.ip for endpoint in instance.endpoints if not endpoint.leaving]
-    certificate = run.host.ensure_certificate(spec, instance.region, addresses)
+    certificate = run.host.ensure_certificate(spec, instance.region, staying_addresses(instance))
     run.host.ensure_reloaded(spec)
     return certificate
+
+
+def ensure_balancers(run: Run, instance: Instance) -> None:
+    """Have every endpoint lead to the instance, but those that leave."""
+    for target in leaving_targets(instance):
+        run.step(run.host.ensure_no_balancer, target)
+    for target in balancer_targets(instance):
+        run.step(run.host.ensure_balancer, target)
+
+
+def settle(run: Run, certificate: str) -> None:
+    """Show the endpoints, to which connections succeed from now on, and forget those that left."""
+
+    def change(instance: Instance) -> None:
+        instance.certificate = certificate
+        instance.endpoints = [endpoint for endpoint in instance.endpoints if not endpoint.leaving]
+        for endpoint in instance.endpoints:
+            endpoint.published = True
+        statuses.move(instance, "ready")
+
+    run.complete(change)

@@ -52,6 +52,17 @@ def balancer_targets(instance: Instance) -> list[Target]:
     return [balancer_target(instance, endpoint) for endpoint in staying]
 
 
+def leaving_targets(instance: Instance) -> list[Target]:
+    """What it is to do no more."""
+    leaving = [endpoint for endpoint in instance.endpoints if endpoint.leaving]
+    return [balancer_target(instance, endpoint) for endpoint in leaving]
+
+
+def staying_addresses(instance: Instance) -> list[str]:
+    """What the certificate is for."""
+    return [endpoint.ip for endpoint in instance.endpoints if not endpoint.leaving]
+
+
 def balancer_target(instance: Instance, endpoint: Endpoint) -> Target:
     """Only public endpoints are filtered (DESIGN section 8)."""
     node = main_node(instance)

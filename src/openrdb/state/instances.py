@@ -193,8 +193,8 @@ def place(
     Raises:
         QuotasExceeded: a range is used up.
     """
-    port = _free(session, select(Node.port), node_ports)
-    uid = _free(session, select(Node.uid), uids) if uids else None
+    port = _free(session, select(Node.port), node_ports, "instances")
+    uid = _free(session, select(Node.uid), uids, "instances") if uids else None
     instance.nodes.append(Node(address="127.0.0.1", port=port, uid=uid))
 
 
@@ -206,7 +206,7 @@ def add_load_balancer(
     Raises:
         QuotasExceeded: the range is used up.
     """
-    port = _free(session, select(Endpoint.port), ports)
+    port = _free(session, select(Endpoint.port), ports, "endpoints")
     endpoint = Endpoint(id=uuid4(), kind="load_balancer", ip=address, port=port)
     instance.endpoints.append(endpoint)
     return endpoint
@@ -221,12 +221,16 @@ def move_endpoint(endpoint: Endpoint, instance: Instance, other: Instance) -> No
 def another_port(session: Session, row: Node | Endpoint, ports: tuple[int, int]) -> None:
     """Move a node or endpoint that nobody uses yet to another port of the range."""
     query = select(Node.port) if isinstance(row, Node) else select(Endpoint.port)
-    row.port = _free(session, query, ports)
+    row.port = _free(session, query, ports, row.__tablename__)
 
 
-def _free(session: Session, used: Select[Any], within: tuple[int, int]) -> int:
+def _free(session: Session, used: Select[Any], within: tuple[int, int], what: str) -> int:
     """A number of a range that is not used; at random, as recorded: a port just freed is then seldom
-    given to a stranger's client."""
+    given to a stranger's client.
+
+    Raises:
+        QuotasExceeded: the range is used up; of `what` needs the numbers.
+    """
     first, last = within
     (column,) = used.selected_columns
     for _ in range(_GUESSES):
@@ -236,5 +240,5 @@ def _free(session: Session, used: Select[Any], within: tuple[int, int]) -> int:
     taken = set(session.scalars(used.where(column.between(first, last))))
     free = [number for number in range(first, last + 1) if number not in taken]
     if not free:
-        raise QuotasExceeded("instances", last - first + 1, len(taken))
+        raise QuotasExceeded(what, last - first + 1, len(taken))
     return random.choice(free)  # noqa: S311

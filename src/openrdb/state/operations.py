@@ -49,6 +49,12 @@ def begin(session: Session, operation_id: UUID) -> Operation | None:
     return operation
 
 
+def keep(session: Session, operation_id: UUID, found: dict[str, Any]) -> None:
+    """Add to the parameters what is to be known after a crash."""
+    operation = session.get_one(Operation, operation_id)
+    operation.parameters = operation.parameters | found
+
+
 def finish(session: Session, operation_id: UUID, error: str | None = None) -> bool:
     """End an operation; False when it had ended already."""
     operation = session.get(Operation, operation_id)

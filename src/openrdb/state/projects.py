@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
 from sqlalchemy import delete as delete_from
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, true, update
 from sqlalchemy.orm import Session
 
 from openrdb.errors import NotFound, PreconditionFailed
@@ -80,7 +80,7 @@ def page(
 
 
 def delete(session: Session, project: Project) -> None:
-    """Forget a project with its keys and its VPCs, which are empty.
+    """Forget a project with its keys and its default VPCs, which nobody made.
 
     Raises:
         PreconditionFailed: it is the organization's default one, or not empty.
@@ -88,9 +88,13 @@ def delete(session: Session, project: Project) -> None:
     if project.id == project.organization_id:
         help_message = "the default project cannot be deleted"
         raise PreconditionFailed("resource_not_usable", help_message)
-    for model, what in ((Instance, "instances"), (PrivateNetwork, "private networks")):
-        inside = select(model.id).where(model.project_id == project.id).limit(1)
-        if session.scalars(inside).first() is not None:
+    for what, model, condition in (
+        ("instances", Instance, true()),
+        ("private networks", PrivateNetwork, true()),
+        ("VPCs", Vpc, Vpc.is_default.is_(False)),
+    ):
+        inside = select(model.id).where(model.project_id == project.id, condition)
+        if session.scalars(inside.limit(1)).first() is not None:
             help_message = f"the project has {what}; delete them first"
             raise PreconditionFailed("resource_still_in_use", help_message)
     session.execute(delete_from(Vpc).where(Vpc.project_id == project.id))
