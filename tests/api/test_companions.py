@@ -448,6 +448,9 @@ def test_projects_that_stay(api: Api) -> None:
     made = network(api, project_id=str(other.project_id))
     assert ask(api, "DELETE", project, 412)["type"] == "precondition_failed"
     ask(api, "DELETE", f"{VPC}/private-networks/{made['id']}", 204)
+    vpc = ask(api, "POST", f"{VPC}/vpcs", json={"project_id": str(other.project_id)})
+    assert ask(api, "DELETE", project, 412)["type"] == "precondition_failed"
+    ask(api, "DELETE", f"{VPC}/vpcs/{vpc['id']}", 204)
     with api.database.write() as session:
         instance = row(other)
         session.add(instance)

@@ -13,7 +13,16 @@ from openrdb.api.app import create_app
 from openrdb.api.common import Backend
 from openrdb.state import access, instances
 from openrdb.state.access import NewKey
-from openrdb.state.models import ApiKey, Endpoint, Instance, Operation, Project
+from openrdb.state.models import (
+    ApiKey,
+    Endpoint,
+    Instance,
+    Ip,
+    Operation,
+    PrivateNetwork,
+    Project,
+    Vpc,
+)
 from tests.api.test_wire import body
 from tests.state_database import REGION, Api, another_key, row
 
@@ -26,12 +35,16 @@ OPERATIONS = [
     for path, operations in DOCUMENT["paths"].items()
     for method, operation in operations.items()
 ]
+
+
+def ids_of(path: str) -> list[str]:
+    parameters = [part.strip("{}") for part in path.split("/") if part.startswith("{")]
+    return [one for one in parameters if one not in ("region", "zone")]
+
+
 MUTATIONS = [(method, path) for method, path, _ in OPERATIONS if method != "GET"]
-BY_ID = [
-    (method, path, operation)
-    for method, path, operation in OPERATIONS
-    if path.startswith("/rdb/") and "_id}" in path
-]
+BY_ID = [(method, path, operation) for method, path, operation in OPERATIONS if ids_of(path)]
+OWNED = (Instance, Endpoint, Operation, Project, Vpc, PrivateNetwork, Ip)
 
 
 def example(schema: Json) -> Json:
@@ -62,7 +75,7 @@ def arguments(operation: Json) -> dict[str, Json]:
     return sent
 
 
-def filled(path: str, ids: dict[str, UUID]) -> str:
+def filled(path: str, ids: dict[str, Any]) -> str:
     """A path from the root with these ids, and others where there are none."""
     for name in ("region", "zone"):
         path = path.replace(f"{{{name}}}", REGION if name == "region" else f"{REGION}-1")
@@ -74,8 +87,8 @@ def filled(path: str, ids: dict[str, UUID]) -> str:
 
 
 @pytest.fixture
-def given(api: Api) -> dict[str, UUID]:
-    """The ids of what the first key's project has: a ready instance with an endpoint."""
+def given(api: Api) -> dict[str, Any]:
+    """The ids of what the first key's project has: a ready instance with an endpoint, and so on."""
     with api.database.write() as session:
         instance = row(api.key, name="ours")
         session.add(instance)
@@ -83,19 +96,31 @@ def given(api: Api) -> dict[str, UUID]:
             session, instance, address="127.0.0.1", ports=(20000, 20010)
         )
         endpoint.published = True
-    return {"instance_id": instance.id, "endpoint_id": endpoint.id}
+    vpcs, ips = f"//vpc/v2/regions/{REGION}", f"//ipam/v1/regions/{REGION}/ips"
+    network = api.request("POST", f"{vpcs}/private-networks", json={"name": "ours"}).json()
+    source = {"private_network_id": network["id"]}
+    ip = api.request("POST", ips, json={"source": source, "tags": ["ours"]}).json()
+    return {
+        "instance_id": instance.id,
+        "endpoint_id": endpoint.id,
+        "vpc_id": network["vpc_id"],
+        "private_network_id": network["id"],
+        "ip_id": ip["id"],
+        "project_id": api.key.project_id,
+        "access_key": api.key.access_key,
+    }
 
 
 @pytest.fixture
-def whole(api: Api) -> Iterator[None]:
+def whole(api: Api, given: dict[str, Any]) -> Iterator[None]:
     """Sees to it that neither a row is changed nor an operation recorded."""
 
     def contents() -> list[Json]:
         with api.database.read() as session:
             return [
                 tuple(getattr(one, column.key) for column in model.__table__.columns)
-                for model in (Instance, Endpoint, Operation, Project)
-                for one in session.query(model).order_by(model.id)
+                for model in OWNED
+                for one in session.query(model).order_by(*model.__table__.primary_key)
             ]
 
     before: list[Json] = []
@@ -114,7 +139,7 @@ def neighbour(request: pytest.FixtureRequest, api: Api) -> NewKey:
 
 
 def test_the_neighbour_finds_nothing(
-    api: Api, given: dict[str, UUID], neighbour: NewKey, whole: None
+    api: Api, given: dict[str, Any], neighbour: NewKey, whole: None
 ) -> None:
     """Every operation on something by its id is refused as if that were not there."""
     assert BY_ID
@@ -125,21 +150,56 @@ def test_the_neighbour_finds_nothing(
         assert "ours" not in answer.text
 
 
-def test_the_neighbour_lists_nothing(api: Api, given: dict[str, UUID], neighbour: NewKey) -> None:
+def test_the_neighbour_lists_nothing(api: Api, given: dict[str, Any], neighbour: NewKey) -> None:
     listings = [
         (path, operation)
         for method, path, operation in OPERATIONS
-        if method == "GET" and "_id}" not in path and "{access_key}" not in path
+        if method == "GET" and not ids_of(path)
     ]
+    # The id of the organization, which is its default project's too, is no secret within it.
+    ours = {str(one) for one in given.values()} - {str(neighbour.organization_id)}
     for path, operation in listings:
         sent = arguments(operation)
         answer = api.request("GET", filled(path, given), key=neighbour, **sent)
         assert answer.status_code == 200, f"{path}: {answer.text}"
-        assert str(given["instance_id"]) not in answer.text
+        assert not any(f'"{one}"' in answer.text for one in ours), path
         assert '"ours"' not in answer.text
+    projects = api.request("GET", "//account/v3/projects", key=neighbour).json()["projects"]
+    assert [one["id"] for one in projects] == [str(neighbour.project_id)]
     for query in ("name=ours", f"project_id={api.key.project_id}"):
         answer = api.request("GET", f"/instances?{query}", key=neighbour).json()
         assert answer == {"instances": [], "total_count": 0}
+
+
+def test_the_neighbour_names_nothing_of_ours(
+    api: Api, given: dict[str, Any], neighbour: NewKey, whole: None
+) -> None:
+    """Ids within bodies are no way around it."""
+    with api.database.write() as session:
+        theirs = row(neighbour, name="theirs")
+        session.add(theirs)
+        endpoint = instances.add_load_balancer(
+            session, theirs, address="127.0.0.1", ports=(20000, 20010)
+        )
+        endpoint.published = True
+        wanted = {column: getattr(theirs, column) for column in ("name", "status")}
+    private = {"private_network": {"private_network_id": str(given["private_network_id"])}}
+    networks = f"//vpc/v2/regions/{REGION}/private-networks"
+    ips = f"//ipam/v1/regions/{REGION}/ips"
+    for path, sent, status in (
+        ("/instances", body(init_endpoints=[private]), 400),
+        (f"/instances/{theirs.id}/endpoints", {"endpoint_spec": private}, 400),
+        (f"/endpoints/{endpoint.id}/migrate", {"instance_id": str(given["instance_id"])}, 404),
+        (networks, {"vpc_id": str(given["vpc_id"])}, 404),
+        (networks, {"project_id": str(given["project_id"])}, 403),
+        (ips, {"source": {"private_network_id": str(given["private_network_id"])}}, 404),
+    ):
+        answer = api.request("POST", path, key=neighbour, json=sent)
+        assert answer.status_code == status, f"{path}: {answer.text}"
+    with api.database.write() as session:
+        kept = session.get_one(Instance, theirs.id)
+        assert {column: getattr(kept, column) for column in wanted} == wanted
+        session.delete(kept)
 
 
 @pytest.mark.parametrize("argument", ["project_id", "organization_id"])
@@ -155,17 +215,14 @@ def test_the_neighbour_creates_nothing_here(
     assert answer.json()["details"] == [{"action": "create", "resource": "instance"}]
 
 
-def test_the_owner_finds_it(api: Api, given: dict[str, UUID]) -> None:
+def test_the_owner_finds_it(api: Api, given: dict[str, Any]) -> None:
     """What the tests above ask for is there, and they ask in the right way."""
+    named = {one for _, path, _ in BY_ID for one in ids_of(path)}
+    assert named <= {*given, "name"}
     for method, path, operation in BY_ID:
-        if method == "GET" and set(ids_of(path)) <= given.keys():
+        if method == "GET" and "name" not in ids_of(path):
             answer = api.request(method, filled(path, given), **arguments(operation))
             assert answer.json().get("type") != "not_found", path
-
-
-def ids_of(path: str) -> list[str]:
-    parameters = [part.strip("{}") for part in path.split("/") if part.startswith("{")]
-    return [one for one in parameters if one not in ("region", "zone")]
 
 
 # -- keys that only read ----------------------------------------------------------------------------
@@ -181,7 +238,7 @@ def read_only(api: Api, *, whole_organization: bool = False) -> NewKey:
 
 @pytest.mark.parametrize("whole_organization", [True, False])
 def test_a_reader_changes_nothing(
-    api: Api, given: dict[str, UUID], whole: None, whole_organization: bool
+    api: Api, given: dict[str, Any], whole: None, whole_organization: bool
 ) -> None:
     """Each operation of the document that is not a GET is refused, whatever is sent."""
     key = read_only(api, whole_organization=whole_organization)
@@ -217,7 +274,7 @@ def test_what_a_reader_is_refused(api: Api, method: str, path: str, resource: st
     assert answer.json()["details"][0]["resource"] == resource
 
 
-def test_a_reader_reads(api: Api, given: dict[str, UUID]) -> None:
+def test_a_reader_reads(api: Api, given: dict[str, Any]) -> None:
     key = read_only(api)
     for method, path, operation in OPERATIONS:
         if method != "GET":

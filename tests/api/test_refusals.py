@@ -586,9 +586,20 @@ def recorded(database: Database) -> int:
         return session.scalar(select(func.count()).select_from(Operation)) or 0
 
 
+def test_what_was_never_made_is_not_restarted(api: Api) -> None:
+    with api.database.write() as session:
+        kept = row(api.key, status="error")
+        session.add(kept)
+    answer = api.request("POST", f"/instances/{kept.id}/restart")
+    assert answer.status_code == 412
+    assert answer.json()["precondition"] == "resource_not_usable"
+    assert not api.started
+    assert api.request("DELETE", f"/instances/{kept.id}").json()["status"] == "deleting"
+
+
 def test_only_one_of_two_meets_a_ready_instance(api: Api) -> None:
     with api.database.write() as session:
-        kept = row(api.key)
+        kept = row(api.key, certificate="PEM")
         session.add(kept)
     path = f"/instances/{kept.id}"
     assert api.request("POST", f"{path}/restart").json()["status"] == "restarting"

@@ -73,6 +73,18 @@ def test_the_life_of_a_key(service: Service) -> None:
     one_line(keys(service, "revoke", made["SCW_ACCESS_KEY"]), made["SCW_ACCESS_KEY"])
 
 
+def test_secrets_are_nowhere(service: Service) -> None:
+    """But in the answer to who made the key: neither in a file, nor a log, nor a command line."""
+    secret = create(service)["SCW_SECRET_KEY"]
+    assert ask({"SCW_SECRET_KEY": secret, "SCW_API_URL": service.url}).status_code == 200
+    files = [path for path in service.home.rglob("*") if path.is_file()]
+    assert any(path.name == "serve.log" for path in files)
+    assert not [path for path in files if secret.encode() in path.read_bytes()]
+    lines = [" ".join(process.cmdline()) for process in service.processes()]
+    assert lines
+    assert not any(secret in line for line in lines)
+
+
 def test_a_key_that_reads(service: Service) -> None:
     made = create(service, "--read-only")
     assert ask(made).status_code == 200
