@@ -311,9 +311,8 @@ def scene(fresh_service: Service) -> Scene:
     return Scene(service, network["id"], one, other)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_killed_amid_each_change(scene: Scene, seed: int) -> None:
-    chance = random.Random(seed)  # noqa: S311
+def test_killed_amid_each_change(scene: Scene) -> None:
+    chance = random.Random(1)  # noqa: S311
     service, before = scene.service, scene.world()
     scene.assert_true(before)
     for one in STORY:

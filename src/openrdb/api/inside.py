@@ -16,7 +16,7 @@ from openrdb.config import Region
 from openrdb.engines import engine_of
 from openrdb.engines.base import Administration, Database, Privilege, User
 from openrdb.engines.passwords import check_password
-from openrdb.errors import NotFound
+from openrdb.errors import InvalidArguments, NotFound
 from openrdb.operations.wanted import main_spec
 from openrdb.state import instances, operations, statuses
 from openrdb.state.access import Principal
@@ -28,18 +28,13 @@ PathName = Annotated[str, Path(max_length=255, pattern=NO_NUL)]
 
 @contextmanager
 def _looking(
-    backend: Backend,
-    principal: Principal,
-    region: Region,
-    instance_id: UUID,
-    *,
-    changing: bool = False,
+    backend: Backend, principal: Principal, region: Region, instance_id: UUID
 ) -> Iterator[Administration]:
     """The inside of an instance, whose status must allow it."""
     with backend.database.read() as session:
         instance = instances.get(session, region, instance_id, principal)
-    statuses.require(instance, "change_inside" if changing else "look_inside")
-    with backend.host.administration(main_spec(instance), changing=changing) as inside:
+    statuses.require(instance, "look_inside")
+    with backend.host.administration(main_spec(instance)) as inside:
         yield inside
 
 
@@ -246,10 +241,13 @@ def set_privilege(
     backend: CurrentBackend,
     principal: CurrentPrincipal,
 ) -> wire.Privilege:
-    """Make it exactly this level; one transaction of the engine's."""
+    """Make it exactly this level."""
     permission = body.permission or "readonly"
-    with _looking(backend, principal, region, instance_id, changing=True) as inside:
-        inside.set_privilege(body.database_name, body.user_name, permission)
+    if permission == "custom":
+        help_message = "custom is what grants made by SQL are; it cannot be set"
+        raise InvalidArguments(("permission", "constraint", help_message))
+    asked = {"database": body.database_name, "user": body.user_name, "permission": permission}
+    _change(backend, principal, region, instance_id, "set_privilege", asked)
     return wire.Privilege(
         permission=permission, database_name=body.database_name, user_name=body.user_name
     )

@@ -124,11 +124,12 @@ class Administration(Protocol):
     ) -> list[Privilege]:
         """A row for each managed database and user, narrowed by either's exact name."""
 
-    def set_privilege(self, database: str, user: str, permission: Permission) -> None:
-        """Make it exactly this level, whatever was there before, also for objects made later.
+    def check_set_privilege(self, database: str, user: str) -> None:
+        """Raise NotFound, or InvalidArguments (`database_name`) for an unmanaged database."""
 
-        Raises InvalidArguments (`permission` custom, `database_name` unmanaged), NotFound.
-        """
+    def set_privilege(self, database: str, user: str, permission: Permission) -> None:
+        """Make it exactly this level (not `custom`), whatever was there before, also for objects
+        made later. Repeatable."""
 
 
 class Engine(Protocol):

@@ -1,4 +1,4 @@
-"""Users and databases: what may take more than one transaction of the engine's.
+"""Users, databases, privileges: what may take more than one transaction of the engine's.
 
 The instance stays `ready`, and the request waits for the end. A crash in the middle, of the control
 plane or of the engine, is completed afterwards; what the check refuses changes nothing.
@@ -59,6 +59,16 @@ def delete_database(run: Run) -> None:
     with alone(run) as inside:
         run.check(inside.check_delete_database, name)
         ensure(run, lambda inside: inside.delete_database(name))
+        run.complete()
+
+
+@operation("set_privilege")
+def set_privilege(run: Run) -> None:
+    database, user = run.parameters["database"], run.parameters["user"]
+    permission = run.parameters["permission"]
+    with alone(run) as inside:
+        run.check(inside.check_set_privilege, database, user)
+        ensure(run, lambda inside: inside.set_privilege(database, user, permission))
         run.complete()
 
 

@@ -191,10 +191,7 @@ class Administration:
         wanted = {oid: name for oid, name in users.ids(connection).items() if user in (None, name)}
         return privileges.listed(connection, connection.info.dbname, wanted)
 
-    def set_privilege(self, database: str, user: str, permission: Permission) -> None:
-        if permission == "custom":
-            help_message = "custom is what grants made by SQL are; it cannot be set"
-            raise InvalidArguments(("permission", "constraint", help_message))
+    def check_set_privilege(self, database: str, user: str) -> None:
         managed = self._in("postgres", lambda found: databases.is_managed(found, database))
         if managed is None:
             raise NotFound("database", database)
@@ -203,6 +200,7 @@ class Administration:
             raise InvalidArguments(("database_name", "constraint", help_message))
         self._in("postgres", lambda connection: users.find(connection, user))
 
+    def set_privilege(self, database: str, user: str, permission: Permission) -> None:
         less = permission != "all"
         owned = less and self._in(database, lambda connection: ownership.owns(connection, user))
         if owned:
