@@ -176,7 +176,6 @@ SETTINGS: tuple[tuple[Any, str], ...] = (
     ([{"name": "work_mem", "value": "9"}] * 501, "settings"),
     ([{"name": "work_mem"}], "settings.0.value"),
     ("work_mem", "settings"),
-    (None, "settings"),
 )
 
 
