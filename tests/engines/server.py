@@ -13,7 +13,7 @@ import psycopg
 from openrdb.engines import engine_of
 from openrdb.engines.base import Administration, Administrator, NodeSpec
 from openrdb.engines.postgresql import server as superuser
-from openrdb.engines.postgresql.users import verifier
+from openrdb.engines.postgresql.scram import verifier
 from openrdb.host import accounts, certificates
 from openrdb.host.bundles import Bundle
 from openrdb.host.layout import NodePaths

@@ -6,7 +6,7 @@ import pytest
 from psycopg import OperationalError, errors, sql
 
 from openrdb.engines.base import User
-from openrdb.engines.postgresql.users import verifier
+from openrdb.engines.postgresql.scram import verifier
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
 from tests.engines.server import VERIFIER, Connection, Server
 from tests.service import PASSWORD

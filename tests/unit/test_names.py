@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from openrdb.engines.passwords import check_password
-from openrdb.engines.postgresql import users
+from openrdb.engines.postgresql import scram, users
 from openrdb.errors import InvalidArguments
 from tests.service import Service, creation
 
@@ -88,7 +88,7 @@ def test_the_longest_password(password: str, accepted: bool) -> None:
 @given(st.text())
 def test_any_password_has_a_verifier_or_is_refused(password: str) -> None:
     try:
-        made = users.verifier(password)
+        made = scram.verifier(password)
     except InvalidArguments as refused:
         assert refused.details[0][:2] == ("password", "format")
         return
@@ -97,7 +97,7 @@ def test_any_password_has_a_verifier_or_is_refused(password: str) -> None:
     assert found
     assert int(found[1]) >= 4096
     assert [len(b64decode(part)) for part in found.groups()[2:]] == [32, 32]
-    assert users.verifier(password) != made, "the salt must be another one each time"
+    assert scram.verifier(password) != made, "the salt must be another one each time"
 
 
 # -- names ------------------------------------------------------------------------------------------

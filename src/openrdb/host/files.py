@@ -27,6 +27,8 @@ def wait_for(
 
     Ends early, with the condition's last word, when the process `pid` dies.
     """
+    if condition():
+        return True
     deadline = time.monotonic() + timeout
     with INotify() as inotify:
         inotify.add_watch(directory, _WATCHED)

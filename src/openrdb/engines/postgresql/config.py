@@ -80,6 +80,8 @@ def _defaults(spec: NodeSpec) -> dict[str, str]:
         # Pages are taken only when used, the table of them at once: a 16th keeps idle ones small.
         "shared_buffers": f"{buffers // _MIB}MB",
         "superuser_reserved_connections": "3",
+        # Who connects and says no password holds a place, also one of those that are ours.
+        "authentication_timeout": "15s",
         "timezone": "UTC",
         "lc_messages": "C",
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from openrdb.engines.base import Administrator, NodeSpec
-from openrdb.engines.postgresql import config, identity, server, settings, template, users
+from openrdb.engines.postgresql import config, identity, scram, server, settings, template, users
 from openrdb.engines.postgresql.administration import Administration
 from openrdb.host.accounts import Uid
 from openrdb.host.bundles import Bundle
@@ -24,7 +24,7 @@ class PostgreSQL:
         users.check_name(argument, name)
 
     def verifier(self, password: str) -> str:
-        return users.verifier(password)
+        return scram.verifier(password)
 
     def make_template(self, bundle: Bundle, data: Path, account: Uid, secret: str) -> None:
         template.make(bundle, data, account, secret)

@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from openrdb.engines.postgresql import users
+from openrdb.engines.postgresql import scram
 from openrdb.engines.postgresql.server import SUPERUSER
 from openrdb.errors import HostError
 from openrdb.host import accounts
@@ -71,7 +71,7 @@ def _single_user(bundle: Bundle, data: Path) -> list[str]:
 
 def _statements(bundle: Bundle, secret: str) -> str:
     statements = [
-        f"ALTER ROLE {SUPERUSER} PASSWORD '{users.verifier(secret)}'",
+        f"ALTER ROLE {SUPERUSER} PASSWORD '{scram.secret_verifier(secret)}'",
         # Up to 14 everybody may make objects there, also in what is copied for new databases.
         "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
         *_SCHEMA_OWNER.get(bundle.version.split(".")[0], ()),

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from base64 import b64encode
 from contextlib import suppress
 
-import scramp
 from psycopg import Connection, OperationalError, sql
 
 from openrdb.engines.base import Administrator, NodeSpec, User
-from openrdb.engines.postgresql import administrators, databases, privileges, server
+from openrdb.engines.postgresql import administrators, databases, privileges, scram, server
 from openrdb.engines.postgresql.levels import Level, Row
 from openrdb.engines.postgresql.server import SUPERUSER
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
@@ -59,21 +57,6 @@ def check_not_reserved(argument: str, name: str) -> None:
         raise InvalidArguments((argument, "constraint", f"{name} is a reserved name"))
 
 
-def verifier(password: str) -> str:
-    """`SCRAM-SHA-256$<iterations>:<salt>$<stored key>:<server key>`, as pg_authid holds it.
-
-    Raises:
-        InvalidArguments: the password has characters that SASLprep forbids.
-    """
-    try:
-        made = scramp.ScramMechanism("SCRAM-SHA-256").make_auth_info(password)
-    except scramp.ScramException:
-        help_message = "has characters that cannot be used in passwords"
-        raise InvalidArguments(("password", "format", help_message)) from None
-    salt, stored_key, server_key = (b64encode(part).decode() for part in made[:3])
-    return f"SCRAM-SHA-256${made[3]}:{salt}${stored_key}:{server_key}"
-
-
 def bootstrap(
     spec: NodeSpec,
     paths: NodePaths,
@@ -82,7 +65,7 @@ def bootstrap(
 ) -> None:
     """The instance's own superuser secret and its first administrator, in one transaction."""
     with _first_connection(spec, paths, secrets) as connection:
-        own = sql.Literal(verifier(secrets[1]))
+        own = sql.Literal(scram.secret_verifier(secrets[1]))
         connection.execute(
             sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(SUPERUSER), own)
         )
