@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -18,7 +20,7 @@ from openrdb.errors import HostError
 class Package:
     """One file of a registry, pinned."""
 
-    source: Literal["pypi", "npm"]
+    source: Literal["pypi", "npm", "maven"]
     package: str
     package_version: str
     digest: str
@@ -38,10 +40,10 @@ def fetch(title: str, package: Package, directory: Path, progress: Progress) -> 
 
     HostError, beginning with the title, when it cannot be had.
     """
-    client = {"pypi": _fetch_wheel, "npm": _fetch_archive}[package.source]
+    client = {"pypi": _fetch_wheel, "npm": _fetch_archive, "maven": _fetch_jar}[package.source]
     progress(0, package.size)
     client(title, package, directory, progress)
-    suffix = {"pypi": "*.whl", "npm": "*.tgz"}[package.source]
+    suffix = {"pypi": "*.whl", "npm": "*.tgz", "maven": "*.jar"}[package.source]
     download = next(directory.glob(suffix))
     _check_digest(title, package, download)
     progress(package.size, package.size)
@@ -57,7 +59,7 @@ def _fetch_wheel(title: str, package: Package, directory: Path, progress: Progre
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--python-version=3.12", "--require-hashes", f"--requirement={requirements}"]
     command += [f"--dest={directory}", "--disable-pip-version-check", "--retries=2"]
-    _run_client(title, [*command, "--progress-bar=raw"], progress)
+    run_client(title, [*command, "--progress-bar=raw"], _pip_progress(progress))
 
 
 def _fetch_archive(title: str, package: Package, directory: Path, progress: Progress) -> None:
@@ -65,24 +67,43 @@ def _fetch_archive(title: str, package: Package, directory: Path, progress: Prog
     if npm is None:
         raise HostError(f"{title} is fetched by npm, which this host lacks")
     command = [npm, "pack", f"{package.package}@{package.package_version}", "--ignore-scripts"]
-    _run_client(title, [*command, f"--pack-destination={directory}"], progress)
+    run_client(title, [*command, f"--pack-destination={directory}"], _pip_progress(progress))
 
 
-def _run_client(title: str, command: list[str], progress: Progress) -> None:
-    """Run a registry's client; HostError with its own complaint when it fails."""
-    said = []
+def _fetch_jar(title: str, package: Package, directory: Path, progress: Progress) -> None:
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise HostError(f"{title} is fetched by mvn, which this host lacks")
+    artifact = f"{package.package}:{package.package_version}"
+    command = [maven, "--batch-mode", "--quiet", "dependency:copy", f"-Dartifact={artifact}"]
+    # What it needs for itself goes into a repository that is thrown away with the directory.
+    command += [f"-DoutputDirectory={directory}", f"-Dmaven.repo.local={directory / 'repository'}"]
+    run_client(title, command, _pip_progress(progress))
+
+
+def _pip_progress(progress: Progress) -> Callable[[str], bool]:
+    def is_progress(line: str) -> bool:
+        match = re.fullmatch(r"Progress (\d+) of (\d+)\n", line)
+        if match:
+            progress(int(match[1]), int(match[2]))
+        return bool(match)
+
+    return is_progress
+
+
+def run_client(title: str, command: list[str], is_progress: Callable[[str], bool]) -> None:
+    """Run a registry's client; HostError with its own complaint when it fails.
+
+    `is_progress` is shown each line that the client prints; the others are what it said.
+    """
     client = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, errors="replace",
+        text=True, errors="replace", env=os.environ | {"LC_ALL": "C.UTF-8"},
     )  # fmt: skip
     with client:
         assert client.stdout is not None  # noqa: S101
         try:
-            for line in client.stdout:
-                if match := re.fullmatch(r"Progress (\d+) of (\d+)\n", line):
-                    progress(int(match[1]), int(match[2]))
-                else:
-                    said.append(line.rstrip())
+            said = [line.rstrip() for line in client.stdout if not is_progress(line)]
         except BaseException:
             client.kill()
             raise
@@ -90,9 +111,12 @@ def _run_client(title: str, command: list[str], progress: Progress) -> None:
         raise HostError(f"{title} cannot be fetched: {_complaint(said)}")
 
 
-_NO_NETWORK = re.compile(r"connection broken|ECONN|ENOTFOUND|EAI_AGAIN|ENETUNREACH|ETIMEDOUT")
+_NO_NETWORK = re.compile(
+    r"connection broken|ECONN|ENOTFOUND|EAI_AGAIN|ENETUNREACH|ETIMEDOUT"
+    r"|Could not resolve|Temporary failure|Could not connect|Unknown host|Network is unreachable"
+)
 _COMPLAINT = re.compile(
-    r"(?:ERROR:|npm (?:error|ERR!)(?: notarget| \d+)?) (?!Exception:|code |syscall |errno )(.+)"
+    r"(?:ERROR:|\[ERROR\]|E:|npm (?:error|ERR!)(?: notarget| \d+)?) (?!Exception:|code |syscall |errno )(.+)"
 )
 
 

@@ -1,0 +1,104 @@
+"""A bundle: one installed engine version's binaries, and trying whether they run here."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from openrdb.errors import HostError
+
+_DEBIAN_PACKAGES = {
+    "libcrypto": "libssl3",
+    "libgssapi_krb5": "libgssapi-krb5-2",
+    "liblz4": "liblz4-1",
+    "libreadline": "libreadline8",
+    "libssl": "libssl3",
+    "libxml2": "libxml2",
+    "libzstd": "libzstd1",
+}
+"""Libraries that the PyPI builds take from the system, and Debian 12's packages of them."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """One installed engine version's binaries."""
+
+    name: str
+    """Of this very build: "postgresql-17.11.0-r1", "mysql-9.7.4", "system-postgresql-15"."""
+    version: str
+    """The engine's own minor version: "17.11", "9.7.4"."""
+    path: Path
+
+    def program(self, name: str) -> Path:
+        """The path of a program; HostError where the bundle lacks it (11-13 have a server only)."""
+        for directory in ("bin", "sbin"):
+            if (found := self.path / directory / name).is_file():
+                return found
+        raise HostError(f"{self.name} has no program {name}")
+
+    def has_library(self, name: str) -> bool:
+        """Whether there is a module of that name for `shared_preload_libraries`."""
+        return (self.path / "lib" / f"{name}.so").is_file()
+
+    def command(self, name: str) -> list[str]:
+        """The argument vector that runs a program, by the bundle's own loader where it brings one.
+
+        Named in full at each run, so that a bundle works wherever it is copied to.
+        """
+        program = str(self.program(name))
+        library = self.path / "lib"
+        for loader in library.glob("ld-linux*.so.*"):
+            return [str(loader), "--library-path", str(library), "--argv0", program, program]
+        return [program]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the programs need in their environment.
+
+        The modules in `lib/` have no RUNPATH: without this postgres_fdw and dblink would load the
+        system's libpq, and fail.
+        """
+        library = self.path / "lib"
+        return {"LD_LIBRARY_PATH": str(library)} if (library / "libpq.so.5").exists() else {}
+
+
+def open_to_all(root: Path) -> None:
+    """Let every account read and run a tree, whatever the umask: engines have their own uids."""
+    root.chmod(0o755)
+    for directory, _, names in os.walk(root):
+        Path(directory).chmod(0o755)
+        for path in (Path(directory, name) for name in names):
+            if not path.is_symlink():
+                runs = path.parent.name == "bin" or path.stat().st_mode & 0o100
+                path.chmod(0o755 if runs else 0o644)
+
+
+def version_line(command: list[str], environment: dict[str, str]) -> str:
+    """The first line of what a program says of its version; HostError when it does not run."""
+    name = Path(command[-2]).name
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            env=os.environ | environment,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise HostError(f"{name} does not run on this host: {error}") from error
+    if done.returncode != 0:
+        raise HostError(_why_not(name, done.stderr))
+    return done.stdout.partition("\n")[0]
+
+
+def _why_not(program: str, stderr: str) -> str:
+    match = re.search(r"error while loading shared libraries: (\S+?):", stderr)
+    if match is None:
+        return f"{program} does not run on this host: {stderr.strip().rpartition(chr(10))[2]}"
+    package = _DEBIAN_PACKAGES.get(match[1].partition(".")[0])
+    remedy = f"; Debian: apt-get install {package}" if package else ""
+    return f"{program} needs the library {match[1]}, which this host lacks{remedy}"

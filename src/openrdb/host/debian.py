@@ -1,0 +1,136 @@
+"""Debian's packages, fetched by apt-get without root and without touching the system's own.
+
+apt has sources, lists and a cache of its own in a directory that is thrown away. It resolves the
+dependencies and verifies the signatures as ever. Versions are not pinned: Debian's mirrors keep the
+newest only.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from openrdb.errors import HostError
+from openrdb.host import downloads
+from openrdb.host.downloads import Progress
+
+SUITE = "sid"
+"""The one of Debian's suites that has MySQL."""
+_KEYRINGS = (
+    Path("/usr/share/keyrings/debian-archive-keyring.pgp"),
+    Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
+)
+_LISTS_SHARE = 0.2
+"""How much of what is fetched are the lists of packages."""
+
+_CONFIGURATION = """\
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+Dir::Etc::sourcelist "{place}/sources.list";
+Dir::Etc::sourceparts "-";
+Dir::State "{place}/state";
+Dir::State::status "{place}/status";
+Dir::Cache "{place}/cache";
+Dir::Cache::archives "{place}/cache/archives";
+APT::Sandbox::User "";
+APT::Install-Recommends "false";
+APT::Status-Fd "1";
+Acquire::Languages "none";
+Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
+"""
+_INSTALLED = """\
+Package: {name}
+Status: install ok installed
+Architecture: all
+Multi-Arch: allowed
+Version: 999
+Description: taken for installed
+
+"""
+_PROGRESS = re.compile(r"dlstatus:\d+:(\d+(?:\.\d+)?):")
+_NO_PROGRESS = re.compile(r"(?:Get|Hit|Ign):\d+ |pmstatus:")
+
+
+def why_not() -> str | None:
+    """What this host must have before packages can be fetched; None: it has it."""
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        return "it comes from Debian's packages, and this host has no apt"
+    if _keyring() is None:
+        return "it comes from Debian's packages: apt-get install debian-archive-keyring"
+    return None
+
+
+def fetch(
+    title: str,
+    packages: Sequence[str],
+    place: Path,
+    *,
+    without: Sequence[str],
+    mirror: str | None,
+    size: int,
+    progress: Progress,
+) -> list[Path]:
+    """Download packages and what they depend on, into an empty directory; their files.
+
+    `without`: packages that are taken for installed. `size`: about how many bytes it is.
+
+    Raises:
+        HostError: beginning with the title; the host lacks apt, or the packages cannot be had.
+    """
+    if missing := why_not():
+        raise HostError(f"{title} cannot be fetched: {missing}")
+    source = f"deb [signed-by={_keyring()}] {mirror or _mirror(title)} {SUITE} main\n"
+    (place / "sources.list").write_text(source)
+    (place / "status").write_text("".join(_INSTALLED.format(name=name) for name in without))
+    (place / "apt.conf").write_text(_CONFIGURATION.format(place=place))
+    for directory in ("state/lists/partial", "cache/archives/partial"):
+        (place / directory).mkdir(parents=True)
+    apt = ["apt-get", "-c", str(place / "apt.conf"), "--quiet"]
+    lists = int(size * _LISTS_SHARE)
+    _run(title, [*apt, "update", "--error-on=any"], progress, 0, lists, size)
+    install = [*apt, "install", "--yes", "--download-only", *packages]
+    _run(title, install, progress, lists, size, size)
+    progress(size, size)
+    return sorted((place / "cache" / "archives").glob("*.deb"))
+
+
+def unpack(title: str, package: Path, target: Path) -> None:
+    """Unpack a package's files; HostError when it is damaged."""
+    command = ["dpkg-deb", "--extract", str(package), str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise HostError(f"{title}: {package.name} cannot be unpacked: {done.stderr.strip()}")
+
+
+def _keyring() -> Path | None:
+    return next(filter(Path.exists, _KEYRINGS), None)
+
+
+def _mirror(title: str) -> str:
+    """The mirror of Debian that the host's own apt uses."""
+    command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    for uri in done.stdout.splitlines():
+        if uri.rstrip("/").endswith("/debian"):  # as on all of Debian's mirrors
+            return uri
+    raise HostError(
+        f"{title} cannot be fetched: the sources of this host's apt have no mirror of Debian; "
+        "name one with OPENRDB_DEBIAN_MIRROR"
+    )
+
+
+def _run(
+    title: str, command: list[str], progress: Progress, first: int, last: int, total: int
+) -> None:
+    """Run apt-get; its progress is that from `first` to `last` bytes of `total`."""
+
+    def is_progress(line: str) -> bool:
+        if match := _PROGRESS.match(line):
+            progress(first + int((last - first) * float(match[1]) / 100), total)
+        return bool(match or _NO_PROGRESS.match(line))
+
+    progress(first, total)
+    downloads.run_client(title, command, is_progress)

