@@ -24,7 +24,7 @@ from tests.service import PASSWORD, unprivileged
 
 from bench.served import query
 from openrdb.host import certificates
-from openrdb.host.bundles import Bundle
+from openrdb.host.bundle import Bundle
 
 _CONFIGURATION = """\
 listen_addresses = '127.0.0.1'

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import psutil
 
-from openrdb.host.bundles import Bundle, Bundles
+from openrdb.host.bundle import Bundle
+from openrdb.host.bundles import Bundles
 
 ENGINE = "PostgreSQL-17"
 _GIB = 2**30

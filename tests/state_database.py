@@ -208,7 +208,7 @@ class Api:
         configured = Settings(data_dir=data_dir, hold=0, **settings)
         offers = Offers(installed, configured.allow_disabled_engines)
         choice = choose("haproxy", "127.0.0.1")
-        host = local_host(data_dir, configured.cache, spares=0, choice=choice)
+        host = local_host(data_dir, configured.cache, spares=0, aliases={}, choice=choice)
         begin = self.started.append
         backend = Backend(configured, database, Changes(), offers, begin, begin, host)
         config = uvicorn.Config(create_app(backend), log_level="warning", access_log=False)

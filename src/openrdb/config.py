@@ -79,6 +79,11 @@ class Settings(BaseSettings):
     data_dir: Directory = Field(default_factory=default_data_dir)
     cache: Directory = Path("~/.cache/openrdb")
     """Where engine bundles are kept."""
+    debian_mirror: str | None = None
+    """URL of the mirror that MySQL is fetched from; default: the one that the host's apt uses."""
+    engine_aliases: dict[str, str] = Field(default_factory=dict)
+    """Engine versions offered though they are not installed, each served by another one's binaries:
+    {"MySQL-8": "MySQL-9"} for clients that pin the name."""
     listen: Annotated[str, AfterValidator(_listen_address)] = "127.0.0.1:8080"
     public_address: Annotated[str, AfterValidator(lambda a: str(ipaddress.ip_address(a)))] = (
         "127.0.0.1"

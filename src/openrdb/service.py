@@ -72,7 +72,7 @@ def installed_versions(settings: Settings) -> dict[str, str]:
     Raises:
         HostError: there are none, or no load balancer's.
     """
-    bundles = Bundles(settings.cache)
+    bundles = Bundles(settings.cache, settings.engine_aliases)
     bundles.haproxy()
     installed = {name: bundle.version for name, bundle in bundles.installed().items()}
     if not installed:
@@ -151,7 +151,13 @@ def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
         database.migrate()
         credentials = ensure_credentials(database, settings, url)
         choice = choose(settings.balancer, settings.public_address)
-        host = local_host(settings.data_dir, settings.cache, settings.spare_volumes, choice)
+        host = local_host(
+            settings.data_dir,
+            settings.cache,
+            settings.spare_volumes,
+            choice,
+            settings.engine_aliases,
+        )
         ending.callback(host.close)
         host.supervisor.ensure_up()
         host.prepare_templates(settings.warm_engines)

@@ -11,7 +11,8 @@ import pytest
 
 from openrdb.engines import engine_of
 from openrdb.host import accounts
-from openrdb.host.bundles import Bundle, Bundles
+from openrdb.host.bundle import Bundle
+from openrdb.host.bundles import Bundles
 from tests.engines.server import Server
 from tests.service import ports_of_worker
 
@@ -26,7 +27,7 @@ def bundle(cache: Path, engine: str) -> Bundle:
 @pytest.fixture
 def template(bundle: Bundle, engine: str, short_tmp: Path) -> Iterator[Path]:
     data = short_tmp / "template"
-    engine_of(engine).make_template(bundle, data, accounts.template_account(), SECRET)
+    engine_of(engine).make_template(bundle, data, accounts.template_account(), SECRET, {})
     yield data
     shutil.rmtree(data)
 

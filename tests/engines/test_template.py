@@ -9,7 +9,7 @@ from pathlib import Path
 
 from openrdb.engines.postgresql import identity
 from openrdb.host import accounts, files
-from openrdb.host.bundles import Bundle
+from openrdb.host.bundle import Bundle
 
 
 def run(bundle: Bundle, program: str, *arguments: str, script: str = "") -> str:

@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from openrdb.api import wire
 from openrdb.api.auth import CurrentPrincipal
 from openrdb.api.common import PREFIX, Backend, CurrentBackend
-from openrdb.catalog.engines import engine_version
+from openrdb.catalog.engines import as_run, engine_version
 from openrdb.catalog.setting_values import problem
 from openrdb.config import Region
 from openrdb.errors import InvalidArguments
@@ -84,7 +84,8 @@ class _Own(Values):
         super().__init__(instance.settings)
         found = engine_version(instance.engine)
         self.version = instance.engine
-        self.available = found.available_settings if found else ()
+        as_is = as_run(found, instance.engine_version) if found else None
+        self.available = as_is.available_settings if as_is else ()
 
 
 def _checked(own: _Own, settings: Sequence[wire.SettingRequest]) -> Values:

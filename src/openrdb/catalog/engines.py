@@ -6,6 +6,7 @@ holds for. They are the recorded ones; PostgreSQL 18's are 17's, checked against
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from collections.abc import Iterator
@@ -92,6 +93,18 @@ def default_settings(engine: str, node_type: NodeType) -> dict[str, str]:
         "work_mem": min(2 * gib, node_type.memory // _MIB // connections),
     }
     return {name: str(value) for name, value in values.items()}
+
+
+def as_run(version: EngineVersion, minor: str) -> EngineVersion:
+    """A version as binaries of a minor version run it: an alias has its target's settings."""
+    own = engine_version(f"{version.engine}-{minor.partition('.')[0]}")
+    if own is None or own.name == version.name:
+        return version
+    return dataclasses.replace(
+        version,
+        available_settings=own.available_settings,
+        available_init_settings=own.available_init_settings,
+    )
 
 
 @functools.cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID, uuid5
 
-from openrdb.catalog.engines import EngineVersion, engine_versions
+from openrdb.catalog.engines import EngineVersion, as_run, engine_versions
 
 _NAMESPACE = UUID("6f70656e-7264-4200-8000-656e67696e65")
 
@@ -34,14 +34,15 @@ class Offers:
         """A version that can be created now."""
         for version in engine_versions():
             if version.name == name and name in self.installed:
-                offer = Offer(version, self.installed[name])
+                minor = self.installed[name]
+                offer = Offer(as_run(version, minor), minor)
                 return offer if self.allow_disabled or not version.disabled else None
         return None
 
     def listed(self) -> list[EngineVersion]:
         """All that is to be shown: what runs here, and what is past its end of life, as such."""
         return [
-            version
+            as_run(version, self.installed.get(version.name, version.version))
             for version in engine_versions()
             if version.name in self.installed or version.disabled
         ]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from openrdb.engines.base import Engine
+from openrdb.engines.mysql import MySQL
 from openrdb.engines.postgresql import PostgreSQL
 
-ENGINES: dict[str, Engine] = {PostgreSQL.name: PostgreSQL()}
+ENGINES: dict[str, Engine] = {PostgreSQL.name: PostgreSQL(), MySQL.name: MySQL()}
 
 
 def engine_of(version_name: str) -> Engine:

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal, Protocol
 from uuid import UUID
 
 from openrdb.host.accounts import Uid
-from openrdb.host.bundles import Bundle
+from openrdb.host.bundle import Bundle
 from openrdb.host.layout import NodePaths
 
 
@@ -147,8 +147,13 @@ class Engine(Protocol):
         """What the engine stores in a password's place."""
 
     # -- files ---------------------------------------------------------------------------------
-    def make_template(self, bundle: Bundle, data: Path, account: Uid, secret: str) -> None:
-        """Make a data directory from nothing; its superuser's password is `secret`."""
+    def make_template(
+        self, bundle: Bundle, data: Path, account: Uid, secret: str, init: Mapping[str, str]
+    ) -> None:
+        """Make a data directory from nothing; its superuser's password is `secret`.
+
+        `init`: the init settings, which hold for as long as the data directory is.
+        """
 
     def personalise(self, data: Path) -> None:
         """Give a copy of the template an identity of its own, durably."""

@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -121,7 +121,7 @@ class LocalHost:
             version = engine_version(name)
             current = version is not None and not version.disabled
             if name in names if names is not None else current:
-                self._templates.prepare(bundle, engine_of(name))
+                self._templates.prepare(bundle, engine_of(name), {})
 
     def _secret(self, of: str) -> str:
         # Derived, so that no secret of an instance is stored anywhere.
@@ -143,14 +143,16 @@ class LocalHost:
         partial = paths.root / "data.partial"
         self._pool.delete(partial)
         bundle = self._bundles.find(spec.engine)
-        self._templates.take(bundle, engine_of(spec.engine), partial, spec.uid)
+        init = spec.init_settings
+        self._templates.take(bundle, engine_of(spec.engine), init, partial, spec.uid)
         partial.rename(paths.data)
         for directory in (paths.root, paths.root.parent, paths.root.parent.parent):
             files.sync_directory(directory)
         files.sync_directory(self._layout.root / "instances")
 
     def prepare_spare(self, spec: NodeSpec) -> None:
-        self._templates.prepare(self._bundles.find(spec.engine), engine_of(spec.engine))
+        bundle = self._bundles.find(spec.engine)
+        self._templates.prepare(bundle, engine_of(spec.engine), spec.init_settings)
 
     def ensure_certificate(
         self, spec: NodeSpec, region: str, addresses: Sequence[str], *, not_this: str | None = None
@@ -325,12 +327,14 @@ class LocalHost:
             self._balancer.ensure_all([t for t in wanted() if t.instance_id in concerned])
 
 
-def local_host(root: Path, cache: Path, spares: int, choice: Choice) -> LocalHost:
+def local_host(
+    root: Path, cache: Path, spares: int, choice: Choice, aliases: Mapping[str, str]
+) -> LocalHost:
     """This machine, with its state below `root` and its bundles in `cache`."""
     layout = Layout(root)
     layout.run.mkdir(mode=0o711, parents=True, exist_ok=True)
     (root / "instances").mkdir(mode=0o711, exist_ok=True)
-    bundles = bundles_for_accounts(cache, root / "bundles")
+    bundles = bundles_for_accounts(cache, root / "bundles", aliases)
     supervisor = Supervisord(layout.run)
     driver = balancer(choice, layout, bundles.haproxy(), supervisor)
     return LocalHost(layout, bundles, supervisor, driver, spares=spares)

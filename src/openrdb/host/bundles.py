@@ -62,7 +62,7 @@ class Release(Protocol):
 class Bundles:
     """The bundles of one cache. Any number of processes may use and fill it at once."""
 
-    def __init__(self, cache: Path, *, aliases: Mapping[str, str] | None = None) -> None:
+    def __init__(self, cache: Path, aliases: Mapping[str, str] | None = None) -> None:
         """`aliases`: version names that another version's bundle serves where they have none."""
         self._cache = cache
         self._aliases = aliases or {}

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from openrdb.host.bundles import Bundle, Bundles
+from openrdb.host.bundle import Bundle
+from openrdb.host.bundles import Bundles
 
 
 class SharedBundles(Bundles):
     """The cache's bundles, each linked (or copied) once into a directory open to all."""
 
-    def __init__(self, cache: Path, shared: Path) -> None:
-        super().__init__(cache)
+    def __init__(self, cache: Path, shared: Path, aliases: Mapping[str, str]) -> None:
+        super().__init__(cache, aliases)
         self._cache_root = cache
         self._shared = shared
 
@@ -39,12 +41,12 @@ class SharedBundles(Bundles):
         return replace(bundle, path=copy)
 
 
-def bundles_for_accounts(cache: Path, shared: Path) -> Bundles:
+def bundles_for_accounts(cache: Path, shared: Path, aliases: Mapping[str, str]) -> Bundles:
     """The bundles as the accounts that instances run under can reach them."""
     if os.geteuid() != 0 or _open_to_all(cache):
-        return Bundles(cache)
+        return Bundles(cache, aliases)
     shared.mkdir(mode=0o755, exist_ok=True)
-    return SharedBundles(cache, shared)
+    return SharedBundles(cache, shared, aliases)
 
 
 def _open_to_all(path: Path) -> bool:

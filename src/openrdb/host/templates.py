@@ -1,4 +1,4 @@
-"""Template data directories, one a bundle, and spare copies of them kept ready.
+"""Template data directories, one a bundle and its init settings, and spare copies kept ready.
 
 Creating an instance takes a spare by renaming it: no byte is copied while a user waits, and the
 spare has long been on disk. Where none is left, the template itself is copied.
@@ -11,6 +11,7 @@ import os
 import shutil
 import threading
 from collections import defaultdict
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
@@ -19,7 +20,7 @@ from uuid import uuid4
 from openrdb.engines.base import Engine
 from openrdb.host import files
 from openrdb.host.accounts import Uid, template_account
-from openrdb.host.bundles import Bundle
+from openrdb.host.bundle import Bundle
 from openrdb.host.volumes import Pool
 
 log = logging.getLogger(__name__)
@@ -35,30 +36,36 @@ class Templates:
         self._pool = pool
         self._spares = spares
         self._secret = secret
-        self._making: dict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._making: dict[Path, threading.Lock] = defaultdict(threading.Lock)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="templates")
         root.mkdir(mode=0o711, parents=True, exist_ok=True)
         for leftover in root.glob("*/partial-*"):
             shutil.rmtree(leftover)
 
-    def prepare(self, bundle: Bundle, engine: Engine) -> None:
-        """Have a bundle's template and its spares made in the background."""
-        self._worker.submit(self._replenish, bundle, engine)
+    def prepare(self, bundle: Bundle, engine: Engine, init: Mapping[str, str]) -> None:
+        """Have a template and its spares made in the background."""
+        self._worker.submit(self._replenish, bundle, engine, init)
 
     def close(self) -> None:
         self._worker.shutdown(cancel_futures=True)
 
-    def take(self, bundle: Bundle, engine: Engine, target: Path, uid: Uid) -> None:
+    def take(
+        self, bundle: Bundle, engine: Engine, init: Mapping[str, str], target: Path, uid: Uid
+    ) -> None:
         """Make `target` a fresh data directory with an identity of its own, owned by `uid`."""
-        spare = self._take_spare(bundle, target)
+        spare = self._take_spare(self._place(bundle, init), target)
         if spare:
             _give_tree(uid, target)
         else:
-            self._pool.clone(self._ensure(bundle, engine), target, uid)
+            self._pool.clone(self._ensure(bundle, engine, init), target, uid)
         engine.personalise(target)
 
-    def _take_spare(self, bundle: Bundle, target: Path) -> bool:
-        for spare in (self._root / bundle.name).glob("spare-*"):
+    def _place(self, bundle: Bundle, init: Mapping[str, str]) -> Path:
+        variant = [f"{name}={init[name]}" for name in sorted(init)]
+        return self._root / ",".join([bundle.name, *variant])
+
+    def _take_spare(self, place: Path, target: Path) -> bool:
+        for spare in place.glob("spare-*"):
             try:
                 spare.rename(target)
             except FileNotFoundError:
@@ -66,22 +73,22 @@ class Templates:
             return True
         return False
 
-    def _ensure(self, bundle: Bundle, engine: Engine) -> Path:
-        directory = self._root / bundle.name
+    def _ensure(self, bundle: Bundle, engine: Engine, init: Mapping[str, str]) -> Path:
+        directory = self._place(bundle, init)
         template = directory / "template"
-        with self._making[bundle.name]:
+        with self._making[directory]:
             if not template.exists():
                 directory.mkdir(mode=0o711, exist_ok=True)
                 partial = self._partial(directory)
                 account = template_account()
-                engine.make_template(bundle, partial, account, self._secret("template"))
+                engine.make_template(bundle, partial, account, self._secret("template"), init)
                 files.sync_file_system(partial)
                 partial.rename(template)
         return template
 
-    def _replenish(self, bundle: Bundle, engine: Engine) -> None:
+    def _replenish(self, bundle: Bundle, engine: Engine, init: Mapping[str, str]) -> None:
         try:
-            template = self._ensure(bundle, engine)
+            template = self._ensure(bundle, engine, init)
             while len(list(template.parent.glob("spare-*"))) < self._spares:
                 partial = self._partial(template.parent)
                 self._pool.clone(template, partial, None)

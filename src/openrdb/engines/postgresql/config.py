@@ -6,7 +6,7 @@ from openrdb.catalog.engines import EngineSetting, engine_version
 from openrdb.engines.base import NodeSpec
 from openrdb.engines.postgresql import server
 from openrdb.engines.postgresql.server import SUPERUSER
-from openrdb.host.bundles import Bundle
+from openrdb.host.bundle import Bundle
 from openrdb.host.layout import NodePaths
 
 MAIN_FILE = "postgresql.conf"

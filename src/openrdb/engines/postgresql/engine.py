@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,7 +11,7 @@ from openrdb.engines.base import Administrator, NodeSpec
 from openrdb.engines.postgresql import config, identity, scram, server, settings, template, users
 from openrdb.engines.postgresql.administration import Administration
 from openrdb.host.accounts import Uid
-from openrdb.host.bundles import Bundle
+from openrdb.host.bundle import Bundle
 from openrdb.host.layout import NodePaths
 
 
@@ -26,7 +27,14 @@ class PostgreSQL:
     def verifier(self, password: str) -> str:
         return scram.verifier(password)
 
-    def make_template(self, bundle: Bundle, data: Path, account: Uid, secret: str) -> None:
+    def make_template(
+        self,
+        bundle: Bundle,
+        data: Path,
+        account: Uid,
+        secret: str,
+        init: Mapping[str, str],  # noqa: ARG002
+    ) -> None:
         template.make(bundle, data, account, secret)
 
     def personalise(self, data: Path) -> None:

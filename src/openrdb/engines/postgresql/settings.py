@@ -9,7 +9,7 @@ from pathlib import Path
 from openrdb.engines.base import NodeSpec
 from openrdb.engines.postgresql import config, server
 from openrdb.host import accounts
-from openrdb.host.bundles import Bundle
+from openrdb.host.bundle import Bundle
 from openrdb.host.layout import NodePaths
 
 _TIMEOUT = 60

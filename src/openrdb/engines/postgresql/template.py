@@ -11,7 +11,7 @@ from openrdb.engines.postgresql.server import SUPERUSER
 from openrdb.errors import HostError
 from openrdb.host import accounts
 from openrdb.host.accounts import Uid
-from openrdb.host.bundles import Bundle
+from openrdb.host.bundle import Bundle
 
 _TIMEOUT = 300
 

@@ -18,7 +18,7 @@ from typing import ClassVar
 from openrdb.errors import HostError
 from openrdb.host import accounts, files
 from openrdb.host.balancer.base import Network, Place, Target, nobody_listens, place
-from openrdb.host.bundles import Bundle
+from openrdb.host.bundle import Bundle
 from openrdb.host.layout import Layout
 from openrdb.host.processes import Program, Supervisor, environment_of
 

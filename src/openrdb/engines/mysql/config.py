@@ -1,0 +1,109 @@
+"""A node's configuration file: ours first, then what the user set, then what no user may change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from openrdb.catalog.engines import EngineSetting, engine_version
+from openrdb.engines.base import NodeSpec
+from openrdb.engines.mysql import identity, server
+from openrdb.host.bundle import Bundle
+from openrdb.host.layout import NodePaths
+
+MAIN_FILE = "my.cnf"
+ERROR_LOG = "mysql-error.log"
+_MIB = 2**20
+_GIB = 2**30
+
+INITIAL = {
+    "innodb-redo-log-capacity": "8M",
+    "auto-generate-certs": "OFF",
+    "caching-sha2-password-auto-generate-rsa-keys": "OFF",
+    "performance-schema": "OFF",
+    "secure-file-priv": "NULL",
+}
+"""With what a template is made."""
+
+
+def files(spec: NodeSpec, bundle: Bundle, paths: NodePaths) -> dict[str, str]:
+    sections = (
+        _defaults(spec),
+        # Which of them it knows is the server's own affair: 8.4 has fewer than 8.0.
+        {f"loose_{setting.name}": text for setting, text in catalogue_settings(spec, bundle.version)},
+        dict(spec.init_settings),
+        directories(bundle),
+        _fixed(spec, paths),
+    )
+    lines = [f"{name} = {_quoted(value)}" for part in sections for name, value in part.items()]
+    return {MAIN_FILE: "\n".join(["[mysqld]", *lines]) + "\n"}
+
+
+def command(bundle: Bundle, place: Path) -> list[str]:
+    return [*bundle.command("mysqld"), f"--defaults-file={place / MAIN_FILE}"]
+
+
+def _quoted(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def catalogue_settings(spec: NodeSpec, version: str) -> Iterator[tuple[EngineSetting, str]]:
+    """What the user set, and the catalogue's defaults for the rest, each with its unit.
+
+    Of the running version's settings: an alias may offer more.
+    """
+    found = engine_version(f"MySQL-{version.partition('.')[0]}")
+    for setting in found.available_settings if found else ():
+        value = spec.settings.get(setting.name, setting.default_value)
+        yield setting, f"{value}{setting.unit}" if setting.unit and value.isdigit() else value
+
+
+def directories(bundle: Bundle) -> dict[str, str]:
+    """Where a bundle has what the server would look for below /usr."""
+    share = bundle.path / "share" / "mysql"
+    plugins = bundle.path / "lib" / "mysql" / "plugin"
+    found = {"basedir": str(bundle.path)}
+    if share.is_dir():
+        found |= {"lc-messages-dir": str(share), "character-sets-dir": str(share / "charsets")}
+    return found | ({"plugin-dir": str(plugins)} if plugins.is_dir() else {})
+
+
+def _defaults(spec: NodeSpec) -> dict[str, str]:
+    return {
+        # Pages are taken only when used, the table of them at once: an 8th keeps idle ones small.
+        "innodb_buffer_pool_size": f"{max(64 * _MIB, spec.memory // 8) // _MIB}M",
+        "innodb_redo_log_capacity": f"{max(64 * _MIB, spec.memory // 16) // _MIB}M",
+        "performance_schema": "OFF" if spec.memory < 8 * _GIB else "ON",
+        "skip_name_resolve": "ON",
+        "binlog_expire_logs_seconds": str(3 * 24 * 3600),
+    }
+
+
+def _fixed(spec: NodeSpec, paths: NodePaths) -> dict[str, str]:
+    return {
+        "datadir": str(paths.data),
+        "socket": str(server.socket(paths)),
+        "pid_file": str(server.pid_file(paths)),
+        "bind_address": spec.address,
+        "port": str(spec.port),
+        "server_id": str(identity.server_id(spec.node_id)),
+        "log_error": str(paths.log / ERROR_LOG),
+        "general_log_file": str(paths.log / "mysql-general.log"),
+        "slow_query_log_file": str(paths.log / "mysql-slow.log"),
+        "ssl_cert": str(paths.certificate),
+        "ssl_key": str(paths.key),
+        "tls_version": "TLSv1.2,TLSv1.3",
+        "require_secure_transport": "ON",
+        "auto_generate_certs": "OFF",
+        "caching_sha2_password_auto_generate_rsa_keys": "OFF",
+        "mysqlx": "OFF",
+        "secure_file_priv": "NULL",
+        "partial_revokes": "ON",
+        "persisted_globals_load": "OFF",
+        "log_bin": "binlog",
+        "gtid_mode": "ON",
+        "enforce_gtid_consistency": "ON",
+        "sync_binlog": "1",
+        "innodb_flush_log_at_trx_commit": "1",
+        "innodb_doublewrite": "ON",
+    }

@@ -1,0 +1,67 @@
+"""MySQL behind the `Engine` interface; each part is in the module that its name says."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from openrdb.engines.base import Administrator, NodeSpec
+from openrdb.engines.mysql import accounts, config, identity, server, settings, template
+from openrdb.engines.mysql.administration import Administration
+from openrdb.host.accounts import Uid
+from openrdb.host.bundle import Bundle
+from openrdb.host.layout import NodePaths
+
+
+class MySQL:
+    name: ClassVar[str] = "MySQL"
+    port: ClassVar[int] = 3306
+    stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
+
+    def check_user_name(self, argument: str, name: str) -> None:
+        accounts.check_name(argument, name)
+
+    def verifier(self, password: str) -> str:
+        return accounts.verifier(password)
+
+    def make_template(
+        self, bundle: Bundle, data: Path, account: Uid, secret: str, init: Mapping[str, str]
+    ) -> None:
+        template.make(bundle, data, account, secret, init)
+
+    def personalise(self, data: Path) -> None:
+        identity.renew_server_uuid(data)
+
+    def configuration(self, spec: NodeSpec, bundle: Bundle, paths: NodePaths) -> dict[str, str]:
+        return config.files(spec, bundle, paths)
+
+    def command(self, bundle: Bundle, paths: NodePaths) -> list[str]:
+        return config.command(bundle, paths.configuration)
+
+    def wait_accepting(self, paths: NodePaths, pid: int, timeout: float) -> bool:
+        return server.wait_accepting(paths, pid, timeout)
+
+    def bootstrap(
+        self,
+        spec: NodeSpec,
+        paths: NodePaths,
+        secrets: tuple[str, str],
+        administrator: Administrator | None,
+    ) -> None:
+        accounts.bootstrap(spec, paths, secrets, administrator)
+
+    def reload(self, spec: NodeSpec, paths: NodePaths, secret: str) -> bool:
+        return settings.reload(spec, paths, secret)
+
+    def check_configuration(
+        self, spec: NodeSpec, bundle: Bundle, paths: NodePaths, place: Path
+    ) -> str | None:
+        return settings.check(spec, bundle, paths, place)
+
+    def last_words(self, paths: NodePaths, output: Path) -> str:
+        return settings.last_words(paths, output)
+
+    def administration(self, spec: NodeSpec, paths: NodePaths, secret: str) -> Administration:
+        return Administration(spec, paths, secret)

@@ -1,0 +1,30 @@
+"""A new server UUID for a copied data directory: replication knows servers by it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from openrdb.host import files
+
+_FILE = "auto.cnf"
+
+
+def renew_server_uuid(data: Path) -> UUID:
+    """Put a fresh UUID into a stopped server's directory, durably, and return it."""
+    identifier = uuid4()
+    owner = data.stat()
+    descriptor = os.open(data / _FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640)
+    with os.fdopen(descriptor, "w") as file:
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        file.write(f"[auto]\nserver-uuid={identifier}\n")
+        file.flush()
+        os.fsync(descriptor)
+    files.sync_directory(data)
+    return identifier
+
+
+def server_id(node_id: UUID) -> int:
+    """The node's number in replication: 1 to 2^32 - 1."""
+    return node_id.int % (2**32 - 1) + 1

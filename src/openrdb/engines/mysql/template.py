@@ -1,0 +1,99 @@
+"""The template data directory of a bundle: what every new instance of that version starts from."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from openrdb.engines.mysql import accounts, caching_sha2, config
+from openrdb.engines.mysql.server import SUPERUSER
+from openrdb.errors import HostError
+from openrdb.host import accounts as unix_accounts
+from openrdb.host.accounts import Uid
+from openrdb.host.bundle import Bundle
+
+_TIMEOUT = 300
+_LEFT = ("auto.cnf", "*.pem", "ib_buffer_pool")
+"""What a copy must not have, or has to make for itself."""
+_HOLLOW = ("#innodb_redo/*", "*.dblwr", "ibdata1", "undo_*", "mysql.ibd")
+"""Files with long runs of zeros: as holes they need not be copied."""
+
+
+def make(
+    bundle: Bundle, data: Path, account: Uid, secret: str, init: Mapping[str, str]
+) -> None:
+    """`mysqld --initialize`, our superuser in root's place, time zones, and the database `rdb`,
+    which every instance has at birth (behaviours.md). No binary log is written meanwhile.
+
+    Raises:
+        HostError: a program of the bundle failed; its last line says why.
+    """
+    with tempfile.TemporaryDirectory(dir=data.parent) as place:
+        # An account of its own may write only here, below a directory of the control plane's.
+        unix_accounts.ensure_directory(Path(place), account)
+        work, script, log = (Path(place) / name for name in ("data", "init.sql", "init.log"))
+        unix_accounts.write_file(script, _statements(bundle, account, secret), account)
+        command = [*bundle.command("mysqld"), "--no-defaults", "--initialize-insecure"]
+        command += [f"--{name}={value}" for name, value in config.directories(bundle).items()]
+        command += [f"--{name}={value}" for name, value in {**config.INITIAL, **init}.items()]
+        command += [f"--datadir={work}", f"--init-file={script}", f"--log-error={log}"]
+        done = _run(account, command)
+        said = log.read_text(errors="replace") if log.exists() else ""
+        if done.returncode != 0 or "[ERROR]" in said:
+            raise HostError(_failure(bundle, said or done.stderr))
+        for pattern in _LEFT:
+            for path in work.glob(pattern):
+                path.unlink()
+        _dig_holes([path for pattern in _HOLLOW for path in work.glob(pattern)])
+        work.rename(data)
+
+
+def _statements(bundle: Bundle, account: Uid, secret: str) -> str:
+    superuser = accounts.account(SUPERUSER, "localhost")
+    statements = [
+        f"CREATE USER {superuser} {accounts.identified(caching_sha2.verifier(secret))};",
+        f"GRANT ALL ON *.* TO {superuser} WITH GRANT OPTION;",
+        f"GRANT PROXY ON ''@'' TO {superuser} WITH GRANT OPTION;",
+        "DROP USER root@localhost;",
+        "CREATE DATABASE rdb;",
+        "USE mysql;",
+        _time_zones(bundle, account),
+        "COMMIT;",
+    ]
+    return "\n".join(statements) + "\n"
+
+
+def _time_zones(bundle: Bundle, account: Uid) -> str:
+    """Statements that tell the server the names of time zones, which it knows none of by itself."""
+    command = bundle.command("mysql_tzinfo_to_sql")
+    done = _run(account, [*command, str(bundle.path / "share" / "zoneinfo")])
+    if done.returncode != 0 or not done.stdout:
+        raise HostError(_failure(bundle, done.stderr))
+    return done.stdout
+
+
+def _dig_holes(paths: list[Path]) -> None:
+    for path in paths:
+        subprocess.run(["fallocate", "--dig-holes", str(path)], check=False)
+
+
+def _run(account: Uid, command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        unix_accounts.as_account(account, command),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        timeout=_TIMEOUT,
+        cwd="/",
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
+    )
+
+
+def _failure(bundle: Bundle, said: str) -> str:
+    lines = said.strip().splitlines() or ["no output"]
+    last = ([line for line in lines if "[ERROR]" in line] or lines)[-1]
+    return f"cannot make a template of {bundle.name}: {last}"
