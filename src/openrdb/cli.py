@@ -23,7 +23,7 @@ from openrdb.errors import HostError
 
 app = typer.Typer(
     name="openrdb",
-    help="Managed PostgreSQL that anyone can run, with the Scaleway RDB v1 API.",
+    help="Managed PostgreSQL and MySQL that anyone can run, with the Scaleway RDB v1 API.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -134,7 +134,8 @@ def engines_list() -> None:
     """Show the engine versions, and which of them are installed."""
     from openrdb.host.bundles import Bundles  # noqa: PLC0415
 
-    bundles = Bundles(settings_from().cache)
+    settings = settings_from()
+    bundles = Bundles(settings.cache, settings.engine_aliases)
     installed = bundles.installed()
     table = Table("version", "newest minor", "installed", "from", box=None)
     for release in bundles.releases():
@@ -153,11 +154,20 @@ def engines_install(
     """Download engine versions into the cache and verify them; does nothing where they are."""
     from openrdb.host.bundles import Bundles  # noqa: PLC0415
 
-    bundles = Bundles(settings_from().cache)
-    defaults = [release.version_name for release in bundles.releases() if release.default]
-    for name in names or defaults:
-        bundle = _with_progress(name, partial(bundles.install, name))
-        out.print(f"✓ {name}: {bundle.name}")
+    settings = settings_from()
+    bundles = Bundles(settings.cache)
+    installed = bundles.installed()
+    lacking = {
+        release.version_name: release.why_not(settings.debian_mirror)
+        for release in bundles.releases()
+        if release.default
+    }
+    for name in names or lacking:
+        if not names and name not in installed and lacking[name]:
+            out.print(f"! {name}: not installed: {lacking[name]}", soft_wrap=True)
+            continue
+        install = partial(bundles.install, name, mirror=settings.debian_mirror)
+        out.print(f"✓ {name}: {_with_progress(name, install).name}")
     out.print(f"✓ load balancer {bundles.haproxy().name}")
 
 

@@ -75,7 +75,7 @@ def _data_directory(settings: Settings) -> Iterator[Finding]:
 
 
 def _engines(settings: Settings) -> Iterator[Finding]:
-    bundles = Bundles(settings.cache)
+    bundles = Bundles(settings.cache, settings.engine_aliases)
     installed = bundles.installed()
     for release in bundles.releases():
         bundle = installed.get(release.version_name)
@@ -83,11 +83,11 @@ def _engines(settings: Settings) -> Iterator[Finding]:
             text = f"{bundle.version}, from {bundle.path}"
             yield Finding(release.version_name, "ok", text)
         elif release.default:
-            text = f"not installed: openrdb engines install {release.version_name}"
-            yield Finding(release.version_name, "warning", text)
+            lacking = release.why_not(settings.debian_mirror)
+            text = lacking or f"openrdb engines install {release.version_name}"
+            yield Finding(release.version_name, "warning", f"not installed: {text}")
     if not installed:
         yield Finding("engines", "bad", "none is installed: openrdb engines install")
-    yield Finding("MySQL", "warning", "not available in this version of OpenRDB")
 
 
 def _balancer(settings: Settings) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from openrdb.engines.base import Administration, Administrator, NodeSpec
 from openrdb.engines.postgresql import server as superuser
 from openrdb.engines.postgresql.scram import verifier
 from openrdb.host import accounts, certificates
-from openrdb.host.bundles import Bundle
+from openrdb.host.bundle import Bundle
 from openrdb.host.layout import NodePaths
 from tests.service import PASSWORD
 

@@ -52,6 +52,9 @@ class Release(Protocol):
     def default(self) -> bool:
         """Whether it is installed when no version is named."""
 
+    def why_not(self, mirror: str | None) -> str | None:
+        """What this host lacks to fetch it; None: nothing."""
+
     def made(self, name: str) -> bool:
         """Whether a bundle of that name is this release."""
 
@@ -84,9 +87,7 @@ class Bundles:
         cached = dict(self._cached_bundles())
         system = postgresql_release.system_bundles(besides=cached.keys())
         found = system | mysql_release.system_bundles(besides=cached.keys()) | cached
-        aliases = {
-            name: found[target] for name, target in self._aliases.items() if target in found
-        }
+        aliases = {name: found[target] for name, target in self._aliases.items() if target in found}
         return aliases | found
 
     def find(self, version_name: str) -> Bundle:

@@ -54,12 +54,17 @@ _PROGRESS = re.compile(r"dlstatus:\d+:(\d+(?:\.\d+)?):")
 _NO_PROGRESS = re.compile(r"(?:Get|Hit|Ign):\d+ |pmstatus:")
 
 
-def why_not() -> str | None:
+def why_not(mirror: str | None) -> str | None:
     """What this host must have before packages can be fetched; None: it has it."""
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         return "it comes from Debian's packages, and this host has no apt"
     if _keyring() is None:
         return "it comes from Debian's packages: apt-get install debian-archive-keyring"
+    if mirror is None and _own_mirror() is None:
+        return (
+            "it comes from Debian's packages, of which this host's apt has no mirror: "
+            "name one with OPENRDB_DEBIAN_MIRROR"
+        )
     return None
 
 
@@ -80,9 +85,9 @@ def fetch(
     Raises:
         HostError: beginning with the title; the host lacks apt, or the packages cannot be had.
     """
-    if missing := why_not():
+    if missing := why_not(mirror):
         raise HostError(f"{title} cannot be fetched: {missing}")
-    source = f"deb [signed-by={_keyring()}] {mirror or _mirror(title)} {SUITE} main\n"
+    source = f"deb [signed-by={_keyring()}] {mirror or _own_mirror()} {SUITE} main\n"
     (place / "sources.list").write_text(source)
     (place / "status").write_text("".join(_INSTALLED.format(name=name) for name in without))
     (place / "apt.conf").write_text(_CONFIGURATION.format(place=place))
@@ -109,17 +114,12 @@ def _keyring() -> Path | None:
     return next(filter(Path.exists, _KEYRINGS), None)
 
 
-def _mirror(title: str) -> str:
+def _own_mirror() -> str | None:
     """The mirror of Debian that the host's own apt uses."""
     command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    for uri in done.stdout.splitlines():
-        if uri.rstrip("/").endswith("/debian"):  # as on all of Debian's mirrors
-            return uri
-    raise HostError(
-        f"{title} cannot be fetched: the sources of this host's apt have no mirror of Debian; "
-        "name one with OPENRDB_DEBIAN_MIRROR"
-    )
+    uris = done.stdout.splitlines()
+    return next((uri for uri in uris if uri.rstrip("/").endswith("/debian")), None)
 
 
 def _run(

@@ -116,7 +116,8 @@ _NO_NETWORK = re.compile(
     r"|Could not resolve|Temporary failure|Could not connect|Unknown host|Network is unreachable"
 )
 _COMPLAINT = re.compile(
-    r"(?:ERROR:|\[ERROR\]|E:|npm (?:error|ERR!)(?: notarget| \d+)?) (?!Exception:|code |syscall |errno )(.+)"
+    r"(?:ERROR:|\[ERROR\]|E:|npm (?:error|ERR!)(?: notarget| \d+)?) "
+    r"(?!Exception:|code |syscall |errno )(.+)"
 )
 
 

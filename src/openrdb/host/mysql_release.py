@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from openrdb.errors import HostError
-from openrdb.host import debian, downloads
+from openrdb.host import archives, debian, downloads
 from openrdb.host.bundle import Bundle, open_to_all, version_line
 from openrdb.host.downloads import Package, Progress
 
@@ -40,6 +40,13 @@ _KEPT = {
     "usr/share/zoneinfo": "share",
 }
 """What a server needs of Debian's packages, and where a bundle has it; the same below /usr."""
+_KEPT_OF_JAR = {
+    "bin/mysqld": "sbin",
+    "lib/private": "lib",
+    "lib/plugin": "lib/mysql",
+    "share/charsets": "share/mysql",
+    "share/english": "share/mysql",
+}
 _PACKAGES = "packages.txt"
 """What a bundle was made of: a line a package, as `name_version_architecture.deb`."""
 _VERSION = re.compile(r"Ver (\d+)\.(\d+)\.(\d+)\S* ")
@@ -64,6 +71,11 @@ class MySQLRelease:
     def of(cls, table: dict[str, Any]) -> MySQLRelease:
         jar = Package(**table["jar"]) if "jar" in table else None
         return cls(**table | {"packages": tuple(table["packages"]), "jar": jar})
+
+    def why_not(self, mirror: str | None) -> str | None:
+        if self.jar is not None and shutil.which("mvn") is None:
+            return "it is fetched by mvn, which this host lacks"
+        return debian.why_not(mirror)
 
     def made(self, name: str) -> bool:
         return name.startswith(f"{self.version_name.lower()}.")
@@ -120,16 +132,12 @@ def _add_jar(
         archive.extract("mysql-Linux-amd64.tar.gz", place)
     server = place / "server"
     with tarfile.open(place / "mysql-Linux-amd64.tar.gz") as tarball:
-        tarball.extractall(server, filter="data")
-    for name, directory in {
-        "bin/mysqld": "sbin",
-        "lib/private": "lib",
-        "lib/plugin": "lib/mysql",
-        "share/charsets": "share/mysql",
-        "share/english": "share/mysql",
-    }.items():
+        archives.extract(tarball, 0, {"bin", "lib", "share"}, server)
+    for name, directory in _KEPT_OF_JAR.items():
         (target / directory).mkdir(parents=True, exist_ok=True)
         (server / name).rename(target / directory / Path(name).name)
+    # Debian has renamed it since, as its programs on 32 bits would not work with the old one.
+    (target / "lib" / "libaio.so.1").symlink_to("libaio.so.1t64")
 
 
 def _checked_version(release: MySQLRelease, target: Path) -> str:

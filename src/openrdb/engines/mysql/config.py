@@ -20,6 +20,7 @@ INITIAL = {
     "innodb-redo-log-capacity": "8M",
     "auto-generate-certs": "OFF",
     "caching-sha2-password-auto-generate-rsa-keys": "OFF",
+    "sha256-password-auto-generate-rsa-keys": "OFF",
     "performance-schema": "OFF",
     "secure-file-priv": "NULL",
 }
@@ -30,7 +31,10 @@ def files(spec: NodeSpec, bundle: Bundle, paths: NodePaths) -> dict[str, str]:
     sections = (
         _defaults(spec),
         # Which of them it knows is the server's own affair: 8.4 has fewer than 8.0.
-        {f"loose_{setting.name}": text for setting, text in catalogue_settings(spec, bundle.version)},
+        {
+            f"loose_{setting.name}": text
+            for setting, text in catalogue_settings(spec, bundle.version)
+        },
         dict(spec.init_settings),
         directories(bundle),
         _fixed(spec, paths),
@@ -69,12 +73,19 @@ def directories(bundle: Bundle) -> dict[str, str]:
 
 
 def _defaults(spec: NodeSpec) -> dict[str, str]:
+    small = spec.memory < 8 * _GIB
     return {
         # Pages are taken only when used, the table of them at once: an 8th keeps idle ones small.
         "innodb_buffer_pool_size": f"{max(64 * _MIB, spec.memory // 8) // _MIB}M",
         "innodb_redo_log_capacity": f"{max(64 * _MIB, spec.memory // 16) // _MIB}M",
-        "performance_schema": "OFF" if spec.memory < 8 * _GIB else "ON",
+        "innodb_log_buffer_size": "4M" if small else "64M",
+        # Read at each start, and kept in memory.
+        "innodb_doublewrite_pages": "16" if small else "128",
+        "innodb_buffer_pool_load_at_startup": "OFF",
+        "performance_schema": "OFF" if small else "ON",
         "skip_name_resolve": "ON",
+        # That there are no RSA keys, at each start.
+        "log_error_suppression_list": "MY-010284",
         "binlog_expire_logs_seconds": str(3 * 24 * 3600),
     }
 
@@ -95,11 +106,14 @@ def _fixed(spec: NodeSpec, paths: NodePaths) -> dict[str, str]:
         "tls_version": "TLSv1.2,TLSv1.3",
         "require_secure_transport": "ON",
         "auto_generate_certs": "OFF",
+        # Passwords go through TLS or our socket: nobody needs these keys, which take long to make.
         "caching_sha2_password_auto_generate_rsa_keys": "OFF",
+        "sha256_password_auto_generate_rsa_keys": "OFF",
         "mysqlx": "OFF",
         "secure_file_priv": "NULL",
         "partial_revokes": "ON",
         "persisted_globals_load": "OFF",
+        "skip_replica_start": "ON",
         "log_bin": "binlog",
         "gtid_mode": "ON",
         "enforce_gtid_consistency": "ON",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import pymysql
 from pymysql.connections import Connection
@@ -13,7 +13,7 @@ from openrdb.host import files
 from openrdb.host.layout import NodePaths
 
 SUPERUSER: Final = "_rdb_superadmin"
-Session = Connection
+Session: TypeAlias = Connection
 _CONNECT_TIMEOUT = 10
 _STATEMENT_TIMEOUT = 60
 _PINNED = {

@@ -17,10 +17,13 @@ from openrdb.host.bundle import Bundle
 from openrdb.host.layout import NodePaths
 
 _TIMEOUT = 60
+_LAST_WORDS = 16384
+_STARTED = "MySQL Server - start."
 _COMPLAINT = re.compile(r"\[ERROR\] \[MY-\d+\] \[\w+\] (.+)")
 _UNTELLING = re.compile(r"Aborting|Data Dictionary initialization failed")
 _VARIABLES = {"default_time_zone": "time_zone"}
 """Options whose variable has another name."""
+_OF_PERFORMANCE_SCHEMA = "performance_schema_"
 _UNITS = {"K": 2**10, "M": 2**20}
 
 
@@ -29,13 +32,17 @@ def reload(spec: NodeSpec, paths: NodePaths, secret: str) -> bool:
     waiting = False
     with server.connect(spec, paths, secret) as session, session.cursor() as cursor:
         cursor.execute("ALTER INSTANCE RELOAD TLS")
-        cursor.execute("SELECT VERSION()")
-        ((version,),) = cursor.fetchall()
+        cursor.execute("SELECT VERSION(), @@performance_schema")
+        ((version, measuring),) = cursor.fetchall()
         for setting, text in config.catalogue_settings(spec, version):
             name, value = _VARIABLES.get(setting.name, setting.name), _typed(setting, text)
+            if name.startswith(_OF_PERFORMANCE_SCHEMA) and not measuring:
+                continue  # it is in force nowhere
             try:
                 cursor.execute(f"SET GLOBAL {name} = %s", [value])
             except pymysql.err.MySQLError as error:
+                if error.args[0] == ER.UNKNOWN_SYSTEM_VARIABLE:
+                    continue  # this minor version has it no more
                 if error.args[0] != ER.INCORRECT_GLOBAL_LOCAL_VAR:  # it is read-only
                     raise
                 cursor.execute(f"SELECT @@GLOBAL.{name} = %s", [value])
@@ -72,10 +79,11 @@ def check(spec: NodeSpec, bundle: Bundle, paths: NodePaths, place: Path) -> str 
 
 def last_words(paths: NodePaths, output: Path) -> str:
     """Why a server ended: what it said before its log was opened, or in it."""
-    logs = [path for path in (paths.log / config.ERROR_LOG, output) if path.exists()]
-    return _complaint("".join(path.read_text(errors="replace")[-4096:] for path in logs))
+    logs = [path for path in (output, paths.log / config.ERROR_LOG) if path.exists()]
+    text = "".join(path.read_text(errors="replace")[-_LAST_WORDS:] for path in logs)
+    return _complaint(text.rpartition(_STARTED)[2])
 
 
 def _complaint(said: str) -> str:
     found = [text for text in _COMPLAINT.findall(said) if not _UNTELLING.search(text)]
-    return str(found[-1]) if found else "it does not start"
+    return str(found[0]) if found else "it does not start"

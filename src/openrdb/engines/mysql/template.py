@@ -15,15 +15,13 @@ from openrdb.host.accounts import Uid
 from openrdb.host.bundle import Bundle
 
 _TIMEOUT = 300
-_LEFT = ("auto.cnf", "*.pem", "ib_buffer_pool")
-"""What a copy must not have, or has to make for itself."""
-_HOLLOW = ("#innodb_redo/*", "*.dblwr", "ibdata1", "undo_*", "mysql.ibd")
+_LEFT = ("auto.cnf", "*.pem", "*.dblwr", "ib_buffer_pool")
+"""What a copy must not have, or makes for itself where it is wanting."""
+_HOLLOW = ("#innodb_redo/*", "ibdata1", "undo_*", "mysql.ibd")
 """Files with long runs of zeros: as holes they need not be copied."""
 
 
-def make(
-    bundle: Bundle, data: Path, account: Uid, secret: str, init: Mapping[str, str]
-) -> None:
+def make(bundle: Bundle, data: Path, account: Uid, secret: str, init: Mapping[str, str]) -> None:
     """`mysqld --initialize`, our superuser in root's place, time zones, and the database `rdb`,
     which every instance has at birth (behaviours.md). No binary log is written meanwhile.
 

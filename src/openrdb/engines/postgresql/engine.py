@@ -33,7 +33,7 @@ class PostgreSQL:
         data: Path,
         account: Uid,
         secret: str,
-        init: Mapping[str, str],  # noqa: ARG002
+        init: Mapping[str, str],
     ) -> None:
         template.make(bundle, data, account, secret)
 
