@@ -11,14 +11,15 @@ from openrdb.errors import HostError
 
 
 def extract(tarball: tarfile.TarFile, depth: int, kept: Collection[str], target: Path) -> None:
-    """Unpack below a directory, less some leading directories, what of the next is kept.
+    """Unpack below a directory, less some leading directories, what of the rest is kept, by its path.
 
     By hand, since `tarfile`'s own safe filters came only with Python 3.11.4.
     """
     root = target.resolve()
     for member in tarball:
         parts = member.name.split("/")[depth:]
-        if not parts or parts[0] not in kept or member.name.endswith(".a"):
+        inside = "/".join(parts) + "/"
+        if not inside.startswith(tuple(f"{path}/" for path in kept)) or inside.endswith(".a/"):
             continue
         path = target.joinpath(*parts)
         place = path.parent / member.linkname if member.issym() else path

@@ -40,6 +40,7 @@ _KEPT = {
     "usr/share/zoneinfo": "share",
 }
 """What a server needs of Debian's packages, and where a bundle has it; the same below /usr."""
+_OF_SERVER = {"sbin", "lib/mysql/plugin", "share/mysql"}
 _KEPT_OF_JAR = {
     "bin/mysqld": "sbin",
     "lib/private": "lib",
@@ -116,6 +117,8 @@ def _add_packages(
         debian.unpack(release.version_name, package, place / "root")
         package.unlink()
     for pattern, directory in _KEPT.items():
+        if release.jar is not None and directory in _OF_SERVER:
+            continue
         for path in (place / "root").glob(pattern):
             (target / directory).mkdir(parents=True, exist_ok=True)
             path.rename(target / directory / path.name)
@@ -132,7 +135,7 @@ def _add_jar(
         archive.extract("mysql-Linux-amd64.tar.gz", place)
     server = place / "server"
     with tarfile.open(place / "mysql-Linux-amd64.tar.gz") as tarball:
-        archives.extract(tarball, 0, {"bin", "lib", "share"}, server)
+        archives.extract(tarball, 0, _KEPT_OF_JAR, server)
     for name, directory in _KEPT_OF_JAR.items():
         (target / directory).mkdir(parents=True, exist_ok=True)
         (server / name).rename(target / directory / Path(name).name)
