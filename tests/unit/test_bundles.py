@@ -15,9 +15,11 @@ import pytest
 
 from openrdb.config import Settings
 from openrdb.errors import HostError
-from openrdb.host import bundles, downloads, extensions
-from openrdb.host.bundles import Bundle, Bundles, Release
+from openrdb.host import bundles, downloads, extensions, mysql_release, postgresql_release
+from openrdb.host.bundle import Bundle
+from openrdb.host.bundles import Bundles
 from openrdb.host.extensions import Graft
+from openrdb.host.postgresql_release import PostgreSQLRelease
 
 SCRIPT = """#!/bin/sh
 echo "postgres (PostgreSQL) 17.11"
@@ -36,7 +38,7 @@ GRAFT = Graft(
     size=1000,
     files=("other/lib/vector.so", "other/share/vector.control", "other/share/vector--*.sql"),
 )
-RELEASE = Release(
+RELEASE = PostgreSQLRelease(
     version_name="PostgreSQL-17",
     version="17.11",
     source="pypi",
@@ -114,7 +116,8 @@ class Registry:
 @pytest.fixture
 def registry(tmp_path, monkeypatch):
     # No system installation: it would count where the cache has nothing.
-    monkeypatch.setattr(bundles, "_SYSTEM", tmp_path / "none")
+    monkeypatch.setattr(postgresql_release, "_SYSTEM", tmp_path / "none")
+    monkeypatch.setattr(mysql_release, "system_bundles", lambda besides: {})
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -239,7 +242,7 @@ def test_an_interrupted_installation_leaves_nothing(registry, monkeypatch):
 
 def test_what_a_killed_installation_left_is_replaced(registry):
     offered = registry.offer({"bin/postgres": SCRIPT})
-    left = registry.cache / ".postgresql-17.11.0.partial" / "bin"
+    left = registry.cache / ".postgresql-17.partial" / "bin"
     left.mkdir(parents=True)
     (left / "postgres").write_text("half a")
     assert offered.installed() == {}
@@ -327,7 +330,7 @@ def test_the_newest_minor_version_and_revision_counts(registry):
 
 
 def test_a_system_installation_counts_until_there_is_a_bundle(registry, tmp_path, monkeypatch):
-    monkeypatch.setattr(bundles, "_SYSTEM", tmp_path / "system")
+    monkeypatch.setattr(postgresql_release, "_SYSTEM", tmp_path / "system")
     program = tmp_path / "system" / "17" / "bin" / "postgres"
     program.parent.mkdir(parents=True)
     program.write_text(SCRIPT)
@@ -341,7 +344,11 @@ def test_a_system_installation_counts_until_there_is_a_bundle(registry, tmp_path
 
 
 def test_releases_are_pinned():
-    releases = Bundles(Settings().cache).releases()
+    releases = [
+        release
+        for release in Bundles(Settings().cache).releases()
+        if isinstance(release, PostgreSQLRelease)
+    ]
     assert [r.version_name for r in releases] == [f"PostgreSQL-{major}" for major in range(11, 19)]
     for package in (*releases, *(graft for release in releases for graft in release.grafts)):
         algorithm, _, hexadecimal = package.digest.partition(":")

@@ -12,6 +12,7 @@ from openrdb.api import wire
 from openrdb.api.common import Backend
 from openrdb.catalog.node_types import NodeType, node_type, volume_size, volume_type
 from openrdb.catalog.offers import Offer
+from openrdb.catalog.setting_values import problem
 from openrdb.config import Settings
 from openrdb.engines import engine_of
 from openrdb.engines.passwords import check_password
@@ -200,12 +201,16 @@ def _node_type(name: str) -> NodeType:
 
 
 def _init_settings(body: wire.CreateInstance, offer: Offer) -> dict[str, str]:
-    available = {setting.name for setting in offer.version.available_init_settings}
+    available = {setting.name: setting for setting in offer.version.available_init_settings}
     for position, setting in enumerate(body.init_settings or []):
-        if setting.name not in available:
+        known = available.get(setting.name)
+        if known is None:
             argument = f"init_settings.{position}.name"
             help_message = f"{setting.name} is not an init setting of {offer.version.name}"
             raise InvalidArguments((argument, "constraint", help_message))
+        if (why := problem(known, setting.value)) is not None:
+            argument = f"init_settings.{position}.value"
+            raise InvalidArguments((argument, "constraint", f"{setting.name} {why}"))
     return {setting.name: setting.value for setting in body.init_settings or []}
 
 

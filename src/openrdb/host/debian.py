@@ -87,8 +87,7 @@ def fetch(
     """
     if missing := why_not(mirror):
         raise HostError(f"{title} cannot be fetched: {missing}")
-    source = f"deb [signed-by={_keyring()}] {mirror or _own_mirror()} {SUITE} main\n"
-    (place / "sources.list").write_text(source)
+    (place / "sources.list").write_text(_source(mirror or _own_mirror()))
     (place / "status").write_text("".join(_INSTALLED.format(name=name) for name in without))
     (place / "apt.conf").write_text(_CONFIGURATION.format(place=place))
     for directory in ("state/lists/partial", "cache/archives/partial"):
@@ -110,13 +109,24 @@ def unpack(title: str, package: Path, target: Path) -> None:
         raise HostError(f"{title}: {package.name} cannot be unpacked: {done.stderr.strip()}")
 
 
+def _source(mirror: str | None) -> str:
+    return f"deb [signed-by={_keyring()}] {mirror} {SUITE} main\n"
+
+
 def _keyring() -> Path | None:
     return next(filter(Path.exists, _KEYRINGS), None)
 
 
 def _own_mirror() -> str | None:
     """The mirror of Debian that the host's own apt uses."""
-    command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]
+    command = [
+        "apt-get",
+        "indextargets",
+        "--no-release-info",
+        "--format",
+        "$(REPO_URI)",
+        "Created-By: Packages",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     uris = done.stdout.splitlines()
     return next((uri for uri in uris if uri.rstrip("/").endswith("/debian")), None)

@@ -21,16 +21,10 @@ _ORDER += [(15, 25, 5), (6, 16, 26), (27, 7, 17), (18, 28, 8), (9, 19, 29)]
 def verifier(password: str) -> str:
     """A verifier with a fresh salt, all of printable ASCII."""
     salt = "".join(secrets.choice(_ALPHABET) for _ in range(_SALT_LENGTH))
-    return f"$A$005${salt}{_crypt(password.encode(), salt.encode())}"
+    return f"$A${_ROUNDS // 1000:03X}${salt}{digest(password.encode(), salt.encode(), _ROUNDS)}"
 
 
-def matches(password: str, verifier: str) -> bool:
-    """Whether a verifier is a password's."""
-    salt, digest = verifier[7 : 7 + _SALT_LENGTH], verifier[7 + _SALT_LENGTH :]
-    return secrets.compare_digest(digest, _crypt(password.encode(), salt.encode()))
-
-
-def _crypt(password: bytes, salt: bytes) -> str:
+def digest(password: bytes, salt: bytes, rounds: int) -> str:
     """SHA-256-crypt's digest (the specification's steps 1 to 22)."""
     length = len(password)
     inner = hashlib.sha256(password + salt + password).digest()
@@ -39,14 +33,14 @@ def _crypt(password: bytes, salt: bytes) -> str:
     while bits:
         first.update(inner if bits & 1 else password)
         bits >>= 1
-    digest = first.digest()
+    mixed = first.digest()
     p = _repeated(hashlib.sha256(password * length).digest(), length)
-    s = _repeated(hashlib.sha256(salt * (16 + digest[0])).digest(), len(salt))
-    for round_ in range(_ROUNDS):
-        mixed = p if round_ & 1 else digest
-        mixed += (s if round_ % 3 else b"") + (p if round_ % 7 else b"")
-        digest = hashlib.sha256(mixed + (digest if round_ & 1 else p)).digest()
-    return _encoded(digest)
+    s = _repeated(hashlib.sha256(salt * (16 + mixed[0])).digest(), len(salt))
+    for at in range(rounds):
+        between = (s if at % 3 else b"") + (p if at % 7 else b"")
+        outer = (p, mixed) if at & 1 else (mixed, p)
+        mixed = hashlib.sha256(outer[0] + between + outer[1]).digest()
+    return _encoded(mixed)
 
 
 def _repeated(block: bytes, length: int) -> bytes:
