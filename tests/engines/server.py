@@ -57,7 +57,7 @@ class Server:
         for directory in (paths.log, paths.sockets):
             accounts.ensure_directory(directory, uid)
         accounts.ensure_passage(paths.configuration, uid)
-        self.engine.make_template(self.bundle, paths.data, uid, SECRETS[0])
+        self.engine.make_template(self.bundle, paths.data, uid, SECRETS[0], {})
         made = certificates.make(spec.instance_id, "fr-par", [spec.address])
         accounts.write_file(paths.certificate, made.presented, uid)
         accounts.write_file(paths.key, made.key, uid)

@@ -1,4 +1,4 @@
-"""Placeholder until mysql-inside lands."""
+"""To be replaced by the branch mysql-inside."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ from openrdb.host.layout import NodePaths
 
 class Administration:
     def __init__(self, spec: NodeSpec, paths: NodePaths, secret: str) -> None: ...
-    def __getattr__(self, name: str) -> Any: ...
+    def __getattr__(self, name: str) -> Any: ...  # noqa: ANN401
