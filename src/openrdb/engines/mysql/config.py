@@ -84,8 +84,8 @@ def _defaults(spec: NodeSpec) -> dict[str, str]:
         "innodb_buffer_pool_load_at_startup": "OFF",
         "performance_schema": "OFF" if small else "ON",
         "skip_name_resolve": "ON",
-        # That there are no RSA keys, at each start.
-        "log_error_suppression_list": "MY-010284",
+        # That there are no RSA keys and that the authority is the instance's own, at each start.
+        "log_error_suppression_list": "MY-010068,MY-010284",
         "binlog_expire_logs_seconds": str(3 * 24 * 3600),
     }
 
@@ -101,6 +101,7 @@ def _fixed(spec: NodeSpec, paths: NodePaths) -> dict[str, str]:
         "log_error": str(paths.log / ERROR_LOG),
         "general_log_file": str(paths.log / "mysql-general.log"),
         "slow_query_log_file": str(paths.log / "mysql-slow.log"),
+        "ssl_ca": str(paths.authority),
         "ssl_cert": str(paths.certificate),
         "ssl_key": str(paths.key),
         "tls_version": "TLSv1.2,TLSv1.3",
