@@ -1,0 +1,78 @@
+"""What the tenant's administrator has on the whole server, in one place; and taking it back.
+
+Never what leads out of the server, or above the tenant: SUPER, SYSTEM_USER, FILE, SHUTDOWN, RELOAD
+(RESET BINARY LOGS), any REPLICATION, SYSTEM_VARIABLES_ADMIN, SET_ANY_DEFINER, CONNECTION_ADMIN (writes
+to a read-only server), BACKUP_ADMIN (stops all DDL), CREATE TABLESPACE; nothing of `mysql`, which holds
+everybody's verifiers and grants. What he may not do he cannot grant either.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pymysql.connections import Connection
+
+from openrdb.engines.mysql.sql import Account, quoted_account, run
+
+READ: Final = ("SELECT", "SHOW VIEW")
+WRITE: Final = (
+    *("INSERT", "UPDATE", "DELETE"),
+    *("CREATE TEMPORARY TABLES", "LOCK TABLES", "EXECUTE"),
+)
+DEFINE: Final = (
+    *("CREATE", "DROP", "ALTER", "INDEX", "REFERENCES", "CREATE VIEW"),
+    *("CREATE ROUTINE", "ALTER ROUTINE", "EVENT", "TRIGGER"),
+)
+ALL: Final = (*READ, *WRITE, *DEFINE)
+"""All that can be granted on a database, but the right to grant it on."""
+
+_SERVER = (
+    *("CREATE USER", "CREATE ROLE", "DROP ROLE"),
+    *("SHOW DATABASES", "PROCESS"),
+)
+_DYNAMIC = (
+    "ROLE_ADMIN",
+    "FLUSH_TABLES",  # mysqldump --single-transaction
+    "FLUSH_STATUS",
+    "XA_RECOVER_ADMIN",  # else nobody could end what a lost client has prepared
+)
+
+MODEL: Final[Account] = ("_rdb_administrator", "localhost")
+"""A locked account that has just what administrators get. They get it in its name, so that its limits
+hold from the same moment: a session never sees the privileges without them."""
+
+_LIMITS: Final = {
+    "mysql": ALL,
+    "sys": tuple(privilege for privilege in ALL if privilege not in {*READ, "EXECUTE"}),
+    "performance_schema": ("INSERT", "UPDATE", "DELETE", "DROP"),
+}
+
+
+def install(connection: Connection) -> None:
+    """Have the model of an administrator; before there is any user."""
+    account = quoted_account(connection, MODEL)
+    run(connection, f"CREATE USER IF NOT EXISTS {account} ACCOUNT LOCK")
+    # Who lacks it can neither change the account, nor have it as a role.
+    run(connection, f"GRANT SYSTEM_USER ON *.* TO {account}")
+    run(connection, f"GRANT {_privileges()} ON *.* TO {account} WITH GRANT OPTION")
+    for database, privileges in _LIMITS.items():
+        limits = ", ".join(privileges)
+        run(connection, f"REVOKE IF EXISTS {limits} ON {database}.* FROM {account}")
+
+
+def make_administrator(connection: Connection, account: Account) -> None:
+    """Give an account what administrators have; also to one whose privileges had been limited."""
+    model, quoted = quoted_account(connection, MODEL), quoted_account(connection, account)
+    run(connection, f"GRANT {_privileges()} ON *.* TO {quoted} WITH GRANT OPTION AS {model}")
+
+
+def unmake_administrator(connection: Connection, account: Account) -> None:
+    """Take it back; what the account has in single databases stays."""
+    quoted = quoted_account(connection, account)
+    # The right to grant last: with it in the same statement dynamic privileges are left.
+    for privileges in (", ".join((*ALL, *_SERVER)), ", ".join(_DYNAMIC), "GRANT OPTION"):
+        run(connection, f"REVOKE IF EXISTS {privileges} ON *.* FROM {quoted}")
+
+
+def _privileges() -> str:
+    return ", ".join((*ALL, *_SERVER, *_DYNAMIC))
