@@ -1,13 +1,149 @@
-"""To be replaced by the branch mysql-inside."""
+"""Users, databases and privileges of a running server: the `Administration` of MySQL."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from openrdb.engines.base import NodeSpec
+from pymysql import MySQLError
+from pymysql.connections import Connection
+from pymysql.constants import CR, ER
+
+from openrdb.engines.base import Database, NodeSpec, Permission, Privilege, User
+from openrdb.engines.mysql import databases, privileges, server, users
+from openrdb.engines.mysql.accounts import check_not_reserved
+from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed, TransientState
 from openrdb.host.layout import NodePaths
+
+_HINDERED = {
+    ER.LOCK_WAIT_TIMEOUT,  # a transaction, LOCK TABLES, a global read lock, a prepared XA transaction
+    ER.LOCK_DEADLOCK,
+    ER.QUERY_INTERRUPTED,
+    ER.QUERY_TIMEOUT,
+}
+_UNREACHABLE = {
+    CR.CR_CONNECTION_ERROR,
+    CR.CR_CONN_HOST_ERROR,
+    CR.CR_SERVER_GONE_ERROR,
+    CR.CR_SERVER_LOST,
+    ER.CON_COUNT_ERROR,
+    ER.SERVER_SHUTDOWN,
+}
 
 
 class Administration:
-    def __init__(self, spec: NodeSpec, paths: NodePaths, secret: str) -> None: ...
-    def __getattr__(self, name: str) -> Any: ...  # noqa: ANN401
+    def __init__(self, spec: NodeSpec, paths: NodePaths, secret: str) -> None:
+        self._spec = spec
+        self._paths = paths
+        self._secret = secret
+
+    @contextmanager
+    def _session(self) -> Iterator[Connection]:
+        """A session of the superuser's.
+
+        Raises:
+            TransientState: the server is not there at the moment.
+            PreconditionFailed: another session is in the way.
+        """
+        try:
+            with server.connect(self._spec, self._paths, self._secret, None) as connection:
+                yield connection
+        except MySQLError as error:
+            number = error.args[0] if error.args else None
+            if number in _HINDERED:
+                why = f"another session, or a prepared transaction, is in the way: {error.args[1]}"
+                raise PreconditionFailed("not_locked", why) from None
+            if number in _UNREACHABLE:
+                instance_id = str(self._spec.instance_id)
+                raise TransientState("instance", instance_id, "autohealing") from error
+            raise
+
+    # -- users ---------------------------------------------------------------------------------
+
+    def users(self) -> list[User]:
+        with self._session() as session:
+            return users.listed(session)
+
+    def check_create_user(self, name: str) -> None:
+        with self._session() as session:
+            users.check_create(session, name)
+
+    def create_user(self, name: str, verifier: str, *, is_admin: bool) -> None:
+        with self._session() as session:
+            users.ensure(session, name, verifier, is_admin=is_admin)
+            if is_admin:
+                _give_all(session, name)
+
+    def check_update_user(self, name: str) -> None:
+        check_not_reserved("name", name)
+        with self._session() as session:
+            users.find(session, name)
+
+    def update_user(self, name: str, *, verifier: str | None, is_admin: bool | None) -> None:
+        with self._session() as session:
+            users.change(session, name, verifier, is_admin)
+            if is_admin:
+                _give_all(session, name)
+
+    def check_delete_user(self, name: str) -> None:
+        with self._session() as session:
+            users.check_delete(session, name)
+
+    def delete_user(self, name: str) -> None:
+        with self._session() as session:
+            users.ensure_none(session, name)
+
+    # -- databases -----------------------------------------------------------------------------
+
+    def databases(self, *, sizes: bool) -> list[Database]:
+        with self._session() as session:
+            return databases.listed(session, sizes=sizes)
+
+    def check_create_database(self, name: str) -> None:
+        with self._session() as session:
+            databases.check_create(session, name)
+
+    def create_database(self, name: str) -> None:
+        with self._session() as session:
+            made = databases.ensure(session, name)
+            for user in users.listed(session):
+                if user.is_admin:
+                    privileges.apply(session, made, user.name, "all")
+
+    def check_delete_database(self, name: str) -> None:
+        with self._session() as session:
+            databases.check_delete(session, name)
+
+    def delete_database(self, name: str) -> None:
+        with self._session() as session:
+            databases.ensure_none(session, name)
+
+    # -- privileges ----------------------------------------------------------------------------
+
+    def privileges(
+        self, *, database: str | None = None, user: str | None = None
+    ) -> list[Privilege]:
+        with self._session() as session:
+            within = [one for one in databases.managed(session) if database in (None, one)]
+            of = [one for one in users.names(session) if user in (None, one)]
+            return privileges.listed(session, within, of)
+
+    def set_privilege(self, database: str, user: str, permission: Permission) -> None:
+        if permission == "custom":
+            help_message = "custom is what grants made by SQL are; it cannot be set"
+            raise InvalidArguments(("permission", "constraint", help_message))
+        with self._session() as session:
+            found = databases.find(session, database)
+            if found is None:
+                raise NotFound("database", database)
+            if not found.managed:
+                help_message = f"{database} is not a managed database: grant privileges by SQL"
+                raise InvalidArguments(("database_name", "constraint", help_message))
+            users.find(session, user)
+            privileges.apply(session, found.name, user, permission)
+
+
+def _give_all(session: Connection, user: str) -> None:
+    """Administrators have access to all databases (the document, "Database engines")."""
+    for database in databases.managed(session):
+        privileges.apply(session, database, user, "all")

@@ -37,6 +37,9 @@ _DYNAMIC = (
     "XA_RECOVER_ADMIN",  # else nobody could end what a lost client has prepared
 )
 
+SYSTEM: Final = frozenset({"mysql", "sys", "information_schema", "performance_schema"})
+"""Databases that are the server's own."""
+
 MODEL: Final[Account] = ("_rdb_administrator", "localhost")
 """A locked account that has just what administrators get. They get it in its name, so that its limits
 hold from the same moment: a session never sees the privileges without them."""

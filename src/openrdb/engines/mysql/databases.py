@@ -1,0 +1,137 @@
+"""Databases: names, the list, making and ending them.
+
+They have no owner in MySQL. Managed is what the superuser has been granted, who needs it for nothing
+else: nobody but a superuser can grant or revoke him anything, and it is copied and restored with the
+server's other grants.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pymysql import MySQLError
+from pymysql.connections import Connection
+
+from openrdb.engines.base import Database
+from openrdb.engines.mysql import privileges, sessions
+from openrdb.engines.mysql.grants import SYSTEM
+from openrdb.engines.mysql.server import SUPERUSER
+from openrdb.engines.mysql.sql import quoted_account, quoted_identifier, rows, run
+from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
+
+FIRST: Final = "rdb"
+"""Every instance has it at birth (behaviours.md)."""
+_OWNER = (SUPERUSER, "localhost")
+_LONGEST_NAME = 64
+_LONGEST_FILE_NAME = 255
+_REFERRED_TO = 3730  # ER_FK_CANNOT_DROP_PARENT
+_LAST_CHARACTER = "\uffff"
+"""The server keeps names in UTF-8 of at most three bytes."""
+_LISTED = """
+    SELECT schema_name, schema_name IN (SELECT db FROM mysql.db WHERE user = %s AND host = %s)
+    FROM information_schema.schemata
+"""
+_KEPT_NAME = "SELECT IF(@@lower_case_table_names, LOWER(CONVERT(%s USING utf8mb3)), %s)"
+_SIZES = """
+    SELECT table_schema, SUM(data_length + index_length) FROM information_schema.tables
+    WHERE table_type = 'BASE TABLE' GROUP BY table_schema
+"""
+
+
+def check_name(argument: str, name: str) -> None:
+    """Raise InvalidArguments unless a new database may have this name."""
+    if not 1 <= len(name) <= _LONGEST_NAME:
+        help_message = f"must have 1 to {_LONGEST_NAME} characters"
+        raise InvalidArguments((argument, "constraint", help_message))
+    if not name.isprintable() or name.endswith(" ") or max(name) > _LAST_CHARACTER:
+        help_message = "must not contain control characters or emoji, nor end in a space"
+        raise InvalidArguments((argument, "format", help_message))
+    if sum(map(_bytes_on_disk, name)) > _LONGEST_FILE_NAME:
+        raise InvalidArguments((argument, "constraint", "is too long for a directory's name"))
+    if name.lower() in {*SYSTEM, FIRST} or name.lower().startswith(("_rdb", "#mysql50#")):
+        raise InvalidArguments((argument, "constraint", f"{name} is a reserved name"))
+
+
+def _bytes_on_disk(character: str) -> int:
+    """How the server writes it in file names: as it is, as `@1e`, or as `@00e9`."""
+    if character == "_" or (character.isascii() and character.isalnum()):
+        return 1
+    return 3 if character.isalpha() and "\u00c0" <= character < "\u0530" else 5
+
+
+def listed(connection: Connection, *, sizes: bool) -> list[Database]:
+    taken = dict(rows(connection, _SIZES)) if sizes else {}
+    return [
+        Database(
+            name=str(name),
+            owner=SUPERUSER if managed else "",
+            managed=bool(managed),
+            size=int(str(taken.get(name) or 0)),
+        )
+        for name, managed in rows(connection, _LISTED, *_OWNER)
+        if name not in SYSTEM
+    ]
+
+
+def managed(connection: Connection) -> list[str]:
+    return [one.name for one in listed(connection, sizes=False) if one.managed]
+
+
+def find(connection: Connection, name: str) -> Database | None:
+    """None: there is no such database in users' sight."""
+    kept = _kept(connection, name)
+    return next((one for one in listed(connection, sizes=False) if one.name == kept), None)
+
+
+def _kept(connection: Connection, name: str) -> str:
+    """A database's name as the server keeps it, which may be in lower case."""
+    if max(name, default="") > _LAST_CHARACTER:
+        return name  # there is none
+    ((kept,),) = rows(connection, _KEPT_NAME, name, name)
+    return str(kept)
+
+
+def check_create(connection: Connection, name: str) -> None:
+    check_name("name", name)
+    if find(connection, name):
+        raise InvalidArguments(("name", "constraint", f"the database {name} exists already"))
+
+
+def ensure(connection: Connection, name: str) -> str:
+    """Have the managed database, for nobody yet; the name that the server has it under."""
+    kept = _kept(connection, name)
+    quoted = quoted_identifier(kept)
+    if find(connection, kept) is None:
+        privileges.forget(connection, kept)
+        run(connection, f"CREATE DATABASE IF NOT EXISTS {quoted}")
+    owner = quoted_account(connection, _OWNER)
+    run(connection, f"GRANT ALL PRIVILEGES ON {quoted}.* TO {owner}")
+    return kept
+
+
+def check_delete(connection: Connection, name: str) -> None:
+    found = find(connection, name)
+    if name.lower() in SYSTEM or (found and found.name == FIRST):
+        raise InvalidArguments(("name", "constraint", f"the database {name} cannot be deleted"))
+    if found is None:
+        raise NotFound("database", name)
+
+
+def ensure_none(connection: Connection, name: str) -> None:
+    """End the database's sessions, the database, and what is granted on it.
+
+    Raises:
+        PreconditionFailed: a foreign key of another database's refers to a table of it.
+    """
+    kept = _kept(connection, name)
+    if find(connection, kept):
+        sessions.end(connection, None, kept)
+        quoted = quoted_identifier(kept)
+        run(connection, f"ALTER DATABASE {quoted} READ ONLY = 0")
+        try:
+            run(connection, f"DROP DATABASE IF EXISTS {quoted}")
+        except MySQLError as error:
+            if error.args[0] != _REFERRED_TO:
+                raise
+            raise PreconditionFailed("database_in_use", str(error.args[1])) from None
+    privileges.forget(connection, kept)

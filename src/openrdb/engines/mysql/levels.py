@@ -1,0 +1,142 @@
+"""Permission levels: what each grants on a database, and what accounts have there by all grants.
+
+A database's grants hold for whatever is made in it later. What counts is the sum of
+
+- privileges on the whole server, less those that are taken back for the database (partial revokes),
+- privileges on the database. They are found by the user's name and the client's host, so those of
+  the anonymous user are everybody's who has none of his own; `_` and `%` in a database's name stand
+  for themselves where partial revokes are on,
+- the same of every role that the account may take, directly or through others,
+- privileges on single tables, columns and routines, which are none of any level.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from pymysql.connections import Connection
+
+from openrdb.engines.base import Permission
+from openrdb.engines.mysql.grants import ALL, READ, WRITE
+from openrdb.engines.mysql.sql import Account, rows
+
+Privileges = frozenset[str]
+
+GRANT: Final = "GRANT OPTION"
+LEVELS: Final[dict[Permission, Privileges]] = {
+    "none": frozenset(),
+    "readonly": frozenset(READ),
+    "readwrite": frozenset((*READ, *WRITE)),
+    "all": frozenset(ALL),
+}
+"""The levels that can be set."""
+
+_COLUMNS: Final = {"CREATE TEMPORARY TABLES": "Create_tmp_table_priv", GRANT: "Grant_priv"}
+"""Where a privilege's column in `mysql.user` and `mysql.db` is not named after it."""
+
+
+def _columns(privileges: Iterable[str]) -> str:
+    return ", ".join(_COLUMNS.get(one, one.replace(" ", "_") + "_priv") for one in privileges)
+
+
+_ON_DATABASE = (*ALL, GRANT)
+_ON_SERVER = (*_ON_DATABASE, "CREATE USER")
+ON_DATABASE: Final = frozenset(_ON_DATABASE)
+_ACCOUNTS = f"""
+    SELECT user, host, user_attributes->'$.Restrictions', {_columns(_ON_SERVER)} FROM mysql.user
+"""  # noqa: S608
+_ON_DATABASES = f"SELECT user, host, db, {_columns(_ON_DATABASE)} FROM mysql.db"  # noqa: S608
+_ON_OBJECTS = """
+    SELECT user, host, db, 'TABLE', table_name FROM mysql.tables_priv
+    UNION ALL
+    SELECT user, host, db, routine_type, routine_name FROM mysql.procs_priv
+"""
+_ROLES = "SELECT to_user, to_host, from_user, from_host FROM mysql.role_edges"
+
+
+@dataclass(frozen=True)
+class Grants:
+    """All grants of a server, as far as they are about databases."""
+
+    everywhere: dict[Account, Privileges]
+    """Of every account there is."""
+    limits: dict[tuple[Account, str], Privileges]
+    """What of it an account has not in a database."""
+    on_databases: dict[tuple[Account, str], Privileges]
+    on_objects: dict[tuple[Account, str], list[tuple[str, str]]]
+    """Kind (TABLE, PROCEDURE …) and name of what in a database something is granted on."""
+    roles: dict[Account, set[Account]]
+    """What is directly granted to an account; any account may be another's role."""
+
+    def accounts(self, user: str) -> list[Account]:
+        """A user's accounts, one a host."""
+        return [account for account in self.everywhere if account[0] == user]
+
+    def is_administrator(self, user: str) -> bool:
+        """Whether the user may make users and databases."""
+        wanted = {"CREATE USER", "CREATE"}
+        return any(wanted <= self.everywhere[account] for account in self.accounts(user))
+
+    def own(self, account: Account, database: str) -> Privileges:
+        """What the account has on a database without any role."""
+        limits = self.limits.get((account, database), frozenset())
+        on_database = self.on_databases.get((account, database)) or self.anonymous(database)
+        return ((self.everywhere[account] - limits) & ON_DATABASE) | on_database
+
+    def anonymous(self, database: str) -> Privileges:
+        """What the anonymous user has on a database, from whatever host."""
+        found = (self.on_databases.get((one, database), frozenset()) for one in self.accounts(""))
+        return frozenset().union(*found)
+
+    def roles_of(self, account: Account) -> set[Account]:
+        """All that the account can act as, through whatever chain."""
+        found = {account}
+        waiting = [account]
+        while waiting:
+            new = self.roles.get(waiting.pop(), set()) - found
+            found |= new
+            waiting += new
+        return found - {account}
+
+    def level(self, user: str, database: str) -> Permission:
+        """The level that all accounts of a user have."""
+        found = {self._level(account, database) for account in self.accounts(user)}
+        return found.pop() if len(found) == 1 else "custom"
+
+    def _level(self, account: Account, database: str) -> Permission:
+        sources = {account} | self.roles_of(account)
+        if any(self.on_objects.get((one, database)) for one in sources):
+            return "custom"
+        has = frozenset().union(*(self.own(one, database) for one in sources))
+        if self.is_administrator(account[0]):
+            has -= {GRANT}  # his on the whole server
+        return next((name for name, wanted in LEVELS.items() if has == wanted), "custom")
+
+
+def read(connection: Connection) -> Grants:
+    everywhere: dict[Account, Privileges] = {}
+    limits: dict[tuple[Account, str], Privileges] = {}
+    for user, host, limited, *flags in rows(connection, _ACCOUNTS):
+        account = (str(user), str(host))
+        everywhere[account] = _set(_ON_SERVER, flags)
+        for one in json.loads(str(limited)) if limited else []:
+            limits[account, one["Database"]] = frozenset(one["Privileges"])
+    on_databases = {
+        ((str(user), str(host)), str(database)): _set(_ON_DATABASE, flags)
+        for user, host, database, *flags in rows(connection, _ON_DATABASES)
+    }
+    on_objects: dict[tuple[Account, str], list[tuple[str, str]]] = defaultdict(list)
+    for user, host, database, kind, name in rows(connection, _ON_OBJECTS):
+        on_objects[(str(user), str(host)), str(database)].append((str(kind), str(name)))
+    roles: dict[Account, set[Account]] = defaultdict(set)
+    for user, host, role, role_host in rows(connection, _ROLES):
+        roles[str(user), str(host)].add((str(role), str(role_host)))
+    return Grants(everywhere, limits, on_databases, dict(on_objects), dict(roles))
+
+
+def _set(privileges: Iterable[str], flags: Iterable[object]) -> Privileges:
+    return frozenset(one for one, flag in zip(privileges, flags, strict=True) if flag == "Y")
