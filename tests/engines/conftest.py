@@ -1,4 +1,4 @@
-"""A bundle's template, made once for the tests of a version."""
+"""A bundle's template, made once for the tests of a version; a MySQL server for all tests of it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from openrdb.host.bundle import Bundle
 from openrdb.host.bundles import Bundles
 from tests.engines.server import Server
 from tests.service import ports_of_worker
+from tests.engines.mysql_server import Server, serving
 
 SECRET = "a-secret-of-the-tests"
 
@@ -52,3 +53,10 @@ def server(
         servers[engine] = Server(place, bundle, engine, port).__enter__()
     yield servers[engine]
     servers[engine].tidy()
+
+
+@pytest.fixture(scope="session")
+def mysql() -> Iterator[Server]:
+    """A server that all tests share; what they make has names of their own."""
+    with serving("--performance-schema=ON", "--general-log=ON", "--slow-query-log=ON") as server:
+        yield server

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import shutil
 import signal
+import socket
+import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,12 +21,14 @@ from pymysql.connections import Connection
 from openrdb.engines.base import NodeSpec
 from openrdb.engines.mysql import databases, grants
 from openrdb.engines.mysql.administration import Administration
-from openrdb.engines.mysql.server import SUPERUSER, connect
+from openrdb.engines.mysql.server import SOCKET, SUPERUSER, connect
 from openrdb.host import accounts, files
 from openrdb.host.layout import NodePaths
 from tests.service import PASSWORD
 
 SECRET = "a-secret-of-the-tests"
+_TLS = ssl.create_default_context()
+_TLS.check_hostname, _TLS.verify_mode = False, ssl.CERT_NONE
 _PROGRAMS = Path("/opt/ordb-mysql-proto/usr")
 
 
@@ -40,6 +46,10 @@ class Server:
         self.root = self.paths.root
 
     @property
+    def socket(self) -> Path:
+        return self.paths.sockets / SOCKET
+
+    @property
     def administration(self) -> Administration:
         return Administration(self.spec, self.paths, SECRET)
 
@@ -50,7 +60,7 @@ class Server:
             accounts.as_account(
                 self.spec.uid,
                 self._command(
-                    f"--socket={self.paths.sockets / 'mysql.sock'}",
+                    f"--socket={self.socket}",
                     f"--pid-file={self.root / 'mysqld.pid'}",
                     f"--port={self.spec.port}",
                     f"--log-error={log}",
@@ -65,6 +75,10 @@ class Server:
                     "--log-bin-trust-function-creators=ON",
                     "--skip-name-resolve",
                     "--innodb-buffer-pool-size=64M",
+                    "--innodb-flush-log-at-trx-commit=0",
+                    "--sync-binlog=0",
+                    "--innodb-flush-log-at-trx-commit=0",
+                    "--sync-binlog=0",
                 ),
             )
         )
@@ -91,8 +105,7 @@ class Server:
         ]
 
     def _bootstrap(self) -> None:
-        socket = str(self.paths.sockets / "mysql.sock")
-        with pymysql.connect(unix_socket=socket, user="root", autocommit=True) as root:
+        with pymysql.connect(unix_socket=str(self.socket), user="root", autocommit=True) as root:
             for statement in (
                 f"CREATE USER {SUPERUSER}@localhost IDENTIFIED BY '{SECRET}'",
                 f"GRANT ALL ON *.* TO {SUPERUSER}@localhost WITH GRANT OPTION",
@@ -102,7 +115,7 @@ class Server:
             connection.cursor().execute("DROP USER root@localhost")
             grants.install(connection)
             databases.ensure(connection, databases.FIRST)
-        self.administration.create_user("admin", self.verifier(PASSWORD), is_admin=True)
+        self.administration.create_user("admin", self.verifier, is_admin=True)
 
     def stop(self) -> None:
         self._process.send_signal(signal.SIGTERM)
@@ -111,21 +124,24 @@ class Server:
     def superuser(self) -> Connection:
         return connect(self.spec, self.paths, SECRET, None)
 
-    def verifier(self, password: str) -> str:
+    @functools.cached_property
+    def verifier(self) -> str:
+        """Of the tests' password."""
         with self.superuser() as connection, connection.cursor() as cursor:
-            cursor.execute("CREATE USER _rdb_made IDENTIFIED BY %s", [password])
+            cursor.execute("CREATE USER _rdb_made IDENTIFIED BY %s", [PASSWORD])
             cursor.execute("SELECT authentication_string FROM mysql.user WHERE user = '_rdb_made'")
             ((made,),) = cursor.fetchall()
             cursor.execute("DROP USER _rdb_made")
             return str(made)
 
     @contextmanager
-    def session(self, user: str = "admin", database: str | None = None, **more: Any) -> Iterator[Any]:
+    def session(
+        self, user: str = "admin", database: str | None = None, **more: Any
+    ) -> Iterator[Any]:
         """A tenant's session: a function that runs a statement and answers its rows."""
-        options = {"password": PASSWORD, "autocommit": True, "ssl_verify_cert": False, **more}
-        with pymysql.connect(
-            host="127.0.0.1", port=self.spec.port, user=user, database=database, **options
-        ) as connection:
+        options = {"host": "127.0.0.1", "port": self.spec.port, "ssl": _TLS}
+        options |= {"password": PASSWORD, "autocommit": True, "user": user, "database": database}
+        with pymysql.connect(**(options | more)) as connection:
 
             def run(statement: str, *arguments: object) -> list[tuple[Any, ...]]:
                 with connection.cursor() as cursor:
@@ -136,6 +152,17 @@ class Server:
             yield run
 
 
-def free_place() -> Path:
-    """Short enough for a Unix socket, and where an unprivileged account may be."""
-    return Path(f"/tmp/ordb-{os.getpid()}-{os.urandom(3).hex()}")
+@contextmanager
+def serving(*settings: str) -> Iterator[Server]:
+    """A running server, which leaves nothing behind."""
+    # Short enough for a Unix socket, and where an unprivileged account may be.
+    place = Path(f"/tmp/ordb-{os.getpid()}-{os.urandom(3).hex()}")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = Server(place, port, *settings)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(place)

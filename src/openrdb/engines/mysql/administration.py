@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pymysql import MySQLError
-from pymysql.connections import Connection
 from pymysql.constants import CR, ER
 
 from openrdb.engines.base import Database, NodeSpec, Permission, Privilege, User
 from openrdb.engines.mysql import databases, privileges, server, users
 from openrdb.engines.mysql.accounts import check_not_reserved
+from openrdb.engines.mysql.sql import Session
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed, TransientState
 from openrdb.host.layout import NodePaths
 
@@ -38,7 +38,7 @@ class Administration:
         self._secret = secret
 
     @contextmanager
-    def _session(self) -> Iterator[Connection]:
+    def _session(self) -> Iterator[Session]:
         """A session of the superuser's.
 
         Raises:
@@ -46,8 +46,8 @@ class Administration:
             PreconditionFailed: another session is in the way.
         """
         try:
-            with server.connect(self._spec, self._paths, self._secret, None) as connection:
-                yield connection
+            with server.connect(self._spec, self._paths, self._secret, None) as session:
+                yield session
         except MySQLError as error:
             number = error.args[0] if error.args else None
             if number in _HINDERED:
@@ -143,7 +143,7 @@ class Administration:
             privileges.apply(session, found.name, user, permission)
 
 
-def _give_all(session: Connection, user: str) -> None:
+def _give_all(session: Session, user: str) -> None:
     """Administrators have access to all databases (the document, "Database engines")."""
     for database in databases.managed(session):
         privileges.apply(session, database, user, "all")

@@ -10,13 +10,12 @@ from __future__ import annotations
 from typing import Final
 
 from pymysql import MySQLError
-from pymysql.connections import Connection
 
 from openrdb.engines.base import Database
 from openrdb.engines.mysql import privileges, sessions
 from openrdb.engines.mysql.grants import SYSTEM
 from openrdb.engines.mysql.server import SUPERUSER
-from openrdb.engines.mysql.sql import quoted_account, quoted_identifier, rows, run
+from openrdb.engines.mysql.sql import Session, quoted_account, quoted_identifier, rows, run
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
 
 FIRST: Final = "rdb"
@@ -59,8 +58,8 @@ def _bytes_on_disk(character: str) -> int:
     return 3 if character.isalpha() and "\u00c0" <= character < "\u0530" else 5
 
 
-def listed(connection: Connection, *, sizes: bool) -> list[Database]:
-    taken = dict(rows(connection, _SIZES)) if sizes else {}
+def listed(session: Session, *, sizes: bool) -> list[Database]:
+    taken = dict(rows(session, _SIZES)) if sizes else {}
     return [
         Database(
             name=str(name),
@@ -68,70 +67,70 @@ def listed(connection: Connection, *, sizes: bool) -> list[Database]:
             managed=bool(managed),
             size=int(str(taken.get(name) or 0)),
         )
-        for name, managed in rows(connection, _LISTED, *_OWNER)
+        for name, managed in rows(session, _LISTED, *_OWNER)
         if name not in SYSTEM
     ]
 
 
-def managed(connection: Connection) -> list[str]:
-    return [one.name for one in listed(connection, sizes=False) if one.managed]
+def managed(session: Session) -> list[str]:
+    return [one.name for one in listed(session, sizes=False) if one.managed]
 
 
-def find(connection: Connection, name: str) -> Database | None:
+def find(session: Session, name: str) -> Database | None:
     """None: there is no such database in users' sight."""
-    kept = _kept(connection, name)
-    return next((one for one in listed(connection, sizes=False) if one.name == kept), None)
+    kept = _kept(session, name)
+    return next((one for one in listed(session, sizes=False) if one.name == kept), None)
 
 
-def _kept(connection: Connection, name: str) -> str:
+def _kept(session: Session, name: str) -> str:
     """A database's name as the server keeps it, which may be in lower case."""
     if max(name, default="") > _LAST_CHARACTER:
         return name  # there is none
-    ((kept,),) = rows(connection, _KEPT_NAME, name, name)
+    ((kept,),) = rows(session, _KEPT_NAME, name, name)
     return str(kept)
 
 
-def check_create(connection: Connection, name: str) -> None:
+def check_create(session: Session, name: str) -> None:
     check_name("name", name)
-    if find(connection, name):
+    if find(session, name):
         raise InvalidArguments(("name", "constraint", f"the database {name} exists already"))
 
 
-def ensure(connection: Connection, name: str) -> str:
+def ensure(session: Session, name: str) -> str:
     """Have the managed database, for nobody yet; the name that the server has it under."""
-    kept = _kept(connection, name)
+    kept = _kept(session, name)
     quoted = quoted_identifier(kept)
-    if find(connection, kept) is None:
-        privileges.forget(connection, kept)
-        run(connection, f"CREATE DATABASE IF NOT EXISTS {quoted}")
-    owner = quoted_account(connection, _OWNER)
-    run(connection, f"GRANT ALL PRIVILEGES ON {quoted}.* TO {owner}")
+    if find(session, kept) is None:
+        privileges.forget(session, kept)
+        run(session, f"CREATE DATABASE IF NOT EXISTS {quoted}")
+    owner = quoted_account(_OWNER)
+    run(session, f"GRANT ALL PRIVILEGES ON {quoted}.* TO {owner}")
     return kept
 
 
-def check_delete(connection: Connection, name: str) -> None:
-    found = find(connection, name)
+def check_delete(session: Session, name: str) -> None:
+    found = find(session, name)
     if name.lower() in SYSTEM or (found and found.name == FIRST):
         raise InvalidArguments(("name", "constraint", f"the database {name} cannot be deleted"))
     if found is None:
         raise NotFound("database", name)
 
 
-def ensure_none(connection: Connection, name: str) -> None:
+def ensure_none(session: Session, name: str) -> None:
     """End the database's sessions, the database, and what is granted on it.
 
     Raises:
         PreconditionFailed: a foreign key of another database's refers to a table of it.
     """
-    kept = _kept(connection, name)
-    if find(connection, kept):
-        sessions.end(connection, None, kept)
+    kept = _kept(session, name)
+    if find(session, kept):
+        sessions.end(session, None, kept)
         quoted = quoted_identifier(kept)
-        run(connection, f"ALTER DATABASE {quoted} READ ONLY = 0")
+        run(session, f"ALTER DATABASE {quoted} READ ONLY = 0")
         try:
-            run(connection, f"DROP DATABASE IF EXISTS {quoted}")
+            run(session, f"DROP DATABASE IF EXISTS {quoted}")
         except MySQLError as error:
             if error.args[0] != _REFERRED_TO:
                 raise
             raise PreconditionFailed("database_in_use", str(error.args[1])) from None
-    privileges.forget(connection, kept)
+    privileges.forget(session, kept)

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from pymysql.connections import Connection
-
-from openrdb.engines.mysql.sql import Account, quoted_account, run
+from openrdb.engines.mysql.sql import Account, Session, quoted_account, run
 
 READ: Final = ("SELECT", "SHOW VIEW")
 WRITE: Final = (
@@ -51,30 +49,30 @@ _LIMITS: Final = {
 }
 
 
-def install(connection: Connection) -> None:
+def install(session: Session) -> None:
     """Have the model of an administrator; before there is any user."""
-    account = quoted_account(connection, MODEL)
-    run(connection, f"CREATE USER IF NOT EXISTS {account} ACCOUNT LOCK")
+    account = quoted_account(MODEL)
+    run(session, f"CREATE USER IF NOT EXISTS {account} ACCOUNT LOCK")
     # Who lacks it can neither change the account, nor have it as a role.
-    run(connection, f"GRANT SYSTEM_USER ON *.* TO {account}")
-    run(connection, f"GRANT {_privileges()} ON *.* TO {account} WITH GRANT OPTION")
+    run(session, f"GRANT SYSTEM_USER ON *.* TO {account}")
+    run(session, f"GRANT {_privileges()} ON *.* TO {account} WITH GRANT OPTION")
     for database, privileges in _LIMITS.items():
         limits = ", ".join(privileges)
-        run(connection, f"REVOKE IF EXISTS {limits} ON {database}.* FROM {account}")
+        run(session, f"REVOKE IF EXISTS {limits} ON {database}.* FROM {account}")
 
 
-def make_administrator(connection: Connection, account: Account) -> None:
+def make_administrator(session: Session, account: Account) -> None:
     """Give an account what administrators have; also to one whose privileges had been limited."""
-    model, quoted = quoted_account(connection, MODEL), quoted_account(connection, account)
-    run(connection, f"GRANT {_privileges()} ON *.* TO {quoted} WITH GRANT OPTION AS {model}")
+    model, quoted = quoted_account(MODEL), quoted_account(account)
+    run(session, f"GRANT {_privileges()} ON *.* TO {quoted} WITH GRANT OPTION AS {model}")
 
 
-def unmake_administrator(connection: Connection, account: Account) -> None:
+def unmake_administrator(session: Session, account: Account) -> None:
     """Take it back; what the account has in single databases stays."""
-    quoted = quoted_account(connection, account)
+    quoted = quoted_account(account)
     # The right to grant last: with it in the same statement dynamic privileges are left.
     for privileges in (", ".join((*ALL, *_SERVER)), ", ".join(_DYNAMIC), "GRANT OPTION"):
-        run(connection, f"REVOKE IF EXISTS {privileges} ON *.* FROM {quoted}")
+        run(session, f"REVOKE IF EXISTS {privileges} ON *.* FROM {quoted}")
 
 
 def _privileges() -> str:

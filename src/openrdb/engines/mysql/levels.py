@@ -2,7 +2,8 @@
 
 A database's grants hold for whatever is made in it later. What counts is the sum of
 
-- privileges on the whole server, less those that are taken back for the database (partial revokes),
+- privileges on the whole server, less those that are taken back for the database (partial revokes).
+  The right to grant cannot be taken back for one, so that it is none of the database's matters,
 - privileges on the database. They are found by the user's name and the client's host, so those of
   the anonymous user are everybody's who has none of his own; `_` and `%` in a database's name stand
   for themselves where partial revokes are on,
@@ -18,11 +19,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from pymysql.connections import Connection
-
 from openrdb.engines.base import Permission
 from openrdb.engines.mysql.grants import ALL, READ, WRITE
-from openrdb.engines.mysql.sql import Account, rows
+from openrdb.engines.mysql.sql import Account, Session, rows
 
 Privileges = frozenset[str]
 
@@ -44,8 +43,7 @@ def _columns(privileges: Iterable[str]) -> str:
 
 
 _ON_DATABASE = (*ALL, GRANT)
-_ON_SERVER = (*_ON_DATABASE, "CREATE USER")
-ON_DATABASE: Final = frozenset(_ON_DATABASE)
+_ON_SERVER = (*ALL, "CREATE USER")
 _ACCOUNTS = f"""
     SELECT user, host, user_attributes->'$.Restrictions', {_columns(_ON_SERVER)} FROM mysql.user
 """  # noqa: S608
@@ -85,7 +83,7 @@ class Grants:
         """What the account has on a database without any role."""
         limits = self.limits.get((account, database), frozenset())
         on_database = self.on_databases.get((account, database)) or self.anonymous(database)
-        return ((self.everywhere[account] - limits) & ON_DATABASE) | on_database
+        return ((self.everywhere[account] - limits) & LEVELS["all"]) | on_database
 
     def anonymous(self, database: str) -> Privileges:
         """What the anonymous user has on a database, from whatever host."""
@@ -112,28 +110,26 @@ class Grants:
         if any(self.on_objects.get((one, database)) for one in sources):
             return "custom"
         has = frozenset().union(*(self.own(one, database) for one in sources))
-        if self.is_administrator(account[0]):
-            has -= {GRANT}  # his on the whole server
         return next((name for name, wanted in LEVELS.items() if has == wanted), "custom")
 
 
-def read(connection: Connection) -> Grants:
+def read(session: Session) -> Grants:
     everywhere: dict[Account, Privileges] = {}
     limits: dict[tuple[Account, str], Privileges] = {}
-    for user, host, limited, *flags in rows(connection, _ACCOUNTS):
+    for user, host, limited, *flags in rows(session, _ACCOUNTS):
         account = (str(user), str(host))
         everywhere[account] = _set(_ON_SERVER, flags)
         for one in json.loads(str(limited)) if limited else []:
             limits[account, one["Database"]] = frozenset(one["Privileges"])
     on_databases = {
         ((str(user), str(host)), str(database)): _set(_ON_DATABASE, flags)
-        for user, host, database, *flags in rows(connection, _ON_DATABASES)
+        for user, host, database, *flags in rows(session, _ON_DATABASES)
     }
     on_objects: dict[tuple[Account, str], list[tuple[str, str]]] = defaultdict(list)
-    for user, host, database, kind, name in rows(connection, _ON_OBJECTS):
+    for user, host, database, kind, name in rows(session, _ON_OBJECTS):
         on_objects[(str(user), str(host)), str(database)].append((str(kind), str(name)))
     roles: dict[Account, set[Account]] = defaultdict(set)
-    for user, host, role, role_host in rows(connection, _ROLES):
+    for user, host, role, role_host in rows(session, _ROLES):
         roles[str(user), str(host)].add((str(role), str(role_host)))
     return Grants(everywhere, limits, on_databases, dict(on_objects), dict(roles))
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-
-from pymysql.connections import Connection
+from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
 
 from openrdb.engines.base import Permission, Privilege
 from openrdb.engines.mysql import levels, sessions
 from openrdb.engines.mysql.grants import SYSTEM
-from openrdb.engines.mysql.levels import GRANT, LEVELS, Grants
-from openrdb.engines.mysql.sql import Account, quoted_account, quoted_identifier, run
+from openrdb.engines.mysql.levels import GRANT, LEVELS, Grants, Privileges
+from openrdb.engines.mysql.sql import Account, Session, quoted_account, quoted_identifier, run
 
 _GONE = " IGNORE UNKNOWN USER"
 """A tenant may take the same at the same time."""
 
 
-def listed(
-    connection: Connection, databases: Collection[str], users: Collection[str]
-) -> list[Privilege]:
-    grants = levels.read(connection)
+def listed(session: Session, databases: Collection[str], users: Collection[str]) -> list[Privilege]:
+    grants = levels.read(session)
     return [
         Privilege(database, user, grants.level(user, database))
         for database in databases
@@ -27,107 +24,136 @@ def listed(
     ]
 
 
-def apply(connection: Connection, database: str, user: str, permission: Permission) -> None:
+def apply(session: Session, database: str, user: str, permission: Permission) -> None:
     """Give a user exactly a level in a database, whatever was there before.
 
-    Rights are taken before others are given, so that nobody has more than before or after; those of
-    both levels are kept throughout.
+    Rights are taken before others are given, so that nobody has more than before or after.
     """
-    grants = levels.read(connection)
-    taken = list(_taken_from_all(connection, grants, database, user, permission))
-    for statement in taken:
-        run(connection, statement)
-    for account in grants.accounts(user):
-        limits = grants.limits.get((account, database), frozenset())
-        held = grants.on_databases.get((account, database), frozenset())
-        # Where there is a limit, the first GRANT lifts it and does nothing else.
-        for given in (limits & LEVELS[permission], LEVELS[permission] - held):
-            if given:
-                run(connection, _granted(connection, account, database, given))
-    if taken:
+    grants = levels.read(session)
+    accounts = grants.accounts(user)
+    taken = [
+        *_anonymous(grants, database),
+        *_beyond(grants, accounts, database, LEVELS[permission]),
+    ]
+    lifted = _without_limits(grants, accounts, database, LEVELS[permission])
+    limited = list(_limited(grants, accounts, database, LEVELS[permission]))
+    for statement in (*taken, *lifted, *limited):
+        run(session, statement)
+    if LEVELS[permission]:
+        for account in accounts:
+            run(session, _granted(account, database, LEVELS[permission]))
+    if taken or limited:
         # Sessions keep what they have in their current database; and what they have everywhere.
-        everywhere = any(grants.everywhere[account] for account in grants.accounts(user))
-        sessions.end(connection, user, None if everywhere else database)
+        everywhere = any(grants.everywhere[account] for account in accounts)
+        sessions.end(session, user, None if everywhere else database)
 
 
-def forget(connection: Connection, database: str) -> None:
-    """Take all that anybody has on a database, and all that is taken back there.
+def forget(session: Session, database: str) -> None:
+    """Take all that anybody has on a database, and all limits there.
 
     The server keeps grants when a database is dropped, for whoever makes one of that name.
     """
     if database in SYSTEM:
         return  # the limits of administrators are there
-    grants = levels.read(connection)
-    for account in grants.everywhere:
-        for statement in _taken_objects(connection, grants, account, database):
-            run(connection, statement)
+    grants = levels.read(session)
+    everybody = sorted(grants.everywhere, key=_generality)
+    taken = _anonymous(grants, database)
+    objects = (_objects(grants, account, database) for account in everybody)
+    rights = (
+        _revoked(account, database, grants.on_databases[account, database])
+        for account in everybody
+        if grants.on_databases.get((account, database))
+    )
+    lifted = _without_limits(grants, everybody, database, LEVELS["all"])
+    for statement in chain(taken, *objects, rights, lifted):
+        run(session, statement)
+
+
+def _generality(account: Account) -> tuple[int, str]:
+    """Those of any host first: while they have something, what is a limit of the same user's, or of
+    anybody's as to the anonymous user, is a contradiction to the server, and cannot be changed."""
+    return len(account[1]), account[1]
+
+
+def _anonymous(grants: Grants, database: str) -> Iterator[str]:
+    """What anybody has on a database who has nothing of his own."""
+    for account in sorted(grants.accounts(""), key=_generality):
         held = grants.on_databases.get((account, database))
         if held:
-            run(connection, _revoked(connection, account, database, held))
-    for (account, limited), limits in grants.limits.items():
-        if limited == database:
-            run(connection, _granted(connection, account, database, limits))
+            yield _revoked(account, database, held)
 
 
-def _taken_from_all(
-    connection: Connection, grants: Grants, database: str, user: str, permission: Permission
+def _beyond(
+    grants: Grants,
+    accounts: Sequence[Account],
+    database: str,
+    wanted: Privileges,
 ) -> Iterator[str]:
-    wanted = LEVELS[permission]
-    for account in grants.accounts(user):
-        yield from _taken_objects(connection, grants, account, database)
-        yield from _taken_roles(connection, grants, account, database, permission)
-        kept = wanted | {GRANT} if grants.is_administrator(user) else wanted
+    """What accounts have in a database beyond what is wanted, be it by roles."""
+    contradicting = any(grants.limits.get((account, database)) for account in accounts)
+    for account in sorted(accounts, key=_generality):
+        yield from _objects(grants, account, database)
+        yield from _roles(grants, account, database, wanted)
         held = grants.on_databases.get((account, database), frozenset())
-        if held - kept:
-            yield _revoked(connection, account, database, held - kept)
-        limited = grants.limits.get((account, database), frozenset())
-        # What is held everywhere is taken back here, by a statement of its own: as long as it is
-        # also held on the database, a REVOKE takes only that.
-        everywhere = (grants.everywhere[account] & levels.ON_DATABASE) - limited - kept
-        if everywhere:
-            yield _revoked(connection, account, database, everywhere)
-    for account in grants.accounts(""):
-        held = grants.on_databases.get((account, database))
-        if held:
-            yield _revoked(connection, account, database, held)
+        unwanted = held if contradicting else held - wanted
+        if unwanted:
+            yield _revoked(account, database, unwanted)
 
 
-def _taken_objects(
-    connection: Connection, grants: Grants, account: Account, database: str
+def _without_limits(
+    grants: Grants,
+    accounts: Sequence[Account],
+    database: str,
+    wanted: Privileges,
 ) -> Iterator[str]:
+    """Where there is a limit, a GRANT lifts it and does nothing else."""
+    for account in accounts:
+        lifted = grants.limits.get((account, database), frozenset()) & wanted
+        if lifted:
+            yield _granted(account, database, lifted)
+
+
+def _limited(
+    grants: Grants,
+    accounts: Sequence[Account],
+    database: str,
+    wanted: Privileges,
+) -> Iterator[str]:
+    """What is held everywhere is taken in one database: once it has none of it in its own right."""
+    for account in accounts:
+        limits = grants.limits.get((account, database), frozenset())
+        unwanted = (grants.everywhere[account] & LEVELS["all"]) - limits - wanted
+        if unwanted:
+            yield _revoked(account, database, unwanted)
+
+
+def _objects(grants: Grants, account: Account, database: str) -> Iterator[str]:
     """What is granted on single tables, columns and routines."""
-    quoted = quoted_account(connection, account)
+    quoted = quoted_account(account)
     for kind, name in grants.on_objects.get((account, database), []):
         on = f"{kind} {quoted_identifier(database)}.{quoted_identifier(name)}"
         for privileges in ("ALL PRIVILEGES", GRANT):
             yield f"REVOKE IF EXISTS {privileges} ON {on} FROM {quoted}{_GONE}"
 
 
-def _taken_roles(
-    connection: Connection, grants: Grants, account: Account, database: str, permission: Permission
-) -> Iterator[str]:
+def _roles(grants: Grants, account: Account, database: str, wanted: Privileges) -> Iterator[str]:
     """Roles by which the account would have anything beyond the level."""
     for role in grants.roles.get(account, set()):
         sources = {role} | grants.roles_of(role)
         beyond = any(
-            grants.on_objects.get((one, database))
-            or grants.own(one, database) - LEVELS[permission]
+            grants.on_objects.get((one, database)) or grants.own(one, database) - wanted
             for one in sources
         )
         if beyond:
-            quoted = quoted_account(connection, account)
-            yield f"REVOKE IF EXISTS {quoted_account(connection, role)} FROM {quoted}{_GONE}"
+            quoted = quoted_account(account)
+            yield f"REVOKE IF EXISTS {quoted_account(role)} FROM {quoted}{_GONE}"
 
 
-def _granted(
-    connection: Connection, account: Account, database: str, privileges: Collection[str]
-) -> str:
-    on, quoted = quoted_identifier(database), quoted_account(connection, account)
+def _granted(account: Account, database: str, privileges: Collection[str]) -> str:
+    on, quoted = quoted_identifier(database), quoted_account(account)
     return f"GRANT {', '.join(sorted(privileges))} ON {on}.* TO {quoted}"
 
 
-def _revoked(
-    connection: Connection, account: Account, database: str, privileges: Collection[str]
-) -> str:
-    on, quoted = quoted_identifier(database), quoted_account(connection, account)
+def _revoked(account: Account, database: str, privileges: Collection[str]) -> str:
+    on, quoted = quoted_identifier(database), quoted_account(account)
     return f"REVOKE IF EXISTS {', '.join(sorted(privileges))} ON {on}.* FROM {quoted}{_GONE}"

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-
 from pymysql import MySQLError
-from pymysql.connections import Connection
 from pymysql.constants import ER
 
-from openrdb.engines.mysql.sql import rows, run
+from openrdb.engines.mysql.sql import Session, rows, run
 
 
-def end(connection: Connection, user: str | None, database: str | None) -> None:
+def end(session: Session, user: str | None, database: str | None) -> None:
     """End all sessions of a user (None: of anybody), in a current database (None: in any)."""
-    own = connection.thread_id()
-    for number, name, _, current, *_ in rows(connection, "SHOW PROCESSLIST"):
+    own = session.thread_id()
+    for number, name, _, current, *_ in rows(session, "SHOW PROCESSLIST"):
         if number != own and user in (None, name) and database in (None, current):
-            _end(connection, int(str(number)))
+            _end(session, int(str(number)))
 
 
-def _end(connection: Connection, number: int) -> None:
+def _end(session: Session, number: int) -> None:
     try:
-        run(connection, f"KILL {number}")
+        run(session, f"KILL {number}")
     except MySQLError as error:
         if error.args[0] != ER.NO_SUCH_THREAD:  # it has ended by itself
             raise

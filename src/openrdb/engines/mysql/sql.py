@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 from pymysql.connections import Connection
+from pymysql.converters import escape_string
+
+Session: TypeAlias = "Connection[Any]"
 
 Row = tuple[object, ...]
 Account = tuple[str, str]
@@ -14,19 +19,24 @@ def quoted_identifier(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-def quoted_account(connection: Connection, account: Account) -> str:
-    """`'user'@'host'`, each quoted by the driver."""
-    return "@".join(str(connection.escape(part)) for part in account)
+def quoted_literal(text: str) -> str:
+    """A text where the grammar wants one: without the driver's `_utf8mb4`."""
+    return f"'{escape_string(text)}'"
 
 
-def rows(connection: Connection, query: str, *arguments: object) -> list[Row]:
+def quoted_account(account: Account) -> str:
+    """`'user'@'host'`."""
+    return "@".join(map(quoted_literal, account))
+
+
+def rows(session: Session, query: str, *arguments: object) -> list[Row]:
     """What a query answers; its values are quoted by the driver."""
-    with connection.cursor() as cursor:
+    with session.cursor() as cursor:
         cursor.execute(query, arguments or None)
         return list(cursor.fetchall())
 
 
-def run(connection: Connection, statement: str) -> None:
+def run(session: Session, statement: str) -> None:
     """A statement whose names and values are quoted already: percent signs stay what they are."""
-    with connection.cursor() as cursor:
+    with session.cursor() as cursor:
         cursor.execute(statement)

@@ -5,15 +5,22 @@ What is changed is changed for each of a user's accounts. Roles are accounts too
 
 from __future__ import annotations
 
-from pymysql.connections import Connection
-
 from openrdb.engines.base import User
 from openrdb.engines.mysql import grants, levels, sessions
-from openrdb.engines.mysql.accounts import check_name, check_not_reserved, is_reserved
-from openrdb.engines.mysql.sql import Account, quoted_account, quoted_identifier, rows, run
+from openrdb.engines.mysql.accounts import check_name, check_not_reserved
+from openrdb.engines.mysql.sql import (
+    Account,
+    Session,
+    quoted_account,
+    quoted_identifier,
+    rows,
+    run,
+)
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
 
 _ANY_HOST = "%"
+_NO_USERS = ("_rdb", "mysql.")
+"""What our own accounts' names begin with, and the server's."""
 
 # What CREATE ROLE makes: nobody can log in before somebody has given it a password.
 _LISTED = """
@@ -34,72 +41,71 @@ _DEFINED = """
 """
 
 
-def names(connection: Connection) -> list[str]:
-    found = [str(name) for (name,) in rows(connection, _LISTED)]
-    return sorted(name for name in found if name and not is_reserved(name))
+def names(session: Session) -> list[str]:
+    found = [str(name) for (name,) in rows(session, _LISTED)]
+    return sorted(name for name in found if name and not name.lower().startswith(_NO_USERS))
 
 
-def listed(connection: Connection) -> list[User]:
-    granted = levels.read(connection)
-    return [User(name, granted.is_administrator(name)) for name in names(connection)]
+def listed(session: Session) -> list[User]:
+    granted = levels.read(session)
+    return [User(name, granted.is_administrator(name)) for name in names(session)]
 
 
-def find(connection: Connection, name: str) -> None:
+def find(session: Session, name: str) -> None:
     """Raises NotFound."""
-    if name not in names(connection):
+    if name not in names(session):
         raise NotFound("user", name)
 
 
-def accounts(connection: Connection, name: str) -> list[Account]:
+def accounts(session: Session, name: str) -> list[Account]:
     """A user's accounts, one a host."""
-    found = [(str(user), str(host)) for user, host in rows(connection, _ACCOUNTS)]
+    found = [(str(user), str(host)) for user, host in rows(session, _ACCOUNTS)]
     return [account for account in found if account[0] == name]
 
 
-def check_create(connection: Connection, name: str) -> None:
+def check_create(session: Session, name: str) -> None:
     check_name("name", name)
-    if accounts(connection, name):
+    if accounts(session, name):
         raise InvalidArguments(("name", "constraint", f"the user {name} exists already"))
 
 
-def ensure(connection: Connection, name: str, verifier: str, *, is_admin: bool) -> None:
+def ensure(session: Session, name: str, verifier: str, *, is_admin: bool) -> None:
     """Have a user with this password, and what administrators have or nothing of it."""
-    account = quoted_account(connection, (name, _ANY_HOST))
-    run(connection, f"CREATE USER IF NOT EXISTS {account} {_identified(connection, verifier)}")
-    change(connection, name, verifier, is_admin)
+    account = quoted_account((name, _ANY_HOST))
+    run(session, f"CREATE USER IF NOT EXISTS {account} {_identified(verifier)}")
+    change(session, name, verifier, is_admin)
 
 
-def _identified(connection: Connection, verifier: str) -> str:
-    return f"IDENTIFIED WITH caching_sha2_password AS {connection.escape(verifier)}"
+def _identified(verifier: str) -> str:
+    # In hexadecimal: the salt may be any bytes.
+    return f"IDENTIFIED WITH caching_sha2_password AS 0x{verifier.encode().hex()}"
 
 
-def change(
-    connection: Connection, name: str, verifier: str | None, is_admin: bool | None
-) -> None:
+def change(session: Session, name: str, verifier: str | None, is_admin: bool | None) -> None:
     """Change what is not None; who is no administrator any more loses the sessions."""
-    was_admin = levels.read(connection).is_administrator(name)
-    for account in accounts(connection, name):
+    was_admin = levels.read(session).is_administrator(name)
+    for account in accounts(session, name):
         if verifier is not None:
-            quoted = quoted_account(connection, account)
-            run(connection, f"ALTER USER {quoted} {_identified(connection, verifier)}")
+            quoted = quoted_account(account)
+            run(session, f"ALTER USER {quoted} {_identified(verifier)}")
         if is_admin:
-            grants.make_administrator(connection, account)
+            grants.make_administrator(session, account)
         elif is_admin is not None:
-            grants.unmake_administrator(connection, account)
+            grants.unmake_administrator(session, account)
     if was_admin and is_admin is False:
         # A session keeps what it had on the whole server when it began.
-        sessions.end(connection, name, None)
+        sessions.end(session, name, None)
 
 
-def check_delete(connection: Connection, name: str) -> None:
+def check_delete(session: Session, name: str) -> None:
     """Raise PreconditionFailed where views or programs run as the user.
 
     They would end to work, a trigger's table to be written to; and be the next one's of that name.
     """
     check_not_reserved("name", name)
-    find(connection, name)
-    definers = ["@".join(account) for account in accounts(connection, name)]
-    defined = rows(connection, _DEFINED, *[definers] * 4)
+    find(session, name)
+    definers = ["@".join(account) for account in accounts(session, name)]
+    defined = rows(session, _DEFINED, *[definers] * 4)
     if defined:
         what = [
             f"the {kind} {quoted_identifier(str(database))}.{quoted_identifier(str(one))}"
@@ -109,8 +115,8 @@ def check_delete(connection: Connection, name: str) -> None:
         raise PreconditionFailed("user_owns_objects", help_message)
 
 
-def ensure_none(connection: Connection, name: str) -> None:
+def ensure_none(session: Session, name: str) -> None:
     """End the user's accounts, then the sessions: nobody can begin another."""
-    for account in accounts(connection, name):
-        run(connection, f"DROP USER IF EXISTS {quoted_account(connection, account)}")
-    sessions.end(connection, name, None)
+    for account in accounts(session, name):
+        run(session, f"DROP USER IF EXISTS {quoted_account(account)}")
+    sessions.end(session, name, None)
