@@ -1,4 +1,4 @@
-"""A bundle's template, made once for the tests of a version; a MySQL server for all tests of it."""
+"""A bundle's template, made once for the tests of a version; servers for all tests of them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from openrdb.engines import engine_of
+from openrdb.errors import HostError
 from openrdb.host import accounts
 from openrdb.host.bundle import Bundle
 from openrdb.host.bundles import Bundles
+from tests.engines import mysql_server
 from tests.engines.server import Server
 from tests.service import ports_of_worker
-from tests.engines.mysql_server import Server, serving
 
 SECRET = "a-secret-of-the-tests"
 
@@ -55,8 +56,17 @@ def server(
     servers[engine].tidy()
 
 
+@pytest.fixture(scope="session", params=["MySQL-8", "MySQL-9"])
+def mysql_bundle(cache: Path, request: pytest.FixtureRequest) -> Bundle:
+    try:
+        return Bundles(cache).find(request.param)
+    except HostError as error:
+        pytest.skip(str(error))
+
+
 @pytest.fixture(scope="session")
-def mysql() -> Iterator[Server]:
+def mysql(mysql_bundle: Bundle) -> Iterator[mysql_server.Server]:
     """A server that all tests share; what they make has names of their own."""
-    with serving("--performance-schema=ON", "--general-log=ON", "--slow-query-log=ON") as server:
+    watching = ("--performance-schema=ON", "--general-log=ON", "--slow-query-log=ON")
+    with mysql_server.serving(mysql_bundle, *watching) as server:
         yield server

@@ -5,11 +5,10 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-import signal
 import socket
 import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,107 +17,66 @@ from uuid import UUID
 import pymysql
 from pymysql.connections import Connection
 
-from openrdb.engines.base import NodeSpec
-from openrdb.engines.mysql import databases, grants
+from openrdb.engines.base import Administrator, NodeSpec
+from openrdb.engines.mysql import MySQL
 from openrdb.engines.mysql.administration import Administration
-from openrdb.engines.mysql.server import SOCKET, SUPERUSER, connect
-from openrdb.host import accounts, files
+from openrdb.engines.mysql.server import connect
+from openrdb.engines.mysql.server import socket as socket_of
+from openrdb.host import accounts, certificates
+from openrdb.host.bundle import Bundle
 from openrdb.host.layout import NodePaths
 from tests.service import PASSWORD
 
 SECRET = "a-secret-of-the-tests"
+_TEMPLATE_SECRET = "a-secret-of-the-template"
 _TLS = ssl.create_default_context()
 _TLS.check_hostname, _TLS.verify_mode = False, ssl.CERT_NONE
-_PROGRAMS = Path("/opt/ordb-mysql-proto/usr")
+_OPTIONS = (
+    "--log-bin-trust-function-creators=ON",  # as users set it who have triggers
+    "--innodb-flush-log-at-trx-commit=0",
+    "--sync-binlog=0",
+)
 
 
 class Server:
-    """`settings`: options of mysqld beside those that every instance has."""
+    """`options`: mysqld's, beside those that every instance has."""
 
-    def __init__(self, place: Path, port: int, *settings: str) -> None:
-        place.mkdir()
+    def __init__(self, bundle: Bundle, place: Path, port: int, *options: str) -> None:
         account = accounts.template_account()
-        self.spec = NodeSpec(UUID(int=1), UUID(int=2), "MySQL-9", "127.0.0.1", port, account, 2**30)
+        self.spec = NodeSpec(UUID(int=1), UUID(int=2), "MySQL-9", "127.0.0.1", port, account, 2**29)
         self.paths = NodePaths(place / "node", place / "run")
-        self.place, self.settings = place, settings
-        for path in (self.paths.root, self.paths.sockets):
+        self._bundle, self._options = bundle, options
+        for path in (place, self.paths.root, self.paths.configuration):
+            accounts.ensure_passage(path, account)
+        for path in (self.paths.sockets, self.paths.log):
             accounts.ensure_directory(path, account)
-        self.root = self.paths.root
 
     @property
     def socket(self) -> Path:
-        return self.paths.sockets / SOCKET
+        return socket_of(self.paths)
 
     @property
     def administration(self) -> Administration:
         return Administration(self.spec, self.paths, SECRET)
 
-    def start(self) -> None:
-        self._run("--initialize-insecure")
-        log = self.root / "error.log"
-        self._process = subprocess.Popen(
-            accounts.as_account(
-                self.spec.uid,
-                self._command(
-                    f"--socket={self.socket}",
-                    f"--pid-file={self.root / 'mysqld.pid'}",
-                    f"--port={self.spec.port}",
-                    f"--log-error={log}",
-                    f"--general-log-file={self.root / 'general.log'}",
-                    f"--slow-query-log-file={self.root / 'slow.log'}",
-                    "--bind-address=127.0.0.1",
-                    "--mysqlx=OFF",
-                    "--secure-file-priv=NULL",
-                    "--partial-revokes=ON",
-                    "--local-infile=OFF",
-                    "--require-secure-transport=ON",
-                    "--log-bin-trust-function-creators=ON",
-                    "--skip-name-resolve",
-                    "--innodb-buffer-pool-size=64M",
-                    "--innodb-flush-log-at-trx-commit=0",
-                    "--sync-binlog=0",
-                    "--innodb-flush-log-at-trx-commit=0",
-                    "--sync-binlog=0",
-                ),
-            )
-        )
-        ready = (self.root / "mysqld.pid").exists
-        assert files.wait_for(self.root, ready, 60, pid=self._process.pid), log.read_text()
-        self._bootstrap()
-
-    def _run(self, *arguments: str) -> None:
-        command = accounts.as_account(self.spec.uid, self._command(*arguments))
-        subprocess.run(command, check=True, capture_output=True, cwd="/")
-
-    def _command(self, *arguments: str) -> list[str]:
-        return [
-            str(_PROGRAMS / "sbin" / "mysqld"),
-            "--no-defaults",
-            f"--basedir={_PROGRAMS}",
-            f"--datadir={self.paths.data}",
-            f"--lc-messages-dir={_PROGRAMS / 'share' / 'mysql'}",
-            f"--character-sets-dir={_PROGRAMS / 'share' / 'mysql' / 'charsets'}",
-            f"--plugin-dir={_PROGRAMS / 'lib' / 'mysql' / 'plugin'}",
-            "--innodb-redo-log-capacity=8M",
-            *self.settings,
-            *arguments,
-        ]
-
-    def _bootstrap(self) -> None:
-        with pymysql.connect(unix_socket=str(self.socket), user="root", autocommit=True) as root:
-            for statement in (
-                f"CREATE USER {SUPERUSER}@localhost IDENTIFIED BY '{SECRET}'",
-                f"GRANT ALL ON *.* TO {SUPERUSER}@localhost WITH GRANT OPTION",
-            ):
-                root.cursor().execute(statement)
-        with self.superuser() as connection:
-            connection.cursor().execute("DROP USER root@localhost")
-            grants.install(connection)
-            databases.ensure(connection, databases.FIRST)
-        self.administration.create_user("admin", self.verifier, is_admin=True)
+    def start(self, init: Mapping[str, str]) -> None:
+        engine, spec, paths = MySQL(), self.spec, self.paths
+        engine.make_template(self._bundle, paths.data, spec.uid, _TEMPLATE_SECRET, init)
+        engine.personalise(paths.data)
+        certificate, key = certificates.make(spec.instance_id, "fr-par", [spec.address])
+        written = {paths.certificate: certificate, paths.key: key}
+        for name, text in engine.configuration(spec, self._bundle, paths).items():
+            written[paths.configuration / name] = text
+        for path, text in written.items():
+            accounts.write_file(path, text, spec.uid)
+        command = [*engine.command(self._bundle, paths), *_OPTIONS, *self._options]
+        self._process = subprocess.Popen(accounts.as_account(spec.uid, command), cwd="/")
+        assert engine.wait_accepting(paths, self._process.pid, 60), "it does not start"
+        administrator = Administrator("admin", self.verifier)
+        engine.bootstrap(spec, paths, (_TEMPLATE_SECRET, SECRET), administrator)
 
     def stop(self) -> None:
-        self._process.send_signal(signal.SIGTERM)
+        self._process.terminate()
         self._process.wait(60)
 
     def superuser(self) -> Connection:
@@ -127,12 +85,7 @@ class Server:
     @functools.cached_property
     def verifier(self) -> str:
         """Of the tests' password."""
-        with self.superuser() as connection, connection.cursor() as cursor:
-            cursor.execute("CREATE USER _rdb_made IDENTIFIED BY %s", [PASSWORD])
-            cursor.execute("SELECT authentication_string FROM mysql.user WHERE user = '_rdb_made'")
-            ((made,),) = cursor.fetchall()
-            cursor.execute("DROP USER _rdb_made")
-            return str(made)
+        return MySQL().verifier(PASSWORD)
 
     @contextmanager
     def session(
@@ -153,16 +106,18 @@ class Server:
 
 
 @contextmanager
-def serving(*settings: str) -> Iterator[Server]:
+def serving(bundle: Bundle, *options: str, **init: str) -> Iterator[Server]:
     """A running server, which leaves nothing behind."""
     # Short enough for a Unix socket, and where an unprivileged account may be.
     place = Path(f"/tmp/ordb-{os.getpid()}-{os.urandom(3).hex()}")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    server = Server(place, port, *settings)
+    server = Server(bundle, place, port, *options)
     try:
-        server.start()
-        yield server
+        server.start(init)
+        try:
+            yield server
+        finally:
+            server.stop()
     finally:
-        server.stop()
         shutil.rmtree(place)

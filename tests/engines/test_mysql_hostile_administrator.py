@@ -1,7 +1,7 @@
 """What the tenant's administrator tries in order to leave his server, to rule it, or to blind us.
 
-Each attack by a session of his, as clients have it. Whatever he has done, the control plane still works:
-that is looked at after all of them.
+Each attack by a session of his, as clients have it. That nothing has come of them, and that the
+control plane still works, is looked at after all of them.
 """
 
 from __future__ import annotations
@@ -337,7 +337,7 @@ def test_verifiers_are_in_no_log(mysql: Server) -> None:
     inside.update_user("secretive", verifier=mysql.verifier, is_admin=None)
     inside.delete_user("secretive")
     needles = (mysql.verifier.encode(), mysql.verifier.encode().hex().encode())
-    for log in mysql.root.glob("*.log"):
+    for log in mysql.paths.log.glob("*.log"):
         assert log.stat().st_size
         text = log.read_bytes()
         assert not any(needle in text for needle in needles), log

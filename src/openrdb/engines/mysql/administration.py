@@ -11,7 +11,7 @@ from pymysql.constants import CR, ER
 from openrdb.engines.base import Database, NodeSpec, Permission, Privilege, User
 from openrdb.engines.mysql import databases, privileges, server, users
 from openrdb.engines.mysql.accounts import check_not_reserved
-from openrdb.engines.mysql.sql import Session
+from openrdb.engines.mysql.server import Session
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed, TransientState
 from openrdb.host.layout import NodePaths
 

@@ -21,6 +21,7 @@ INITIAL = {
     "auto-generate-certs": "OFF",
     "caching-sha2-password-auto-generate-rsa-keys": "OFF",
     "sha256-password-auto-generate-rsa-keys": "OFF",
+    "partial-revokes": "ON",
     "performance-schema": "OFF",
     "secure-file-priv": "NULL",
 }

@@ -14,8 +14,8 @@ from pymysql import MySQLError
 from openrdb.engines.base import Database
 from openrdb.engines.mysql import privileges, sessions
 from openrdb.engines.mysql.grants import SYSTEM
-from openrdb.engines.mysql.server import SUPERUSER
-from openrdb.engines.mysql.sql import Session, quoted_account, quoted_identifier, rows, run
+from openrdb.engines.mysql.server import SUPERUSER, Session
+from openrdb.engines.mysql.sql import quoted_account, quoted_identifier, rows, run
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
 
 FIRST: Final = "rdb"
@@ -59,7 +59,7 @@ def _bytes_on_disk(character: str) -> int:
 
 
 def listed(session: Session, *, sizes: bool) -> list[Database]:
-    taken = dict(rows(session, _SIZES)) if sizes else {}
+    taken = {row[0]: row[1] for row in rows(session, _SIZES)} if sizes else {}
     return [
         Database(
             name=str(name),
@@ -103,9 +103,13 @@ def ensure(session: Session, name: str) -> str:
     if find(session, kept) is None:
         privileges.forget(session, kept)
         run(session, f"CREATE DATABASE IF NOT EXISTS {quoted}")
-    owner = quoted_account(_OWNER)
-    run(session, f"GRANT ALL PRIVILEGES ON {quoted}.* TO {owner}")
+    run(session, managing(kept))
     return kept
+
+
+def managing(name: str) -> str:
+    """The statement that makes a database a managed one."""
+    return f"GRANT ALL PRIVILEGES ON {quoted_identifier(name)}.* TO {quoted_account(_OWNER)}"
 
 
 def check_delete(session: Session, name: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from openrdb.engines.base import Administrator, NodeSpec
-from openrdb.engines.mysql import accounts, config, identity, server, settings, template
+from openrdb.engines.mysql import accounts, bootstrap, config, identity, server, settings, template
 from openrdb.engines.mysql.administration import Administration
 from openrdb.host.accounts import Uid
 from openrdb.host.bundle import Bundle
@@ -50,7 +50,7 @@ class MySQL:
         secrets: tuple[str, str],
         administrator: Administrator | None,
     ) -> None:
-        accounts.bootstrap(spec, paths, secrets, administrator)
+        bootstrap.run(spec, paths, secrets, administrator)
 
     def reload(self, spec: NodeSpec, paths: NodePaths, secret: str) -> bool:
         return settings.reload(spec, paths, secret)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from openrdb.engines.mysql.sql import Account, Session, quoted_account, run
+from openrdb.engines.mysql.server import Session
+from openrdb.engines.mysql.sql import Account, quoted_account, run
 
 READ: Final = ("SELECT", "SHOW VIEW")
 WRITE: Final = (
@@ -49,16 +50,19 @@ _LIMITS: Final = {
 }
 
 
-def install(session: Session) -> None:
-    """Have the model of an administrator; before there is any user."""
+def making_model() -> list[str]:
+    """Statements that make the model of an administrator, before there is any user."""
     account = quoted_account(MODEL)
-    run(session, f"CREATE USER IF NOT EXISTS {account} ACCOUNT LOCK")
-    # Who lacks it can neither change the account, nor have it as a role.
-    run(session, f"GRANT SYSTEM_USER ON *.* TO {account}")
-    run(session, f"GRANT {_privileges()} ON *.* TO {account} WITH GRANT OPTION")
-    for database, privileges in _LIMITS.items():
-        limits = ", ".join(privileges)
-        run(session, f"REVOKE IF EXISTS {limits} ON {database}.* FROM {account}")
+    return [
+        f"CREATE USER {account} ACCOUNT LOCK",
+        # Who lacks it can neither change the account, nor have it as a role.
+        f"GRANT SYSTEM_USER ON *.* TO {account}",
+        f"GRANT {_privileges()} ON *.* TO {account} WITH GRANT OPTION",
+        *(
+            f"REVOKE {', '.join(privileges)} ON {database}.* FROM {account}"
+            for database, privileges in _LIMITS.items()
+        ),
+    ]
 
 
 def make_administrator(session: Session, account: Account) -> None:

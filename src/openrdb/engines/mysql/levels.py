@@ -21,7 +21,8 @@ from typing import Final
 
 from openrdb.engines.base import Permission
 from openrdb.engines.mysql.grants import ALL, READ, WRITE
-from openrdb.engines.mysql.sql import Account, Session, rows
+from openrdb.engines.mysql.server import Session
+from openrdb.engines.mysql.sql import Account, rows
 
 Privileges = frozenset[str]
 

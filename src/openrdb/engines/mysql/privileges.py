@@ -9,7 +9,8 @@ from openrdb.engines.base import Permission, Privilege
 from openrdb.engines.mysql import levels, sessions
 from openrdb.engines.mysql.grants import SYSTEM
 from openrdb.engines.mysql.levels import GRANT, LEVELS, Grants, Privileges
-from openrdb.engines.mysql.sql import Account, Session, quoted_account, quoted_identifier, run
+from openrdb.engines.mysql.server import Session
+from openrdb.engines.mysql.sql import Account, quoted_account, quoted_identifier, run
 
 _GONE = " IGNORE UNKNOWN USER"
 """A tenant may take the same at the same time."""

@@ -25,7 +25,9 @@ _PINNED = {
     "transaction_isolation": "REPEATABLE-READ",
     "time_zone": "+00:00",
     "wait_timeout": 600,
-    "long_query_time": 3600,
+    "foreign_key_checks": 1,
+    "information_schema_stats_expiry": 0,
+    "max_execution_time": 1000 * _STATEMENT_TIMEOUT,
     "print_identified_with_as_hex": 1,
 }
 _PIN = "SET " + ", ".join(f"SESSION {name} = %s" for name in _PINNED)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pymysql import MySQLError
 from pymysql.constants import ER
 
-from openrdb.engines.mysql.sql import Session, rows, run
+from openrdb.engines.mysql.server import Session
+from openrdb.engines.mysql.sql import rows, run
 
 
 def end(session: Session, user: str | None, database: str | None) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
-
-from pymysql.connections import Connection
 from pymysql.converters import escape_string
 
-Session: TypeAlias = "Connection[Any]"
+from openrdb.engines.mysql.server import Session
 
 Row = tuple[object, ...]
 Account = tuple[str, str]
@@ -20,7 +17,7 @@ def quoted_identifier(name: str) -> str:
 
 
 def quoted_literal(text: str) -> str:
-    """A text where the grammar wants one: without the driver's `_utf8mb4`."""
+    """A text where the grammar wants one and nothing else."""
     return f"'{escape_string(text)}'"
 
 

@@ -7,8 +7,9 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from openrdb.engines.mysql import accounts, caching_sha2, config
+from openrdb.engines.mysql import accounts, caching_sha2, config, databases, grants
 from openrdb.engines.mysql.server import SUPERUSER
+from openrdb.engines.mysql.sql import quoted_account
 from openrdb.errors import HostError
 from openrdb.host import accounts as unix_accounts
 from openrdb.host.accounts import Uid
@@ -49,18 +50,19 @@ def make(bundle: Bundle, data: Path, account: Uid, secret: str, init: Mapping[st
 
 
 def _statements(bundle: Bundle, account: Uid, secret: str) -> str:
-    superuser = accounts.account(SUPERUSER, "localhost")
+    superuser = quoted_account((SUPERUSER, "localhost"))
     statements = [
-        f"CREATE USER {superuser} {accounts.identified(caching_sha2.verifier(secret))};",
-        f"GRANT ALL ON *.* TO {superuser} WITH GRANT OPTION;",
-        f"GRANT PROXY ON ''@'' TO {superuser} WITH GRANT OPTION;",
-        "DROP USER root@localhost;",
-        "CREATE DATABASE rdb;",
-        "USE mysql;",
+        f"CREATE USER {superuser} {accounts.identified(caching_sha2.verifier(secret))}",
+        f"GRANT ALL ON *.* TO {superuser} WITH GRANT OPTION",
+        "DROP USER root@localhost",
+        *grants.making_model(),
+        f"CREATE DATABASE {databases.FIRST}",
+        databases.managing(databases.FIRST),
+        "USE mysql",
         _time_zones(bundle, account),
-        "COMMIT;",
+        "COMMIT",
     ]
-    return "\n".join(statements) + "\n"
+    return ";\n".join(statements) + ";\n"
 
 
 def _time_zones(bundle: Bundle, account: Uid) -> str:
@@ -69,7 +71,7 @@ def _time_zones(bundle: Bundle, account: Uid) -> str:
     done = _run(account, [*command, str(bundle.path / "share" / "zoneinfo")])
     if done.returncode != 0 or not done.stdout:
         raise HostError(_failure(bundle, done.stderr))
-    return done.stdout
+    return done.stdout.rstrip(";\n")
 
 
 def _dig_holes(paths: list[Path]) -> None:
@@ -93,5 +95,6 @@ def _run(account: Uid, command: list[str]) -> subprocess.CompletedProcess[str]:
 
 def _failure(bundle: Bundle, said: str) -> str:
     lines = said.strip().splitlines() or ["no output"]
-    last = ([line for line in lines if "[ERROR]" in line] or lines)[-1]
+    errors = [line for line in lines if "[ERROR]" in line and not line.endswith("Aborting")]
+    last = (errors or lines)[-1]
     return f"cannot make a template of {bundle.name}: {last}"

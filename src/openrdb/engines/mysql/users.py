@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from openrdb.engines.base import User
 from openrdb.engines.mysql import grants, levels, sessions
-from openrdb.engines.mysql.accounts import check_name, check_not_reserved
+from openrdb.engines.mysql.accounts import check_name, check_not_reserved, identified
+from openrdb.engines.mysql.server import Session
 from openrdb.engines.mysql.sql import (
     Account,
-    Session,
     quoted_account,
     quoted_identifier,
     rows,
@@ -78,7 +78,7 @@ def ensure(session: Session, name: str, verifier: str, *, is_admin: bool) -> Non
     """Have a user with this password, and what administrators have or nothing of it."""
     account = quoted_account((name, _ANY_HOST))
     _unrecorded(session)
-    run(session, f"CREATE USER IF NOT EXISTS {account} {_identified(verifier)}")
+    run(session, f"CREATE USER IF NOT EXISTS {account} {identified(verifier)}")
     change(session, name, verifier, is_admin)
 
 
@@ -88,11 +88,6 @@ def _unrecorded(session: Session) -> None:
         run(session, statement)
 
 
-def _identified(verifier: str) -> str:
-    # In hexadecimal: the salt may be any bytes.
-    return f"IDENTIFIED WITH caching_sha2_password AS 0x{verifier.encode().hex()}"
-
-
 def change(session: Session, name: str, verifier: str | None, is_admin: bool | None) -> None:
     """Change what is not None; who is no administrator any more loses the sessions."""
     was_admin = levels.read(session).is_administrator(name)
@@ -100,7 +95,7 @@ def change(session: Session, name: str, verifier: str | None, is_admin: bool | N
         if verifier is not None:
             _unrecorded(session)
             quoted = quoted_account(account)
-            run(session, f"ALTER USER {quoted} {_identified(verifier)}")
+            run(session, f"ALTER USER {quoted} {identified(verifier)}")
         if is_admin:
             grants.make_administrator(session, account)
         elif is_admin is not None:
