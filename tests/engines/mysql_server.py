@@ -8,7 +8,7 @@ import shutil
 import socket
 import ssl
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,9 +41,14 @@ _OPTIONS = (
 class Server:
     """`options`: mysqld's, beside those that every instance has."""
 
-    def __init__(self, bundle: Bundle, place: Path, port: int, *options: str) -> None:
+    def __init__(
+        self, bundle: Bundle, place: Path, options: Sequence[str], init: Mapping[str, str]
+    ) -> None:
         account = accounts.template_account()
-        self.spec = NodeSpec(UUID(int=1), UUID(int=2), "MySQL-9", "127.0.0.1", port, account, 2**29)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        ids, address, memory = (UUID(int=1), UUID(int=2)), "127.0.0.1", 2**29
+        self.spec = NodeSpec(*ids, "MySQL-9", address, port, account, memory, init_settings=init)
         self.paths = NodePaths(place / "node", place / "run")
         self._bundle, self._options = bundle, options
         for path in (place, self.paths.root, self.paths.configuration):
@@ -59,9 +64,11 @@ class Server:
     def administration(self) -> Administration:
         return Administration(self.spec, self.paths, SECRET)
 
-    def start(self, init: Mapping[str, str]) -> None:
+    def start(self) -> None:
         engine, spec, paths = MySQL(), self.spec, self.paths
-        engine.make_template(self._bundle, paths.data, spec.uid, _TEMPLATE_SECRET, init)
+        engine.make_template(
+            self._bundle, paths.data, spec.uid, _TEMPLATE_SECRET, spec.init_settings
+        )
         engine.personalise(paths.data)
         certificate, key = certificates.make(spec.instance_id, "fr-par", [spec.address])
         written = {paths.certificate: certificate, paths.key: key}
@@ -110,11 +117,9 @@ def serving(bundle: Bundle, *options: str, **init: str) -> Iterator[Server]:
     """A running server, which leaves nothing behind."""
     # Short enough for a Unix socket, and where an unprivileged account may be.
     place = Path(f"/tmp/ordb-{os.getpid()}-{os.urandom(3).hex()}")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    server = Server(bundle, place, port, *options)
+    server = Server(bundle, place, options, init)
     try:
-        server.start(init)
+        server.start()
         try:
             yield server
         finally:

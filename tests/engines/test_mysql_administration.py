@@ -7,25 +7,17 @@ from typing import Any
 
 import pymysql
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from openrdb.engines.base import Permission
+from openrdb.engines.base import Database, Permission, User
+from openrdb.engines.mysql import MySQL
+from openrdb.engines.mysql.databases import check_name
 from openrdb.engines.mysql.sql import quoted_identifier
-from tests.engines.mysql_server import Server
+from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
+from openrdb.host.bundle import Bundle
+from tests.engines.mysql_server import Server, serving
 from tests.service import PASSWORD
-
-ODD_NAMES = [
-    "we`ird\"'\\; DROP DATABASE rdb; -- ",
-    "100%_%s{}",
-    "_",
-    "../../etc",
-    "SELECT",
-    "é" * 64,
-    "名" * 51,
-    "n" * 64,
-]
-"""Names of databases; a trailing dot instead of the space, which the server refuses."""
 
 READ = {"select", "show view"}
 WRITE = READ | {"insert", "update", "delete", "create temporary", "lock", "execute"}
@@ -51,6 +43,7 @@ PROBES = {
 }
 """What takes a right, and changes nothing: it fails afterwards, as there is one or is none."""
 DENIED = {1044, 1142, 1143, 1227, 1370}
+GONE = "Lost connection|gone away|interrupted|closed|disconnected"
 NOTHING_TO_REVOKE = {1141, 1147, 1403, 3530, 3879}
 RIGHTS["all"] = set(PROBES)
 
@@ -69,10 +62,10 @@ def rights(run: Any, database: str) -> set[str]:
     return found
 
 
-def furnish(server: Server, database: str) -> None:
+def furnish(server: Server, database: str, user: str = "admin") -> None:
     """Have in a database what the probes look for."""
     quoted = quoted_identifier(database)
-    with server.session() as run:
+    with server.session(user) as run:
         run(f"CREATE TABLE {quoted}.t (a int)")
         for right in ("create view", "create routine", "event", "trigger"):
             run(PROBES[right].format(d=quoted))
@@ -83,21 +76,26 @@ def level(server: Server, database: str, user: str) -> Permission:
     return found.permission
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def shop(mysql: Server) -> Iterator[str]:
     """A database, and another whose name would be a pattern that it matches."""
     for database in ("shop", "sho_"):
         mysql.administration.create_database(database)
         furnish(mysql, database)
     yield "shop"
+    nobody(mysql)
     for database in ("shop", "sho_"):
         mysql.administration.delete_database(database)
 
 
+def nobody(server: Server) -> None:
+    with server.superuser() as session, session.cursor() as cursor:
+        cursor.execute(f"DROP USER IF EXISTS {', '.join(ACCOUNTS)}")
+
+
 def people(server: Server) -> None:
     """A user with an account for each of the ways that tests come, an administrator, and roles."""
-    with server.superuser() as connection, connection.cursor() as cursor:
-        cursor.execute(f"DROP USER IF EXISTS {', '.join(ACCOUNTS)}")
+    nobody(server)
     for user in ("bob", "boss"):
         server.administration.create_user(user, server.verifier, is_admin=user == "boss")
     with server.session() as run:
@@ -146,7 +144,7 @@ def grants(draw: st.DrawFn) -> str:
 levels = st.tuples(st.sampled_from(["bob", "boss"]), st.sampled_from(list(RIGHTS)))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(grants(), max_size=8), levels)
 def test_a_level_set_is_the_level_listed_and_had(
     mysql: Server, shop: str, before: list[str], wanted: tuple[str, Permission]
@@ -167,3 +165,262 @@ def test_a_level_set_is_the_level_listed_and_had(
             for way in ({}, {"unix_socket": str(mysql.socket)}):
                 with mysql.session(user, **way) as run:
                     assert rights(run, "shop") == RIGHTS[listed], (user, way)
+
+
+# -- users -----------------------------------------------------------------------------------------
+
+ODD_USERS = ["o'brien", 'we"ird', "per%cent_", "back\\slash", "ünï 名", "a@b", "`", "n" * 32]
+
+
+@pytest.mark.parametrize("name", ODD_USERS)
+def test_users_of_any_name(mysql: Server, name: str) -> None:
+    inside = mysql.administration
+    inside.check_create_user(name)
+    for _ in range(2):  # as after a crash in its middle
+        inside.create_user(name, mysql.verifier, is_admin=False)
+    with pytest.raises(InvalidArguments):
+        inside.check_create_user(name)
+    inside.set_privilege("rdb", name, "readonly")
+    assert level(mysql, "rdb", name) == "readonly"
+    with mysql.session(name, database="rdb") as run:
+        assert run("SELECT USER()") == [(f"{name}@127.0.0.1",)]
+    inside.check_delete_user(name)
+    for _ in range(2):
+        inside.delete_user(name)
+    assert [one.name for one in inside.users()] == ["admin"]
+    with pytest.raises(NotFound):
+        inside.check_delete_user(name)
+
+
+def test_a_name_is_one_user(mysql: Server) -> None:
+    """Whatever accounts it has; roles and the anonymous user are none."""
+    inside = mysql.administration
+    with mysql.session() as admin:
+        admin("CREATE USER two@'127.0.0.1' IDENTIFIED BY 'old', two@'10.%' IDENTIFIED BY 'old'")
+        admin("CREATE USER ''@'192.0.2.1'")
+        admin("CREATE ROLE reader")
+    assert [one.name for one in inside.users()] == ["admin", "two"]
+    inside.update_user("two", verifier=mysql.verifier, is_admin=None)
+    with mysql.session("two") as session:
+        inside.update_user("two", verifier=MySQL().verifier("An0ther-one"), is_admin=None)
+        assert session("SELECT 1") == [(1,)], "sessions outlive a password"
+        with pytest.raises(pymysql.MySQLError, match="Access denied"), mysql.session("two"):
+            pass
+        inside.delete_user("two")
+        with pytest.raises(pymysql.MySQLError, match=GONE):
+            session("SELECT 1")
+    with mysql.session() as admin:
+        admin("DROP USER ''@'192.0.2.1', reader")
+    assert [one.name for one in inside.users()] == ["admin"]
+
+
+def test_an_administrator_comes_and_goes(mysql: Server) -> None:
+    inside = mysql.administration
+    inside.create_database("office")
+    inside.create_user("carol", mysql.verifier, is_admin=False)
+    assert level(mysql, "office", "carol") == "none"
+    inside.update_user("carol", verifier=None, is_admin=True)
+    assert User("carol", True) in inside.users()
+    with mysql.session("carol") as run:
+        run("CREATE DATABASE hers")
+        run("CREATE USER dave IDENTIFIED BY 'x'")
+        run("GRANT SELECT, SHOW VIEW ON office.* TO dave")
+        assert level(mysql, "office", "dave") == "readonly"
+        run("CREATE TABLE office.t (a int)")
+        inside.update_user("carol", verifier=None, is_admin=False)
+        with pytest.raises(pymysql.MySQLError, match=GONE):
+            run("SELECT 1")
+    assert User("carol", False) in inside.users()
+    assert level(mysql, "office", "carol") == "all", "as on PostgreSQL, what was given stays"
+    with mysql.session("carol") as run:
+        run("DROP TABLE office.t")
+        with pytest.raises(pymysql.MySQLError, match="denied"):
+            run("DROP DATABASE hers")
+    for name in ("carol", "dave"):
+        inside.delete_user(name)
+    for name in ("hers", "office"):
+        inside.delete_database(name)
+
+
+def test_a_definer_stays(mysql: Server) -> None:
+    """What runs as a user would end to run with it, and then be the next one's of that name."""
+    inside = mysql.administration
+    inside.create_database("works")
+    inside.create_user("definer", mysql.verifier, is_admin=False)
+    inside.set_privilege("works", "definer", "all")
+    furnish(mysql, "works", "definer")
+    with pytest.raises(PreconditionFailed) as refused:
+        inside.check_delete_user("definer")
+    for what in ("view `works`.`v`", "procedure `works`.`p`", "event `works`.`e`"):
+        assert what in refused.value.help_message
+    inside.delete_database("works")
+    inside.check_delete_user("definer")
+    inside.delete_user("definer")
+
+
+@pytest.mark.parametrize("name", ["root", "_rdb_superadmin", "_RDBx", "mysql.sys"])
+def test_our_users_are_nobodys(mysql: Server, name: str) -> None:
+    inside = mysql.administration
+    for check in (inside.check_create_user, inside.check_update_user, inside.check_delete_user):
+        with pytest.raises(InvalidArguments):
+            check(name)
+    with pytest.raises(NotFound):
+        inside.set_privilege("rdb", name, "none")
+
+
+# -- databases -------------------------------------------------------------------------------------
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.text(st.sampled_from("aZ09_`'\"\\%. -/#éßΩжא名\u3000\uffff"), min_size=1, max_size=64)
+    | st.text(min_size=1, max_size=64)
+)
+@example("é" * 64)
+@example("名" * 51)
+@example("n" * 64)
+@example("../../etc")
+@example("100%_%s{}")
+def test_a_name_is_refused_or_works(mysql: Server, name: str) -> None:
+    try:
+        check_name("name", name)
+    except InvalidArguments:
+        return
+    inside = mysql.administration
+    inside.check_create_database(name)
+    for _ in range(2):  # as after a crash in its middle
+        inside.create_database(name)
+    assert Database(name, "_rdb_superadmin", True, 0) in inside.databases(sizes=False)
+    with mysql.session(database=name) as run:
+        run("CREATE TABLE t (a int)")
+        assert run("SELECT DATABASE()") == [(name,)]
+    assert next(one.size for one in inside.databases(sizes=True) if one.name == name) > 0
+    assert level(mysql, name, "admin") == "all"
+    inside.check_delete_database(name)
+    for _ in range(2):
+        inside.delete_database(name)
+    assert [one.name for one in inside.databases(sizes=False)] == ["rdb"]
+
+
+def test_identifiers_are_quoted(mysql: Server) -> None:
+    with mysql.superuser() as session, session.cursor() as cursor:
+
+        @settings(max_examples=200, deadline=None)
+        @given(st.text("`'\"\\%.;-/*# a\u3000名", min_size=1) | st.text(min_size=1, max_size=64))
+        def denotes_itself(name: str) -> None:
+            if name.isprintable() and name == name.strip() and max(name) <= "\uffff":
+                cursor.execute(f"SELECT 1 AS {quoted_identifier(name)}")
+                assert cursor.description[0][0] == name
+                assert cursor.fetchall() == ((1,),)
+
+        denotes_itself()
+
+
+@given(st.text() | st.text(min_size=60, max_size=70))
+@example("")
+def test_any_name_is_accepted_or_refused(name: str) -> None:
+    try:
+        check_name("name", name)
+    except InvalidArguments as refused:
+        assert refused.details[0][0] == "name"
+    else:
+        assert 1 <= len(name) <= 64
+
+
+@pytest.mark.parametrize(
+    "name", ["", "n" * 65, "名" * 52, "a\x00", "a\n", "end ", "🐘", "mysql", "SYS", "rdb", "_rdb"]
+)
+def test_reserved_and_malformed_names(name: str) -> None:
+    with pytest.raises(InvalidArguments):
+        check_name("name", name)
+
+
+def test_what_sql_made_is_unmanaged(mysql: Server) -> None:
+    inside = mysql.administration
+    inside.create_user("guest", mysql.verifier, is_admin=False)
+    with mysql.session() as admin:
+        admin("CREATE DATABASE wild")
+        admin("CREATE TABLE wild.t (a text)")
+        admin("INSERT INTO wild.t SELECT REPEAT('x', 60000)")
+        admin("GRANT SELECT ON wild.* TO guest")
+    (wild,) = (one for one in inside.databases(sizes=True) if one.name == "wild")
+    assert (wild.owner, wild.managed) == ("", False)
+    assert 60_000 < wild.size < 1_000_000
+    assert inside.privileges(database="wild") == []
+    with pytest.raises(InvalidArguments, match="invalid argument") as refused:
+        inside.set_privilege("wild", "guest", "readonly")
+    assert refused.value.details[0][0] == "database_name"
+    inside.check_delete_database("wild")
+    inside.delete_database("wild")
+    inside.create_database("wild")
+    assert level(mysql, "wild", "guest") == "none", "the server keeps grants of what is dropped"
+    inside.delete_database("wild")
+    inside.delete_user("guest")
+
+
+def test_what_is_in_the_way_of_deleting(mysql: Server) -> None:
+    inside = mysql.administration
+    for name in ("parent", "child"):
+        inside.create_database(name)
+    with mysql.session(database="parent") as run:
+        run("CREATE TABLE t (a int PRIMARY KEY)")
+        run("CREATE TABLE child.t (a int, FOREIGN KEY (a) REFERENCES parent.t (a))")
+        run("BEGIN")
+        run("SELECT * FROM t")
+        run("ALTER DATABASE child READ ONLY = 1")
+    with mysql.session(database="child") as run:
+        with pytest.raises(PreconditionFailed, match="precondition") as refused:
+            inside.delete_database("parent")
+        assert "foreign key" in refused.value.help_message
+        run("SELECT * FROM t")
+        inside.delete_database("child")
+        with pytest.raises(pymysql.MySQLError, match=GONE):
+            run("SELECT 1")
+    inside.delete_database("parent")
+
+
+def test_what_is_taken_is_taken_at_once(mysql: Server) -> None:
+    inside = mysql.administration
+    inside.create_database("till")
+    inside.create_user("erin", mysql.verifier, is_admin=False)
+    inside.set_privilege("till", "erin", "readwrite")
+    with mysql.session("erin", "till") as within, mysql.session("erin") as elsewhere:
+        elsewhere("CREATE TEMPORARY TABLE till.t (a int)")
+        inside.set_privilege("till", "erin", "all")
+        assert within("SELECT 1") == [(1,)], "nothing is taken"
+        inside.set_privilege("till", "erin", "none")
+        with pytest.raises(pymysql.MySQLError, match=GONE):
+            within("SELECT 1")
+        with pytest.raises(pymysql.MySQLError, match="denied"):
+            elsewhere("CREATE TEMPORARY TABLE till.u (a int)")
+    inside.delete_user("erin")
+    inside.delete_database("till")
+
+
+def test_the_first_database_and_the_servers_stay(mysql: Server) -> None:
+    inside = mysql.administration
+    for name in ("rdb", "mysql", "sys", "information_schema", "performance_schema"):
+        with pytest.raises(InvalidArguments):
+            inside.check_delete_database(name)
+    for name in ("absent", "🐘"):
+        with pytest.raises(NotFound):
+            inside.check_delete_database(name)
+    with pytest.raises(NotFound):
+        inside.set_privilege("mysql", "admin", "all")
+    with pytest.raises(InvalidArguments):
+        inside.set_privilege("rdb", "admin", "custom")
+
+
+def test_names_in_lower_case(mysql_bundle: Bundle) -> None:
+    with serving(mysql_bundle, lower_case_table_names="1") as server:
+        inside = server.administration
+        inside.create_database("ShÖp")
+        assert [one.name for one in inside.databases(sizes=False)] == ["rdb", "shöp"]
+        with pytest.raises(InvalidArguments):
+            inside.check_create_database("shöP")
+        inside.create_user("Frank", server.verifier, is_admin=False)
+        inside.set_privilege("SHÖP", "Frank", "readonly")
+        assert level(server, "shöp", "Frank") == "readonly"
+        inside.check_delete_database("SHÖP")
+        inside.delete_database("SHÖP")
+        assert [one.name for one in inside.databases(sizes=False)] == ["rdb"]

@@ -7,6 +7,8 @@ server's other grants.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection
 from typing import Final
 
 from pymysql import MySQLError
@@ -31,10 +33,7 @@ _LISTED = """
     FROM information_schema.schemata
 """
 _KEPT_NAME = "SELECT IF(@@lower_case_table_names, LOWER(CONVERT(%s USING utf8mb3)), %s)"
-_SIZES = """
-    SELECT table_schema, SUM(data_length + index_length) FROM information_schema.tables
-    WHERE table_type = 'BASE TABLE' GROUP BY table_schema
-"""
+_FILES = "SELECT name, file_size FROM information_schema.innodb_tablespaces"
 
 
 def check_name(argument: str, name: str) -> None:
@@ -59,17 +58,23 @@ def _bytes_on_disk(character: str) -> int:
 
 
 def listed(session: Session, *, sizes: bool) -> list[Database]:
-    taken = {row[0]: row[1] for row in rows(session, _SIZES)} if sizes else {}
+    found = {str(name): managed for name, managed in rows(session, _LISTED, *_OWNER)}
+    taken = _sizes(session, found) if sizes else Counter()
     return [
-        Database(
-            name=str(name),
-            owner=SUPERUSER if managed else "",
-            managed=bool(managed),
-            size=int(str(taken.get(name) or 0)),
-        )
-        for name, managed in rows(session, _LISTED, *_OWNER)
+        Database(name, SUPERUSER if managed else "", bool(managed), taken[name])
+        for name, managed in found.items()
         if name not in SYSTEM
     ]
+
+
+def _sizes(session: Session, databases: Collection[str]) -> Counter[str]:
+    """Bytes of each database's files, `database/table`; the tables' statistics are of some time ago."""
+    taken: Counter[str] = Counter()
+    for name, size in rows(session, _FILES):
+        parts = str(name).split("/")  # which may be in either
+        heads = ("/".join(parts[:length]) for length in range(len(parts) - 1, 0, -1))
+        taken[next((head for head in heads if head in databases), "")] += int(str(size))
+    return taken
 
 
 def managed(session: Session) -> list[str]:
@@ -136,5 +141,6 @@ def ensure_none(session: Session, name: str) -> None:
         except MySQLError as error:
             if error.args[0] != _REFERRED_TO:
                 raise
-            raise PreconditionFailed("database_in_use", str(error.args[1])) from None
+            why = f"a foreign key of another database refers to it: {error.args[1]}"
+            raise PreconditionFailed("database_in_use", why) from None
     privileges.forget(session, kept)

@@ -26,7 +26,6 @@ _PINNED = {
     "time_zone": "+00:00",
     "wait_timeout": 600,
     "foreign_key_checks": 1,
-    "information_schema_stats_expiry": 0,
     "max_execution_time": 1000 * _STATEMENT_TIMEOUT,
     "print_identified_with_as_hex": 1,
 }
