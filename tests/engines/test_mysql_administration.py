@@ -144,8 +144,24 @@ def grants(draw: st.DrawFn) -> str:
 levels = st.tuples(st.sampled_from(["bob", "boss"]), st.sampled_from(list(RIGHTS)))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+CLERK = ["GRANT SELECT ON shop.* TO chief", "GRANT chief TO clerk", "GRANT clerk TO bob@'%'"]
+CONTRADICTION = [
+    "GRANT SELECT ON *.* TO bob@'127.0.0.1'",
+    "REVOKE SELECT ON shop.* FROM bob@'127.0.0.1'",
+    "GRANT SELECT ON shop.* TO bob@'%'",
+]
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(grants(), max_size=8), levels)
+@example(CLERK, ("bob", "none"))
+@example(CONTRADICTION, ("bob", "readonly"))
+@example(["GRANT SELECT, INSERT ON shop.* TO ''@'%'"], ("bob", "none"))
+@example(["GRANT SELECT, INSERT ON *.* TO bob@'%'"], ("bob", "readonly"))
+@example(["GRANT SELECT (a) ON shop.t TO bob@'127.0.0.1'"], ("bob", "none"))
+@example(["GRANT EXECUTE ON PROCEDURE shop.p TO bob@'%'"], ("bob", "readonly"))
+@example(["GRANT INSERT ON sho_.* TO bob@'%'"], ("bob", "readonly"))
+@example([], ("boss", "readonly"))
 def test_a_level_set_is_the_level_listed_and_had(
     mysql: Server, shop: str, before: list[str], wanted: tuple[str, Permission]
 ) -> None:
