@@ -11,7 +11,7 @@ from openrdb.engines.mysql.sql import rows, run
 
 def end(session: Session, user: str | None, database: str | None) -> None:
     """End all sessions of a user (None: of anybody), in a current database (None: in any)."""
-    own = session.thread_id()
+    ((own,),) = rows(session, "SELECT CONNECTION_ID()")
     for number, name, _, current, *_ in rows(session, "SHOW PROCESSLIST"):
         if number != own and user in (None, name) and database in (None, current):
             _end(session, int(str(number)))
