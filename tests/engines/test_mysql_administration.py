@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from openrdb.engines.base import Database, Permission, User
 from openrdb.engines.mysql import MySQL
+from openrdb.engines.mysql.administration import Administration
 from openrdb.engines.mysql.databases import check_name
 from openrdb.engines.mysql.sql import quoted_identifier
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
@@ -284,6 +285,10 @@ def test_our_users_are_nobodys(mysql: Server, name: str) -> None:
         inside.set_privilege("rdb", name, "none")
 
 
+def names(inside: Administration) -> set[str]:
+    return {one.name for one in inside.databases(sizes=False)}
+
+
 # -- databases -------------------------------------------------------------------------------------
 
 
@@ -315,7 +320,7 @@ def test_a_name_is_refused_or_works(mysql: Server, name: str) -> None:
     inside.check_delete_database(name)
     for _ in range(2):
         inside.delete_database(name)
-    assert [one.name for one in inside.databases(sizes=False)] == ["rdb"]
+    assert names(inside) == {"rdb"}
 
 
 def test_identifiers_are_quoted(mysql: Server) -> None:
@@ -372,6 +377,17 @@ def test_what_sql_made_is_unmanaged(mysql: Server) -> None:
     assert level(mysql, "wild", "guest") == "none", "the server keeps grants of what is dropped"
     inside.delete_database("wild")
     inside.delete_user("guest")
+
+
+def test_names_differ_by_case(mysql: Server) -> None:
+    inside = mysql.administration
+    inside.create_database("Case")
+    with mysql.session() as admin:
+        admin("CREATE DATABASE `case`")
+    managed = {one.name: one.managed for one in inside.databases(sizes=True)}
+    assert managed == {"rdb": True, "Case": True, "case": False}
+    for name in ("case", "Case"):
+        inside.delete_database(name)
 
 
 def test_what_is_in_the_way_of_deleting(mysql: Server) -> None:
@@ -431,7 +447,7 @@ def test_names_in_lower_case(mysql_bundle: Bundle) -> None:
     with serving(mysql_bundle, lower_case_table_names="1") as server:
         inside = server.administration
         inside.create_database("ShÖp")
-        assert [one.name for one in inside.databases(sizes=False)] == ["rdb", "shöp"]
+        assert names(inside) == {"rdb", "shöp"}
         with pytest.raises(InvalidArguments):
             inside.check_create_database("shöP")
         inside.create_user("Frank", server.verifier, is_admin=False)
@@ -439,4 +455,4 @@ def test_names_in_lower_case(mysql_bundle: Bundle) -> None:
         assert level(server, "shöp", "Frank") == "readonly"
         inside.check_delete_database("SHÖP")
         inside.delete_database("SHÖP")
-        assert [one.name for one in inside.databases(sizes=False)] == ["rdb"]
+        assert names(inside) == {"rdb"}

@@ -28,12 +28,19 @@ _LONGEST_FILE_NAME = 255
 _REFERRED_TO = 3730  # ER_FK_CANNOT_DROP_PARENT
 _LAST_CHARACTER = "\uffff"
 """The server keeps names in UTF-8 of at most three bytes."""
-_LISTED = """
-    SELECT schema_name, schema_name IN (SELECT db FROM mysql.db WHERE user = %s AND host = %s)
-    FROM information_schema.schemata
-"""
+_LISTED = "SELECT schema_name FROM information_schema.schemata"
+_MANAGED = "SELECT db FROM mysql.db WHERE user = %s AND host = %s"
 _KEPT_NAME = "SELECT IF(@@lower_case_table_names, LOWER(CONVERT(%s USING utf8mb3)), %s)"
 _FILES = "SELECT name, file_size FROM information_schema.innodb_tablespaces"
+
+
+_SHORT = {
+    chr(code)
+    for block in (range(0xC0, 0x130), range(0x386, 0x3CF), range(0x400, 0x482))
+    for code in block
+    if chr(code).isalpha()
+}
+"""Latin, Greek and Cyrillic letters, of those that the server writes in three bytes."""
 
 
 def check_name(argument: str, name: str) -> None:
@@ -54,16 +61,17 @@ def _bytes_on_disk(character: str) -> int:
     """How the server writes it in file names: as it is, as `@1e`, or as `@00e9`."""
     if character == "_" or (character.isascii() and character.isalnum()):
         return 1
-    return 3 if character.isalpha() and "\u00c0" <= character < "\u0530" else 5
+    return 3 if character in _SHORT else 5
 
 
 def listed(session: Session, *, sizes: bool) -> list[Database]:
-    found = {str(name): managed for name, managed in rows(session, _LISTED, *_OWNER)}
-    taken = _sizes(session, found) if sizes else Counter()
+    # Compared here: the server's own comparison of these columns is not by case.
+    managed = {row[0] for row in rows(session, _MANAGED, *_OWNER)}
+    names = {str(name) for (name,) in rows(session, _LISTED)} - SYSTEM
+    taken = _sizes(session, names) if sizes else Counter()
     return [
-        Database(name, SUPERUSER if managed else "", bool(managed), taken[name])
-        for name, managed in found.items()
-        if name not in SYSTEM
+        Database(name, SUPERUSER if name in managed else "", name in managed, taken[name])
+        for name in names
     ]
 
 

@@ -19,6 +19,8 @@ from openrdb.engines.mysql.sql import (
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
 
 _ANY_HOST = "%"
+_NAMED = 10
+"""So many objects are named in a refusal."""
 _NO_USERS = ("_rdb", "mysql.")
 """What our own accounts' names begin with, and the server's."""
 
@@ -119,7 +121,11 @@ def check_delete(session: Session, name: str) -> None:
             f"the {kind} {quoted_identifier(str(database))}.{quoted_identifier(str(one))}"
             for kind, database, one in defined
         ]
-        help_message = f"{name} is the definer of {', '.join(what)}"
+        more = f" and {len(what) - _NAMED} more" if len(what) > _NAMED else ""
+        help_message = (
+            f"{name} is the definer of {', '.join(what[:_NAMED])}{more}: drop what is not needed, "
+            "and make the rest anew as another user"
+        )
         raise PreconditionFailed("user_owns_objects", help_message)
 
 
