@@ -48,7 +48,8 @@ class Server:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         ids, address, memory = (UUID(int=1), UUID(int=2)), "127.0.0.1", 2**29
-        self.spec = NodeSpec(*ids, "MySQL-9", address, port, account, memory, init_settings=init)
+        engine = f"MySQL-{bundle.version.partition('.')[0]}"
+        self.spec = NodeSpec(*ids, engine, address, port, account, memory, init_settings=init)
         self.paths = NodePaths(place / "node", place / "run")
         self._bundle, self._options = bundle, options
         for path in (place, self.paths.root, self.paths.configuration):
