@@ -248,6 +248,11 @@ def test_an_administrator_comes_and_goes(mysql: Server) -> None:
         with pytest.raises(pymysql.MySQLError, match=GONE):
             run("SELECT 1")
     assert User("carol", False) in inside.users()
+    with mysql.superuser() as session, session.cursor() as cursor:
+        cursor.execute("SHOW GRANTS FOR carol")
+        assert cursor.fetchall()[0] == ("GRANT USAGE ON *.* TO `carol`@`%`",)
+        cursor.execute("SELECT 1 FROM mysql.global_grants WHERE user = 'carol'")
+        assert cursor.fetchall() == ()
     assert level(mysql, "office", "carol") == "all", "as on PostgreSQL, what was given stays"
     with mysql.session("carol") as run:
         run("DROP TABLE office.t")

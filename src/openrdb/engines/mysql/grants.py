@@ -74,8 +74,9 @@ def make_administrator(session: Session, account: Account) -> None:
 def unmake_administrator(session: Session, account: Account) -> None:
     """Take it back; what the account has in single databases stays."""
     quoted = quoted_account(account)
-    # The right to grant last: with it in the same statement dynamic privileges are left.
-    for privileges in (", ".join((*ALL, *_SERVER)), ", ".join(_DYNAMIC), "GRANT OPTION"):
+    # What makes an administrator last, so that this can be repeated; dynamic ones in a statement of
+    # their own: among others they are left.
+    for privileges in (", ".join(_DYNAMIC), "GRANT OPTION", ", ".join((*ALL, *_SERVER))):
         run(session, f"REVOKE IF EXISTS {privileges} ON *.* FROM {quoted}")
 
 

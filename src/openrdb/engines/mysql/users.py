@@ -100,7 +100,7 @@ def change(session: Session, name: str, verifier: str | None, is_admin: bool | N
             run(session, f"ALTER USER {quoted} {identified(verifier)}")
         if is_admin:
             grants.make_administrator(session, account)
-        elif is_admin is not None:
+        elif is_admin is False and was_admin:
             grants.unmake_administrator(session, account)
     if was_admin and is_admin is False:
         # A session keeps what it had on the whole server when it began.
