@@ -443,9 +443,7 @@ def test_the_first_database_and_the_servers_stay(mysql: Server) -> None:
         with pytest.raises(NotFound):
             inside.check_delete_database(name)
     with pytest.raises(NotFound):
-        inside.set_privilege("mysql", "admin", "all")
-    with pytest.raises(InvalidArguments):
-        inside.set_privilege("rdb", "admin", "custom")
+        inside.check_set_privilege("mysql", "admin")
 
 
 def test_names_in_lower_case(mysql_bundle: Bundle) -> None:

@@ -128,19 +128,26 @@ class Administration:
             of = [one for one in users.names(session) if user in (None, one)]
             return privileges.listed(session, within, of)
 
-    def set_privilege(self, database: str, user: str, permission: Permission) -> None:
-        if permission == "custom":
-            help_message = "custom is what grants made by SQL are; it cannot be set"
-            raise InvalidArguments(("permission", "constraint", help_message))
+    def check_set_privilege(self, database: str, user: str) -> None:
         with self._session() as session:
-            found = databases.find(session, database)
-            if found is None:
-                raise NotFound("database", database)
-            if not found.managed:
-                help_message = f"{database} is not a managed database: grant privileges by SQL"
-                raise InvalidArguments(("database_name", "constraint", help_message))
+            _managed(session, database)
             users.find(session, user)
-            privileges.apply(session, found.name, user, permission)
+
+    def set_privilege(self, database: str, user: str, permission: Permission) -> None:
+        with self._session() as session:
+            users.find(session, user)
+            privileges.apply(session, _managed(session, database), user, permission)
+
+
+def _managed(session: Session, database: str) -> str:
+    """The name of a managed database as the server has it; NotFound, InvalidArguments."""
+    found = databases.find(session, database)
+    if found is None:
+        raise NotFound("database", database)
+    if not found.managed:
+        help_message = f"{database} is not a managed database: grant privileges by SQL"
+        raise InvalidArguments(("database_name", "constraint", help_message))
+    return found.name
 
 
 def _give_all(session: Session, user: str) -> None:
