@@ -40,12 +40,14 @@ TRANSITORY = {"provisioning", "initializing", "configuring", "restarting", "dele
 
 def needs(steps: list[Step]) -> set[str]:
     """What this version lacks for a flow; empty if it can be replayed."""
-    lacking = {
+    return {
         name for word, name in NOT_THERE_YET.items() if any(word in step["path"] for step in steps)
     }
-    if any(_engine(step).startswith("mysql") for step in steps):
-        lacking.add("MySQL")
-    return lacking
+
+
+def needs_mysql(steps: list[Step]) -> bool:
+    """Whether a flow asks for MySQL 8 by its name."""
+    return any(_engine(step).startswith("mysql") for step in steps)
 
 
 def _engine(step: Step) -> str:

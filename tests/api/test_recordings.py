@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.api.recorded import FLOWS, needs
+from openrdb.host.bundles import Bundles
+from tests.api.recorded import FLOWS, needs, needs_mysql
 from tests.api.replay import replay
 from tests.service import Service, ports_of_worker
 
@@ -19,10 +21,11 @@ ENCRYPTED = [
 """Flows that need volumes on an encrypted device."""
 
 REPLAYED = [name for name, steps in FLOWS.items() if not needs(steps)]
+MYSQL = [name for name in REPLAYED if needs_mysql(FLOWS[name])]
 LISTED = (Path(__file__).parent / "recordings/README.md").read_text()
 
 
-@pytest.mark.parametrize("scenario", [name for name in REPLAYED if name not in ENCRYPTED])
+@pytest.mark.parametrize("scenario", sorted({*REPLAYED} - {*ENCRYPTED, *MYSQL}))
 def test_flow(service: Service, scenario: str) -> None:
     replay(service, scenario)
 
@@ -39,6 +42,23 @@ def encrypted_service(cache: Path, worker_id: str) -> Iterator[Service]:
 def test_encrypted_flows(encrypted_service: Service) -> None:
     for scenario in ENCRYPTED:
         replay(encrypted_service, scenario)
+
+
+@pytest.fixture(scope="module", params=["MySQL-8", "MySQL-9"])
+def mysql_service(cache: Path, worker_id: str, request: pytest.FixtureRequest) -> Iterator[Service]:
+    """A deployment whose clients get `params` where they ask for MySQL 8."""
+    if request.param not in Bundles(cache).installed():
+        pytest.skip(f"{request.param} is not installed")
+    with Service(cache, ports_of_worker(worker_id, 1)) as running:
+        if request.param != "MySQL-8":
+            running.environment["OPENRDB_ENGINE_ALIASES"] = json.dumps({"MySQL-8": request.param})
+        running.start()
+        yield running
+
+
+def test_mysql_flows(mysql_service: Service) -> None:
+    for scenario in MYSQL:
+        replay(mysql_service, scenario)
 
 
 def test_every_flow_is_replayed_or_listed_with_what_it_needs() -> None:
