@@ -1,4 +1,4 @@
-"""Engine versions and their settings, and the settings that an instance is born with.
+"""Engine versions and their settings.
 
 The data is one file an engine, each distinct definition of a setting once, with the versions it
 holds for. They are the recorded ones; PostgreSQL 18's are 17's, checked against a running 18.
@@ -14,11 +14,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Literal
 
-from openrdb.catalog.node_types import NodeType
-
 _FILES = ("postgresql.json", "mysql.json")
-_GIB = 2**30
-_MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -70,29 +66,6 @@ def engine_versions() -> tuple[EngineVersion, ...]:
 def engine_version(name: str) -> EngineVersion | None:
     """The version of that name, in any case; None when there is none."""
     return _by_name().get(name.lower())
-
-
-def default_settings(engine: str, node_type: NodeType) -> dict[str, str]:
-    """What the settings of a new instance are, in the catalogue's units.
-
-    `engine` is "PostgreSQL" or "MySQL". The values recorded for db-dev-s and db-dev-m, and on
-    with memory along the line through the two, as long as all connections' work memory fits.
-    """
-    gib = node_type.memory // _GIB
-    connections = min(50 + 25 * gib, 1000)
-    if engine != "PostgreSQL":
-        return {"max_connections": str(connections)}
-    workers = max(node_type.vcpus - 2, 0)
-    values = {
-        "effective_cache_size": 700 * gib - 100,
-        # Each of the autovacuum workers may take it.
-        "maintenance_work_mem": min(75 * gib, 2048),
-        "max_connections": connections,
-        "max_parallel_workers": workers,
-        "max_parallel_workers_per_gather": workers // 2,
-        "work_mem": min(2 * gib, node_type.memory // _MIB // connections),
-    }
-    return {name: str(value) for name, value in values.items()}
 
 
 def as_run(version: EngineVersion, minor: str) -> EngineVersion:

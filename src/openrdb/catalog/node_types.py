@@ -11,6 +11,7 @@ from typing import Any
 
 from openrdb.errors import InvalidArguments
 
+_GIB = 2**30
 _DESCRIPTIONS = {
     "lssd": "Local Storage",
     "bssd": "Block Storage",
@@ -50,6 +51,12 @@ class NodeType:
     is_ha_required: bool
     volumes: tuple[VolumeType, ...]
     """The first is the one taken when none is asked for."""
+
+    @property
+    def connections(self) -> int:
+        """What every engine's `max_connections` is by default: along the line through the values
+        recorded for db-dev-s and db-dev-m."""
+        return min(50 + 25 * (self.memory // _GIB), 1000)
 
 
 @functools.cache

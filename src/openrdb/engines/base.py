@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, Protocol
 from uuid import UUID
 
+from openrdb.catalog.node_types import NodeType
 from openrdb.host.accounts import Uid
 from openrdb.host.bundle import Bundle
 from openrdb.host.layout import NodePaths
@@ -190,6 +191,10 @@ class Engine(Protocol):
         """What the API manages inside the running server."""
 
     # -- settings ------------------------------------------------------------------------------
+    def default_settings(self, kind: NodeType) -> dict[str, str]:
+        """What a node type's memory is good for, by the catalogue's names and in its units; there is
+        `max_connections` among it."""
+
     def check_configuration(
         self, spec: NodeSpec, bundle: Bundle, paths: NodePaths, place: Path
     ) -> str | None:

@@ -39,30 +39,33 @@ class Bundle:
                 return found
         raise HostError(f"{self.name} has no program {name}")
 
-    def has_library(self, name: str) -> bool:
-        """Whether there is a module of that name for `shared_preload_libraries`."""
-        return (self.path / "lib" / f"{name}.so").is_file()
-
     def command(self, name: str) -> list[str]:
         """The argument vector that runs a program, by the bundle's own loader where it brings one.
 
         Named in full at each run, so that a bundle works wherever it is copied to.
         """
         program = str(self.program(name))
-        library = self.path / "lib"
-        for loader in library.glob("ld-linux*.so.*"):
-            return [str(loader), "--library-path", str(library), "--argv0", program, program]
+        if loader := self._loader():
+            options = ["--library-path", str(self._libraries), "--argv0", program]
+            return [str(loader), *options, program]
         return [program]
 
     @property
     def environment(self) -> dict[str, str]:
         """What the programs need in their environment.
 
-        The modules in `lib/` have no RUNPATH: without this postgres_fdw and dblink would load the
-        system's libpq, and fail.
+        Where libraries of a bundle's own are loaded by the system's loader, modules beside them have
+        no RUNPATH and would get the system's.
         """
-        library = self.path / "lib"
-        return {"LD_LIBRARY_PATH": str(library)} if (library / "libpq.so.5").exists() else {}
+        own = self._loader() is None and any(self._libraries.glob("lib*.so.*"))
+        return {"LD_LIBRARY_PATH": str(self._libraries)} if own else {}
+
+    @property
+    def _libraries(self) -> Path:
+        return self.path / "lib"
+
+    def _loader(self) -> Path | None:
+        return next(self._libraries.glob("ld-linux*.so.*"), None)
 
 
 def open_to_all(root: Path) -> None:

@@ -30,9 +30,10 @@ from openrdb.host.mysql_release import MySQLRelease
 from openrdb.host.postgresql_release import PostgreSQLRelease
 
 _NAMES = {
-    re.compile(r"postgresql-(\d+)\.(\d+)\.(\d+)(?:-beta\.(\d+))?(?:-r(\d+))?"): "PostgreSQL",
-    re.compile(r"mysql-(\d+)\.(\d+)\.(\d+)(?:-r(\d+))?"): "MySQL",
+    re.compile(r"postgresql-(\d+)\.(\d+)\.(\d+)(?:-beta\.(\d+))?(?:-r(\d+))?"): ("PostgreSQL", 2),
+    re.compile(r"mysql-(\d+)\.(\d+)\.(\d+)(?:-r(\d+))?"): ("MySQL", 3),
 }
+"""Of cached bundles: whose they are, and how many of the numbers are the engine's own version."""
 
 
 class Release(Protocol):
@@ -152,10 +153,10 @@ class Bundles:
         """Version names and bundles, the newest minor version last."""
         found = []
         for path in self._cache.iterdir() if self._cache.is_dir() else ():
-            for pattern, engine in _NAMES.items():
+            for pattern, (engine, own) in _NAMES.items():
                 if match := pattern.fullmatch(path.name):
                     numbers = [int(part or 0) for part in match.groups()]
-                    bundle = self._bundle(path.name, _version(engine, numbers))
+                    bundle = self._bundle(path.name, ".".join(map(str, numbers[:own])))
                     found.append((numbers, f"{engine}-{numbers[0]}", bundle))
         found.sort(key=lambda entry: entry[0])
         return [entry[1:] for entry in found]
@@ -199,11 +200,6 @@ class Bundles:
         with (self._cache / f".{name}.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
-
-
-def _version(engine: str, numbers: list[int]) -> str:
-    """As the engine says it: PostgreSQL's packages count their own last number."""
-    return ".".join(map(str, numbers[: 2 if engine == "PostgreSQL" else 3]))
 
 
 def _silent(done: int, total: int) -> None:

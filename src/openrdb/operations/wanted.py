@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from openrdb.catalog.engines import default_settings
 from openrdb.catalog.node_types import NodeType, node_type
 from openrdb.engines import engine_of
 from openrdb.engines.base import NodeSpec
@@ -21,8 +20,7 @@ def main_spec(instance: Instance) -> NodeSpec:
 
 def all_settings(instance: Instance, own: dict[str, str]) -> dict[str, str]:
     """The instance's own settings, and for the rest what its node type's memory is good for."""
-    kind = _kind(instance)
-    return default_settings(engine_of(instance.engine).name, kind) | own
+    return engine_of(instance.engine).default_settings(_kind(instance)) | own
 
 
 def _kind(instance: Instance) -> NodeType:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from openrdb.catalog.engines import EngineSetting, engine_version
+from openrdb.catalog.node_types import NodeType
 from openrdb.engines.base import NodeSpec
 from openrdb.engines.mysql import identity, server
 from openrdb.host.bundle import Bundle
@@ -42,6 +43,11 @@ def files(spec: NodeSpec, bundle: Bundle, paths: NodePaths) -> dict[str, str]:
     )
     lines = [f"{name} = {_quoted(value)}" for part in sections for name, value in part.items()]
     return {MAIN_FILE: "\n".join(["[mysqld]", *lines]) + "\n"}
+
+
+def default_settings(kind: NodeType) -> dict[str, str]:
+    """As recorded: there is no other."""
+    return {"max_connections": str(kind.connections)}
 
 
 def command(bundle: Bundle, place: Path) -> list[str]:

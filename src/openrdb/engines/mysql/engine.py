@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from openrdb.catalog.node_types import NodeType
 from openrdb.engines.base import Administrator, NodeSpec
 from openrdb.engines.mysql import accounts, bootstrap, config, identity, server, settings, template
 from openrdb.engines.mysql.administration import Administration
@@ -54,6 +55,9 @@ class MySQL:
 
     def reload(self, spec: NodeSpec, paths: NodePaths, secret: str) -> bool:
         return settings.reload(spec, paths, secret)
+
+    def default_settings(self, kind: NodeType) -> dict[str, str]:
+        return config.default_settings(kind)
 
     def check_configuration(
         self, spec: NodeSpec, bundle: Bundle, paths: NodePaths, place: Path

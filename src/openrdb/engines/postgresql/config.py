@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from openrdb.catalog.engines import EngineSetting, engine_version
+from openrdb.catalog.node_types import NodeType
 from openrdb.engines.base import NodeSpec
 from openrdb.engines.postgresql import server
 from openrdb.engines.postgresql.server import SUPERUSER
@@ -12,6 +13,7 @@ from openrdb.host.layout import NodePaths
 MAIN_FILE = "postgresql.conf"
 ACCESS_FILE = "pg_hba.conf"
 _MIB = 2**20
+_GIB = 2**30
 _SMALLEST_BUFFERS, _BUFFERS_SHARE = 64 * _MIB, 16
 
 _ACCESS = f"""\
@@ -41,6 +43,23 @@ def files(spec: NodeSpec, bundle: Bundle, paths: NodePaths) -> dict[str, str]:
     return {MAIN_FILE: "\n".join(lines) + "\n", ACCESS_FILE: _ACCESS}
 
 
+def default_settings(kind: NodeType) -> dict[str, str]:
+    """The values recorded for db-dev-s and db-dev-m, and on with memory along the line through the
+    two, as long as all connections' work memory fits."""
+    gib = kind.memory // _GIB
+    workers = max(kind.vcpus - 2, 0)
+    values = {
+        "effective_cache_size": 700 * gib - 100,
+        # Each of the autovacuum workers may take it.
+        "maintenance_work_mem": min(75 * gib, 2048),
+        "max_connections": kind.connections,
+        "max_parallel_workers": workers,
+        "max_parallel_workers_per_gather": workers // 2,
+        "work_mem": min(2 * gib, kind.memory // _MIB // kind.connections),
+    }
+    return {name: str(value) for name, value in values.items()}
+
+
 def _lines(settings: dict[str, str]) -> list[str]:
     return [f"{name} = {_quoted(value)}" for name, value in settings.items()]
 
@@ -66,7 +85,8 @@ def _with_unit(setting: EngineSetting, value: str) -> str:
 
 def _libraries(bundle: Bundle) -> dict[str, str]:
     # Where it is not loaded from the start, the extension can be created and not used.
-    return {"shared_preload_libraries": _STATEMENTS} if bundle.has_library(_STATEMENTS) else {}
+    there = (bundle.path / "lib" / f"{_STATEMENTS}.so").is_file()
+    return {"shared_preload_libraries": _STATEMENTS} if there else {}
 
 
 def _wal_level(spec: NodeSpec) -> str:
