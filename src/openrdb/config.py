@@ -105,6 +105,8 @@ class Settings(BaseSettings):
     """How long the GET of a resource in transition may be held for its status to settle."""
     sweep: float = Field(default=2.0, gt=0)
     """How often operations are looked for that are recorded and not started."""
+    logs_round: float = Field(default=60.0, gt=0)
+    """How often the instances' logs are looked at, and those beyond their policies removed."""
     allow_disabled_engines: bool = False
     """Whether engine versions past their end of life may be created."""
     volumes_encrypted: bool = False

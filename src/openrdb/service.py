@@ -28,6 +28,7 @@ from openrdb.host.layout import Layout
 from openrdb.observe import metrics
 from openrdb.observe.changes import Changes
 from openrdb.observe.healing import Healer
+from openrdb.observe.log_pruning import LogPruner
 from openrdb.operations import Operations, Services
 from openrdb.state.database import Database
 
@@ -169,6 +170,9 @@ def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
         ending.callback(operations.close)
         healer.start()
         ending.callback(healer.close)
+        pruner = LogPruner(database, host, settings.logs_round)
+        pruner.start()
+        ending.callback(pruner.close)
         metrics.watch(database)
         offers = Offers(installed, settings.allow_disabled_engines)
         backend = Backend(

@@ -187,6 +187,9 @@ class Engine(Protocol):
         Returns when new sessions get what was read; whether some of it waits for a restart.
         """
 
+    def reopen_logs(self, spec: NodeSpec, paths: NodePaths, secret: str) -> None:
+        """Have the server write to its logs' own names again, after they were renamed."""
+
     def administration(self, spec: NodeSpec, paths: NodePaths, secret: str) -> Administration:
         """What the API manages inside the running server."""
 

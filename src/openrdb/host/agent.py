@@ -17,7 +17,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 from uuid import UUID
@@ -26,7 +25,7 @@ from openrdb.catalog.engines import engine_version
 from openrdb.engines import engine_of
 from openrdb.engines.base import Administration, Administrator, NodeSpec
 from openrdb.errors import HostError, TransientState
-from openrdb.host import accounts, certificates, files, locks
+from openrdb.host import accounts, certificates, files, locks, logs
 from openrdb.host.balancer import Balancer, Choice, Target, balancer
 from openrdb.host.bundles import Bundles
 from openrdb.host.layout import Layout
@@ -85,7 +84,8 @@ class Host(Protocol):
 
     def ensure_no_balancer(self, target: Target) -> None: ...
 
-    def ensure_logs_pruned(self, spec: NodeSpec, days: int | None, size: int | None) -> None: ...
+    def ensure_logs_pruned(self, spec: NodeSpec, days: int | None, size: int | None) -> None:
+        """Remove logs older than some days, then the oldest beyond some bytes in all."""
 
     def ensure_removed(self, instance_id: UUID, node_ids: Sequence[UUID]) -> None: ...
 
@@ -182,15 +182,15 @@ class LocalHost:
             accounts.write_file(paths.configuration / name, text, spec.uid)
 
     def ensure_logs_pruned(self, spec: NodeSpec, days: int | None, size: int | None) -> None:
-        """Remove logs older than some days, then the oldest beyond some bytes in all."""
-        directory = self._layout.node(spec.instance_id, spec.node_id).log
-        logs = sorted(directory.glob("*.log"), key=lambda path: path.stat().st_mtime, reverse=True)
-        oldest = time.time() - timedelta(days=days).total_seconds() if days else 0
-        total = 0
-        for log in logs[1:]:  # the first is being written
-            total += log.stat().st_size
-            if log.stat().st_mtime < oldest or (size and total > size):
-                files.remove_file(log)
+        paths = self._layout.node(spec.instance_id, spec.node_id)
+
+        def reopen() -> None:
+            if self._wait_accepting(spec, _HEAL_TIMEOUT):  # else its next start opens them
+                secret = self._secret(str(spec.instance_id))
+                engine_of(spec.engine).reopen_logs(spec, paths, secret)
+
+        with self._changing[spec.instance_id]:
+            logs.prune(paths.log, days, size, reopen)
 
     def ensure_removed(self, instance_id: UUID, node_ids: Sequence[UUID]) -> None:
         self._deciding.pop(instance_id, None)

@@ -39,7 +39,7 @@ _SETTLED = ("ready", "configuring", "error")
 """Statuses in which no operation stops processes."""
 
 
-def _settled() -> Select[Instance]:
+def settled() -> Select[Instance]:
     """Instances whose processes are to run, and that no operation is stopping."""
     running = select(Instance).join(Node).where(Node.desired == "running")
     return running.where(Instance.status.in_(_SETTLED))
@@ -104,7 +104,7 @@ class Healer:
     def _wanted(self, instance_id: UUID | None = None) -> _Wanted:
         """What all instances, or one, want."""
         wanted = _Wanted([], [])
-        query = _settled()
+        query = settled()
         if instance_id is not None:
             query = query.where(Instance.id == instance_id)
         with self._database.read() as session:

@@ -50,6 +50,11 @@ def reload(spec: NodeSpec, paths: NodePaths, secret: str) -> bool:
     return waiting
 
 
+def reopen_logs(spec: NodeSpec, paths: NodePaths, secret: str) -> None:
+    with server.connect(spec, paths, secret) as session, session.cursor() as cursor:
+        cursor.execute("FLUSH NO_WRITE_TO_BINLOG ERROR LOGS, SLOW LOGS, GENERAL LOGS")
+
+
 def _typed(setting: EngineSetting, text: str) -> str | int | float:
     if setting.property_type == "INT":
         return int(text.rstrip("KM")) * _UNITS.get(text[-1], 1)

@@ -67,6 +67,9 @@ class PostgreSQL:
     def default_settings(self, kind: NodeType) -> dict[str, str]:
         return config.default_settings(kind)
 
+    def reopen_logs(self, spec: NodeSpec, paths: NodePaths, secret: str) -> None:
+        settings.reopen_logs(spec, paths, secret)
+
     def check_configuration(
         self, spec: NodeSpec, bundle: Bundle, paths: NodePaths, place: Path
     ) -> str | None:

@@ -34,6 +34,11 @@ def reload(spec: NodeSpec, paths: NodePaths, secret: str) -> bool:
         return connection.execute(_PENDING).fetchone() == (True,)
 
 
+def reopen_logs(spec: NodeSpec, paths: NodePaths, secret: str) -> None:
+    with server.connect(spec, paths, secret, "postgres") as connection:
+        connection.execute("SELECT pg_rotate_logfile()")
+
+
 def check(spec: NodeSpec, bundle: Bundle, paths: NodePaths, place: Path) -> str | None:
     """Why a server would not take the configuration file in `place`; None: it says nothing.
 
