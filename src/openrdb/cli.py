@@ -121,7 +121,9 @@ def doctor(data_dir: DataDir = None) -> None:
 @app.command()
 def demo(
     data_dir: DataDir = None,
-    engine: Annotated[str, typer.Option(help="The engine version.")] = "PostgreSQL-17",
+    engine: Annotated[
+        str, typer.Option(help="The engine version: PostgreSQL-17, MySQL-9 …")
+    ] = "PostgreSQL-17",
 ) -> None:
     """Create an instance with the official SDK, run SQL in it, and print how to connect."""
     from openrdb import demo as tour  # noqa: PLC0415
@@ -148,7 +150,8 @@ def engines_list() -> None:
 @engines_app.command("install")
 def engines_install(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Versions, as PostgreSQL-17; default: all current.")
+        list[str] | None,
+        typer.Argument(help="Versions, as PostgreSQL-17 or MySQL-9; default: all current."),
     ] = None,
 ) -> None:
     """Download engine versions into the cache and verify them; does nothing where they are."""

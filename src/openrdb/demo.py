@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import secrets
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
+import pymysql
 from rich.console import Console
 from scaleway import Client, ScalewayException
 from scaleway.rdb.v1 import RdbV1API
@@ -15,6 +18,13 @@ from scaleway.rdb.v1 import RdbV1API
 from openrdb.config import Settings
 from openrdb.credentials import read_credentials
 from openrdb.errors import HostError
+
+_USER = "demo"
+_WRITE = (
+    "CREATE TABLE greeting (text text)",
+    "INSERT INTO greeting VALUES ('hello from OpenRDB')",
+)
+_READ = "SELECT text, version() FROM greeting"
 
 
 def run(settings: Settings, engine: str, out: Console) -> None:
@@ -39,7 +49,7 @@ def run(settings: Settings, engine: str, out: Console) -> None:
     try:
         created = api.create_instance(
             engine=engine,
-            user_name="demo",
+            user_name=_USER,
             password=password,
             node_type="db-dev-s",
             is_ha_cluster=False,
@@ -60,14 +70,77 @@ def run(settings: Settings, engine: str, out: Console) -> None:
     root = Path(settings.data_dir) / f"{instance.name}.pem"
     root.write_bytes(base64.b64decode(str(certificate.content)))
     endpoint = instance.endpoints[0]
-    line = (
-        f"host={endpoint.ip} port={endpoint.port} dbname=rdb user=demo password={password} "
-        f"sslmode=verify-full sslrootcert={root}"
-    )
-    with psycopg.connect(line) as connection:
-        connection.execute("CREATE TABLE greeting (text text)")
-        connection.execute("INSERT INTO greeting VALUES ('hello from OpenRDB')")
-        row = connection.execute("SELECT text, version() FROM greeting").fetchone()
-    out.print(f"✓ {row[0] if row else ''}: {str(row[1]).split(' on ')[0] if row else ''}")
+    login = _Login(str(endpoint.ip), endpoint.port, password, root)
+    client = _CLIENTS[instance.engine.rpartition("-")[0]]
+    greeting, version = client.greet(login)
+    out.print(f"✓ {greeting}: {version}")
     out.print("  connect with")
-    out.print(f'psql "{line}"', style="cyan", soft_wrap=True, highlight=False, markup=False)
+    out.print(client.line(login), style="cyan", soft_wrap=True, highlight=False, markup=False)
+
+
+@dataclass(frozen=True)
+class _Login:
+    host: str
+    port: int
+    password: str
+    certificate: Path
+
+
+@dataclass(frozen=True)
+class _Client:
+    greet: Callable[[_Login], Sequence[str]]
+    """Write a greeting into a table; what is read from it, and what the server is."""
+    line: Callable[[_Login], str]
+    """A command that connects."""
+
+
+def _conninfo(login: _Login) -> str:
+    return (
+        f"host={login.host} port={login.port} dbname=rdb user={_USER} password={login.password} "
+        f"sslmode=verify-full sslrootcert={login.certificate}"
+    )
+
+
+def _greet_by_psycopg(login: _Login) -> Sequence[str]:
+    with psycopg.connect(_conninfo(login)) as connection:
+        for statement in _WRITE:
+            connection.execute(statement)
+        text, version = connection.execute(_READ).fetchone() or ("", "")
+    return text, version.partition(" on ")[0]
+
+
+def _psql(login: _Login) -> str:
+    return f'psql "{_conninfo(login)}"'
+
+
+def _greet_by_pymysql(login: _Login) -> Sequence[str]:
+    connection = pymysql.connect(
+        host=login.host,
+        port=login.port,
+        user=_USER,
+        password=login.password,
+        database="rdb",
+        ssl_ca=str(login.certificate),
+        ssl_verify_cert=True,
+        ssl_verify_identity=True,
+    )
+    with connection, connection.cursor() as cursor:
+        for statement in _WRITE:
+            cursor.execute(statement)
+        cursor.execute(_READ)
+        text, version = cursor.fetchone() or ("", "")
+        connection.commit()
+    return text, f"MySQL {version}"
+
+
+def _mysql(login: _Login) -> str:
+    return (
+        f"mysql --host={login.host} --port={login.port} --user={_USER} --password={login.password} "
+        f"--ssl-mode=VERIFY_IDENTITY --ssl-ca={login.certificate} rdb"
+    )
+
+
+_CLIENTS = {
+    "PostgreSQL": _Client(_greet_by_psycopg, _psql),
+    "MySQL": _Client(_greet_by_pymysql, _mysql),
+}

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from openrdb.host.bundles import Bundles
 from tests.service import Service, unprivileged
 
 
@@ -73,11 +74,21 @@ def test_doctor_is_content(service: Service) -> None:
     assert "PostgreSQL-17" in done.stdout
 
 
-def test_demo(service: Service) -> None:
-    done = service.run("demo", "--data-dir", str(service.data_dir))
+@pytest.mark.parametrize(
+    ("version", "start", "verification"),
+    [
+        ("PostgreSQL-17", 'psql "', "sslmode=verify-full"),
+        ("MySQL-9", "mysql ", "--ssl-mode=VERIFY_IDENTITY"),
+    ],
+)
+def test_demo(cache: Path, service: Service, version: str, start: str, verification: str) -> None:
+    if version not in Bundles(cache).installed():
+        pytest.skip(f"{version} is not installed")
+    done = service.run("demo", "--data-dir", str(service.data_dir), "--engine", version)
     assert done.returncode == 0, done.stderr
-    line = next(text for text in done.stdout.splitlines() if text.startswith("psql"))
-    assert "sslmode=verify-full" in line
+    assert f"hello from OpenRDB: {version.replace('-', ' ')}" in done.stdout
+    line = next(text for text in done.stdout.splitlines() if text.startswith(start))
+    assert verification in line
 
 
 def test_env_before_serve(service: Service) -> None:
