@@ -9,14 +9,17 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from openrdb.errors import HostError
 
 Uid = int | None
 """A Unix account's number (its group has the same); None: the invoking user."""
+_TIMEOUT = 300
+"""Seconds for a program that is run to its end."""
 
 
 def as_account(uid: Uid, command: list[str]) -> list[str]:
@@ -25,6 +28,24 @@ def as_account(uid: Uid, command: list[str]) -> list[str]:
         return command
     privileges = ["--clear-groups", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"]
     return ["setpriv", f"--reuid={uid}", f"--regid={uid}", *privileges, "--", *command]
+
+
+def run(
+    uid: Uid, command: list[str], environment: Mapping[str, str], script: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run one of an engine's programs to its end, as an account and with nothing of our environment;
+    `script` is its input. Whether it succeeded is for the caller to see."""
+    return subprocess.run(
+        as_account(uid, command),
+        input=script,
+        text=True,
+        errors="replace",
+        capture_output=True,
+        check=False,
+        timeout=_TIMEOUT,
+        cwd="/",
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", **environment},
+    )
 
 
 def template_account() -> Uid:

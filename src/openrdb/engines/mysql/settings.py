@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 import pymysql
@@ -16,7 +15,6 @@ from openrdb.host import accounts
 from openrdb.host.bundle import Bundle
 from openrdb.host.layout import NodePaths
 
-_TIMEOUT = 60
 _LAST_WORDS = 16384
 _STARTED = "MySQL Server - start."
 _COMPLAINT = re.compile(r"\[ERROR\] \[MY-\d+\] \[\w+\] (.+)")
@@ -69,16 +67,7 @@ def check(spec: NodeSpec, bundle: Bundle, paths: NodePaths, place: Path) -> str 
     The server itself reads it, as at a start; what it would find out only later is not found.
     """
     command = [*config.command(bundle, place), "--log-error=stderr", "--validate-config"]
-    done = subprocess.run(
-        accounts.as_account(spec.uid, command),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=_TIMEOUT,
-        cwd="/",
-        env={"LC_ALL": "C.UTF-8"} | bundle.environment,
-    )
+    done = accounts.run(spec.uid, command, bundle.environment)
     return _complaint(done.stderr) if done.returncode else None
 
 

@@ -15,7 +15,6 @@ from openrdb.host import accounts as unix_accounts
 from openrdb.host.accounts import Uid
 from openrdb.host.bundle import Bundle
 
-_TIMEOUT = 300
 _LEFT = ("auto.cnf", "*.pem", "*.dblwr", "ib_buffer_pool")
 """What a copy must not have, or makes for itself where it is wanting."""
 _HOLLOW = ("#innodb_redo/*", "ibdata1", "undo_*", "mysql.ibd")
@@ -38,7 +37,7 @@ def make(bundle: Bundle, data: Path, account: Uid, secret: str, init: Mapping[st
         command += [f"--{name}={value}" for name, value in config.directories(bundle).items()]
         command += [f"--{name}={value}" for name, value in {**config.INITIAL, **init}.items()]
         command += [f"--datadir={work}", f"--init-file={script}", f"--log-error={log}"]
-        done = _run(account, command)
+        done = unix_accounts.run(account, command, bundle.environment)
         said = log.read_text(errors="replace") if log.exists() else ""
         if done.returncode != 0 or "[ERROR]" in said:
             raise HostError(_failure(bundle, said or done.stderr))
@@ -67,8 +66,8 @@ def _statements(bundle: Bundle, account: Uid, secret: str) -> str:
 
 def _time_zones(bundle: Bundle, account: Uid) -> str:
     """Statements that tell the server the names of time zones, which it knows none of by itself."""
-    command = bundle.command("mysql_tzinfo_to_sql")
-    done = _run(account, [*command, str(bundle.path / "share" / "zoneinfo")])
+    command, zones = bundle.command("mysql_tzinfo_to_sql"), str(bundle.path / "share" / "zoneinfo")
+    done = unix_accounts.run(account, [*command, zones], bundle.environment)
     if done.returncode != 0 or not done.stdout:
         raise HostError(_failure(bundle, done.stderr))
     return done.stdout.rstrip(";\n")
@@ -77,20 +76,6 @@ def _time_zones(bundle: Bundle, account: Uid) -> str:
 def _dig_holes(paths: list[Path]) -> None:
     for path in paths:
         subprocess.run(["fallocate", "--dig-holes", str(path)], check=False)
-
-
-def _run(account: Uid, command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        unix_accounts.as_account(account, command),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-        timeout=_TIMEOUT,
-        cwd="/",
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
-    )
 
 
 def _failure(bundle: Bundle, said: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 from openrdb.engines.base import NodeSpec
@@ -12,7 +11,6 @@ from openrdb.host import accounts
 from openrdb.host.bundle import Bundle
 from openrdb.host.layout import NodePaths
 
-_TIMEOUT = 60
 _COMPLAINT = re.compile(r"\b(?:LOG|ERROR|FATAL): +(.+)")
 _UNTELLING = re.compile(r"configuration file .* contains errors")
 
@@ -46,16 +44,7 @@ def check(spec: NodeSpec, bundle: Bundle, paths: NodePaths, place: Path) -> str 
     """
     command = [str(bundle.program("postgres")), "-D", str(paths.data)]
     command += ["-c", f"config_file={place / config.MAIN_FILE}", "-C", "max_connections"]
-    done = subprocess.run(
-        accounts.as_account(spec.uid, command),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=_TIMEOUT,
-        cwd="/",
-        env={"LC_ALL": "C.UTF-8"} | bundle.environment,
-    )
+    done = accounts.run(spec.uid, command, bundle.environment)
     return _complaint(done.stderr) if done.returncode else None
 
 

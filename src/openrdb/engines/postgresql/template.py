@@ -13,8 +13,6 @@ from openrdb.host import accounts
 from openrdb.host.accounts import Uid
 from openrdb.host.bundle import Bundle
 
-_TIMEOUT = 300
-
 _UNGRANTABLE = (
     "pg_execute_server_program",
     "pg_read_server_files",
@@ -85,16 +83,7 @@ def _statements(bundle: Bundle, secret: str) -> str:
 
 
 def _run(bundle: Bundle, account: Uid, command: list[str], script: str) -> None:
-    done = subprocess.run(
-        accounts.as_account(account, command),
-        input=script,
-        text=True,
-        capture_output=True,
-        check=False,
-        timeout=_TIMEOUT,
-        cwd="/",
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"} | bundle.environment,
-    )
+    done = accounts.run(account, command, bundle.environment, script)
     failed = [line for line in done.stderr.splitlines() if "ERROR" in line or "FATAL" in line]
     if done.returncode != 0 or failed:
         last = (failed or done.stderr.strip().splitlines() or ["no output"])[-1]
