@@ -9,23 +9,33 @@ from pathlib import Path
 
 import pytest
 
-from tests.service import Service, accessible_cache, ports_of_worker, remove_opened
+from tests.service import Service, accessible_cache, installed, ports_of_worker, remove_opened
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--all-versions",
         action="store_true",
-        help="run what depends on the engine on every PostgreSQL version, not the ends only",
+        help="run what depends on the engine on every version, not a few",
     )
 
 
+POSTGRESQL = [f"PostgreSQL-{major}" for major in (14, 15, 16, 17, 18)]
+MYSQL = ["MySQL-8", "MySQL-9"]
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """`engine`: the oldest and the newest version, or all of them."""
-    if "engine" in metafunc.fixturenames:
-        every = metafunc.config.getoption("--all-versions")
-        majors = (14, 15, 16, 17, 18) if every else (14, 18)
-        metafunc.parametrize("engine", [f"PostgreSQL-{major}" for major in majors])
+    """`engine`, `newest`, `postgresql`: the versions of all engines or of one that a test is run on."""
+    every = metafunc.config.getoption("--all-versions")
+    postgresql = POSTGRESQL if every else [POSTGRESQL[0], POSTGRESQL[-1]]
+    mysql = MYSQL if every else [MYSQL[-1]]
+    for fixture, versions in {
+        "engine": postgresql + mysql,
+        "postgresql": postgresql,
+        "newest": [POSTGRESQL[-1], MYSQL[-1]],
+    }.items():
+        if fixture in metafunc.fixturenames:
+            metafunc.parametrize(fixture, versions, indirect=True)
 
 
 def pytest_sessionfinish() -> None:
@@ -44,6 +54,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundles' cache, where an unprivileged account reaches it."""
     return accessible_cache(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture
+def engine(cache: Path, request: pytest.FixtureRequest) -> str:
+    """The oldest and the newest version of PostgreSQL, the newest of MySQL; or all that there are."""
+    return installed(cache, request.param)
+
+
+@pytest.fixture
+def postgresql(cache: Path, request: pytest.FixtureRequest) -> str:
+    """The same for what is PostgreSQL's own."""
+    return installed(cache, request.param)
+
+
+@pytest.fixture
+def newest(cache: Path, request: pytest.FixtureRequest) -> str:
+    """The newest version of each engine, for what depends little on its versions."""
+    return installed(cache, request.param)
 
 
 @pytest.fixture(scope="session")

@@ -21,11 +21,14 @@ from uuid import UUID
 
 import psutil
 import psycopg
+import pytest
 import requests
 from scaleway import Client
 from scaleway.rdb.v1 import Instance, RdbV1API
 
+from openrdb.host.bundles import Bundles
 from openrdb.host.layout import Layout
+from tests.tenants import Login
 
 ROOT = Path(__file__).parent.parent
 PASSWORD = "Correct-horse-7-battery"
@@ -83,6 +86,17 @@ def remove_opened() -> None:
     for path in _opened:
         shutil.rmtree(path, ignore_errors=True)
     _opened.clear()
+
+
+def installed(cache: Path, engine: str) -> str:
+    """That version's name; skips where it is not installed, and cannot be by `make setup`."""
+    bundles = Bundles(cache)
+    if engine not in bundles.installed():
+        release = next(one for one in bundles.releases() if one.version_name == engine)
+        why = release.why_not(None) or ("" if release.default else "it is not installed by default")
+        assert why, f"{engine} is not installed: run openrdb engines install"
+        pytest.skip(f"{engine}: {why}")
+    return engine
 
 
 def interpreter() -> tuple[str, dict[str, str]]:
@@ -271,18 +285,22 @@ class Service:
 
     @contextmanager
     def connection(
-        self, instance: Instance, user: str = "admin", password: str = PASSWORD, **options: Any
-    ) -> Iterator[psycopg.Connection[Any]]:
+        self,
+        instance: Instance,
+        user: str = "admin",
+        password: str = PASSWORD,
+        database: str = "rdb",
+        **options: Any,
+    ) -> Iterator[Any]:
         """A user's session, by TLS verified against the endpoint's address."""
-        line = self.connection_line(instance, user, password)
-        with psycopg.connect(line, autocommit=True, connect_timeout=10, **options) as connection:
-            yield connection
+        with self.login(instance, user, password, database).connect(**options) as session:
+            yield session
 
     @contextmanager
     def superuser(
         self, instance: Instance, database: str = "rdb"
     ) -> Iterator[psycopg.Connection[Any]]:
-        """A session of the server's own superuser: by the Unix socket, and with the master key."""
+        """A session of PostgreSQL's own superuser: by the Unix socket, and with the master key."""
         layout = Layout(self.data_dir)
         key = layout.master_key.read_bytes()
         secret = hmac.digest(key, instance.id.encode(), hashlib.sha256).hex()
@@ -292,15 +310,17 @@ class Service:
         with psycopg.connect(**place, password=secret, autocommit=True) as connection:
             yield connection
 
-    def connection_line(
-        self, instance: Instance, user: str = "admin", password: str = PASSWORD
-    ) -> str:
-        certificate = self.certificate(instance)
-        endpoint = instance.endpoints[0]
-        return (
-            f"host={endpoint.ip} port={endpoint.port} dbname=rdb user={user} password={password} "
-            f"sslmode=verify-full sslrootcert={certificate}"
-        )
+    def login(
+        self,
+        instance: Instance,
+        user: str = "admin",
+        password: str = PASSWORD,
+        database: str = "rdb",
+    ) -> Login:
+        """By the first of its endpoints."""
+        trusted, endpoint = self.certificate(instance), instance.endpoints[0]
+        host, port = str(endpoint.ip), int(endpoint.port)
+        return Login(instance.engine, host, port, user, password, trusted, database)
 
     def certificate(self, instance: Instance) -> Path:
         """A file with what the instance's certificate is now."""

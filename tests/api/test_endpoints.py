@@ -264,6 +264,7 @@ def test_migrations(api: Api) -> None:
     one, other = ready(api, private(first), PUBLIC), ready(api, private(network(api)))
     project = api.request("POST", "//account/v3/projects", json={}).json()["id"]
     foreign = ready(api, PUBLIC, project_id=project)
+    mysql = ready(api, PUBLIC, engine="MySQL-9")
     by_kind = {"load_balancer" in endpoint: endpoint for endpoint in shown(api, one)}
     public, own = by_kind[True], by_kind[False]
 
@@ -275,6 +276,7 @@ def test_migrations(api: Api) -> None:
     assert_refused(migrate(own, other), "instance_id", "of this kind")
     assert_refused(migrate(public, foreign), "instance_id", "of this kind")
     assert_refused(migrate(own, foreign), "instance_id", "another project")
+    assert_refused(migrate(own, mysql), "instance_id", "another engine")
     assert migrate(own, str(uuid4())).json()["resource"] == "instance"
     assert migrate({"id": str(uuid4())}, other).json()["resource"] == "endpoint"
     assert len(shown(api, one)) == 2

@@ -1,13 +1,13 @@
-"""What scw and Terraform do call by call, by the official SDK: each story ends in psycopg."""
+"""What scw and Terraform do call by call, by the official SDK: each story ends in a session."""
 
 from __future__ import annotations
 
 import secrets
 import string
 from collections.abc import Callable, Iterator
-from urllib.parse import quote
+from dataclasses import replace
+from pathlib import Path
 
-import psycopg
 import pytest
 from scaleway import Client, ScalewayException
 from scaleway.account.v3 import AccountV3ProjectAPI
@@ -27,6 +27,7 @@ from scaleway.rdb.v1 import (
 from scaleway.vpc.v2 import PrivateNetwork, VpcV2API
 
 from tests.service import Service, creation, gone, ready, wait_until
+from tests.tenants import Login, tenant_of
 
 
 @pytest.fixture
@@ -64,10 +65,10 @@ def generated_password() -> str:
     return "".join(secrets.SystemRandom().sample(characters, len(characters)))
 
 
-def url(instance: Instance, endpoint: Endpoint, user: str, database: str) -> str:
-    """What `scw rdb user get-url` prints."""
-    assert instance.engine.startswith("PostgreSQL-")
-    return f"postgresql://{quote(user)}@{endpoint.ip}:{endpoint.port}/{quote(database)}"
+def line(instance: Instance, endpoint: Endpoint, user: str, database: str) -> Login:
+    """What is in the URL that `scw rdb user get-url` prints."""
+    host, port = str(endpoint.ip), int(endpoint.port)
+    return Login(instance.engine, host, port, user, "", None, database)
 
 
 def public(instance: Instance) -> Endpoint:
@@ -78,14 +79,10 @@ def private(instance: Instance) -> Endpoint:
     return next(one for one in instance.endpoints if one.private_network is not None)
 
 
-def who(conninfo: str, password: str, **options: str) -> object:
-    with psycopg.connect(conninfo, password=password, connect_timeout=10, **options) as session:
-        return session.execute("SELECT current_user || '@' || current_database()").fetchone()
-
-
-def trusted(service: Service, instance: Instance) -> dict[str, str]:
+def who(login: Login, password: str, certificate: Path) -> str:
     """How the CLI connects: the certificate in a file, and the server's address checked."""
-    return {"sslmode": "verify-full", "sslrootcert": str(service.certificate(instance))}
+    with replace(login, password=password, certificate=certificate).connect() as session:
+        return "@".join(login.tenant.who(session))
 
 
 # -- scw --------------------------------------------------------------------------------------------
@@ -128,11 +125,11 @@ def test_scw_creates_an_instance_with_endpoints_and_connects(
         details = private(instance).private_network
         assert details is not None
         assert details.service_ip == address.address
-        trust = trusted(service, instance)
+        trust = service.certificate(instance)
         for endpoint in instance.endpoints:
             assert sdk.get_endpoint(endpoint_id=endpoint.id) == endpoint
-            line = url(instance, endpoint, "foobar", "rdb")
-            assert who(line, password, **trust) == ("foobar@rdb",)
+            login = line(instance, endpoint, "foobar", "rdb")
+            assert who(login, password, trust) == "foobar@rdb"
 
         sdk.delete_endpoint(endpoint_id=private(instance).id)
         assert ready(sdk, instance.id).endpoints == [public(instance)]
@@ -147,8 +144,8 @@ def test_scw_creates_an_instance_with_endpoints_and_connects(
         assert {one.id for one in instance.endpoints} == {made.id, public(instance).id}
         for endpoint in instance.endpoints:
             # Who trusts the first certificate need not fetch the later ones.
-            line = url(instance, endpoint, "foobar", "rdb")
-            assert who(line, password, **trust) == ("foobar@rdb",)
+            login = line(instance, endpoint, "foobar", "rdb")
+            assert who(login, password, trust) == "foobar@rdb"
     finally:
         delete(service, created)
 
@@ -156,7 +153,7 @@ def test_scw_creates_an_instance_with_endpoints_and_connects(
 def test_scw_users(service: Service, instance: Instance) -> None:
     """`scw rdb user create generate-password`, `list`, `get-url`, `update`, `delete`."""
     sdk, where = service.sdk(), {"instance_id": instance.id}
-    trust = trusted(service, instance)
+    trust = service.certificate(instance)
     first, second = generated_password(), generated_password()
     sdk.create_database(**where, name="shop")
     assert not sdk.create_user(**where, name="clerk", password=first, is_admin=False).is_admin
@@ -178,15 +175,15 @@ def test_scw_users(service: Service, instance: Instance) -> None:
 
     (user,) = sdk.list_users_all(**where, name="clerk")
     (database,) = sdk.list_databases_all(**where, name="shop")
-    line = url(instance, public(instance), user.name, database.name)
-    assert who(line, first, **trust) == ("clerk@shop",)
+    login = line(instance, public(instance), user.name, database.name)
+    assert who(login, first, trust) == "clerk@shop"
     assert sdk.update_user(**where, name="clerk", password=second).name == "clerk"
-    assert who(line, second, **trust) == ("clerk@shop",)
-    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-        who(line, first, **trust)
+    assert who(login, second, trust) == "clerk@shop"
+    with login.tenant.refuses("password"):
+        who(login, first, trust)
     sdk.delete_user(**where, name="clerk")
-    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-        who(line, second, **trust)
+    with login.tenant.refuses("password"):
+        who(login, second, trust)
 
 
 def test_scw_rules(service: Service, instance: Instance) -> None:
@@ -198,11 +195,7 @@ def test_scw_rules(service: Service, instance: Instance) -> None:
         return {rule.ip: rule.description for rule in sdk.list_instance_acl_rules_all(**where)}
 
     def comes_in() -> bool:
-        try:
-            with service.connection(instance):
-                return True
-        except psycopg.OperationalError:
-            return False
+        return service.login(instance).answers()
 
     sdk.add_instance_acl_rules(
         **where,
@@ -229,7 +222,8 @@ def test_scw_settings(service: Service, instance: Instance) -> None:
     """`scw rdb instance update settings…`: the old ones and the new at once, then the name."""
     sdk, where = service.sdk(), {"instance_id": instance.id}
     wanted = {one.name: one.value for one in instance.settings}
-    wanted |= {"work_mem": "8", "max_connections": "120", "timezone": "Europe/Paris"}
+    tenant = tenant_of(instance.engine)
+    wanted |= dict([tenant.hot, tenant.cold])
     answer = sdk.set_instance_settings(
         **where, settings=[InstanceSetting(*one) for one in sorted(wanted.items())]
     )
@@ -239,12 +233,8 @@ def test_scw_settings(service: Service, instance: Instance) -> None:
     assert {one.name: one.value for one in settled.settings} == wanted
     assert (settled.name, settled.endpoints) == ("renamed", instance.endpoints)
     with service.connection(settled) as session:
-        for name, shown in {
-            "work_mem": "8MB",
-            "max_connections": "120",
-            "TimeZone": "Europe/Paris",
-        }.items():
-            assert session.execute(f"SHOW {name}").fetchone() == (shown,)
+        for name, value in (tenant.hot, tenant.cold):
+            assert tenant.setting(session, name) == value
 
 
 # -- Terraform --------------------------------------------------------------------------------------
@@ -305,14 +295,14 @@ def test_terraform_creates_refreshes_updates_destroys(
     rules = [ACLRuleRequest("192.0.2.0/24", "elsewhere")]
     step(lambda: sdk.set_instance_acl_rules(**where, rules=rules))
     instance = ready(sdk, created.id)
-    line = url(instance, private(instance), "app", "shop")
-    trust = trusted(service, instance)
-    assert who(line, passwords[0], **trust) == ("app@shop",), "rules are for public endpoints"
+    login = line(instance, private(instance), "app", "shop")
+    trust = service.certificate(instance)
+    assert who(login, passwords[0], trust) == "app@shop", "rules are for public endpoints"
     assert refreshed() == refreshed()
 
-    before = refreshed()
+    before, hot = refreshed(), login.tenant.hot
     step(lambda: sdk.update_instance(**where, tags=["updated"]))
-    step(lambda: sdk.set_instance_settings(**where, settings=[InstanceSetting("work_mem", "8")]))
+    step(lambda: sdk.set_instance_settings(**where, settings=[InstanceSetting(*hot)]))
     step(lambda: sdk.update_user(**where, name="app", password=passwords[1]))
     step(lambda: sdk.set_privilege(**where, **privilege, permission="all"))
     after = refreshed()
@@ -320,9 +310,9 @@ def test_terraform_creates_refreshes_updates_destroys(
         number for number, (old, new) in enumerate(zip(before, after, strict=True)) if old != new
     ]
     assert changed == [3, 8], "the instance and the privilege, and nothing else"
-    with psycopg.connect(line, password=passwords[1], autocommit=True, **trust) as session:
-        session.execute("CREATE TABLE made ()")
-        assert session.execute("SHOW work_mem").fetchone() == ("8MB",)
+    with replace(login, password=passwords[1], certificate=trust).connect() as session:
+        session.execute("CREATE TABLE made (id int)")
+        assert login.tenant.setting(session, hot[0]) == hot[1]
 
     step(lambda: sdk.set_privilege(**where, **privilege, permission="none"))
     step(lambda: sdk.delete_user(**where, name="app"))

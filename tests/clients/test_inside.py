@@ -1,12 +1,11 @@
-"""Users, databases, privileges, settings, ACL and endpoints by the official SDK, seen by psycopg."""
+"""Users, databases, privileges, settings, ACL and endpoints by the official SDK, seen by tenants."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-import psycopg
 import pytest
-from psycopg import errors
 from scaleway import ScalewayException
 from scaleway.rdb.v1 import (
     ACLRuleRequest,
@@ -17,6 +16,7 @@ from scaleway.rdb.v1 import (
 )
 
 from tests.service import PASSWORD, Service, gone, ready, wait_until
+from tests.tenants import Tenant, tenant_of
 
 
 @pytest.fixture
@@ -28,90 +28,126 @@ def instance(service: Service, engine: str) -> Iterator[Instance]:
     wait_until(lambda: gone(sdk, made.id))
 
 
-def test_levels_hold_for_later_tables_too(service: Service, instance: Instance) -> None:
+@pytest.fixture
+def tenant(engine: str) -> Tenant:
+    return tenant_of(engine)
+
+
+def test_levels_hold_for_later_tables_too(
+    service: Service, instance: Instance, tenant: Tenant
+) -> None:
     sdk, where = service.sdk(), {"instance_id": instance.id}
     sdk.create_database(**where, name="shop")
     sdk.create_user(**where, name="bob", password=PASSWORD, is_admin=False)
-    admin = service.connection_line(instance).replace("dbname=rdb", "dbname=shop")
-    bob = service.connection_line(instance, "bob").replace("dbname=rdb", "dbname=shop")
-    with psycopg.connect(admin, autocommit=True) as owner:
-        owner.execute("CREATE SCHEMA s")
-        owner.execute("CREATE TABLE s.before (id serial)")
-        with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
-            psycopg.connect(bob)
+    bob = service.login(instance, "bob", database="shop")
+    privilege = {"database_name": "shop", "user_name": "bob"}
+
+    def listed() -> str:
+        (only,) = sdk.list_privileges(**where, **privilege).privileges
+        return str(only.permission)
+
+    with service.connection(instance, database="shop") as owner:
+        owner.execute("CREATE TABLE before_all (id serial, n int)")
+        with tenant.refuses("database"):
+            bob.connect()
         for level in ("readonly", "readwrite", "all", "readonly"):
-            privilege = {"database_name": "shop", "user_name": "bob"}
             sdk.set_privilege(**where, **privilege, permission=level)
-            owner.execute(f"DROP TABLE IF EXISTS s.{level}")
-            owner.execute(f"CREATE TABLE s.{level} (id serial)")
-            (listed,) = sdk.list_privileges(**where, **privilege).privileges
-            assert listed.permission == level
-            with psycopg.connect(bob, autocommit=True) as session:
-                for table in ("before", level):
-                    session.execute(f"SELECT * FROM s.{table}")
+            owner.execute(f"DROP TABLE IF EXISTS made_{level}")
+            owner.execute(f"CREATE TABLE made_{level} (id serial, n int)")
+            assert listed() == level
+            with bob.connect() as session:
+                for table in ("before_all", f"made_{level}"):
+                    session.execute(f"SELECT * FROM {table}")
+                    insert = f"INSERT INTO {table} (n) VALUES (1)"
                     if level == "readonly":
-                        with pytest.raises(errors.InsufficientPrivilege):
-                            session.execute(f"INSERT INTO s.{table} DEFAULT VALUES")
+                        with tenant.refuses("right"):
+                            session.execute(insert)
                     else:
-                        session.execute(f"INSERT INTO s.{table} DEFAULT VALUES")
-        owner.execute("GRANT INSERT ON s.before TO bob")
-        (listed,) = sdk.list_privileges(**where, **privilege).privileges
-        assert listed.permission == "custom"
+                        session.execute(insert)
+        owner.execute("GRANT INSERT ON before_all TO bob")
+        assert listed() == "custom"
     sdk.delete_database(**where, name="shop")
     sdk.delete_user(**where, name="bob")
     assert [user.name for user in sdk.list_users(**where).users] == ["admin"]
+    with tenant.refuses("password"):
+        bob.connect()
 
 
-def test_orphans_are_nobodys_superpower(service: Service, instance: Instance) -> None:
-    """What a deleted user leaves behind does not run as superuser."""
+def test_users_and_databases(service: Service, instance: Instance, tenant: Tenant) -> None:
+    """What SQL made is listed too, a database as unmanaged; rights and passwords change at once."""
     sdk, where = service.sdk(), {"instance_id": instance.id}
-    sdk.create_user(**where, name="eve", password=PASSWORD, is_admin=True)
-    with service.connection(instance, "eve") as eve:
-        eve.execute(
-            "CREATE FUNCTION who() RETURNS text LANGUAGE sql SECURITY DEFINER "
-            "AS 'SELECT current_user::text'"
-        )
-    sdk.delete_user(**where, name="eve")
-    with service.connection(instance) as admin:
-        assert admin.execute("SELECT who()").fetchone() == ("pg_database_owner",)
-
-
-def test_settings_are_in_force_when_ready(service: Service, instance: Instance) -> None:
-    sdk, where = service.sdk(), {"instance_id": instance.id}
-    wanted = {"max_connections": "77", "work_mem": "9"}
-    sdk.set_instance_settings(**where, settings=[InstanceSetting(*one) for one in wanted.items()])
-    assert {one.name: one.value for one in ready(sdk, instance.id).settings} == wanted
-    with service.connection(instance) as session:
-        assert session.execute("SHOW max_connections").fetchone() == ("77",)
-        assert session.execute("SHOW work_mem").fetchone() == ("9MB",)
+    sdk.create_database(**where, name="shop")
+    sdk.create_user(**where, name="bob", password=PASSWORD, is_admin=True)
+    bob = service.login(instance, "bob", database="shop")
+    with bob.connect() as session:
+        session.execute("CREATE TABLE kept (id int)")
+        session.execute("CREATE DATABASE own")
+        session.execute(tenant.create_user("reader", PASSWORD))
+    users = {user.name: user.is_admin for user in sdk.list_users_all(**where)}
+    assert users == {"admin": True, "bob": True, "reader": False}
+    managed = {one.name: one.managed for one in sdk.list_databases_all(**where)}
+    assert managed == {"rdb": True, "shop": True, "own": False}
     with pytest.raises(ScalewayException) as refused:
-        sdk.set_instance_settings(**where, settings=[InstanceSetting("work_mem", "much")])
+        sdk.set_privilege(**where, database_name="own", user_name="reader", permission="all")
     assert refused.value.status_code == 400
 
+    another = PASSWORD + "-2"
+    sdk.update_user(**where, name="bob", password=another, is_admin=False)
+    with tenant.refuses("password"):
+        bob.connect()
+    bob = replace(bob, password=another)
+    with bob.connect() as session, tenant.refuses("right"):
+        session.execute("CREATE DATABASE more")
+    for name in ("own", "shop"):
+        sdk.delete_database(**where, name=name)
+    assert [one.name for one in sdk.list_databases_all(**where)] == ["rdb"]
+    for name in ("bob", "reader"):
+        sdk.delete_user(**where, name=name)
+    assert [one.name for one in sdk.list_users_all(**where)] == ["admin"]
 
-def test_settings_that_the_engine_refuses(service: Service, instance: Instance) -> None:
-    """What it sees when it reads its files is refused; what it finds at its start, taken back."""
+
+def test_settings_are_in_force_when_ready(
+    service: Service, instance: Instance, tenant: Tenant
+) -> None:
+    """A hot one without a restart; what does not fit is refused, or taken back."""
     sdk, where = service.sdk(), {"instance_id": instance.id}
-    with pytest.raises(ScalewayException, match="must be between") as refused:
-        sdk.set_instance_settings(**where, settings=[InstanceSetting("random_page_cost", "-1")])
+    (hot, value), before = tenant.hot, {one.name: one.value for one in instance.settings}
+
+    def shown(name: str) -> str:
+        with service.connection(instance) as session:
+            return tenant.setting(session, name)
+
+    default = shown(hot)
+    with service.connection(instance) as early:
+        sdk.add_instance_settings(**where, settings=[InstanceSetting(hot, value)])
+        settled = {one.name: one.value for one in ready(sdk, instance.id).settings}
+        assert settled == before | {hot: value}
+        assert shown(hot) == value
+        sdk.delete_instance_settings(**where, setting_names=[hot])
+        left = {one.name for one in ready(sdk, instance.id).settings}
+        assert left == before.keys() - {hot}
+        assert shown(hot) != value
+        assert early.execute("SELECT 1").fetchone() == (1,), "a reload ends no session"
+    assert default != value
+
+    both = dict([tenant.hot, tenant.cold])
+    sdk.set_instance_settings(**where, settings=[InstanceSetting(*one) for one in both.items()])
+    assert {one.name: one.value for one in ready(sdk, instance.id).settings} == both
+    assert {name: shown(name) for name in both} == both
+
+    with pytest.raises(ScalewayException) as refused:
+        sdk.add_instance_settings(**where, settings=[InstanceSetting(hot, "much")])
     assert refused.value.status_code == 400
-    assert sdk.get_instance(**where).status == "ready"
-    too_many = [InstanceSetting("max_locks_per_transaction", "2147483647")]
-    sdk.set_instance_settings(**where, settings=too_many)
-    assert ready(sdk, instance.id).settings == instance.settings
-    with service.connection(instance) as session:
-        assert session.execute("SHOW max_locks_per_transaction").fetchone() == ("64",)
-    sdk.add_instance_settings(**where, settings=[InstanceSetting("work_mem", "9")])
-    ready(sdk, instance.id)
-    with service.connection(instance) as session:
-        assert session.execute("SHOW work_mem").fetchone() == ("9MB",)
-        sdk.delete_instance_settings(**where, setting_names=["work_mem"])
-        left = {setting.name for setting in instance.settings} - {"work_mem"}
-        assert {setting.name for setting in ready(sdk, instance.id).settings} == left
-        assert session.execute("SHOW work_mem").fetchone() != ("9MB",), "a reload ends no session"
+    for name, fatal in tenant.fatal.items():
+        sdk.add_instance_settings(**where, settings=[InstanceSetting(name, fatal)])
+        assert {one.name: one.value for one in ready(sdk, instance.id).settings} == both
+        assert shown(name) != fatal
+    assert {name: shown(name) for name in both} == both
 
 
-def test_rules_cut_only_whom_they_shut_out(service: Service, instance: Instance) -> None:
+def test_rules_cut_only_whom_they_shut_out(
+    service: Service, instance: Instance, tenant: Tenant
+) -> None:
     sdk, where = service.sdk(), {"instance_id": instance.id}
     with service.connection(instance) as session:
         sdk.set_instance_acl_rules(**where, rules=[ACLRuleRequest("127.0.0.0/8", "")])
@@ -119,56 +155,50 @@ def test_rules_cut_only_whom_they_shut_out(service: Service, instance: Instance)
         assert session.execute("SELECT 1").fetchone() == (1,)
         sdk.set_instance_acl_rules(**where, rules=[ACLRuleRequest("192.0.2.0/24", "")])
         ready(sdk, instance.id)
-        with pytest.raises(psycopg.OperationalError):
+        with tenant.refuses("gone"):
             session.execute("SELECT 1")
-    with pytest.raises(psycopg.OperationalError):
-        psycopg.connect(service.connection_line(instance), connect_timeout=5)
-
-
-def test_deleted_rules_shut_out(service: Service, instance: Instance) -> None:
-    sdk, where = service.sdk(), {"instance_id": instance.id}
+    with tenant.refuses("gone"):
+        service.login(instance).connect(connect_timeout=5)
+    sdk.set_instance_acl_rules(**where, rules=[ACLRuleRequest("127.0.0.1", "")])
+    ready(sdk, instance.id)
+    assert service.login(instance).answers()
     sdk.add_instance_acl_rules(**where, rules=[ACLRuleRequest("2001:db8::/32", "six")])
     ready(sdk, instance.id)
-    sdk.delete_instance_acl_rules(**where, acl_rule_ips=["0.0.0.0/0"])
+    sdk.delete_instance_acl_rules(**where, acl_rule_ips=["127.0.0.1/32"])
     ready(sdk, instance.id)
     assert [rule.ip for rule in sdk.list_instance_acl_rules(**where).rules] == ["2001:db8::/32"]
-    with pytest.raises(psycopg.OperationalError):
-        psycopg.connect(service.connection_line(instance), connect_timeout=5)
+    with tenant.refuses("gone"):
+        service.login(instance).connect(connect_timeout=5)
 
 
-def test_an_endpoint_migrates(service: Service, instance: Instance, engine: str) -> None:
-    """The address stays, and leads to the other instance with its certificate."""
+def test_an_endpoint_migrates(
+    service: Service, instance: Instance, engine: str, tenant: Tenant
+) -> None:
+    """The address stays, and leads to the other instance with its certificate; one comes anew."""
     sdk = service.sdk()
-    other = service.create(engine, name="other", init_endpoints=[])
+    other = service.create(engine, name="other")
     try:
         with service.connection(instance) as session:
-            session.execute("CREATE TABLE here ()")
+            session.execute("CREATE TABLE here (id int)")
             (before,) = instance.endpoints
             with pytest.raises(ScalewayException) as refused:
                 sdk.migrate_endpoint(endpoint_id=before.id, instance_id=instance.id)
             assert refused.value.status_code == 400
-            if other.endpoints:
-                sdk.delete_endpoint(endpoint_id=other.endpoints[0].id)
-                ready(sdk, other.id)
+            sdk.delete_endpoint(endpoint_id=other.endpoints[0].id)
+            ready(sdk, other.id)
             moved = sdk.migrate_endpoint(endpoint_id=before.id, instance_id=other.id)
             assert (moved.id, moved.ip, moved.port) == (before.id, before.ip, before.port)
             other = ready(sdk, other.id)
-            with pytest.raises(psycopg.OperationalError):
+            with tenant.refuses("gone"):
                 session.execute("SELECT 1")
         assert ready(sdk, instance.id).endpoints == []
         assert [endpoint.id for endpoint in other.endpoints] == [before.id]
         with service.connection(other) as session:
-            assert session.execute("SELECT to_regclass('here')").fetchone() == (None,)
+            session.execute("CREATE TABLE here (id int)")
+        spec = EndpointSpec(load_balancer=EndpointSpecLoadBalancer())
+        sdk.create_endpoint(instance_id=instance.id, endpoint_spec=spec)
+        with service.connection(ready(sdk, instance.id)) as session:
+            assert session.execute("SELECT * FROM here").fetchall() == []
     finally:
         sdk.delete_instance(instance_id=other.id)
         wait_until(lambda: gone(sdk, other.id))
-
-
-def test_another_endpoint(service: Service, instance: Instance) -> None:
-    sdk = service.sdk()
-    sdk.delete_endpoint(endpoint_id=instance.endpoints[0].id)
-    assert ready(sdk, instance.id).endpoints == []
-    spec = EndpointSpec(load_balancer=EndpointSpecLoadBalancer())
-    sdk.create_endpoint(instance_id=instance.id, endpoint_spec=spec)
-    with service.connection(ready(sdk, instance.id)) as session:
-        assert session.execute("SELECT 1").fetchone() == (1,)

@@ -19,9 +19,10 @@ from scaleway.rdb.v1 import (
 from scaleway.vpc.v2 import VpcV2API
 
 from tests.service import Service, gone, ready, wait_until
+from tests.tenants import tenant_of
 
 
-def test_instances_of_a_network(service: Service) -> None:
+def test_instances_of_a_network(service: Service, newest: str) -> None:
     sdk = service.sdk()
     vpc, ipam = VpcV2API(sdk.client), IpamV1API(sdk.client)
     network = vpc.create_private_network(default_route_propagation_enabled=False)
@@ -33,7 +34,7 @@ def test_instances_of_a_network(service: Service) -> None:
     )
 
     def create(name: str) -> Instance:
-        return service.create(name=name, init_endpoints=[by_ipam])
+        return service.create(newest, name=name, init_endpoints=[by_ipam])
 
     with ThreadPoolExecutor() as pool:
         made = list(pool.map(create, ["a", "b"]))
@@ -42,7 +43,7 @@ def test_instances_of_a_network(service: Service) -> None:
     assert all(ip_address(address) in subnet for address in addresses)
     for instance in made:
         assert instance.endpoint is None
-        assert [one.port for one in instance.endpoints] == [5432]
+        assert [one.port for one in instance.endpoints] == [tenant_of(newest).port]
         with service.connection(instance) as session:
             shown = session.execute("SELECT 1").fetchone()
         assert shown == (1,)

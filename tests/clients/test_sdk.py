@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import ssl
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
-import psycopg
 import pytest
-from psycopg import errors
 from scaleway import ScalewayException
 from scaleway.rdb.v1 import Instance, LogsPolicy
 
 from tests.service import PASSWORD, Service, creation, gone, ready, wait_until
+from tests.tenants import tenant_of
 
 Given = Callable[[str], Instance]
 
@@ -48,16 +46,17 @@ def test_life(service: Service, engine: str) -> None:
     assert (instance.engine, instance.name, instance.tags) == (engine, "life", tags)
     assert instance.endpoint == instance.endpoints[0]
 
-    major = int(engine.rpartition("-")[2])
-    with service.connection(instance) as connection:
-        assert connection.info.server_version // 10000 == major
-        connection.execute("CREATE TABLE kept (content text)")
-        connection.execute("INSERT INTO kept VALUES ('before')")
+    tenant, major = tenant_of(engine), engine.rpartition("-")[2]
+    with service.connection(instance) as session:
+        assert tenant.version(session).partition(".")[0] == major
+        assert tenant.who(session) == ("admin", "rdb")
+        session.execute("CREATE TABLE kept (content text)")
+        session.execute("INSERT INTO kept VALUES ('before')")
 
     assert sdk.restart_instance(instance_id=instance.id).status == "restarting"
     assert ready(sdk, instance.id).endpoints == instance.endpoints
-    with service.connection(instance) as connection:
-        assert connection.execute("SELECT content FROM kept").fetchall() == [("before",)]
+    with service.connection(instance) as session:
+        assert session.execute("SELECT content FROM kept").fetchall() == [("before",)]
 
     changed = sdk.update_instance(instance_id=instance.id, name="renamed", tags=["other"])
     assert (changed.status, changed.name, changed.tags) == ("ready", "renamed", ["other"])
@@ -66,33 +65,31 @@ def test_life(service: Service, engine: str) -> None:
     assert (changed.status, changed.logs_policy) == ("configuring", policy)
     assert ready(sdk, instance.id).logs_policy == policy
 
-    first = sdk.get_instance_certificate(instance_id=instance.id).content
+    old = service.certificate(instance).rename(service.home / "old.pem")
     with service.connection(instance) as session:  # lives through the renewal
         sdk.renew_instance_certificate(instance_id=instance.id)
         ready(sdk, instance.id)
         assert session.execute("SELECT content FROM kept").fetchall() == [("before",)]
-    second = sdk.get_instance_certificate(instance_id=instance.id).content
-    assert second != first
-    assert ssl.PEM_cert_to_DER_cert(base64.b64decode(str(second)).decode())
-    with service.connection(instance) as connection:  # verified against the new one
-        connection.execute("SELECT 1")
+    login = service.login(instance)
+    assert login.answers(), "verified against the new one"
+    with tenant.refuses("certificate"):
+        replace(login, certificate=old).connect()
 
-    line = service.connection_line(instance)
     assert sdk.delete_instance(instance_id=instance.id).status == "deleting"
     wait_until(lambda: gone(sdk, instance.id))
-    with pytest.raises(psycopg.OperationalError):
-        psycopg.connect(line, connect_timeout=5)
+    with tenant.refuses("gone"):
+        login.connect()
     assert not service.processes(instance.id)
+    assert not list(service.data_dir.glob(f"*/{instance.id}*"))
 
 
-def test_no_user_name_makes_no_user(service: Service) -> None:
+def test_no_user_name_makes_no_user(service: Service, newest: str) -> None:
     sdk = service.sdk()
-    instance = service.create(user_name="", password="")
-    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-        psycopg.connect(service.connection_line(instance))
-    with service.superuser(instance) as superuser:  # to `rdb`
-        made = "SELECT count(*) FROM pg_roles WHERE oid >= 16384"
-        assert superuser.execute(made).fetchone() == (0,)
+    instance = service.create(newest, user_name="", password="")
+    with tenant_of(newest).refuses("password"):
+        service.login(instance).connect()
+    assert sdk.list_users_all(instance_id=instance.id) == []
+    assert [one.name for one in sdk.list_databases_all(instance_id=instance.id)] == ["rdb"]
     sdk.delete_instance(instance_id=instance.id)
     wait_until(lambda: gone(sdk, instance.id))
 
@@ -101,22 +98,21 @@ def test_no_user_name_makes_no_user(service: Service) -> None:
 
 
 def test_without_tls_nobody_comes_in(service: Service, given_instance: Given, engine: str) -> None:
-    line = service.connection_line(given_instance(engine))
-    plain = line.replace("sslmode=verify-full", "sslmode=disable")
-    with pytest.raises(psycopg.OperationalError, match=r"pg_hba\.conf rejects .* no encryption"):
-        psycopg.connect(plain)
+    login = service.login(given_instance(engine))
+    assert login.answers()
+    with tenant_of(engine).refuses("no tls"):
+        replace(login, certificate=None).connect()
 
 
 def test_another_certificate_is_not_trusted(
     service: Service, given_instance: Given, engine: str
 ) -> None:
-    instance = given_instance(engine)
+    """Neither another instance's, nor its own for another name of the host."""
     stranger = service.create(name="stranger")
-    line = service.connection_line(instance)
-    wrong = line.replace(f"{instance.id}.pem", f"{stranger.id}.pem")
-    service.connection_line(stranger)
-    with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
-        psycopg.connect(wrong)
+    login = service.login(given_instance(engine))
+    for wrong in ({"certificate": service.certificate(stranger)}, {"host": "localhost"}):
+        with tenant_of(engine).refuses("certificate"):
+            replace(login, **wrong).connect()
     service.sdk().delete_instance(instance_id=stranger.id)
 
 
@@ -124,85 +120,61 @@ def test_another_certificate_is_not_trusted(
 def test_wrong_passwords(
     service: Service, given_instance: Given, engine: str, password: str
 ) -> None:
-    line = service.connection_line(given_instance(engine), password="unused")
-    with pytest.raises(psycopg.OperationalError, match=r"password authentication|no password"):
-        psycopg.connect(line, password=password)
+    with tenant_of(engine).refuses("password"):
+        service.login(given_instance(engine), password=password).connect()
 
 
-@pytest.mark.parametrize("sslmode", ["verify-full", "disable"])
-@pytest.mark.parametrize("database", ["rdb", "postgres", "template1"])
+@pytest.mark.parametrize("tls", [True, False])
 def test_the_superuser_comes_by_no_network(
-    service: Service, given_instance: Given, engine: str, database: str, sslmode: str
+    service: Service, given_instance: Given, engine: str, tls: bool
 ) -> None:
-    """Neither through the load balancer nor to the server's own port."""
-    line = service.connection_line(given_instance(engine), "_rdb_superadmin", "any")
-    with pytest.raises(psycopg.OperationalError, match=r"pg_hba\.conf rejects"):
-        psycopg.connect(line, dbname=database, sslmode=sslmode)
+    """To no database, neither through the load balancer nor to the server's own port."""
+    tenant = tenant_of(engine)
+    login = service.login(given_instance(engine), tenant.superuser, "any")
+    if not tls:
+        login = replace(login, certificate=None)
+    for database in tenant.databases:
+        with tenant.refuses("superuser"):
+            replace(login, database=database).connect()
 
 
 # -- the administrator ------------------------------------------------------------------------------
 
 
 def test_what_an_administrator_is_for(service: Service, given_instance: Given, engine: str) -> None:
-    """Databases, roles, schemas, trusted extensions: all of it in `rdb` and in databases made."""
-    instance = given_instance(engine)
-    with service.connection(instance) as connection:
+    """Databases, users and their rights: all of it in `rdb` and in databases made."""
+    instance, tenant = given_instance(engine), tenant_of(engine)
+    with service.connection(instance) as session:
         for statement in (
-            "CREATE SCHEMA shop",
-            "CREATE TABLE public.things (id int PRIMARY KEY)",
-            "CREATE EXTENSION pgcrypto",
-            "CREATE EXTENSION hstore",
-            "CREATE ROLE reader LOGIN PASSWORD 'Correct-horse-8'",
-            "GRANT USAGE ON SCHEMA public TO reader",
-            "GRANT SELECT ON public.things TO reader",
+            "CREATE TABLE things (id int PRIMARY KEY)",
+            tenant.create_user("reader", "Correct-horse-8"),
             "CREATE DATABASE shop",
         ):
-            connection.execute(statement)
-    # Who is to come into a managed database has a level there, whoever made the role.
+            session.execute(statement)
     where = {"instance_id": instance.id, "database_name": "rdb", "user_name": "reader"}
     service.sdk().set_privilege(**where, permission="readonly")
-    with service.connection(instance, "reader", "Correct-horse-8") as connection:
-        assert connection.execute("SELECT * FROM things").fetchall() == []
-        with pytest.raises(errors.InsufficientPrivilege):
-            connection.execute("DELETE FROM things")
-        with pytest.raises(errors.InsufficientPrivilege):
-            connection.execute("CREATE DATABASE another")
-    with service.connection(instance, dbname="shop") as connection:
-        connection.execute("CREATE TABLE things (id int)")
+    with service.connection(instance, "reader", "Correct-horse-8") as session:
+        assert session.execute("SELECT * FROM things").fetchall() == []
+        for statement in ("DELETE FROM things", "CREATE DATABASE another"):
+            with tenant.refuses("right"):
+                session.execute(statement)
+    with service.connection(instance, database="shop") as session:
+        session.execute("CREATE TABLE things (id int)")
     service.sdk().set_privilege(**where, permission="none")
-    with service.connection(instance) as connection:
-        for statement in (
-            "DROP DATABASE shop",
-            "DROP SCHEMA shop",
-            "DROP TABLE public.things",
-            "DROP EXTENSION hstore",
-            "DROP EXTENSION pgcrypto",
-            "REVOKE ALL ON SCHEMA public FROM reader",
-            "DROP ROLE reader",
-        ):
-            connection.execute(statement)
+    with service.connection(instance) as session:
+        for statement in ("DROP DATABASE shop", "DROP TABLE things", "DROP USER reader"):
+            session.execute(statement)
 
 
 # -- settings ---------------------------------------------------------------------------------------
 
 
 def test_listed_settings_are_in_force(service: Service, given_instance: Given, engine: str) -> None:
-    instance = given_instance(engine)
-    assert {setting.name for setting in instance.settings} >= {"max_connections", "work_mem"}
-    major = engine.rpartition("-")[2]
-    offered = service.sdk().list_database_engines(name="PostgreSQL", version=major)
-    units = {s.name: s.unit for s in offered.engines[0].versions[0].available_settings}
-    with service.connection(instance) as connection:
+    instance, tenant = given_instance(engine), tenant_of(engine)
+    assert {setting.name for setting in instance.settings} >= {"max_connections"}
+    with service.connection(instance) as session:
         for setting in instance.settings:
-            unit = units[setting.name] or ""
-            query = "SELECT setting::bigint, coalesce(unit, '') FROM pg_settings WHERE name = %s"
-            (number, counted_in), *_ = connection.execute(query, [setting.name]).fetchall()
-            assert number * _factor(counted_in) == int(setting.value) * _factor(unit), setting
-
-
-def _factor(unit: str) -> int:
-    sizes = {"": 1, "B": 1, "kB": 2**10, "8kB": 2**13, "MB": 2**20, "GB": 2**30}
-    return sizes[unit]
+            assert tenant.setting(session, setting.name) == setting.value, setting
 
 
 # -- secrets ----------------------------------------------------------------------------------------
@@ -215,10 +187,12 @@ def test_the_password_is_nowhere(service: Service, engine: str) -> None:
     instance = service.create(engine, password=secret)
     with service.connection(instance, password=secret) as connection:
         connection.execute("SELECT 1")
-    with pytest.raises(psycopg.OperationalError):
-        psycopg.connect(service.connection_line(instance, password=secret + "x"))
+    with tenant_of(engine).refuses("password"):
+        service.login(instance, password=secret + "x").connect()
     with pytest.raises(ScalewayException):
-        sdk.create_instance(**creation(engine, password=secret, user_name="pg_refused"))
+        sdk.create_instance(**creation(engine, password=secret, user_name="_rdb_refused"))
+    sdk.update_user(instance_id=instance.id, name="admin", password=secret + "-2")
+    sdk.create_user(instance_id=instance.id, name="bob", password=secret, is_admin=False)
     sdk.restart_instance(instance_id=instance.id)
     ready(sdk, instance.id)
 

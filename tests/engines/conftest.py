@@ -22,14 +22,14 @@ SECRET = "a-secret-of-the-tests"
 
 
 @pytest.fixture
-def bundle(cache: Path, engine: str) -> Bundle:
-    return Bundles(cache).find(engine)
+def bundle(cache: Path, postgresql: str) -> Bundle:
+    return Bundles(cache).find(postgresql)
 
 
 @pytest.fixture
-def template(bundle: Bundle, engine: str, short_tmp: Path) -> Iterator[Path]:
+def template(bundle: Bundle, postgresql: str, short_tmp: Path) -> Iterator[Path]:
     data = short_tmp / "template"
-    engine_of(engine).make_template(bundle, data, accounts.template_account(), SECRET, {})
+    engine_of(postgresql).make_template(bundle, data, accounts.template_account(), SECRET, {})
     yield data
     shutil.rmtree(data)
 
@@ -44,16 +44,16 @@ def servers() -> Iterator[dict[str, Server]]:
 
 @pytest.fixture
 def server(
-    servers: dict[str, Server], cache: Path, bundle: Bundle, engine: str, worker_id: str
+    servers: dict[str, Server], cache: Path, bundle: Bundle, postgresql: str, worker_id: str
 ) -> Iterator[Server]:
     """A running server of the version, the same for all tests, as at birth for each."""
-    if engine not in servers:
-        place = Path(f"/tmp/ordb-{os.getpid()}-{engine}")
+    if postgresql not in servers:
+        place = Path(f"/tmp/ordb-{os.getpid()}-{postgresql}")
         place.mkdir(mode=0o755)
         port = ports_of_worker(worker_id, 1)[3] - len(servers)
-        servers[engine] = Server(place, bundle, engine, port).__enter__()
-    yield servers[engine]
-    servers[engine].tidy()
+        servers[postgresql] = Server(place, bundle, postgresql, port).__enter__()
+    yield servers[postgresql]
+    servers[postgresql].tidy()
 
 
 @pytest.fixture(scope="session", params=["MySQL-8", "MySQL-9"])
@@ -67,6 +67,11 @@ def mysql_bundle(cache: Path, request: pytest.FixtureRequest) -> Bundle:
 @pytest.fixture(scope="session")
 def mysql(mysql_bundle: Bundle) -> Iterator[mysql_server.Server]:
     """A server that all tests share; what they make has names of their own."""
-    watching = ("--performance-schema=ON", "--general-log=ON", "--slow-query-log=ON")
-    with mysql_server.serving(mysql_bundle, *watching) as server:
+    options = (
+        "--log-bin-trust-function-creators=ON",  # as users set it who have triggers
+        "--performance-schema=ON",
+        "--general-log=ON",
+        "--slow-query-log=ON",
+    )
+    with mysql_server.serving(mysql_bundle, *options) as server:
         yield server

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import shutil
@@ -32,7 +33,6 @@ _TEMPLATE_SECRET = "a-secret-of-the-template"
 _TLS = ssl.create_default_context()
 _TLS.check_hostname, _TLS.verify_mode = False, ssl.CERT_NONE
 _OPTIONS = (
-    "--log-bin-trust-function-creators=ON",  # as users set it who have triggers
     "--innodb-flush-log-at-trx-commit=0",
     "--sync-binlog=0",
 )
@@ -71,17 +71,27 @@ class Server:
             self._bundle, paths.data, spec.uid, _TEMPLATE_SECRET, spec.init_settings
         )
         engine.personalise(paths.data)
-        certificate, key = certificates.make(spec.instance_id, "fr-par", [spec.address])
-        written = {paths.certificate: certificate, paths.key: key}
+        made = certificates.make(spec.instance_id, "fr-par", [spec.address])
+        accounts.write_file(paths.certificate, made.presented, spec.uid)
+        accounts.write_file(paths.authority, made.shown, spec.uid)
+        accounts.write_file(paths.key, made.key, spec.uid)
+        self._run()
+        administrator = Administrator("admin", self.verifier)
+        engine.bootstrap(spec, paths, (_TEMPLATE_SECRET, SECRET), administrator)
+
+    def _run(self) -> None:
+        engine, spec, paths = MySQL(), self.spec, self.paths
         for name, text in engine.configuration(spec, self._bundle, paths).items():
-            written[paths.configuration / name] = text
-        for path, text in written.items():
-            accounts.write_file(path, text, spec.uid)
+            accounts.write_file(paths.configuration / name, text, spec.uid)
         command = [*engine.command(self._bundle, paths), *_OPTIONS, *self._options]
         self._process = subprocess.Popen(accounts.as_account(spec.uid, command), cwd="/")
         assert engine.wait_accepting(paths, self._process.pid, 60), "it does not start"
-        administrator = Administrator("admin", self.verifier)
-        engine.bootstrap(spec, paths, (_TEMPLATE_SECRET, SECRET), administrator)
+
+    def reconfigure(self, **settings: str) -> None:
+        """Start anew with the user's settings."""
+        self.stop()
+        self.spec = dataclasses.replace(self.spec, settings=settings)
+        self._run()
 
     def stop(self) -> None:
         self._process.terminate()

@@ -135,14 +135,14 @@ def administrators(service: Service) -> Iterator[dict[str, Any]]:
 
 @pytest.fixture
 def admin(
-    service: Service, administrators: dict[str, Any], engine: str
+    service: Service, administrators: dict[str, Any], postgresql: str
 ) -> Iterator[tuple[Connection, int]]:
     """The administrator's session, and the major version; what a test makes is rolled back."""
-    if engine not in administrators:
-        administrators[engine] = service.create(engine, name=f"extensions-{engine}")
-    with service.connection(administrators[engine]) as connection:
+    if postgresql not in administrators:
+        administrators[postgresql] = service.create(postgresql, name=f"extensions-{postgresql}")
+    with service.connection(administrators[postgresql]) as connection:
         connection.execute("BEGIN")
-        yield connection, int(engine.rpartition("-")[2])
+        yield connection, int(postgresql.rpartition("-")[2])
         connection.execute("ROLLBACK")
 
 

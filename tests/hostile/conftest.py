@@ -22,8 +22,10 @@ def targets(service: Service) -> Iterator[dict[str, Target]]:
 
 
 @pytest.fixture
-def target(service: Service, targets: dict[str, Target], engine: str) -> Target:
-    if engine not in targets:
-        targets[engine] = Target(service, service.create(engine, name=f"hostile-{engine}"))
-        targets[engine].prepare()
-    return targets[engine]
+def target(service: Service, targets: dict[str, Target], postgresql: str) -> Target:
+    if postgresql not in targets:
+        targets[postgresql] = Target(
+            service, service.create(postgresql, name=f"hostile-{postgresql}")
+        )
+        targets[postgresql].prepare()
+    return targets[postgresql]

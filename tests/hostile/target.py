@@ -12,6 +12,7 @@ import requests
 from scaleway.rdb.v1 import Instance
 
 from tests.service import PASSWORD, Service, ready
+from tests.tenants import PostgreSQL
 
 Connection = psycopg.Connection[Any]
 
@@ -73,7 +74,7 @@ class Target:
         return self.service.connection(self.instance, user, **options)
 
     def line(self) -> str:
-        return self.service.connection_line(self.instance)
+        return PostgreSQL().line(self.service.login(self.instance))
 
     def superuser(self, database: str = "rdb") -> AbstractContextManager[Connection]:
         return self.service.superuser(self.instance, database)

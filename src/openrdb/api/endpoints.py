@@ -12,6 +12,7 @@ from openrdb.api.auth import CurrentPrincipal
 from openrdb.api.common import PREFIX, CurrentBackend
 from openrdb.api.instance_creation import add_endpoint
 from openrdb.config import Region
+from openrdb.engines import engine_of
 from openrdb.errors import InvalidArguments
 from openrdb.state import instances, operations, statuses
 from openrdb.state.models import Endpoint, Instance
@@ -98,6 +99,8 @@ def _check_migration(endpoint: Endpoint, instance: Instance, other: Instance) ->
     why = None
     if instance.id == other.id:
         why = "the endpoint is this instance's already"
+    elif engine_of(instance.engine) is not engine_of(other.engine):
+        why = "the instance has another engine"
     elif any(present.kind == endpoint.kind for present in other.endpoints):
         why = "the instance has an endpoint of this kind already"
     elif endpoint.private_network_id is not None and instance.project_id != other.project_id:

@@ -1,0 +1,65 @@
+"""What PostgreSQL's tenants alone have: schemas, extensions, functions that run as their owner."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from psycopg import errors
+from scaleway.rdb.v1 import Instance
+
+from tests.service import PASSWORD, Service, gone, wait_until
+
+
+@pytest.fixture
+def instance(service: Service, postgresql: str) -> Iterator[Instance]:
+    made = service.create(postgresql, name="own")
+    yield made
+    sdk = service.sdk()
+    sdk.delete_instance(instance_id=made.id)
+    wait_until(lambda: gone(sdk, made.id))
+
+
+def test_what_an_administrator_is_for(service: Service, instance: Instance) -> None:
+    """Roles, schemas, trusted extensions: all of it in `rdb`."""
+    with service.connection(instance) as connection:
+        for statement in (
+            "CREATE SCHEMA shop",
+            "CREATE TABLE shop.things (id int PRIMARY KEY)",
+            "CREATE EXTENSION pgcrypto",
+            "CREATE EXTENSION hstore",
+            "CREATE ROLE reader LOGIN PASSWORD 'Correct-horse-8'",
+            "GRANT USAGE ON SCHEMA shop TO reader",
+            "GRANT SELECT ON shop.things TO reader",
+        ):
+            connection.execute(statement)
+    # Who is to come into a managed database has a level there, whoever made the role.
+    where = {"instance_id": instance.id, "database_name": "rdb", "user_name": "reader"}
+    service.sdk().set_privilege(**where, permission="readonly")
+    with service.connection(instance, "reader", "Correct-horse-8") as connection:
+        assert connection.execute("SELECT * FROM shop.things").fetchall() == []
+        with pytest.raises(errors.InsufficientPrivilege):
+            connection.execute("DELETE FROM shop.things")
+    service.sdk().set_privilege(**where, permission="none")
+    with service.connection(instance) as connection:
+        for statement in (
+            "DROP SCHEMA shop CASCADE",
+            "DROP EXTENSION hstore",
+            "DROP EXTENSION pgcrypto",
+            "DROP ROLE reader",
+        ):
+            connection.execute(statement)
+
+
+def test_orphans_are_nobodys_superpower(service: Service, instance: Instance) -> None:
+    """What a deleted user leaves behind does not run as superuser."""
+    sdk, where = service.sdk(), {"instance_id": instance.id}
+    sdk.create_user(**where, name="eve", password=PASSWORD, is_admin=True)
+    with service.connection(instance, "eve") as eve:
+        eve.execute(
+            "CREATE FUNCTION who() RETURNS text LANGUAGE sql SECURITY DEFINER "
+            "AS 'SELECT current_user::text'"
+        )
+    sdk.delete_user(**where, name="eve")
+    with service.connection(instance) as admin:
+        assert admin.execute("SELECT who()").fetchone() == ("pg_database_owner",)
