@@ -25,13 +25,14 @@ MYSQL = ["MySQL-8", "MySQL-9"]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """`engine`, `newest`, `postgresql`: the versions of all engines or of one that a test is run on."""
+    """The versions that a test is run on: of all engines, or of the one that it is about."""
     every = metafunc.config.getoption("--all-versions")
     postgresql = POSTGRESQL if every else [POSTGRESQL[0], POSTGRESQL[-1]]
     mysql = MYSQL if every else [MYSQL[-1]]
     for fixture, versions in {
         "engine": postgresql + mysql,
         "postgresql": postgresql,
+        "mysql_version": mysql,
         "newest": [POSTGRESQL[-1], MYSQL[-1]],
     }.items():
         if fixture in metafunc.fixturenames:
@@ -65,6 +66,12 @@ def engine(cache: Path, request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def postgresql(cache: Path, request: pytest.FixtureRequest) -> str:
     """The same for what is PostgreSQL's own."""
+    return installed(cache, request.param)
+
+
+@pytest.fixture
+def mysql_version(cache: Path, request: pytest.FixtureRequest) -> str:
+    """The same for what is MySQL's own."""
     return installed(cache, request.param)
 
 

@@ -99,6 +99,12 @@ class Tenant(Protocol):
     def who(self, session: Session) -> tuple[str, str]:
         """User and database."""
 
+    def is_admin(self, session: Session) -> bool:
+        """Whether its user may make users."""
+
+    def databases_seen(self, session: Session) -> set[str]:
+        """All that there are besides the server's own, as an administrator sees them."""
+
     def version(self, session: Session) -> str: ...
 
     def session_id(self, session: Session) -> int: ...
@@ -157,6 +163,14 @@ class PostgreSQL:
     def who(self, session: Session) -> tuple[str, str]:
         user, database = _row(session, "SELECT current_user, current_database()")
         return user, database
+
+    def is_admin(self, session: Session) -> bool:
+        query = "SELECT rolcreaterole FROM pg_roles WHERE rolname = current_user"
+        return bool(_row(session, query)[0])
+
+    def databases_seen(self, session: Session) -> set[str]:
+        query = "SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres'"
+        return {name for (name,) in session.execute(query).fetchall()}
 
     def version(self, session: Session) -> str:
         return str(_row(session, "SHOW server_version")[0])
@@ -232,6 +246,14 @@ class MySQL:
     def who(self, session: Session) -> tuple[str, str]:
         account, database = _row(session, "SELECT CURRENT_USER(), DATABASE()")
         return account.rpartition("@")[0], database
+
+    def is_admin(self, session: Session) -> bool:
+        query = "SELECT COUNT(*) FROM information_schema.user_privileges WHERE privilege_type = %s"
+        return bool(_row(session, query, "CREATE USER")[0])
+
+    def databases_seen(self, session: Session) -> set[str]:
+        own = {"information_schema", "performance_schema", "mysql", "sys"}
+        return {name for (name,) in session.execute("SHOW DATABASES").fetchall()} - own
 
     def version(self, session: Session) -> str:
         return str(_row(session, "SELECT VERSION()")[0])

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import psycopg
 import pytest
 import requests
 from psycopg import errors
@@ -215,7 +214,7 @@ def test_many_at_once(inside: Inside, service: Service, instance: Any) -> None:
     users = [f"user{number}" for number in range(4)]
     for user in users:
         inside.user(user)
-    line = service.connection_line(instance)
+    login = service.login(instance)
     levels = ("readonly", "readwrite", "all", "none")
 
     def work(number: int) -> list[int]:
@@ -230,7 +229,7 @@ def test_many_at_once(inside: Inside, service: Service, instance: Any) -> None:
         return statuses
 
     def grant(number: int) -> None:
-        with psycopg.connect(line, autocommit=True) as admin:
+        with login.connect() as admin:
             for turn in range(40):
                 table = f"t{number}_{turn}"
                 try:

@@ -80,18 +80,28 @@ class Server:
         engine.bootstrap(spec, paths, (_TEMPLATE_SECRET, SECRET), administrator)
 
     def _run(self) -> None:
-        engine, spec, paths = MySQL(), self.spec, self.paths
-        for name, text in engine.configuration(spec, self._bundle, paths).items():
-            accounts.write_file(paths.configuration / name, text, spec.uid)
-        command = [*engine.command(self._bundle, paths), *_OPTIONS, *self._options]
-        self._process = subprocess.Popen(accounts.as_account(spec.uid, command), cwd="/")
-        assert engine.wait_accepting(paths, self._process.pid, 60), "it does not start"
+        engine = MySQL()
+        self._write_configuration()
+        command = [*engine.command(self._bundle, self.paths), *_OPTIONS, *self._options]
+        self._process = subprocess.Popen(accounts.as_account(self.spec.uid, command), cwd="/")
+        assert engine.wait_accepting(self.paths, self._process.pid, 60), "it does not start"
 
-    def reconfigure(self, **settings: str) -> None:
-        """Start anew with the user's settings."""
+    def _write_configuration(self) -> None:
+        files = MySQL().configuration(self.spec, self._bundle, self.paths)
+        for name, text in files.items():
+            accounts.write_file(self.paths.configuration / name, text, self.spec.uid)
+
+    def restart(self, settings: Mapping[str, str]) -> None:
+        """With these of the user's."""
         self.stop()
         self.spec = dataclasses.replace(self.spec, settings=settings)
         self._run()
+
+    def reload(self, settings: Mapping[str, str]) -> bool:
+        """The same without a restart; whether one is needed."""
+        self.spec = dataclasses.replace(self.spec, settings=settings)
+        self._write_configuration()
+        return MySQL().reload(self.spec, self.paths, SECRET)
 
     def stop(self) -> None:
         self._process.terminate()

@@ -1,74 +1,32 @@
-"""A MySQL instance from birth to death, on the real server."""
+"""What is MySQL's own of an instance's life; what it has in common is in `tests/clients`."""
 
 from __future__ import annotations
 
-import base64
-import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
-import pymysql
 import pytest
 from scaleway.rdb.v1 import Instance, InstanceSetting
 
 from openrdb.host.bundles import Bundles
-from tests.service import PASSWORD, Service, creation, ready, wait_until
+from tests.service import Service, creation, installed, ready, wait_until
+from tests.tenants import Session, tenant_of
 
 ENGINE = "MySQL-9"
 MIB = 2**20
 
 
-def require_mysql(cache: Path) -> None:
-    """Skip where there is no MySQL, and none can be had."""
-    bundles = Bundles(cache)
-    release = next(one for one in bundles.releases() if one.version_name == ENGINE)
-    if ENGINE not in bundles.installed():
-        why = release.why_not(None)
-        assert why, f"{ENGINE} is not installed: run openrdb engines install"
-        pytest.skip(f"{ENGINE}: {why}")
-
-
 @pytest.fixture(scope="module")
 def mysql(cache: Path, service: Service) -> Iterator[Instance]:
-    require_mysql(cache)
-    instance = service.create(ENGINE)
+    instance = service.create(installed(cache, ENGINE))
     yield instance
     service.sdk().delete_instance(instance_id=instance.id)
 
 
-def verifying(service: Service, instance: Instance) -> ssl.SSLContext:
-    """TLS that takes the instance's own certificate only."""
-    content = str(service.sdk().get_instance_certificate(instance_id=instance.id).content)
-    return ssl.create_default_context(cadata=base64.b64decode(content).decode())
-
-
-@contextmanager
-def session(service: Service, instance: Instance, **options: Any) -> Iterator[Any]:
-    endpoint = instance.endpoints[0]
-    ordinary = {"user": "admin", "password": PASSWORD, "database": "rdb", "connect_timeout": 10}
-    if "ssl_disabled" not in options:
-        ordinary["ssl"] = verifying(service, instance)
-    connection = pymysql.connect(
-        host=endpoint.ip, port=endpoint.port, autocommit=True, **ordinary | options
-    )
-    with connection, connection.cursor() as cursor:
-        yield cursor
-
-
-def answers(service: Service, instance: Instance) -> bool:
-    try:
-        with session(service, instance):
-            return True
-    except pymysql.err.OperationalError:
-        return False
-
-
-def rows(cursor: Any, query: str) -> tuple[tuple[Any, ...], ...]:
-    cursor.execute(query)
-    return cursor.fetchall()
+def rows(session: Session, query: str) -> list[tuple[Any, ...]]:
+    return session.execute(query).fetchall()
 
 
 def server(service: Service, instance: Instance) -> psutil.Process:
@@ -82,30 +40,15 @@ def set_and_wait(service: Service, instance: Instance, **settings: str) -> None:
     ready(service.sdk(), instance.id)
 
 
-def test_the_administrator_has_a_verified_session(service, mysql):
-    with session(service, mysql) as cursor:
-        assert rows(cursor, "SELECT CURRENT_USER(), DATABASE()") == (("admin@%", "rdb"),)
-        assert rows(cursor, "SHOW STATUS LIKE 'Ssl_version'") == (("Ssl_version", "TLSv1.3"),)
-        cursor.execute("CREATE TABLE kept (id INT PRIMARY KEY)")
-        cursor.execute("INSERT INTO kept VALUES (1)")
-    version = service.sdk().get_instance(instance_id=mysql.id).engine
-    assert version == ENGINE
+@pytest.mark.parametrize(("user", "database"), [("root", "rdb"), ("root", "mysql"), ("", "rdb")])
+def test_who_is_not_let_in(service, mysql, user, database):
+    with tenant_of(ENGINE).refuses("password"):
+        service.login(mysql, user, "", database).connect()
 
 
-@pytest.mark.parametrize(
-    ("options", "number"),
-    [
-        ({"ssl_disabled": True}, 3159),  # secure transport required
-        ({"password": "Wrong-horse-7-battery"}, 1045),
-        ({"user": "root", "password": ""}, 1045),
-        ({"user": "_rdb_superadmin", "password": ""}, 1045),
-        ({"database": "mysql"}, 1044),
-    ],
-)
-def test_who_is_not_let_in(service, mysql, options, number):
-    with pytest.raises(pymysql.err.OperationalError) as refused, session(service, mysql, **options):
-        pass
-    assert refused.value.args[0] == number
+def test_system_databases_are_closed(service, mysql):
+    with tenant_of(ENGINE).refuses("database"):
+        service.login(mysql, database="mysql").connect()
 
 
 def test_nothing_acknowledged_is_lost_and_files_are_out_of_reach(service, mysql):
@@ -114,9 +57,9 @@ def test_nothing_acknowledged_is_lost_and_files_are_out_of_reach(service, mysql)
             @@gtid_mode, @@secure_file_priv, @@local_infile, @@require_secure_transport,
             @@partial_revokes, @@GLOBAL.time_zone, @@lower_case_table_names
     """
-    with session(service, mysql) as cursor:
-        assert rows(cursor, query) == ((1, 1, "ON", 1, "ON", "NULL", 0, 1, 1, "UTC", 0),)
-        assert rows(cursor, "SELECT CONVERT_TZ('2026-07-01 12:00', 'UTC', 'Europe/Paris')")[0][0]
+    with service.connection(mysql) as session:
+        assert rows(session, query) == [(1, 1, "ON", 1, "ON", "NULL", 0, 1, 1, "UTC", 0)]
+        assert rows(session, "SELECT CONVERT_TZ('2026-07-01 12:00', 'UTC', 'Europe/Paris')")[0][0]
 
 
 def test_an_idle_small_instance_takes_little_memory(service, mysql):
@@ -127,9 +70,9 @@ def test_a_setting_that_needs_no_restart_makes_none(service, mysql):
     before = server(service, mysql).pid
     set_and_wait(service, mysql, max_connections="77", long_query_time="3.5", sql_mode="")
     assert server(service, mysql).pid == before
-    with session(service, mysql) as cursor:
+    with service.connection(mysql) as session:
         query = "SELECT @@max_connections, @@GLOBAL.long_query_time, @@GLOBAL.sql_mode"
-        assert rows(cursor, query) == ((77, 3.5, ""),)
+        assert rows(session, query) == [(77, 3.5, "")]
 
 
 def test_a_setting_that_needs_a_restart_survives_the_next_death(service, mysql):
@@ -137,42 +80,20 @@ def test_a_setting_that_needs_a_restart_survives_the_next_death(service, mysql):
     process = server(service, mysql)
     process.kill()
     process.wait(10)
-    wait_until(lambda: answers(service, mysql))
-    with session(service, mysql) as cursor:
-        query = "SELECT @@max_digest_length, @@GLOBAL.time_zone, COUNT(*) FROM kept"
-        assert rows(cursor, query) == ((2048, "Europe/Paris", 1),)
-
-
-def test_a_new_certificate_interrupts_nobody(service, mysql):
-    old = verifying(service, mysql)
-    with session(service, mysql) as cursor:
-        service.sdk().renew_instance_certificate(instance_id=mysql.id)
-        ready(service.sdk(), mysql.id)
-        assert rows(cursor, "SELECT 1") == ((1,),)
-    with session(service, mysql) as cursor:
-        assert rows(cursor, "SELECT 1") == ((1,),)
-    refusal = pytest.raises(pymysql.err.OperationalError, match="CERTIFICATE_VERIFY_FAILED")
-    with refusal, session(service, mysql, ssl=old):
-        pass
-
-
-def test_restart(service, mysql):
-    before = server(service, mysql).pid
-    service.sdk().restart_instance(instance_id=mysql.id)
-    ready(service.sdk(), mysql.id)
-    assert server(service, mysql).pid != before
-    with session(service, mysql) as cursor:
-        assert rows(cursor, "SELECT * FROM kept") == ((1,),)
+    wait_until(service.login(mysql).answers)
+    with service.connection(mysql) as session:
+        query = "SELECT @@max_digest_length, @@GLOBAL.time_zone"
+        assert rows(session, query) == [(2048, "Europe/Paris")]
 
 
 def test_names_of_tables_may_be_of_any_case_from_birth_on(service, mysql):
     asked = [InstanceSetting("lower_case_table_names", "1")]
     other = service.create(ENGINE, init_settings=asked)
     query = "SELECT @@server_uuid, @@server_id"
-    with session(service, other) as cursor, session(service, mysql) as first:
-        cursor.execute("CREATE TABLE Mixed (id INT)")
-        assert rows(cursor, "SELECT * FROM mIXED") == ()
-        assert not set(rows(cursor, query)[0]) & set(rows(first, query)[0])
+    with service.connection(other) as session, service.connection(mysql) as first:
+        session.execute("CREATE TABLE Mixed (id INT)")
+        assert rows(session, "SELECT * FROM mIXED") == []
+        assert not set(rows(session, query)[0]) & set(rows(first, query)[0])
     service.sdk().delete_instance(instance_id=other.id)
     wait_until(lambda: service.request("GET", f"/instances/{other.id}").status_code == 404)
     assert not service.processes(other.id)
@@ -187,19 +108,8 @@ def test_an_init_setting_must_have_one_of_its_values(service, mysql, value):
     assert answer.json()["details"][0]["argument_name"] == "init_settings.0.value"
 
 
-@pytest.mark.root
-def test_as_root_each_server_has_an_account_of_its_own(cache, root_service):
-    require_mysql(cache)
-    root_service.start()
-    instance = root_service.create(ENGINE)
-    process = server(root_service, instance)
-    assert process.uids().real == process.gids().real >= 200_000
-    with session(root_service, instance) as cursor:
-        assert rows(cursor, "SELECT 1") == ((1,),)
-
-
 def test_an_alias_is_served_by_the_other_version(cache, fresh_service, short_tmp):
-    require_mysql(cache)
+    installed(cache, ENGINE)
     bundles = Bundles(cache)
     (short_tmp / "cache").mkdir()
     for bundle in (bundles.haproxy(), bundles.find(ENGINE)):
@@ -217,5 +127,5 @@ def test_an_alias_is_served_by_the_other_version(cache, fresh_service, short_tmp
     assert "default_authentication_plugin" not in settings
     instance = fresh_service.create("MySQL-8")
     assert instance.engine == "MySQL-8"
-    with session(fresh_service, instance) as cursor:
-        assert rows(cursor, "SELECT VERSION()")[0][0].startswith(bundle.version)
+    with fresh_service.connection(instance) as session:
+        assert rows(session, "SELECT VERSION()")[0][0].startswith(bundle.version)

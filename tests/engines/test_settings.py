@@ -10,27 +10,9 @@ from openrdb.catalog.engines import EngineSetting, engine_version
 from openrdb.catalog.setting_values import problem
 from openrdb.host import accounts
 from tests.engines.server import Connection, Server
+from tests.engines.values import another
 
-TOO_MUCH_MEMORY = {"max_connections": "60", "max_locks_per_transaction": "20"}
-STRINGS = {"timezone": "Europe/Paris", "pg_stat_statements.track": "all"}
 BYTES = {"B": 1, "kB": 2**10, "MB": 2**20}
-
-
-def another(setting: EngineSetting) -> str:
-    """A valid value that is not the default."""
-    if setting.name in TOO_MUCH_MEMORY | STRINGS:
-        value = (TOO_MUCH_MEMORY | STRINGS)[setting.name]
-    elif setting.property_type == "BOOLEAN":
-        value = "off" if setting.default_value == "on" else "on"
-    elif setting.property_type == "INT":
-        assert setting.int_max is not None
-        value = str(min(max(int(setting.default_value), 0) + 7, setting.int_max))
-        value = str(int(value) - 1) if value == setting.default_value else value
-    else:
-        value = "3.25"
-    assert problem(setting, value) is None, setting
-    assert value != setting.default_value, setting
-    return value
 
 
 def in_force(session: Connection, setting: EngineSetting) -> float | str:

@@ -12,18 +12,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 import requests
 from scaleway.rdb.v1 import Instance
 
-from tests.service import Service, creation, gone, ready, wait_until
+from tests.service import Service, creation, gone, installed, ready, wait_until
+from tests.tenants import tenant_of
 
-CYCLES = 14
-"""Of each of the two tests: 28 random moments of creation and as many of deletion."""
+CYCLES = {"PostgreSQL-17": 14, "MySQL-9": 5}
+"""Random moments of creation, and as many of deletion, of each test of an engine."""
 HOW = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)
-LATEST = 0.45
-"""Seconds after the requests; a creation and a deletion each take about half of that."""
+LATEST = {"PostgreSQL-17": 0.45, "MySQL-9": 1.4}
+"""Seconds after the requests; a creation takes about half of that."""
 
 
 def left_behind(service: Service) -> list[str]:
@@ -53,19 +53,26 @@ def in_background(work: Callable[[], Any]) -> threading.Thread:
     return thread
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_killed_amid_creation_and_deletion(fresh_service: Service, seed: int) -> None:
-    service, chance = fresh_service, random.Random(seed)  # noqa: S311
+@pytest.mark.parametrize(
+    ("version", "seed"), [("PostgreSQL-17", 1), ("PostgreSQL-17", 2), ("MySQL-9", 1)]
+)
+def test_killed_amid_creation_and_deletion(
+    fresh_service: Service, cache: Path, version: str, seed: int
+) -> None:
+    service, engine = fresh_service, installed(cache, version)
+    chance, tenant = random.Random(seed), tenant_of(engine)  # noqa: S311
     service.start()
-    steady = service.create(name="steady")
-    doomed: Instance = service.create(name="0")
-    with psycopg.connect(service.connection_line(steady), autocommit=True) as session:
-        for cycle in range(1, CYCLES + 1):
+    steady = service.create(engine, name="steady")
+    doomed: Instance = service.create(engine, name="0")
+    with service.connection(steady) as session:
+        for cycle in range(1, CYCLES[engine] + 1):
             api, answered = service.sdk(), list[str]()
 
             def create(api: Any = api, answered: list[str] = answered, cycle: int = cycle) -> None:
                 try:
-                    created = api.create_instance(**creation(name=str(cycle), tags=["cycle"]))
+                    created = api.create_instance(
+                        **creation(engine, name=str(cycle), tags=["cycle"])
+                    )
                     answered.append(created.id)
                 except requests.ConnectionError:
                     pass  # killed before the answer: it may be there or not, but whole
@@ -73,7 +80,7 @@ def test_killed_amid_creation_and_deletion(fresh_service: Service, seed: int) ->
             creator = in_background(create)
             deleted = service.request("DELETE", f"/instances/{doomed.id}")
             assert deleted.json()["status"] == "deleting"
-            time.sleep(chance.uniform(0, LATEST))
+            time.sleep(chance.uniform(0, LATEST[engine]))
             service.kill(chance.choice(HOW))
             creator.join()
             assert session.execute("SELECT 1").fetchone() == (1,), "the session was cut"
@@ -83,27 +90,31 @@ def test_killed_amid_creation_and_deletion(fresh_service: Service, seed: int) ->
             wait_until(lambda api=api, doomed=doomed: gone(api, doomed.id))
             found = api.list_instances_all(tags=["cycle"], name=str(cycle))
             assert set(answered) <= {instance.id for instance in found}
-            doomed = _one_ready(service, found, cycle)
-            with service.connection(doomed) as connection:
-                assert connection.execute("SELECT current_database()").fetchone() == ("rdb",)
+            doomed = _one_ready(service, engine, found, cycle)
+            with service.connection(doomed) as own:
+                assert tenant.who(own) == ("admin", "rdb")
     for instance in service.sdk().list_instances_all():
         service.request("DELETE", f"/instances/{instance.id}")
         wait_until(lambda instance=instance: gone(service.sdk(), instance.id))
     assert_nothing_left(service)
 
 
-def _one_ready(service: Service, found: list[Instance], cycle: int) -> Instance:
+def _one_ready(service: Service, engine: str, found: list[Instance], cycle: int) -> Instance:
     """The instance of this cycle, or a new one where the request had not been taken."""
     if not found:
-        return service.create(name=str(cycle))
+        return service.create(engine, name=str(cycle))
     (instance,) = found
     return ready(service.sdk(), instance.id)
 
 
-def test_killed_amid_restart_update_and_renewal(fresh_service: Service) -> None:
-    service, chance = fresh_service, random.Random(3)  # noqa: S311
+@pytest.mark.parametrize("version", CYCLES)
+def test_killed_amid_restart_update_and_renewal(
+    fresh_service: Service, cache: Path, version: str
+) -> None:
+    service, engine = fresh_service, installed(cache, version)
+    chance = random.Random(3)  # noqa: S311
     service.start()
-    instance = service.create()
+    instance = service.create(engine)
     with service.connection(instance) as connection:
         connection.execute("CREATE TABLE kept (n int)")
     path = f"/instances/{instance.id}"
@@ -115,7 +126,7 @@ def test_killed_amid_restart_update_and_renewal(fresh_service: Service) -> None:
             assert service.request("PATCH", path, json=policy).json()["status"] == "configuring"
         else:
             in_background(lambda: _ignoring(service, f"{path}/renew-certificate"))
-        time.sleep(chance.uniform(0, LATEST))
+        time.sleep(chance.uniform(0, LATEST[engine]))
         service.kill()
         service.start()
         assert ready(service.sdk(), instance.id).id == instance.id

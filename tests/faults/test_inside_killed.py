@@ -16,13 +16,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import psycopg
+import psutil
 import pytest
 import requests
 from scaleway.rdb.v1 import Instance
 
 from tests.faults.test_control_plane import in_background
 from tests.service import PASSWORD, Service, creation, gone, ready, wait_until
+from tests.tenants import Login, Session, Tenant, tenant_of
 
 NETWORKS = "//vpc/v2/regions/fr-par/private-networks"
 QUICK, SLOW = 0.08, 0.5
@@ -92,10 +93,13 @@ class Scene:
 
     # -- what really is ----------------------------------------------------------------------------
 
-    def connect(self, instance: Instance, endpoint: Any, user: str = "admin") -> Any:
+    @property
+    def tenant(self) -> Tenant:
+        return tenant_of(self.one.engine)
+
+    def login(self, instance: Instance, endpoint: Any) -> Login:
         """By a certificate that must name the endpoint's address."""
-        line = self.service.connection_line(replace(instance, endpoints=[endpoint]), user)
-        return psycopg.connect(line, autocommit=True, connect_timeout=10)
+        return self.service.login(replace(instance, endpoints=[endpoint]))
 
     def assert_true(self, world: World) -> None:
         """The engine, the balancers and the certificates are as listed."""
@@ -105,41 +109,40 @@ class Scene:
                 in_use.add(endpoint.ip)
                 public = endpoint.private_network is None
                 if public and instance is self.one and world.rules == (ELSEWHERE,):
-                    with pytest.raises(psycopg.OperationalError):
-                        self.connect(instance, endpoint)
+                    with self.tenant.refuses("gone"):
+                        self.login(instance, endpoint).connect()
                 else:
-                    with self.connect(instance, endpoint) as session:
+                    login = self.login(instance, endpoint)
+                    with login.connect() as session:
                         (name,) = session.execute("SELECT name FROM marker").fetchone()
                         assert name == instance.name
                         if instance is self.one:
-                            self._assert_inside(session, world)
+                            self._assert_inside(session, login, world)
                 if not public:
                     self.addresses.add(endpoint.ip)
         for address in self.addresses - in_use:
             with pytest.raises(ConnectionRefusedError):
-                socket.create_connection((address, 5432), 5).close()
+                socket.create_connection((address, self.tenant.port), 5).close()
         path = f"//ipam/v1/regions/fr-par/ips?private_network_id={self.network_id}"
         booked = self.service.request("GET", path).json()["ips"]
         assert {ip["address"].partition("/")[0] for ip in booked} == in_use - {"127.0.0.1"}
 
-    def _assert_inside(self, session: Any, world: World) -> None:
-        users = session.execute(
-            "SELECT rolname, rolcreaterole FROM pg_roles WHERE rolcanlogin AND NOT rolsuper"
-        )
-        assert dict(users.fetchall()) == world.users
-        databases = session.execute(
-            "SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres'"
-        )
-        assert {name for (name,) in databases.fetchall()} == world.databases
-        for user in world.users:
+    def _assert_inside(self, session: Session, login: Login, world: World) -> None:
+        assert self.tenant.databases_seen(session) == world.databases
+        for name, value in world.settings.items():
+            assert self.tenant.setting(session, name) == value
+        for user in {"bob"} - world.users.keys():
+            with self.tenant.refuses("password"):
+                replace(login, user=user).connect()
+        for user, is_admin in world.users.items():
             for database in world.databases:
-                query = "SELECT has_database_privilege(%s, %s, 'CONNECT')"
-                (allowed,) = session.execute(query, [user, database]).fetchone()
-                assert allowed == ((database, user) in world.privileges)
-        shown = session.execute("SELECT current_setting('max_connections')").fetchone()
-        assert shown == (world.settings["max_connections"],)
-        (work_mem,) = session.execute("SELECT current_setting('work_mem')").fetchone()
-        assert work_mem == f"{world.settings['work_mem']}MB"
+                own = replace(login, user=user, database=database)
+                if (database, user) in world.privileges:
+                    with own.connect() as session_of_user:
+                        assert self.tenant.is_admin(session_of_user) == is_admin
+                else:
+                    with self.tenant.refuses("database"):
+                        own.connect()
 
 
 @dataclass(frozen=True)
@@ -193,7 +196,7 @@ def without(privileges: dict[tuple[str, str], str], name: str) -> dict[tuple[str
 BOB = {"name": "bob", "password": PASSWORD, "is_admin": False}
 OF_BOB = {"database_name": "shop", "user_name": "bob"}
 ALL_OF_BOB = {("shop", "bob"): "all", ("rdb", "bob"): "all"}
-STORY = [
+INSIDE = [
     step("POST", "/instances/{one}/users", BOB, users=lambda w: w.users | {"bob": False}),
     step(
         "POST",
@@ -222,26 +225,8 @@ STORY = [
         users=lambda w: w.users | {"bob": True},
         privileges=lambda w: w.privileges | ALL_OF_BOB,
     ),
-    step(
-        "POST",
-        "/instances/{one}/settings",
-        {"settings": [{"name": "work_mem", "value": "9"}]},
-        settings=settings(work_mem="9"),
-    ),
-    step(
-        "POST",
-        "/instances/{one}/settings",
-        {"settings": [{"name": "max_connections", "value": "77"}]},
-        SLOW,
-        settings=settings(max_connections="77"),
-    ),
-    # The engine does not start with this one, so it is taken back.
-    step(
-        "POST",
-        "/instances/{one}/settings",
-        {"settings": [{"name": "max_locks_per_transaction", "value": "2147483647"}]},
-        SLOW,
-    ),
+]
+AROUND = [
     step(
         "PUT",
         "/instances/{one}/acls",
@@ -284,38 +269,71 @@ STORY = [
         gains=[("other", "public")],
         loses=[("one", "public")],
     ),
-    step("DELETE", "/instances/{one}/databases/shop", None, SLOW,
-         databases=lambda w: w.databases - {"shop"},
-         privileges=lambda w: without(w.privileges, "shop")),
-    step("DELETE", "/instances/{one}/users/bob",
-         users=lambda w: {name: admin for name, admin in w.users.items() if name != "bob"},
-         privileges=lambda w: without(w.privileges, "bob")),
     step("POST", NETWORKS, {"name": "second"}, networks=lambda w: w.networks | {"second"}),
-]  # fmt: skip
+]
+LEAVING = [
+    step(
+        "DELETE",
+        "/instances/{one}/databases/shop",
+        None,
+        SLOW,
+        databases=lambda w: w.databases - {"shop"},
+        privileges=lambda w: without(w.privileges, "shop"),
+    ),
+    step(
+        "DELETE",
+        "/instances/{one}/users/bob",
+        users=lambda w: {name: admin for name, admin in w.users.items() if name != "bob"},
+        privileges=lambda w: without(w.privileges, "bob"),
+    ),
+]
+
+
+def settings_of(tenant: Tenant) -> list[Step]:
+    """By a reload, by a restart; those that the engine does not start with are taken back."""
+
+    def setting(name: str, value: str, latest: float, **changed: Any) -> Step:
+        sent = {"settings": [{"name": name, "value": value}]}
+        return step("POST", "/instances/{one}/settings", sent, latest, **changed)
+
+    (hot, soon), (cold, later) = tenant.hot, tenant.cold
+    return [
+        setting(hot, soon, QUICK, settings=settings(**{hot: soon})),
+        setting(cold, later, SLOW, settings=settings(**{cold: later})),
+        *(setting(name, value, SLOW) for name, value in tenant.fatal.items()),
+    ]
 
 
 @pytest.fixture
 def scene(fresh_service: Service) -> Scene:
-    service = fresh_service
+    return make_scene(fresh_service, "PostgreSQL-17")
+
+
+def make_scene(service: Service, engine: str) -> Scene:
     service.start()
     network = service.request("POST", NETWORKS, json={"name": "first"}).json()
     private = {"private_network": {"private_network_id": network["id"], "ipam_config": {}}}
+    asked = {"one": [private, {"load_balancer": {}}], "other": [private]}
     made = [
-        service.request("POST", "/instances", json=creation(name=name, init_endpoints=endpoints))
-        for name, endpoints in (("one", [private, {"load_balancer": {}}]), ("other", [private]))
+        service.request("POST", "/instances", json=creation(engine, name=name, init_endpoints=of))
+        for name, of in asked.items()
     ]
     one, other = (ready(service.sdk(), answer.json()["id"]) for answer in made)
     for instance in (one, other):
         with service.connection(instance) as session:
-            session.execute("CREATE TABLE marker AS SELECT %s::text AS name", [instance.name])
+            session.execute("CREATE TABLE marker (name varchar(9))")
+            session.execute("INSERT INTO marker VALUES (%s)", [instance.name])
     return Scene(service, network["id"], one, other)
 
 
-def test_killed_amid_each_change(scene: Scene) -> None:
+def test_killed_amid_each_change(fresh_service: Service, newest: str) -> None:
+    """What is around an instance is the same for each engine, so it is tried with one."""
+    scene = make_scene(fresh_service, newest)
     chance = random.Random(1)  # noqa: S311
-    service, before = scene.service, scene.world()
+    service, before, tenant = scene.service, scene.world(), scene.tenant
     scene.assert_true(before)
-    for one in STORY:
+    around = AROUND if newest.startswith("PostgreSQL") else []
+    for one in (*INSIDE, *settings_of(tenant), *around, *LEAVING):
         answers = list[requests.Response]()
 
         def send(one: Step = one, answers: list[requests.Response] = answers) -> None:
@@ -364,11 +382,12 @@ def execute(service: Service, *statements: str) -> None:
             state.execute(statement)
 
 
-def test_the_engine_is_killed_amid_changes(fresh_service: Service) -> None:
+def test_the_engine_is_killed_amid_changes(fresh_service: Service, newest: str) -> None:
     """Those that were under way are made when it is back; a refused one has changed nothing."""
     service, chance = fresh_service, random.Random(5)  # noqa: S311
     service.start()
-    instance = service.create()
+    instance = service.create(newest)
+    program = tenant_of(newest).process
     path = f"/instances/{instance.id}"
     answers: dict[str, requests.Response] = {}
 
@@ -379,8 +398,8 @@ def test_the_engine_is_killed_amid_changes(fresh_service: Service) -> None:
     for cycle in range(4):
         threads = [in_background(lambda n=n: create(f"u{n}")) for n in (2 * cycle, 2 * cycle + 1)]
         time.sleep(chance.uniform(0, QUICK))
-        for process in service.processes(instance.id, "/postgres"):
-            with contextlib.suppress(psycopg.Error, OSError):
+        for process in service.processes(instance.id, f"/{program}"):
+            with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGKILL)
         for thread in threads:
             thread.join()
@@ -486,8 +505,4 @@ def set_rules(scene: Scene, *ips: str) -> None:
 
 
 def answers(scene: Scene, endpoint: Any) -> bool:
-    try:
-        scene.connect(scene.one, endpoint).close()
-    except psycopg.OperationalError:
-        return False
-    return True
+    return scene.login(scene.one, endpoint).answers()

@@ -63,7 +63,7 @@ def test_a_killed_process_comes_back(kept_by_each: Kept, program: str) -> None:
         assert old is not None
         os.kill(old, signal.SIGKILL)
         wait_until(lambda old=old: holder(service, instance_id, program) not in (None, old), BACK)
-        wait_until(lambda: login.answers(), BACK)
+        wait_until(login.answers, BACK)
     assert rows(login) == [1]
 
 
@@ -75,7 +75,7 @@ def test_a_process_comes_back_without_the_control_plane(kept: Kept, program: str
     assert old is not None
     os.kill(old, signal.SIGKILL)
     wait_until(lambda: holder(service, instance_id, program) not in (None, old), BACK)
-    wait_until(lambda: login.answers(), BACK)
+    wait_until(login.answers, BACK)
 
 
 def test_sessions_do_not_notice_the_control_plane_die(kept_by_each: Kept) -> None:
@@ -110,7 +110,7 @@ def test_sessions_do_not_notice_the_supervisor_die(kept_by_each: Kept) -> None:
             ),
             BACK,
         )
-    wait_until(lambda: login.answers(), BACK)
+    wait_until(login.answers, BACK)
     # … and ends it when asked to.
     api = service.sdk()
     api.restart_instance(instance_id=instance_id)
@@ -151,7 +151,7 @@ def test_reboot_brings_everything_back(kept: Kept, newest: str) -> None:
     logins = [service.login(other) for other in others]
     service.kill_everything()
     service.start()
-    wait_until(lambda: login.answers(), BACK)
+    wait_until(login.answers, BACK)
     wait_until(lambda: all(other.answers() for other in logins), BACK)
     assert rows(login) == [1]
     assert service.sdk().get_instance(instance_id=instance_id).status == "ready"
@@ -166,7 +166,7 @@ def test_stop_ends_everything_and_serve_brings_it_back(kept_by_each: Kept) -> No
     log = next((service.data_dir / "instances" / instance_id).glob("nodes/*/log/*.log"))
     assert login.tenant.clean_end in log.read_text(), "the shutdown was not clean"
     service.start()
-    wait_until(lambda: login.answers(), BACK)
+    wait_until(login.answers, BACK)
 
 
 def test_no_acknowledged_row_is_lost_when_the_engine_is_killed_amid_writes(

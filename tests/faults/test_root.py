@@ -6,8 +6,6 @@ import os
 import signal
 from pathlib import Path
 
-import psutil
-import psycopg
 import pytest
 from scaleway.rdb.v1 import ACLRuleRequest
 
@@ -15,6 +13,7 @@ from openrdb.host import locks
 from openrdb.host.balancer.nftables import why_unusable
 from tests.network import nft, own_network
 from tests.service import Service, gone, ports_of_worker, ready, wait_until
+from tests.tenants import Login, tenant_of
 
 pytestmark = pytest.mark.root
 
@@ -26,24 +25,26 @@ def uids(service: Service, instance_id: str) -> set[int]:
     return {uid for process in found for uid in process.uids()}
 
 
-def test_each_instance_has_an_account_of_its_own(root_service: Service) -> None:
+def test_each_instance_has_an_account_of_its_own(root_service: Service, newest: str) -> None:
     service = root_service
     service.start()
-    first, second = service.create(), service.create("PostgreSQL-18")
-    (one,), (other,) = uids(service, first.id), uids(service, second.id)
-    assert one != other
-    assert min(one, other) >= 200_000, "neither root nor anybody else's account"
-    for process in service.processes(first.id):
-        status = Path(f"/proc/{process.pid}/status").read_text()
-        assert "CapEff:\t0000000000000000" in status
-        assert "CapBnd:\t0000000000000000" in status
-        assert "NoNewPrivs:\t1" in status
-    directory = service.data_dir / "instances" / first.id
-    found = directory.stat()
-    assert (found.st_uid, found.st_gid) == (0, one), "the account could put links in root's way"
-    assert found.st_mode & 0o027 == 0, "another instance's account could look into it"
-    data = next(directory.glob("nodes/*/data")).stat()
-    assert (data.st_uid, data.st_mode & 0o077) == (one, 0)
+    instances = [service.create(), service.create(newest)]
+    accounts = [uid for instance in instances for uid in uids(service, instance.id)]
+    assert len(set(accounts)) == len(instances)
+    assert min(accounts) >= 200_000, "neither root nor anybody else's account"
+    for instance, account in zip(instances, accounts, strict=True):
+        for process in service.processes(instance.id):
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            assert "CapEff:\t0000000000000000" in status
+            assert "CapBnd:\t0000000000000000" in status
+            assert "NoNewPrivs:\t1" in status
+        directory = service.data_dir / "instances" / instance.id
+        found = directory.stat()
+        owners = (found.st_uid, found.st_gid)
+        assert owners == (0, account), "the account could put links in root's way"
+        assert found.st_mode & 0o027 == 0, "another instance's account could look into it"
+        data = next(directory.glob("nodes/*/data")).stat()
+        assert (data.st_uid, data.st_mode & 0o077) == (account, 0)
 
 
 def test_secrets_belong_to_root_only(root_service: Service) -> None:
@@ -55,13 +56,13 @@ def test_secrets_belong_to_root_only(root_service: Service) -> None:
         assert found.st_mode & 0o077 == 0, name
 
 
-def test_killed_and_rebooted_as_root(root_service: Service) -> None:
+def test_killed_and_rebooted_as_root(root_service: Service, newest: str) -> None:
     service = root_service
     service.start()
-    instance = service.create()
-    line = service.connection_line(instance)
-    with psycopg.connect(line) as connection:
-        connection.execute("CREATE TABLE kept AS SELECT 7 AS n")
+    instance = service.create(newest)
+    login = service.login(instance)
+    with login.connect() as session:
+        session.execute("CREATE TABLE kept AS SELECT 7 AS n")
     lock = next((service.data_dir / "instances" / instance.id).glob("node-*.lock"))
     pid = locks.holder(lock)
     assert pid is not None
@@ -69,7 +70,7 @@ def test_killed_and_rebooted_as_root(root_service: Service) -> None:
     wait_until(lambda: locks.holder(lock) not in (None, pid))
     service.kill_everything()
     service.start()
-    wait_until(lambda: reads(line) == 7)
+    wait_until(lambda: reads(login) == 7)
     api = service.sdk()
     api.delete_instance(instance_id=instance.id)
     wait_until(lambda: gone(api, instance.id))
@@ -86,61 +87,60 @@ def test_served_by_nftables(cache: Path, worker_id: str) -> None:
         assert "nftables: as configured" in service.run("doctor").stdout
         service.start()
         api, instance = service.sdk(), service.create()
-        line = service.connection_line(instance)
-        with psycopg.connect(line) as session:
+        login = service.login(instance)
+        with login.connect() as session:
             session.execute("CREATE TABLE kept AS SELECT 7 AS n")
-            session.commit()
             assert not service.processes("haproxy")
             nft("flush", "ruleset")
-            wait_until(lambda: reads(line) == 7)
+            wait_until(lambda: reads(login) == 7)
             api.set_instance_acl_rules(
                 instance_id=instance.id, rules=[ACLRuleRequest(ip="127.9.0.0/16", description="")]
             )
             ready(api, instance.id)
-            with pytest.raises(psycopg.OperationalError):
+            with login.tenant.refuses("gone"):
                 session.execute("SELECT 1")
-        assert reads(line) is None
+        assert reads(login) is None
         api.set_instance_acl_rules(
             instance_id=instance.id, rules=[ACLRuleRequest(ip="0.0.0.0/0", description="")]
         )
         ready(api, instance.id)
         service.kill_everything()
         service.start()
-        wait_until(lambda: reads(line) == 7)
+        wait_until(lambda: reads(login) == 7)
         service.stop_everything()
         assert nft("list", "ruleset") == ""
         service.start()
-        wait_until(lambda: reads(line) == 7)
+        wait_until(lambda: reads(login) == 7)
         service.kill()
         service.environment["OPENRDB_BALANCER"] = "auto"
         service.start()
         wait_until(lambda: service.processes("haproxy"))
-        wait_until(lambda: reads(line) == 7)
+        wait_until(lambda: reads(login) == 7)
         assert nft("list", "ruleset") == ""
         service.kill()
         service.environment["OPENRDB_BALANCER"] = "nftables"
         service.start()
         wait_until(lambda: not service.processes("haproxy"))
-        assert reads(line) == 7
+        assert reads(login) == 7
         service.sdk().delete_instance(instance_id=instance.id)
         wait_until(lambda: gone(service.sdk(), instance.id))
         assert "goto" not in nft("list", "ruleset")
 
 
-def reads(line: str) -> int | None:
+def reads(login: Login) -> int | None:
     try:
-        with psycopg.connect(line, connect_timeout=5) as connection:
-            row = connection.execute("SELECT n FROM kept").fetchone()
+        with login.connect(connect_timeout=5) as session:
+            row = session.execute("SELECT n FROM kept").fetchone()
             return int(row[0]) if row else None
-    except psycopg.OperationalError:
+    except login.tenant.failed:
         return None
 
 
-def test_no_engine_runs_as_root(root_service: Service) -> None:
+def test_no_engine_runs_as_root(root_service: Service, newest: str) -> None:
     service = root_service
     service.start()
-    service.create()
-    running = [p for p in psutil.process_iter() if p.name() in ("postgres", "haproxy")]
-    mine = [p for p in running if any(p.pid == q.pid for q in service.processes())]
-    assert mine
-    assert all(0 not in p.uids() for p in mine)
+    instance = service.create(newest)
+    for program in (tenant_of(newest).process, "haproxy"):
+        running = service.processes(instance.id, program)
+        assert running, program
+        assert all(0 not in process.uids() for process in running)
