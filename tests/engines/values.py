@@ -16,6 +16,7 @@ _CHOSEN = {
     "default_authentication_plugin": "caching_sha2_password",
     "default_time_zone": "Europe/Paris",
     "innodb_flush_method": "O_DIRECT",
+    "table_open_cache": "1007",  # as many as a host's limit of open files lets it have
     "sql_mode": "NO_ENGINE_SUBSTITUTION",
     "transaction_isolation": "READ-COMMITTED",
 }
