@@ -38,7 +38,7 @@ serve: setup ## Set everything up and run the service
 test: setup $(VENV)/.dev lint ## Set everything up and pass the tests
 	@$(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-test-all: setup $(VENV)/.dev ## The tests on every PostgreSQL version
+test-all: setup $(VENV)/.dev ## The tests on every version of the engines
 	@$(BIN)/pytest -n $(WORKERS) --dist worksteal --all-versions $(ARGS)
 
 bench: setup $(VENV)/.dev ## Measure; writes bench/RESULTS.md
