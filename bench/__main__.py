@@ -44,6 +44,8 @@ def main() -> int:
         parser.error(f"there is no bench {', '.join(sorted(unknown))}")
     try:
         setup = Setup(accessible_cache(Path(tempfile.gettempdir())), arguments.quick)
+        for version in setup.missing:
+            print(f"{version} is not measured: openrdb engines install {version}")
         return run(setup, arguments.names or NAMES, Report(arguments.output, setup))
     finally:
         remove_opened()

@@ -22,7 +22,7 @@ def run(setup: Setup) -> Iterator[Figure]:
     totals: list[float] = []
     singles: list[float] = []
     hand_totals: dict[int, list[float]] = {1: [], 2: []}
-    with served(setup) as service, ByHand(setup.bundle) as hand:
+    with served(setup) as service, setup.postgresql.by_hand() as hand:
         for _ in range(setup.times(3, 1)):
             wait_quiet(service)
             started = time.perf_counter()

@@ -1,8 +1,8 @@
-"""The baseline: PostgreSQL as an administrator brings it up by hand, with the same binaries.
+"""The baseline: a server as an administrator brings it up by hand, with the same binaries.
 
-As quick as it can be done by hand: the certificate is there already, no database but the default one
-is made, and the server is asked again and again instead of waited for with `pg_ctl`, which looks only
-each 100 ms. The account is unprivileged and the file system the same, as the control plane's.
+As quick as it can be done by hand: the certificate is there already, no database but the default ones
+is made, and the server is asked again and again instead of waited for. The account is unprivileged and
+the file system the same, as the control plane's. Each engine's commands are in bench/engines.
 """
 
 from __future__ import annotations
@@ -14,30 +14,46 @@ import signal
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Self
+from typing import Any, ClassVar, Protocol, Self
 from uuid import uuid4
 
 import psutil
-import psycopg
-from tests.service import PASSWORD, unprivileged
+from tests.service import unprivileged
 
-from bench.served import query
 from openrdb.host import certificates
 from openrdb.host.bundle import Bundle
 
-_CONFIGURATION = """\
-listen_addresses = '127.0.0.1'
-port = {port}
-unix_socket_directories = '{home}'
-ssl = on
-ssl_cert_file = '{home}/server.crt'
-ssl_key_file = '{home}/server.key'
-"""
+_TIMEOUT = 60
 
 
-class ByHand:
+class Session(Protocol):
+    """A connection as PEP 249 has it, which commits each statement."""
+
+    def cursor(self) -> Any: ...
+
+    def close(self) -> None: ...
+
+
+def execute(session: Session, statement: str) -> list[tuple[Any, ...]]:
+    with closing(session.cursor()) as cursor:
+        cursor.execute(statement)
+        return list(cursor.fetchall()) if cursor.description else []
+
+
+class ByHand(ABC):
     """Servers in a directory of their own; leaving the context ends them and removes it."""
+
+    ways: ClassVar[Mapping[str, Sequence[str]]]
+    """How to bring one up: options of the initialisation, the usual ones first."""
+    hot: ClassVar[str]
+    """In a word, how `set` brings a setting into force without a restart."""
+    new_account: ClassVar[str]
+    """The statement that makes `admin`."""
+    stop_signal: ClassVar[signal.Signals]
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
@@ -56,61 +72,65 @@ class ByHand:
         self.remove_all()
         shutil.rmtree(self._home)
 
-    def create(self, port: int, *, sync: bool = True) -> float:
-        """Milliseconds from nothing to the answer of the first query by TLS of a new role."""
-        data = self._home / str(port)
+    # -- an engine's own -----------------------------------------------------------------------
+
+    @abstractmethod
+    def _initialise(self, port: int, options: Sequence[str]) -> None:
+        """Make a data directory, and the server's configuration."""
+
+    @abstractmethod
+    def _command(self, port: int) -> list[str]:
+        """What runs the server."""
+
+    @abstractmethod
+    def _connect(self, port: int) -> Session | None:
+        """A session of the superuser's; None: the server does not let it in yet."""
+
+    @abstractmethod
+    def _query(self, port: int) -> None:
+        """One session of `admin` by TLS with one query in it."""
+
+    @abstractmethod
+    def _change(self, port: int, name: str, value: str, *, restart: bool) -> None:
+        """Have the server take another value, at its next start where that is necessary."""
+
+    @abstractmethod
+    def _value(self, session: Session, name: str) -> str:
+        """What a setting is in a session."""
+
+    # -- all engines' --------------------------------------------------------------------------
+
+    def create(self, port: int, *options: str) -> float:
+        """Milliseconds from nothing to the answer of the first query by TLS of a new account."""
         started = time.perf_counter()
-        options = ["-U", "postgres", "--auth-local=trust", "--auth-host=scram-sha-256"]
-        options += ["--encoding=UTF8", "--locale=C.UTF-8", "--data-checksums"]
-        self._start("initdb", "-D", str(data), *options, *([] if sync else ["--no-sync"])).wait()
-        configuration = _CONFIGURATION.format(port=port, home=self._home)
-        with (data / "postgresql.conf").open("a") as file:
-            file.write(configuration)
+        self._initialise(port, options)
         self._run(port)
-        with self.session(port) as connection:
-            connection.execute(f"CREATE ROLE admin LOGIN PASSWORD '{PASSWORD}'")
-        query(("127.0.0.1", port), database="postgres")
+        with closing(self.session(port)) as session:
+            execute(session, self.new_account)
+        self._query(port)
         return (time.perf_counter() - started) * 1e3
 
     def set(self, port: int, name: str, value: str, *, restart: bool = False) -> float:
         """Milliseconds until new sessions have another value of a setting."""
         started = time.perf_counter()
-        with (self._home / str(port) / "postgresql.conf").open("a") as file:
-            file.write(f"{name} = '{value}'\n")
+        self._change(port, name, value, restart=restart)
         if restart:
-            self._servers[port].send_signal(signal.SIGINT)
-            self._servers[port].wait(60)
+            self._servers[port].send_signal(self.stop_signal)
+            self._servers[port].wait(_TIMEOUT)
             self._run(port)
-        else:
-            self._servers[port].send_signal(signal.SIGHUP)
         while True:
-            with self.session(port) as connection:
-                if connection.execute(f"SHOW {name}").fetchone() == (value,):
+            with closing(self.session(port)) as session:
+                if self._value(session, name) == value:
                     return (time.perf_counter() - started) * 1e3
 
-    def _run(self, port: int) -> None:
-        self._servers[port] = self._start("postgres", "-D", str(self._home / str(port)))
-
-    def _start(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
-        command = [*unprivileged(), str(self._bundle.program(program)), *arguments]
-        environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"} | self._bundle.environment
-        with (self._home / "log").open("ab") as log:
-            return subprocess.Popen(
-                command, env=environment, cwd="/", stdout=log, stderr=log, stdin=subprocess.DEVNULL
-            )
-
-    def session(self, port: int) -> psycopg.Connection:
+    def session(self, port: int) -> Session:
         """The superuser's, as soon as the server lets it in."""
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                return psycopg.connect(
-                    host=str(self._home), port=port, user="postgres", dbname="postgres"
-                )
-            except psycopg.OperationalError:
-                assert self._servers[port].poll() is None, (self._home / "log").read_text()[-2000:]
-                assert time.monotonic() < deadline, "the server does not start"
-                time.sleep(0.005)
+        deadline = time.monotonic() + _TIMEOUT
+        while (session := self._connect(port)) is None:
+            assert self._servers[port].poll() is None, self._log.read_text()[-2000:]
+            assert time.monotonic() < deadline, "the server does not start"
+            time.sleep(0.005)
+        return session
 
     def processes(self, port: int) -> list[psutil.Process]:
         server = psutil.Process(self._servers[port].pid)
@@ -118,15 +138,41 @@ class ByHand:
 
     def remove_all(self) -> None:
         for server in self._servers.values():
-            server.send_signal(signal.SIGINT)
+            server.send_signal(self.stop_signal)
         for port, server in self._servers.items():
-            server.wait(60)
-            shutil.rmtree(self._home / str(port))
+            server.wait(_TIMEOUT)
+            shutil.rmtree(self._data(port))
         self._servers.clear()
+
+    @property
+    def _log(self) -> Path:
+        return self._home / "log"
+
+    def _data(self, port: int) -> Path:
+        return self._home / str(port)
+
+    def _run(self, port: int) -> None:
+        self._servers[port] = self._start(self._command(port))
+
+    def _complete(self, command: Sequence[str]) -> None:
+        assert self._start(command).wait(_TIMEOUT) == 0, self._log.read_text()[-2000:]
+
+    def _start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"} | self._bundle.environment
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                [*unprivileged(), *command],
+                env=environment,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
 
 
 def _make_certificate(directory: Path) -> None:
-    certificate, key = certificates.make(uuid4(), "fr-par", ["127.0.0.1"])
-    (directory / "server.crt").write_text(certificate)
-    (directory / "server.key").write_text(key)
+    made = certificates.make(uuid4(), "fr-par", ["127.0.0.1"])
+    (directory / "authority.crt").write_text(made.shown)
+    (directory / "server.crt").write_text(made.presented)
+    (directory / "server.key").write_text(made.key)
     (directory / "server.key").chmod(0o600)

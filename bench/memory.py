@@ -1,7 +1,7 @@
-"""Memory of an idle instance with its load balancer, as PSS.
+"""Memory of an idle instance (db-dev-s) with its load balancer, as PSS.
 
 Ten instances on an otherwise idle control plane, each after one session. PSS counts what processes
-share in equal parts, so its sum is what they really take. The baseline is PostgreSQL by hand with
+share in equal parts, so its sum is what they really take. The baseline is the engine by hand with
 its own defaults, without a balancer, ten of them after one session each.
 """
 
@@ -9,45 +9,44 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bench.by_hand import ByHand
+from bench.engines import Engine
 from bench.report import Figure, Goal
-from bench.served import (
-    BY_HAND_PORTS,
-    create_many,
-    pss,
-    query,
-    served,
-    supervisor,
-    wait_quiet,
-)
+from bench.served import BY_HAND_PORTS, create_many, pss, served, supervisor, wait_quiet
 from bench.setup import Setup
 
-_COUNT = 10
+_GOALS = {"PostgreSQL": Goal(25), "MySQL": Goal(250)}
 
 
 def run(setup: Setup) -> Iterator[Figure]:
+    for engine in setup.engines:
+        yield from _figures(setup, engine)
+
+
+def _figures(setup: Setup, engine: Engine) -> Iterator[Figure]:
+    count = setup.times(10, 3)
     whole, engines, balancers = [], [], []
-    with served(setup) as service:
-        created = create_many(service, _COUNT, at_once=2)
+    with served(setup, engine=engine.version) as service:
+        created = create_many(service, count, 2, engine.version)
         for one in created:
-            query(one.address)
+            engine.query(one.address)
         wait_quiet(service)
         for one in created:
             sizes = {p: pss(p) for p in service.processes(one.instance["id"])}
             of_balancer = [size for p, size in sizes.items() if p.name() == "haproxy"]
             assert len(of_balancer) == 1, "one balancer an instance"
-            assert len(sizes) > 5, "a postmaster and its auxiliary processes"
+            assert len(sizes) > 1, "and the engine's processes"
             whole.append(sum(sizes.values()))
             balancers.append(sum(of_balancer))
             engines.append(whole[-1] - balancers[-1])
         of_supervisor = pss(supervisor(service))
-    with ByHand(setup.bundle) as hand:
-        ports = BY_HAND_PORTS[:_COUNT]
+    with engine.by_hand() as hand:
+        ports = BY_HAND_PORTS[:count]
         for port in ports:
-            hand.create(port, sync=False)
+            hand.create(port)
         plain = [sum(map(pss, hand.processes(port))) for port in ports]
-    by_hand = Figure("by hand, no balancer", plain, "MiB")
-    yield Figure("idle instance with its balancer", whole, "MiB", by_hand, Goal(25))
-    yield Figure("… its PostgreSQL", engines, "MiB", by_hand)
+    by_hand = Figure(f"{engine.name} by hand, no balancer", plain, "MiB")
+    goal = _GOALS[engine.name]
+    yield Figure(f"{engine.name}: idle instance with its balancer", whole, "MiB", by_hand, goal)
+    yield Figure("… its engine", engines, "MiB", by_hand)
     yield Figure("… its HAProxy", balancers, "MiB")
-    yield Figure("supervisord with 10 instances", [of_supervisor], "MiB")
+    yield Figure(f"supervisord with {count} instances", [of_supervisor], "MiB")

@@ -16,10 +16,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
-import psycopg
-from tests.service import PASSWORD, Service, creation, wait_until
+from tests.service import Service, creation, wait_until
 
-from bench.setup import ENGINE, Setup
+from bench.engines import PostgreSQL
+from bench.setup import Setup
 
 PORTS = ((28000, 28499, 18000, 18499), (28500, 28999, 18500, 18999))
 """Beyond those that the tests use, for two control planes at once."""
@@ -31,13 +31,18 @@ _INSTANCES = "/rdb/v1/regions/fr-par/instances"
 
 @contextmanager
 def served(
-    setup: Setup, block: int = 0, *, as_root: bool = False, **environment: str
+    setup: Setup,
+    block: int = 0,
+    *,
+    engine: str = PostgreSQL.version,
+    as_root: bool = False,
+    **environment: str,
 ) -> Iterator[Service]:
-    """A control plane with nothing to do: its templates and spares are made."""
+    """A control plane with nothing to do: an engine version's template and spare are made."""
     with Service(setup.cache, PORTS[block], as_root=as_root) as service:
         for name in set(service.environment) & _OF_TESTS:
             del service.environment[name]
-        service.environment |= {"OPENRDB_WARM_ENGINES": f'["{ENGINE}"]'} | environment
+        service.environment |= {"OPENRDB_WARM_ENGINES": f'["{engine}"]'} | environment
         service.start()
         wait_quiet(service)
         yield service
@@ -119,10 +124,10 @@ class Client:
         answer = response.read()
         return Answer(response.status, answer, (time.perf_counter() - started) * 1e3)
 
-    def create(self, name: str = "bench") -> Created:
+    def create(self, name: str = "bench", engine: str = PostgreSQL.version) -> Created:
         """Ask for an instance, then for its status until it is ready: the server holds the answers."""
         started = time.perf_counter()
-        asked = self.request("POST", _INSTANCES, creation(ENGINE, name=name))
+        asked = self.request("POST", _INSTANCES, creation(engine, name=name))
         path = f"{_INSTANCES}/{asked.json()['id']}"
         while True:
             instance = self.request("GET", path).json()
@@ -160,10 +165,12 @@ class Client:
         return self.request("GET", f"{_INSTANCES}/{instance_id}")
 
 
-def create_many(service: Service, count: int, at_once: int) -> list[Created]:
+def create_many(
+    service: Service, count: int, at_once: int, engine: str = PostgreSQL.version
+) -> list[Created]:
     def create(number: int) -> Created:
         with closing(Client(service)) as client:
-            return client.create(f"bench-{number}")
+            return client.create(f"bench-{number}", engine)
 
     with ThreadPoolExecutor(at_once) as pool:
         return list(pool.map(create, range(count)))
@@ -176,20 +183,6 @@ def delete_many(service: Service, created: list[Created]) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(delete, created))
-
-
-def query(address: tuple[str, int], user: str = "admin", database: str = "rdb") -> None:
-    """One session by TLS with one query in it."""
-    with psycopg.connect(
-        host=address[0],
-        port=address[1],
-        user=user,
-        password=PASSWORD,
-        dbname=database,
-        sslmode="require",
-        connect_timeout=10,
-    ) as connection:
-        connection.execute("SELECT 1")
 
 
 def state(service: Service, statement: str, *parameters: object) -> list[tuple[Any, ...]]:

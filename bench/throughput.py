@@ -1,15 +1,14 @@
 """Transactions a second through the load balancers, against directly to the server.
 
-pgbench of the same bundle, `-j 1`, TLS required, scale 10; client, balancer and server share this
-machine's cores. All ways take turns, and change which is first each round. nftables only as root, in a
-network of the bench's own, and there only while it is its turn: the kernel tracks all sessions then.
+PostgreSQL by pgbench of the same bundle, `-j 1`, scale 10; MySQL by its bundle's `mysql` clients, each
+with a number of single statements on a table of 100,000 rows, their connecting included. TLS required;
+clients, balancer and server share this machine's cores. All ways take turns, and change which is first
+each round. nftables only as root, in a network of the bench's own, and there only while it is its turn:
+the kernel tracks all sessions then.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from functools import partial
@@ -17,8 +16,8 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 from tests.network import own_network
-from tests.service import PASSWORD
 
+from bench.engines import Engine
 from bench.report import Figure, Goal
 from bench.served import PORTS, Client, served, state, wait_quiet
 from bench.setup import Setup
@@ -26,16 +25,10 @@ from openrdb.host.balancer import Target
 from openrdb.host.balancer.nftables import Nftables, why_unusable
 from openrdb.host.layout import Layout
 
-_SCALE = 10
 _GOALS = {
     "HAProxy": Goal(0.75, of="ratio", at_least=True),
     "nftables": Goal(0.95, of="ratio", at_least=True),
 }
-_KINDS = (
-    ("pgbench -S", ["-S"], 1, True),
-    ("pgbench -S", ["-S"], 8, True),
-    ("pgbench (TPC-B-like)", [], 8, False),
-)
 _Way = Callable[[], AbstractContextManager[tuple[str, int]]]
 """What makes a way to the server, for as long as it is measured, and says its address."""
 
@@ -45,12 +38,16 @@ def run(setup: Setup) -> Iterator[Figure]:
     if why:
         print(f"   nftables is not measured: {why}")
     with nullcontext() if why else own_network():
-        yield from _figures(setup, with_nftables=not why)
+        for engine in setup.engines:
+            yield from _figures(setup, engine, with_nftables=not why)
 
 
-def _figures(setup: Setup, *, with_nftables: bool) -> Iterator[Figure]:
-    with served(setup) as service, closing(Client(service)) as client:
-        created = client.create()
+def _figures(setup: Setup, engine: Engine, *, with_nftables: bool) -> Iterator[Figure]:
+    with (
+        served(setup, engine=engine.version) as service,
+        closing(Client(service)) as client,
+    ):
+        created = client.create(engine=engine.version)
         instance_id = UUID(created.instance["id"]).hex
         ((node_port,),) = state(
             service, "SELECT port FROM nodes WHERE instance_id = ?", instance_id
@@ -62,22 +59,20 @@ def _figures(setup: Setup, *, with_nftables: bool) -> Iterator[Figure]:
         }
         if with_nftables:
             ways["nftables"] = partial(_led_by_nftables, service.data_dir, node)
-        _pgbench(setup, node, "-i", "-s", str(_SCALE), "-q")
+        engine.prepare_loads(node)
         wait_quiet(service)
-        seconds = ["-T", str(setup.times(8, 3))]
-        for name, kind, clients, aimed in _KINDS:
+        for load in engine.loads:
             rates: dict[str, list[float]] = {way: [] for way in ways}
             order = list(ways)
             for _ in range(setup.times(5, 3)):
                 for way in order:
-                    options = [*kind, "-n", "-c", str(clients), "-j", "1", *seconds]
                     with ways[way]() as address:
-                        rates[way].append(_rate(_pgbench(setup, address, *options)))
+                        rates[way].append(engine.rate(load, address, setup.times(8, 3)))
                 order.reverse()
             direct = Figure("direct", rates.pop("direct"), "TPS")
             for way, measured in rates.items():
-                what = f"{way}: {name}, {clients} client{'s' if clients > 1 else ''}"
-                goal = _GOALS[way] if aimed else None
+                what = f"{engine.name} by {way}: {load}"
+                goal = _GOALS[way] if load.aimed else None
                 yield Figure(what, measured, "TPS", direct, goal, in_turn=True)
 
 
@@ -88,23 +83,3 @@ def _led_by_nftables(data_dir: Path, node: tuple[str, int]) -> Iterator[tuple[st
     nftables.ensure(Target(uuid4(), uuid4(), listen, node, 100, None, ("127.0.0.0/8",)))
     yield listen
     nftables.clear()
-
-
-def _pgbench(setup: Setup, address: tuple[str, int], *options: str) -> str:
-    login = {"PGHOST": address[0], "PGPORT": str(address[1]), "PGUSER": "admin"}
-    login |= {"PGPASSWORD": PASSWORD, "PGDATABASE": "rdb", "PGSSLMODE": "require"}
-    done = subprocess.run(
-        [setup.bundle.program("pgbench"), *options],
-        env={"PATH": os.environ["PATH"]} | setup.bundle.environment | login,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def _rate(output: str) -> float:
-    found = re.search(r"tps = ([\d.]+) \(without initial connection time\)", output)
-    assert found is not None, output
-    return float(found[1])

@@ -1,0 +1,133 @@
+"""PostgreSQL: initdb and start by hand, and pgbench."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
+
+import psycopg
+from tests.service import PASSWORD
+
+from bench.by_hand import ByHand, Session, execute
+from bench.engines.base import Engine, Load, Setting
+
+_SCALE = 10
+_CONFIGURATION = """\
+listen_addresses = '127.0.0.1'
+port = {port}
+unix_socket_directories = '{home}'
+ssl = on
+ssl_cert_file = '{home}/server.crt'
+ssl_key_file = '{home}/server.key'
+"""
+
+
+class PostgreSQL(Engine):
+    name = "PostgreSQL"
+    version = "PostgreSQL-17"
+    settings: ClassVar[Mapping[Literal["hot", "cold"], Setting]] = {
+        "hot": Setting("work_mem", "MB"),
+        "cold": Setting("max_connections"),
+    }
+    statements: ClassVar[Mapping[str, str]] = {
+        "create a user": "CREATE ROLE bob LOGIN PASSWORD 'x'",
+        "change a password": "ALTER ROLE bob PASSWORD 'y'",
+        "list users": "SELECT rolname FROM pg_roles",
+        "set a privilege": "GRANT ALL ON DATABASE postgres TO bob",
+        "list privileges": "SELECT relname, relacl FROM pg_class",
+        "take a privilege": "REVOKE ALL ON DATABASE postgres FROM bob",
+        "delete a user": "DROP ROLE bob",
+        "create a database": "CREATE DATABASE shop",
+        "list databases": "SELECT pg_database_size(oid) FROM pg_database",
+        "delete a database": "DROP DATABASE shop WITH (FORCE)",
+    }
+    loads = (
+        Load("pgbench -S", "select-only", 1),
+        Load("pgbench -S", "select-only", 8),
+        Load("pgbench (TPC-B-like)", "tpcb-like", 8, aimed=False),
+    )
+
+    def by_hand(self) -> ByHand:
+        return _ByHand(self.bundle)
+
+    @staticmethod
+    def query(address: tuple[str, int], database: str = "rdb") -> None:
+        with psycopg.connect(
+            host=address[0],
+            port=address[1],
+            user="admin",
+            password=PASSWORD,
+            dbname=database,
+            sslmode="require",
+            connect_timeout=10,
+        ) as connection:
+            connection.execute("SELECT 1")
+
+    def prepare_loads(self, address: tuple[str, int]) -> None:
+        self._pgbench(address, "-i", "-s", str(_SCALE), "-q")
+
+    def rate(self, load: Load, address: tuple[str, int], seconds: int) -> float:
+        options = ["-b", load.script, "-c", str(load.clients), "-T", str(seconds)]
+        output = self._pgbench(address, "-n", "-j", "1", *options)
+        found = re.search(r"tps = ([\d.]+) \(without initial connection time\)", output)
+        assert found is not None, output
+        return float(found[1])
+
+    def _pgbench(self, address: tuple[str, int], *options: str) -> str:
+        login = {"PGHOST": address[0], "PGPORT": str(address[1]), "PGUSER": "admin"}
+        login |= {"PGPASSWORD": PASSWORD, "PGDATABASE": "rdb", "PGSSLMODE": "require"}
+        done = subprocess.run(
+            [self.bundle.program("pgbench"), *options],
+            env={"PATH": os.environ["PATH"]} | self.bundle.environment | login,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+class _ByHand(ByHand):
+    ways: ClassVar[Mapping[str, Sequence[str]]] = {
+        "initdb, start, first query": (),
+        "the same with initdb --no-sync": ("--no-sync",),
+    }
+    hot = "SIGHUP"
+    new_account = f"CREATE ROLE admin LOGIN PASSWORD '{PASSWORD}'"
+    stop_signal = signal.SIGINT
+
+    def _initialise(self, port: int, options: Sequence[str]) -> None:
+        data = self._data(port)
+        usual = ["-U", "postgres", "--auth-local=trust", "--auth-host=scram-sha-256"]
+        usual += ["--encoding=UTF8", "--locale=C.UTF-8", "--data-checksums"]
+        self._complete([str(self._bundle.program("initdb")), "-D", str(data), *usual, *options])
+        self._configure(port, _CONFIGURATION.format(port=port, home=self._home))
+
+    def _command(self, port: int) -> list[str]:
+        return [str(self._bundle.program("postgres")), "-D", str(self._data(port))]
+
+    def _connect(self, port: int) -> Session | None:
+        place = f"host={self._home} port={port} user=postgres dbname=postgres"
+        try:
+            return psycopg.connect(place, autocommit=True)
+        except psycopg.OperationalError:
+            return None
+
+    def _query(self, port: int) -> None:
+        PostgreSQL.query(("127.0.0.1", port), "postgres")
+
+    def _change(self, port: int, name: str, value: str, *, restart: bool) -> None:
+        self._configure(port, f"{name} = '{value}'\n")
+        if not restart:
+            self._servers[port].send_signal(signal.SIGHUP)
+
+    def _value(self, session: Session, name: str) -> str:
+        return str(execute(session, f"SHOW {name}")[0][0])
+
+    def _configure(self, port: int, lines: str) -> None:
+        with (self._data(port) / "postgresql.conf").open("a") as file:
+            file.write(lines)
