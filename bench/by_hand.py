@@ -48,7 +48,7 @@ class ByHand(ABC):
     """Servers in a directory of their own; leaving the context ends them and removes it."""
 
     ways: ClassVar[Mapping[str, Sequence[str]]]
-    """How to bring one up: options of the initialisation, the usual ones first."""
+    """How to bring one up: further options of the initialisation, the usual way first."""
     hot: ClassVar[str]
     """In a word, how `set` brings a setting into force without a restart."""
     new_account: ClassVar[str]

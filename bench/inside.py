@@ -19,7 +19,7 @@ from tests.service import PASSWORD
 from bench.by_hand import Session, execute
 from bench.engines import Engine
 from bench.report import Figure
-from bench.served import BY_HAND_PORTS, Client, served, wait_quiet
+from bench.served import BY_HAND_PORTS, Client, create_many, served, wait_quiet
 from bench.setup import Setup
 
 _TABLES = 5000
@@ -57,15 +57,12 @@ def _single_calls(setup: Setup, engine: Engine) -> Iterator[Figure]:
     port = BY_HAND_PORTS[0]
     ours: dict[str, list[float]] = defaultdict(list)
     by_hand: dict[str, list[float]] = defaultdict(list)
-    with (
-        served(setup, engine=engine.version) as service,
-        closing(Client(service)) as client,
-        engine.by_hand() as hand,
-    ):
+    with served(setup, engine=engine.version) as service, engine.by_hand() as hand:
         hand.create(port)
-        instance_id = client.create(engine=engine.version).instance["id"]
+        (created,) = create_many(service, 1, 1, engine.version)
+        instance_id = created.instance["id"]
         wait_quiet(service)
-        with closing(hand.session(port)) as session:
+        with closing(hand.session(port)) as session, closing(Client(service)) as client:
             for _ in range(setup.times(101, 11)):
                 for name, method, path, body in _CALLS:
                     ours[name].append(client.at(instance_id, method, path, body).milliseconds)
@@ -79,18 +76,14 @@ def _many_tables(setup: Setup) -> Iterator[Figure]:
     port = BY_HAND_PORTS[0]
     given, taken, listed = [], [], []
     granted, revoked = [], []
-    with (
-        served(setup) as service,
-        closing(Client(service)) as client,
-        setup.postgresql.by_hand() as hand,
-    ):
+    with served(setup) as service, setup.postgresql.by_hand() as hand:
         hand.create(port)
-        created = client.create()
+        (created,) = create_many(service, 1, 1)
         instance_id = created.instance["id"]
         login = "host={} port={} user=admin dbname=rdb".format(*created.address)
         with psycopg.connect(login, password=PASSWORD, autocommit=True) as admin:
             admin.execute(_MAKE_TABLES)
-        with closing(hand.session(port)) as session:
+        with closing(hand.session(port)) as session, closing(Client(service)) as client:
             execute(session, _MAKE_TABLES)
             wait_quiet(service)
             client.at(instance_id, "POST", "users", _USER)

@@ -14,6 +14,7 @@ from bench.report import Figure, Goal
 from bench.served import BY_HAND_PORTS, create_many, pss, served, supervisor, wait_quiet
 from bench.setup import Setup
 
+_COUNT = 10
 _GOALS = {"PostgreSQL": Goal(25), "MySQL": Goal(250)}
 
 
@@ -23,10 +24,9 @@ def run(setup: Setup) -> Iterator[Figure]:
 
 
 def _figures(setup: Setup, engine: Engine) -> Iterator[Figure]:
-    count = setup.times(10, 3)
     whole, engines, balancers = [], [], []
     with served(setup, engine=engine.version) as service:
-        created = create_many(service, count, 2, engine.version)
+        created = create_many(service, _COUNT, 2, engine.version)
         for one in created:
             engine.query(one.address)
         wait_quiet(service)
@@ -40,7 +40,7 @@ def _figures(setup: Setup, engine: Engine) -> Iterator[Figure]:
             engines.append(whole[-1] - balancers[-1])
         of_supervisor = pss(supervisor(service))
     with engine.by_hand() as hand:
-        ports = BY_HAND_PORTS[:count]
+        ports = BY_HAND_PORTS[:_COUNT]
         for port in ports:
             hand.create(port)
         plain = [sum(map(pss, hand.processes(port))) for port in ports]
@@ -49,4 +49,4 @@ def _figures(setup: Setup, engine: Engine) -> Iterator[Figure]:
     yield Figure(f"{engine.name}: idle instance with its balancer", whole, "MiB", by_hand, goal)
     yield Figure("… its engine", engines, "MiB", by_hand)
     yield Figure("… its HAProxy", balancers, "MiB")
-    yield Figure(f"supervisord with {count} instances", [of_supervisor], "MiB")
+    yield Figure(f"supervisord with {_COUNT} instances", [of_supervisor], "MiB")

@@ -13,7 +13,7 @@ from contextlib import closing
 
 from bench.engines import Engine
 from bench.report import Figure
-from bench.served import BY_HAND_PORTS, Client, served, wait_quiet
+from bench.served import BY_HAND_PORTS, Client, create_many, served, wait_quiet
 from bench.setup import Setup
 
 
@@ -26,19 +26,17 @@ def _figures(setup: Setup, engine: Engine) -> Iterator[Figure]:
     ours: dict[str, list[float]] = defaultdict(list)
     by_hand: dict[str, list[float]] = defaultdict(list)
     port = BY_HAND_PORTS[0]
-    with (
-        served(setup, engine=engine.version) as service,
-        closing(Client(service)) as client,
-        engine.by_hand() as hand,
-    ):
+    with served(setup, engine=engine.version) as service, engine.by_hand() as hand:
         hand.create(port)
-        instance_id = client.create(engine=engine.version).instance["id"]
+        (created,) = create_many(service, 1, 1, engine.version)
+        instance_id = created.instance["id"]
         wait_quiet(service)
         for number in range(setup.times(16, 4)):
             value = str(60 + number)
             for kind, setting in engine.settings.items():
                 body = {"settings": [{"name": setting.name, "value": value}]}
-                ours[kind].append(client.change(instance_id, "POST", "settings", body))
+                with closing(Client(service)) as client:
+                    ours[kind].append(client.change(instance_id, "POST", "settings", body))
                 shown, restart = value + setting.unit, kind == "cold"
                 by_hand[kind].append(hand.set(port, setting.name, shown, restart=restart))
     for name, way in (("hot", hand.hot), ("cold", "restart")):

@@ -131,10 +131,7 @@ def _connect(address: tuple[str, int], database: str) -> Any:
 
 
 class _ByHand(ByHand):
-    # Without a password, which would have to be read from the log.
-    ways: ClassVar[Mapping[str, Sequence[str]]] = {
-        "--initialize, start, first query": ("--initialize-insecure",)
-    }
+    ways: ClassVar[Mapping[str, Sequence[str]]] = {"--initialize, start, first query": ()}
     hot = "SET PERSIST"
     new_account = f"CREATE USER admin IDENTIFIED BY '{PASSWORD}'"
     stop_signal = signal.SIGTERM
@@ -144,7 +141,8 @@ class _ByHand(ByHand):
         own = config.directories(self._bundle)
         lines = [f"{name} = {value}\n" for name, value in own.items()]
         self._file(port).write_text(_CONFIGURATION.format_map(place) + "".join(lines))
-        self._complete([*self._command(port), *options])
+        # Without a password, which would have to be read from the log.
+        self._complete([*self._command(port), "--initialize-insecure", *options])
 
     def _command(self, port: int) -> list[str]:
         return [*self._bundle.command("mysqld"), f"--defaults-file={self._file(port)}"]

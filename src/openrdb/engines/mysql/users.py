@@ -5,6 +5,9 @@ What is changed is changed for each of a user's accounts. Roles are accounts too
 
 from __future__ import annotations
 
+from pymysql import MySQLError
+from pymysql.constants import ER
+
 from openrdb.engines.base import User
 from openrdb.engines.mysql import grants, levels, sessions
 from openrdb.engines.mysql.accounts import check_name, check_not_reserved, identified
@@ -78,10 +81,21 @@ def check_create(session: Session, name: str) -> None:
 
 def ensure(session: Session, name: str, verifier: str, *, is_admin: bool) -> None:
     """Have a user with this password, and what administrators have or nothing of it."""
-    account = quoted_account((name, _ANY_HOST))
+    made = _make(session, name, verifier)
+    change(session, name, None if made else verifier, is_admin)
+
+
+def _make(session: Session, name: str, verifier: str) -> bool:
+    """Whether there was none yet. One statement: each has to be on the disk before the next."""
     _unrecorded(session)
-    run(session, f"CREATE USER IF NOT EXISTS {account} {identified(verifier)}")
-    change(session, name, verifier, is_admin)
+    try:
+        account = quoted_account((name, _ANY_HOST))
+        run(session, f"CREATE USER {account} {identified(verifier)}")
+    except MySQLError as error:
+        if error.args[0] != ER.CANNOT_USER:
+            raise
+        return False
+    return True
 
 
 def _unrecorded(session: Session) -> None:
