@@ -122,11 +122,17 @@ class MySQL(Engine):
 
 
 def _connect(address: tuple[str, int], database: str) -> Any:
-    tls = ssl.create_default_context()
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # which reads no authorities, in 40 ms
     tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
-    login = {"user": "admin", "password": PASSWORD, "database": database}
     return pymysql.connect(
-        host=address[0], port=address[1], **login, ssl=tls, autocommit=True, connect_timeout=10
+        host=address[0],
+        port=address[1],
+        user="admin",
+        password=PASSWORD,
+        database=database,
+        ssl=tls,
+        autocommit=True,
+        connect_timeout=10,
     )
 
 
@@ -150,7 +156,10 @@ class _ByHand(ByHand):
     def _connect(self, port: int) -> Session | None:
         try:
             session: Session = pymysql.connect(
-                unix_socket=f"{self._data(port)}.sock", user="root", autocommit=True
+                unix_socket=f"{self._data(port)}.sock",
+                ssl_disabled=True,
+                user="root",
+                autocommit=True,
             )
         except pymysql.err.OperationalError:
             return None

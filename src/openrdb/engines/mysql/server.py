@@ -53,6 +53,7 @@ def connect(
     """
     session = pymysql.connect(
         unix_socket=str(socket(paths)),
+        ssl_disabled=True,  # nobody listens there, and the driver would read all authorities' files
         user=SUPERUSER,
         password=secret,
         database=database,
