@@ -11,10 +11,8 @@ from uuid import UUID
 import pytest
 from scaleway.rdb.v1 import Instance, InstanceSetting, LogsPolicy
 
-from openrdb.host.bundles import Bundles
 from openrdb.host.layout import Layout
-from tests.engines.test_mysql_instances import session
-from tests.service import Service, ready, wait_until
+from tests.service import Service, installed, ready, wait_until
 
 LIMIT = 10**6
 Log = Callable[[str], None]
@@ -31,20 +29,18 @@ def by_slow_queries(service: Service, instance: Instance) -> Iterator[Log]:
     slow = [InstanceSetting("slow_query_log", "ON")]
     service.sdk().add_instance_settings(instance_id=instance.id, settings=slow)
     ready(service.sdk(), instance.id)
-    with session(service, instance) as cursor:
-        cursor.execute("SET long_query_time = 0")
-        yield lambda text: cursor.execute(f"SELECT '{text}'") and None
+    with service.connection(instance) as connection:
+        connection.execute("SET long_query_time = 0")
+        yield lambda text: connection.execute(f"SELECT '{text}'") and None
 
 
 @pytest.mark.parametrize(
     ("version", "logging"), [("PostgreSQL-18", by_raising), ("MySQL-9", by_slow_queries)]
 )
 def test_logs_stay_within_the_policy(cache, fresh_service, version, logging):
-    if version not in Bundles(cache).installed():
-        pytest.skip(f"{version} is not installed")
     fresh_service.environment["OPENRDB_LOGS_ROUND"] = "0.1"
     fresh_service.start()
-    instance = fresh_service.create(version)
+    instance = fresh_service.create(installed(cache, version))
     api = fresh_service.sdk()
     policy = LogsPolicy(max_age_retention=30, total_disk_retention=LIMIT)
     api.update_instance(instance_id=instance.id, logs_policy=policy)
