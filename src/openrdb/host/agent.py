@@ -35,6 +35,7 @@ from openrdb.host.templates import Templates
 from openrdb.host.volumes import DirectoryPool
 
 _ACCEPT_TIMEOUT = 300.0
+_START_ATTEMPTS = 2
 _HEAL_TIMEOUT = 10.0
 """Seconds in which an engine that was found dead is back."""
 _LEAST_FREE = 512 * 2**20
@@ -239,12 +240,15 @@ class LocalHost:
                 return True
         return False
 
-    def _wait_started(self, program: Program, timeout: float) -> int | None:
+    def _wait_started(
+        self, program: Program, timeout: float, *, or_failed: bool = False
+    ) -> int | None:
         found: list[int] = []
 
         def started() -> bool:
             found[:] = [pid for pid in [locks.holder(program.lock)] if pid]
-            return bool(found)
+            # It may have run too shortly to be seen.
+            return bool(found) or (or_failed and self.supervisor.has_failed(program))
 
         files.wait_for(program.lock.parent, started, timeout)
         return found[0] if found else None
@@ -270,13 +274,14 @@ class LocalHost:
     def start_failure(self, spec: NodeSpec) -> str | None:
         program = self.program(spec)
         paths = self._layout.node(spec.instance_id, spec.node_id)
-        engine = engine_of(spec.engine)
-        # A second attempt: the first may have been ended by somebody's hand.
-        for _ in range(2):
-            pid = self._wait_started(program, _ACCEPT_TIMEOUT)
-            if pid and engine.wait_accepting(paths, pid, _ACCEPT_TIMEOUT):
+        for _ in range(_START_ATTEMPTS):  # one may have been ended by somebody's hand
+            pid = self._wait_started(program, _ACCEPT_TIMEOUT, or_failed=True)
+            if pid and engine_of(spec.engine).wait_accepting(paths, pid, _ACCEPT_TIMEOUT):
                 return None
-        return engine.last_words(paths, program.output)
+            # At once, and not after the supervisor's pause, which is longer each time.
+            self.supervisor.stop(program)
+            self.supervisor.ensure_running(program)
+        return engine_of(spec.engine).last_words(paths, program.output)
 
     @contextmanager
     def administration(self, spec: NodeSpec, *, changing: bool = False) -> Iterator[Administration]:

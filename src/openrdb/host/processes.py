@@ -51,6 +51,9 @@ class Supervisor(Protocol):
     def ensure_running(self, program: Program) -> None:
         """Have a program run; harmless when it does."""
 
+    def has_failed(self, program: Program) -> bool:
+        """Whether a program ended soon after its start, and waits to be started again."""
+
     def stop(self, program: Program) -> None:
         """End a program and forget it; return when its last process has gone."""
 
@@ -191,6 +194,11 @@ class Supervisord:
         if self._call_all(add, start, allowed=fine)[1] is None:
             # A death that supervisord has not reaped yet looks like running; the call made it look.
             self._call(*start, allowed=fine)
+
+    def has_failed(self, program: Program) -> bool:
+        name = f"{_GROUP}:{program.name}"
+        state = self._call("supervisor.getProcessInfo", name, allowed=(Faults.BAD_NAME,))
+        return state is not None and state["statename"] in ("BACKOFF", "FATAL")
 
     def stop(self, program: Program) -> None:
         gone = (Faults.BAD_NAME, Faults.NOT_RUNNING)
