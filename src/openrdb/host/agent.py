@@ -274,13 +274,13 @@ class LocalHost:
     def start_failure(self, spec: NodeSpec) -> str | None:
         program = self.program(spec)
         paths = self._layout.node(spec.instance_id, spec.node_id)
-        for _ in range(_START_ATTEMPTS):  # one may have been ended by somebody's hand
+        for attempt in range(_START_ATTEMPTS):  # one may have been ended by somebody's hand
+            if attempt > 0:  # at once, not after the supervisor's pause, which is longer each time
+                self.supervisor.stop(program)
+                self.supervisor.ensure_running(program)
             pid = self._wait_started(program, _ACCEPT_TIMEOUT, or_failed=True)
             if pid and engine_of(spec.engine).wait_accepting(paths, pid, _ACCEPT_TIMEOUT):
                 return None
-            # At once, and not after the supervisor's pause, which is longer each time.
-            self.supervisor.stop(program)
-            self.supervisor.ensure_running(program)
         return engine_of(spec.engine).last_words(paths, program.output)
 
     @contextmanager

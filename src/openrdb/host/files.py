@@ -6,8 +6,9 @@ import contextlib
 import ctypes
 import errno
 import os
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from inotify_simple import INotify
@@ -39,6 +40,12 @@ def wait_for(
             # At least each 50 ms: a socket that is there may listen only later, unannounced.
             inotify.read(timeout=min(50, left * 1000))
     return True
+
+
+def dig_holes(paths: Iterable[Path]) -> None:
+    """Make the zeros in files holes, where the file system can: copies then need not write them."""
+    for path in paths:
+        subprocess.run(["fallocate", "--dig-holes", str(path)], check=False)
 
 
 def copy_tree(source: Path, target: Path, uid: Uid = None) -> None:

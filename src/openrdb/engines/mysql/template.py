@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from openrdb.engines.mysql.server import SUPERUSER
 from openrdb.engines.mysql.sql import quoted_account
 from openrdb.errors import HostError
 from openrdb.host import accounts as unix_accounts
+from openrdb.host import files
 from openrdb.host.accounts import Uid
 from openrdb.host.bundle import Bundle
 
@@ -44,7 +44,7 @@ def make(bundle: Bundle, data: Path, account: Uid, secret: str, init: Mapping[st
         for pattern in _LEFT:
             for path in work.glob(pattern):
                 path.unlink()
-        _dig_holes([path for pattern in _HOLLOW for path in work.glob(pattern)])
+        files.dig_holes(path for pattern in _HOLLOW for path in work.glob(pattern))
         work.rename(data)
 
 
@@ -71,11 +71,6 @@ def _time_zones(bundle: Bundle, account: Uid) -> str:
     if done.returncode != 0 or not done.stdout:
         raise HostError(_failure(bundle, done.stderr))
     return done.stdout.rstrip(";\n")
-
-
-def _dig_holes(paths: list[Path]) -> None:
-    for path in paths:
-        subprocess.run(["fallocate", "--dig-holes", str(path)], check=False)
 
 
 def _failure(bundle: Bundle, said: str) -> str:

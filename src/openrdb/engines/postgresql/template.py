@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 from pathlib import Path
 
 from openrdb.engines.postgresql import scram
 from openrdb.engines.postgresql.server import SUPERUSER
 from openrdb.errors import HostError
-from openrdb.host import accounts
+from openrdb.host import accounts, files
 from openrdb.host.accounts import Uid
 from openrdb.host.bundle import Bundle
 
@@ -44,14 +43,8 @@ def make(bundle: Bundle, data: Path, account: Uid, secret: str) -> None:
         work = Path(place) / "data"
         _run(bundle, account, _initdb(bundle, work), "")
         _run(bundle, account, _single_user(bundle, work), _statements(bundle, secret))
-        _dig_holes(work / "pg_wal")
+        files.dig_holes(filter(Path.is_file, (work / "pg_wal").iterdir()))  # WAL segments
         work.rename(data)
-
-
-def _dig_holes(directory: Path) -> None:
-    """Make the zeros of WAL segments holes: copies then need not write them."""
-    for segment in filter(Path.is_file, directory.iterdir()):
-        subprocess.run(["fallocate", "--dig-holes", str(segment)], check=False)
 
 
 def _initdb(bundle: Bundle, data: Path) -> list[str]:
