@@ -14,7 +14,7 @@ import time
 import traceback
 from pathlib import Path
 
-from tests.service import accessible_cache, remove_opened
+from tests.support.service import accessible_cache, remove_opened
 
 from bench.report import Figure, Report
 from bench.setup import Setup

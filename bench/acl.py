@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 
-from tests.network import own_network
+from tests.support.network import own_network
 
 from bench.report import Figure, Goal
 from bench.served import Client, Created, served, wait_quiet

@@ -22,10 +22,10 @@ from typing import Any, ClassVar, Protocol, Self
 from uuid import uuid4
 
 import psutil
-from tests.service import unprivileged
+from tests.support.service import unprivileged
 
 from openrdb.host import certificates
-from openrdb.host.bundle import Bundle
+from openrdb.system.bundle import Bundle
 
 _TIMEOUT = 60
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 
 import psutil
-from tests.service import Service
+from tests.support.service import Service
 
 from bench.report import Figure, Goal
 from bench.served import control_plane, create_many, pss, served, supervisor, wait_quiet

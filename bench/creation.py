@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing
 
-from tests.service import Service
+from tests.support.service import Service
 
 from bench.engines import Engine
 from bench.report import Figure, Goal

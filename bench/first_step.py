@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
 
-from tests.service import Service
+from tests.support.service import Service
 
 from bench.report import Figure, Goal
 from bench.served import Client, create_many, delete_many, served, state, wait_quiet

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import psycopg
-from tests.service import PASSWORD
+from tests.support.service import PASSWORD
 
 from bench.by_hand import Session, execute
 from bench.engines import Engine

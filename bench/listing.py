@@ -18,7 +18,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, Table, insert, select
-from tests.service import Service
+from tests.support.service import Service
 
 from bench.report import Figure, Goal
 from bench.served import Client, control_plane, pss, served

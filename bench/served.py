@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
-from tests.service import Service, creation, wait_until
+from tests.support.service import Service, creation, wait_until
 
 from bench.engines import PostgreSQL
 from bench.setup import Setup

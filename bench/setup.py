@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 from bench.engines import ENGINES, Engine, PostgreSQL
-from openrdb.host.bundles import Bundles
+from openrdb.host.bundles.cache import Bundles
 
 _GIB = 2**30
 

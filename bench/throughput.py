@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from uuid import UUID, uuid4
 
-from tests.network import own_network
+from tests.support.network import own_network
 
 from bench.engines import Engine
 from bench.report import Figure, Goal
@@ -23,7 +23,7 @@ from bench.served import PORTS, Client, served, state, wait_quiet
 from bench.setup import Setup
 from openrdb.host.balancer import Target
 from openrdb.host.balancer.nftables import Nftables, why_unusable
-from openrdb.host.layout import Layout
+from openrdb.system.layout import Layout
 
 _GOALS = {
     "HAProxy": Goal(0.75, of="ratio", at_least=True),

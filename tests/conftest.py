@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.service import Service, accessible_cache, installed, ports_of_worker, remove_opened
+from tests.support.service import (
+    Service,
+    accessible_cache,
+    installed,
+    ports_of_worker,
+    remove_opened,
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from bench.by_hand import ByHand
-from openrdb.host.bundle import Bundle
+from openrdb.system.bundle import Bundle
 
 
 @dataclass(frozen=True)

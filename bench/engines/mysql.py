@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import pymysql
-from tests.service import PASSWORD
+from tests.support.service import PASSWORD
 
 from bench.by_hand import ByHand, Session, execute
 from bench.engines.base import Engine, Load, Setting

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import psycopg
-from tests.service import PASSWORD
+from tests.support.service import PASSWORD
 
 from bench.by_hand import ByHand, Session, execute
 from bench.engines.base import Engine, Load, Setting

@@ -134,7 +134,7 @@ def demo(
 @engines_app.command("list")
 def engines_list() -> None:
     """Show the engine versions, and which of them are installed."""
-    from openrdb.host.bundles import Bundles  # noqa: PLC0415
+    from openrdb.host.bundles.cache import Bundles  # noqa: PLC0415
 
     settings = settings_from()
     bundles = Bundles(settings.cache, settings.engine_aliases)
@@ -155,7 +155,7 @@ def engines_install(
     ] = None,
 ) -> None:
     """Download engine versions into the cache and verify them; does nothing where they are."""
-    from openrdb.host.bundles import Bundles  # noqa: PLC0415
+    from openrdb.host.bundles.cache import Bundles  # noqa: PLC0415
 
     settings = settings_from()
     bundles = Bundles(settings.cache)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from openrdb.config import Settings
 from openrdb.errors import HostError
-from openrdb.host.layout import Layout
+from openrdb.system.layout import Layout
 
 if TYPE_CHECKING:  # `openrdb env` starts faster without
     from openrdb.state.database import Database

@@ -12,9 +12,9 @@ from typing import Literal
 
 from openrdb.config import LONGEST_DATA_DIR, Settings
 from openrdb.errors import HostError
-from openrdb.host import accounts, files
 from openrdb.host.balancer import choose
-from openrdb.host.bundles import Bundles
+from openrdb.host.bundles.cache import Bundles
+from openrdb.system import accounts, files
 
 _GIB = 2**30
 _COMFORTABLE = 5 * _GIB

@@ -20,17 +20,17 @@ from openrdb.catalog.offers import Offers
 from openrdb.config import LONGEST_DATA_DIR, Settings
 from openrdb.credentials import ensure_credentials
 from openrdb.errors import HostError
-from openrdb.host import files, locks
 from openrdb.host.agent import local_host
 from openrdb.host.balancer import choose
-from openrdb.host.bundles import Bundles
-from openrdb.host.layout import Layout
+from openrdb.host.bundles.cache import Bundles
 from openrdb.observe import metrics
 from openrdb.observe.changes import Changes
 from openrdb.observe.healing import Healer
 from openrdb.observe.log_pruning import LogPruner
 from openrdb.operations import Operations, Services
 from openrdb.state.database import Database
+from openrdb.system import files, locks
+from openrdb.system.layout import Layout
 
 log = logging.getLogger(__name__)
 

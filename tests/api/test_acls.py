@@ -10,9 +10,9 @@ import pytest
 
 from openrdb.state import instances
 from openrdb.state.models import AclRule, Instance
-from tests.state_database import Api, row
+from tests.support.state_database import Api, row
 
-pytest_plugins = ["tests.state_database"]
+pytest_plugins = ["tests.support.state_database"]
 
 Json = Any
 PORT = 20007

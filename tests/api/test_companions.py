@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterator
 from ipaddress import ip_interface, ip_network
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -17,18 +16,16 @@ from openrdb.state import networks
 from openrdb.state.access import NewKey
 from openrdb.state.models import Endpoint, Instance, PrivateNetwork
 from tests.api.test_wire import INSTANT
-from tests.state_database import REGION, Api, another_key, row
+from tests.support.recorded import RECORDINGS
+from tests.support.state_database import REGION, Api, another_key, row
 
-pytest_plugins = ["tests.state_database"]
+pytest_plugins = ["tests.support.state_database"]
 
 Json = Any
 VPC = f"//vpc/v2/regions/{REGION}"
 IPAM = f"//ipam/v1/regions/{REGION}"
 ACCOUNT = "//account/v3"
-RECORDED = [
-    json.loads(line)
-    for line in (Path(__file__).parent / "recordings/companions.jsonl").read_text().splitlines()
-]
+RECORDED = [json.loads(line) for line in (RECORDINGS / "companions.jsonl").read_text().splitlines()]
 
 
 def ask(api: Api, method: str, path: str, status: int = 200, **options: Any) -> Json:

@@ -14,9 +14,9 @@ from openrdb.state.access import NewKey
 from openrdb.state.database import Database
 from openrdb.state.models import Endpoint, Instance, Ip, Operation
 from tests.api.test_wire import body
-from tests.state_database import REGION, Api, another_key
+from tests.support.state_database import REGION, Api, another_key
 
-pytest_plugins = ["tests.state_database"]
+pytest_plugins = ["tests.support.state_database"]
 
 Json = Any
 NETWORKS = f"//vpc/v2/regions/{REGION}/private-networks"

@@ -12,7 +12,7 @@ from psycopg import errors
 
 from tests.api.test_refusals import assert_refused
 from tests.api.test_wire import assert_not_found, settled
-from tests.service import PASSWORD, Service, gone, wait_until
+from tests.support.service import PASSWORD, Service, gone, wait_until
 
 
 @pytest.fixture(scope="module")

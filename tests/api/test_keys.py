@@ -24,9 +24,9 @@ from openrdb.state.models import (
     Vpc,
 )
 from tests.api.test_wire import body
-from tests.state_database import REGION, Api, another_key, row
+from tests.support.state_database import REGION, Api, another_key, row
 
-pytest_plugins = ["tests.state_database"]
+pytest_plugins = ["tests.support.state_database"]
 
 Json = Any
 DOCUMENT = create_app(cast(Backend, SimpleNamespace(database=None))).openapi()

@@ -21,10 +21,10 @@ from openrdb.state.database import Database
 from openrdb.state.instances import Filters
 from openrdb.state.models import Instance
 from tests.api.test_wire import body, remove, settled
-from tests.service import Service
-from tests.state_database import REGION, Api, another_key, first_key, principal, row
+from tests.support.service import Service
+from tests.support.state_database import REGION, Api, another_key, first_key, principal, row
 
-pytest_plugins = ["tests.state_database"]
+pytest_plugins = ["tests.support.state_database"]
 
 COUNT = 130
 START = datetime(2026, 1, 1, tzinfo=UTC)

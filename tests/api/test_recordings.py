@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from openrdb.host.bundles import Bundles
-from tests.api.recorded import FLOWS, needs, needs_mysql
-from tests.api.replay import replay
-from tests.service import Service, ports_of_worker
+from openrdb.host.bundles.cache import Bundles
+from tests.support.recorded import FLOWS, RECORDINGS, needs, needs_mysql
+from tests.support.replay import replay
+from tests.support.service import Service, ports_of_worker
 
 ENCRYPTED = [
     "terraform/instance-encryption-at-rest",
@@ -22,7 +22,7 @@ ENCRYPTED = [
 
 REPLAYED = [name for name, steps in FLOWS.items() if not needs(steps)]
 MYSQL = [name for name in REPLAYED if needs_mysql(FLOWS[name])]
-LISTED = (Path(__file__).parent / "recordings/README.md").read_text()
+LISTED = (RECORDINGS / "README.md").read_text()
 
 
 @pytest.mark.parametrize("scenario", sorted({*REPLAYED} - {*ENCRYPTED, *MYSQL}))

@@ -18,10 +18,10 @@ from openrdb.state import access, instances
 from openrdb.state.database import Database
 from openrdb.state.models import Endpoint, Instance, Node, Operation
 from tests.api.test_wire import assert_not_found, body, remove, settled
-from tests.service import PASSWORD, Service
-from tests.state_database import REGION, Api, another_key, first_key, principal, row
+from tests.support.service import PASSWORD, Service
+from tests.support.state_database import REGION, Api, another_key, first_key, principal, row
 
-pytest_plugins = ["tests.state_database"]
+pytest_plugins = ["tests.support.state_database"]
 
 REASONS = {"unknown", "required", "format", "constraint"}
 LONG = "x" * 256

@@ -25,7 +25,7 @@ from schemathesis.specs.openapi.checks import (
 from openrdb.api.app import create_app
 from openrdb.api.common import Backend
 from tests.api.test_wire import remove, settled
-from tests.service import Service
+from tests.support.service import Service
 
 CHECKS = [
     not_a_server_error,

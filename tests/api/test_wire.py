@@ -15,10 +15,10 @@ import requests
 from cryptography import x509
 
 from openrdb.state.models import now
-from tests.service import PASSWORD, Service, wait_until
-from tests.state_database import Api
+from tests.support.service import PASSWORD, Service, wait_until
+from tests.support.state_database import Api
 
-pytest_plugins = ["tests.state_database"]
+pytest_plugins = ["tests.support.state_database"]
 
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from openrdb.host.bundles import Bundles
-from tests.service import Service, unprivileged
+from openrdb.host.bundles.cache import Bundles
+from tests.support.service import Service, unprivileged
 
 
 def one_line(done: subprocess.CompletedProcess[str], *words: str) -> None:

@@ -11,7 +11,7 @@ import requests
 from openrdb.config import Settings
 from openrdb.keys import listed
 from tests.cli.test_commands import one_line
-from tests.service import Service
+from tests.support.service import Service
 
 
 def keys(service: Service, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -9,7 +9,7 @@ from scaleway.iam.v1alpha1 import IamV1Alpha1API
 from scaleway.ipam.v1 import IpamV1API, ListIPsRequestOrderBy, ResourceType, Source
 from scaleway.vpc.v2 import ListPrivateNetworksRequestOrderBy, VpcV2API
 
-from tests.service import Service
+from tests.support.service import Service
 
 
 @pytest.fixture

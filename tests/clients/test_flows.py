@@ -26,8 +26,8 @@ from scaleway.rdb.v1 import (
 )
 from scaleway.vpc.v2 import PrivateNetwork, VpcV2API
 
-from tests.service import Service, creation, gone, ready, wait_until
-from tests.tenants import Login, tenant_of
+from tests.support.service import Service, creation, gone, ready, wait_until
+from tests.support.tenants import Login, tenant_of
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from scaleway.rdb.v1 import (
     InstanceSetting,
 )
 
-from tests.service import PASSWORD, Service, gone, ready, wait_until
-from tests.tenants import Tenant, tenant_of
+from tests.support.service import PASSWORD, Service, gone, ready, wait_until
+from tests.support.tenants import Tenant, tenant_of
 
 
 @pytest.fixture

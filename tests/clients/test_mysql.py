@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from scaleway.rdb.v1 import Instance
 
-from openrdb.host.bundle import Bundle
-from openrdb.host.bundles import Bundles
-from tests.service import Service, gone, wait_until
-from tests.tenants import Login
+from openrdb.host.bundles.cache import Bundles
+from openrdb.system.bundle import Bundle
+from tests.support.service import Service, gone, wait_until
+from tests.support.tenants import Login
 
 Client = Callable[..., subprocess.CompletedProcess[str]]
 

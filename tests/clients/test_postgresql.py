@@ -8,7 +8,7 @@ import pytest
 from psycopg import errors
 from scaleway.rdb.v1 import Instance
 
-from tests.service import PASSWORD, Service, gone, wait_until
+from tests.support.service import PASSWORD, Service, gone, wait_until
 
 
 @pytest.fixture

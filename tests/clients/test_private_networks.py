@@ -18,8 +18,8 @@ from scaleway.rdb.v1 import (
 )
 from scaleway.vpc.v2 import VpcV2API
 
-from tests.service import Service, gone, ready, wait_until
-from tests.tenants import tenant_of
+from tests.support.service import Service, gone, ready, wait_until
+from tests.support.tenants import tenant_of
 
 
 def test_instances_of_a_network(service: Service, newest: str) -> None:

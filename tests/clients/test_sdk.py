@@ -10,8 +10,8 @@ import pytest
 from scaleway import ScalewayException
 from scaleway.rdb.v1 import Instance, LogsPolicy
 
-from tests.service import PASSWORD, Service, creation, gone, ready, wait_until
-from tests.tenants import tenant_of
+from tests.support.service import PASSWORD, Service, creation, gone, ready, wait_until
+from tests.support.tenants import tenant_of
 
 Given = Callable[[str], Instance]
 

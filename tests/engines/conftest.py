@@ -11,12 +11,12 @@ import pytest
 
 from openrdb.engines import engine_of
 from openrdb.errors import HostError
-from openrdb.host import accounts
-from openrdb.host.bundle import Bundle
-from openrdb.host.bundles import Bundles
-from tests.engines import mysql_server
-from tests.engines.server import Server
-from tests.service import ports_of_worker
+from openrdb.host.bundles.cache import Bundles
+from openrdb.system import accounts
+from openrdb.system.bundle import Bundle
+from tests.support import mysql_server
+from tests.support.postgresql_server import Server
+from tests.support.service import ports_of_worker
 
 SECRET = "a-secret-of-the-tests"
 

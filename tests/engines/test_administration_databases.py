@@ -7,9 +7,9 @@ import threading
 import pytest
 from psycopg import OperationalError, errors, sql
 
-from openrdb.engines.base import Database
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
-from tests.engines.server import VERIFIER, Server
+from openrdb.spec import Database
+from tests.support.postgresql_server import VERIFIER, Server
 
 NAMES = ("o\"n'e {}%s$1", "Ünïcødé", "1st", "X" * 63)
 RESERVED = ("rdb", "postgres", "template0", "template1", "_rdb_more", "pg_more")

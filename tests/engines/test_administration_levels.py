@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from psycopg import errors, sql
 
-from openrdb.engines.base import Permission
 from openrdb.errors import NotFound, PreconditionFailed
-from tests.engines.server import VERIFIER, Connection, Server
+from openrdb.spec import Permission
+from tests.support.postgresql_server import VERIFIER, Connection, Server
 
 LEVELS: tuple[Permission, ...] = ("none", "readonly", "readwrite", "all")
 DATABASE = "shop"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from psycopg import OperationalError, errors, sql
 
-from openrdb.engines.base import User
 from openrdb.engines.postgresql.scram import verifier
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
-from tests.engines.server import VERIFIER, Connection, Server
-from tests.service import PASSWORD
+from openrdb.spec import User
+from tests.support.postgresql_server import VERIFIER, Connection, Server
+from tests.support.service import PASSWORD
 
 NAMES = ("o\"n'e {}%s$1", "Ünïcødé", "MiXed", "x" * 63)
 

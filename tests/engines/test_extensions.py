@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from psycopg import errors, sql
 
-from tests.service import ROOT, Service
+from tests.support.service import ROOT, Service
 
 Connection = psycopg.Connection[Any]
 

@@ -11,8 +11,8 @@ from uuid import UUID
 import pytest
 from scaleway.rdb.v1 import Instance, InstanceSetting, LogsPolicy
 
-from openrdb.host.layout import Layout
-from tests.service import Service, installed, ready, wait_until
+from openrdb.system.layout import Layout
+from tests.support.service import Service, installed, ready, wait_until
 
 LIMIT = 10**6
 Log = Callable[[str], None]

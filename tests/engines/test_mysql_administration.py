@@ -10,15 +10,15 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from openrdb.engines.base import Database, Permission, User
 from openrdb.engines.mysql import MySQL
 from openrdb.engines.mysql.administration import Administration
 from openrdb.engines.mysql.databases import check_name
 from openrdb.engines.mysql.sql import quoted_identifier
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
-from openrdb.host.bundle import Bundle
-from tests.engines.mysql_server import Server, serving
-from tests.service import PASSWORD
+from openrdb.spec import Database, Permission, User
+from openrdb.system.bundle import Bundle
+from tests.support.mysql_server import Server, serving
+from tests.support.service import PASSWORD
 
 READ = {"select", "show view"}
 WRITE = READ | {"insert", "update", "delete", "create temporary", "lock", "execute"}

@@ -18,8 +18,8 @@ from openrdb.engines.mysql.grants import MODEL
 from openrdb.engines.mysql.server import connect
 from openrdb.engines.mysql.sql import quoted_account
 from openrdb.errors import PreconditionFailed
-from tests.engines.mysql_server import SECRET, Server
-from tests.service import PASSWORD
+from tests.support.mysql_server import SECRET, Server
+from tests.support.service import PASSWORD
 
 SUPERUSER = "_rdb_superadmin@localhost"
 

@@ -10,9 +10,9 @@ import psutil
 import pytest
 from scaleway.rdb.v1 import Instance, InstanceSetting
 
-from openrdb.host.bundles import Bundles
-from tests.service import Service, creation, installed, ready, wait_until
-from tests.tenants import Session, tenant_of
+from openrdb.host.bundles.cache import Bundles
+from tests.support.service import Service, creation, installed, ready, wait_until
+from tests.support.tenants import Session, tenant_of
 
 ENGINE = "MySQL-9"
 MIB = 2**20

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from openrdb.catalog.engines import EngineSetting, engine_version
-from openrdb.host.bundle import Bundle
-from tests.engines.mysql_server import Server, serving
-from tests.engines.values import another
-from tests.service import PASSWORD
-from tests.tenants import Login
+from openrdb.system.bundle import Bundle
+from tests.support.mysql_server import Server, serving
+from tests.support.service import PASSWORD
+from tests.support.tenants import Login
+from tests.support.values import another
 
 WAITING = {"table_open_cache_instances"}
 """Recorded as hot; the server takes it at its start only, and is restarted for it."""

@@ -8,9 +8,9 @@ import pytest
 
 from openrdb.catalog.engines import EngineSetting, engine_version
 from openrdb.catalog.setting_values import problem
-from openrdb.host import accounts
-from tests.engines.server import Connection, Server
-from tests.engines.values import another
+from openrdb.system import accounts
+from tests.support.postgresql_server import Connection, Server
+from tests.support.values import another
 
 BYTES = {"B": 1, "kB": 2**10, "MB": 2**20}
 

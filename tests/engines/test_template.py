@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 
 from openrdb.engines.postgresql import identity
-from openrdb.host import accounts, files
-from openrdb.host.bundle import Bundle
+from openrdb.system import accounts, files
+from openrdb.system.bundle import Bundle
 
 
 def run(bundle: Bundle, program: str, *arguments: str, script: str = "") -> str:

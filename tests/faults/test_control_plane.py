@@ -16,8 +16,8 @@ import pytest
 import requests
 from scaleway.rdb.v1 import Instance
 
-from tests.service import Service, creation, gone, installed, ready, wait_until
-from tests.tenants import tenant_of
+from tests.support.service import Service, creation, gone, installed, ready, wait_until
+from tests.support.tenants import tenant_of
 
 CYCLES = {"PostgreSQL-17": 14, "MySQL-9": 5}
 """Random moments of creation, and as many of deletion, of each test of an engine."""

@@ -22,8 +22,8 @@ import requests
 from scaleway.rdb.v1 import Instance
 
 from tests.faults.test_control_plane import in_background
-from tests.service import PASSWORD, Service, creation, gone, ready, wait_until
-from tests.tenants import Login, Session, Tenant, tenant_of
+from tests.support.service import PASSWORD, Service, creation, gone, ready, wait_until
+from tests.support.tenants import Login, Session, Tenant, tenant_of
 
 NETWORKS = "//vpc/v2/regions/fr-par/private-networks"
 QUICK, SLOW = 0.08, 0.5

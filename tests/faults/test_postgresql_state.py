@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import quote
 
-from tests.service import PASSWORD, Service, creation, gone, ports_of_worker, ready, wait_until
+from tests.support.service import (
+    PASSWORD,
+    Service,
+    creation,
+    gone,
+    ports_of_worker,
+    ready,
+    wait_until,
+)
 
 
 def test_served_killed_and_resumed(service: Service, cache: Path, worker_id: str) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from openrdb.host import locks
-from tests.service import Service, ready, wait_until
-from tests.tenants import Login
+from openrdb.system import locks
+from tests.support.service import Service, ready, wait_until
+from tests.support.tenants import Login
 
 BACK = 60.0
 

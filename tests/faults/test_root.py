@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from scaleway.rdb.v1 import ACLRuleRequest
 
-from openrdb.host import locks
 from openrdb.host.balancer.nftables import why_unusable
-from tests.network import nft, own_network
-from tests.service import Service, gone, ports_of_worker, ready, wait_until
-from tests.tenants import Login, tenant_of
+from openrdb.system import locks
+from tests.support.network import nft, own_network
+from tests.support.service import Service, gone, ports_of_worker, ready, wait_until
+from tests.support.tenants import Login, tenant_of
 
 pytestmark = pytest.mark.root
 

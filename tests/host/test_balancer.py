@@ -26,11 +26,11 @@ from openrdb.host.balancer import Balancer, Target, choose
 from openrdb.host.balancer.choice import NftablesFirst
 from openrdb.host.balancer.haproxy import HAProxy
 from openrdb.host.balancer.nftables import Nftables, why_unusable
-from openrdb.host.bundles import Bundles
-from openrdb.host.layout import Layout
+from openrdb.host.bundles.cache import Bundles
 from openrdb.host.processes import Supervisord
-from tests.network import Neighbour, ip, nft, own_network
-from tests.service import ports_of_worker
+from openrdb.system.layout import Layout
+from tests.support.network import Neighbour, ip, nft, own_network
+from tests.support.service import ports_of_worker
 
 _PATIENCE = 20.0
 """Seconds after which a test gives up; nothing is expected to take that long."""

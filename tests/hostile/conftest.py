@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.hostile.target import Target
-from tests.service import Service, gone, wait_until
+from tests.support.service import Service, gone, wait_until
+from tests.support.target import Target
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,8 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from tests.hostile.target import Target
-from tests.service import PASSWORD
+from tests.support.service import PASSWORD
+from tests.support.target import Target
 
 
 def test_temporary_files(target: Target) -> None:

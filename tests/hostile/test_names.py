@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.hostile.target import Target
-from tests.service import PASSWORD
+from tests.support.service import PASSWORD
+from tests.support.target import Target
 
 NAMES = ("{0}{x}", "a\"b';--", "%s%(x)s /", "ж" * 31, "\n", "_rdb_taken")
 SETTINGS = (

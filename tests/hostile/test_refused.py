@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from tests.hostile.target import Connection, Target
+from tests.support.target import Connection, Target
 
 FILES = (
     "COPY (SELECT 1) TO PROGRAM 'touch {loot}/program'",

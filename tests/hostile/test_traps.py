@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from psycopg import sql
 
-from tests.hostile.target import Connection, Target
-from tests.service import PASSWORD
+from tests.support.service import PASSWORD
+from tests.support.target import Connection, Target
 
 SPRUNG = """
 CREATE TABLE public.sprung (who text, trap text);

@@ -15,11 +15,14 @@ import pytest
 
 from openrdb.config import Settings
 from openrdb.errors import HostError
-from openrdb.host import bundles, downloads, extensions, mysql_release, postgresql_release
-from openrdb.host.bundle import Bundle
-from openrdb.host.bundles import Bundles
-from openrdb.host.extensions import Graft
-from openrdb.host.postgresql_release import PostgreSQLRelease
+from openrdb.host.bundles import cache as bundles
+from openrdb.host.bundles import downloads, extensions
+from openrdb.host.bundles import mysql as mysql_release
+from openrdb.host.bundles import postgresql as postgresql_release
+from openrdb.host.bundles.cache import Bundles
+from openrdb.host.bundles.extensions import Graft
+from openrdb.host.bundles.postgresql import PostgreSQLRelease
+from openrdb.system.bundle import Bundle
 
 SCRIPT = """#!/bin/sh
 echo "postgres (PostgreSQL) 17.11"

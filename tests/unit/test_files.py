@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openrdb.host import accounts, files
+from openrdb.system import accounts, files
 
 
 def test_a_copy_is_the_same(tmp_path: Path) -> None:

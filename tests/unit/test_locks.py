@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from openrdb.host import locks
-from tests.service import wait_until
+from openrdb.system import locks
+from tests.support.service import wait_until
 
 
 @contextmanager

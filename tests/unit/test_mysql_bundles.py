@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from openrdb.errors import HostError
-from openrdb.host import bundles, debian, mysql_release
-from openrdb.host.bundle import Bundle
-from openrdb.host.bundles import Bundles
-from openrdb.host.mysql_release import MySQLRelease
+from openrdb.host.bundles import cache as bundles
+from openrdb.host.bundles import debian
+from openrdb.host.bundles import mysql as mysql_release
+from openrdb.host.bundles.cache import Bundles
+from openrdb.host.bundles.mysql import MySQLRelease
+from openrdb.system.bundle import Bundle
 
 SERVER = """#!/bin/sh
 echo "$0  Ver 9.7.4-2 for Linux on x86_64 ((Debian))"

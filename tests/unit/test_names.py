@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from openrdb.engines.passwords import check_password
 from openrdb.engines.postgresql import scram, users
 from openrdb.errors import InvalidArguments
-from tests.service import Service, creation
+from tests.support.service import Service, creation
 
 LETTERS_AND_MORE = {
     "upper case": "ABCÉÑΩ",

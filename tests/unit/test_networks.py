@@ -24,9 +24,9 @@ from openrdb.state import access, addresses, networks, subnets
 from openrdb.state.access import NewKey
 from openrdb.state.database import Database
 from openrdb.state.models import Endpoint, Instance, Ip, PrivateNetwork, Project
-from tests.state_database import REGION, another_key, first_key, principal, row
+from tests.support.state_database import REGION, another_key, first_key, principal, row
 
-pytest_plugins = ["tests.state_database"]
+pytest_plugins = ["tests.support.state_database"]
 
 RANGE = IPv4Network("127.64.0.0/10")
 PUBLIC = "192.0.2.77"

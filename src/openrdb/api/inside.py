@@ -14,10 +14,11 @@ from openrdb.api.auth import CurrentPrincipal
 from openrdb.api.common import NO_NUL, PREFIX, Backend, CurrentBackend, CurrentPage, OptionalText
 from openrdb.config import Region
 from openrdb.engines import engine_of
-from openrdb.engines.base import Administration, Database, Privilege, User
+from openrdb.engines.base import Administration
 from openrdb.engines.passwords import check_password
 from openrdb.errors import InvalidArguments, NotFound
-from openrdb.operations.wanted import main_spec
+from openrdb.operations.desired import main_spec
+from openrdb.spec import Database, Privilege, User
 from openrdb.state import instances, operations, statuses
 from openrdb.state.access import Principal
 

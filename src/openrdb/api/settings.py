@@ -15,7 +15,7 @@ from openrdb.catalog.engines import as_run, engine_version
 from openrdb.catalog.setting_values import problem
 from openrdb.config import Region
 from openrdb.errors import InvalidArguments
-from openrdb.operations.wanted import all_settings, main_spec
+from openrdb.operations.desired import all_settings, main_spec
 from openrdb.state import instances, operations, statuses
 from openrdb.state.access import Principal
 from openrdb.state.models import Instance

@@ -8,73 +8,14 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol
-from uuid import UUID
+from typing import ClassVar, Protocol
 
 from openrdb.catalog.node_types import NodeType
-from openrdb.host.accounts import Uid
-from openrdb.host.bundle import Bundle
-from openrdb.host.layout import NodePaths
-
-
-@dataclass(frozen=True)
-class NodeSpec:
-    """A node as it is wanted: all that an engine needs to configure and run it."""
-
-    instance_id: UUID
-    node_id: UUID
-    engine: str
-    """The version's name on the wire, `PostgreSQL-17`."""
-    address: str
-    port: int
-    uid: Uid
-    memory: int
-    """Bytes that the node type grants."""
-    settings: Mapping[str, str] = field(default_factory=dict)
-    """The user's, by the catalogue's names and in its units."""
-    init_settings: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Administrator:
-    """The first user: its password only as the engine's verifier."""
-
-    name: str
-    verifier: str
-
-
-Permission = Literal["readonly", "readwrite", "all", "custom", "none"]
-"""What a user may do in a database; `custom`: grants that are none of our levels (DESIGN section 7)."""
-
-
-@dataclass(frozen=True)
-class User:
-    """A user of an instance, whoever made it."""
-
-    name: str
-    is_admin: bool
-
-
-@dataclass(frozen=True)
-class Database:
-    """A database of an instance; managed: made by the API, or at birth."""
-
-    name: str
-    owner: str
-    managed: bool
-    size: int
-    """Bytes; 0 where it was not asked for."""
-
-
-@dataclass(frozen=True)
-class Privilege:
-    """What one user may do in one managed database."""
-
-    database: str
-    user: str
-    permission: Permission
+from openrdb.spec import Administrator, Database, NodeSpec, Permission, Privilege, User
+from openrdb.system.accounts import Uid
+from openrdb.system.bundle import Bundle
+from openrdb.system.layout import NodePaths
 
 
 class Administration(Protocol):

@@ -23,16 +23,18 @@ from uuid import UUID
 
 from openrdb.catalog.engines import engine_version
 from openrdb.engines import engine_of
-from openrdb.engines.base import Administration, Administrator, NodeSpec
+from openrdb.engines.base import Administration
 from openrdb.errors import HostError, TransientState
-from openrdb.host import accounts, certificates, files, locks, logs
+from openrdb.host import certificates, logs
 from openrdb.host.balancer import Balancer, Choice, Target, balancer
-from openrdb.host.bundles import Bundles
-from openrdb.host.layout import Layout
+from openrdb.host.bundles.cache import Bundles
+from openrdb.host.bundles.shared import bundles_for_accounts
 from openrdb.host.processes import Program, Supervisor, Supervisord, environment_of
-from openrdb.host.shared_bundles import bundles_for_accounts
 from openrdb.host.templates import Templates
 from openrdb.host.volumes import DirectoryPool
+from openrdb.spec import Administrator, NodeSpec
+from openrdb.system import accounts, files, locks
+from openrdb.system.layout import Layout
 
 _ACCEPT_TIMEOUT = 300.0
 _START_ATTEMPTS = 2

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
-from openrdb.host import files
+from openrdb.system import files
 
 _TOTAL = 2**30
 """Bytes in all where the instance's policy has no limit: a tenant can log as fast as the disk takes."""

@@ -22,7 +22,7 @@ from xmlrpc.client import Fault, ServerProxy
 from supervisor.xmlrpc import Faults, SupervisorTransport
 
 from openrdb.errors import HostError
-from openrdb.host import files, locks
+from openrdb.system import files, locks
 
 
 @dataclass(frozen=True)

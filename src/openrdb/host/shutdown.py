@@ -6,10 +6,10 @@ import signal
 from pathlib import Path
 
 from openrdb.errors import HostError
-from openrdb.host import locks
 from openrdb.host.balancer.nftables import Nftables
-from openrdb.host.layout import Layout
 from openrdb.host.processes import Supervisord
+from openrdb.system import locks
+from openrdb.system.layout import Layout
 
 
 def stop(data_dir: Path) -> None:

@@ -18,10 +18,10 @@ from typing import Protocol
 from uuid import uuid4
 
 from openrdb.engines.base import Engine
-from openrdb.host import files
-from openrdb.host.accounts import Uid, template_account
-from openrdb.host.bundle import Bundle
 from openrdb.host.volumes import Pool
+from openrdb.system import files
+from openrdb.system.accounts import Uid, template_account
+from openrdb.system.bundle import Bundle
 
 log = logging.getLogger(__name__)
 

@@ -21,13 +21,13 @@ from uuid import UUID
 from sqlalchemy import Select, select
 
 from openrdb.errors import HostError
-from openrdb.host import locks
 from openrdb.host.agent import LocalHost
 from openrdb.host.balancer import Target
 from openrdb.host.processes import Program
-from openrdb.operations.wanted import balancer_targets, node_spec
+from openrdb.operations.desired import balancer_targets, node_spec
 from openrdb.state.database import Database
 from openrdb.state.models import Instance, Node
+from openrdb.system import locks
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import threading
 
 from openrdb.host.agent import Host
 from openrdb.observe.healing import settled
-from openrdb.operations.wanted import node_spec
+from openrdb.operations.desired import node_spec
 from openrdb.state.database import Database
 
 log = logging.getLogger(__name__)

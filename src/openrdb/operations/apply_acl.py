@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from openrdb.operations.desired import balancer_targets
 from openrdb.operations.durable import Run, operation
-from openrdb.operations.wanted import balancer_targets
 
 
 @operation("apply_acl")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from openrdb.operations.desired import node_spec
 from openrdb.operations.durable import Run, operation
-from openrdb.operations.wanted import node_spec
 
 
 @operation("apply_logs_policy")

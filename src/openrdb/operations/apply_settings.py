@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 import logging
 
-from openrdb.engines.base import NodeSpec
 from openrdb.host.agent import Host
+from openrdb.operations.desired import all_settings, balancer_targets, main_spec
 from openrdb.operations.durable import Run, operation
-from openrdb.operations.wanted import all_settings, balancer_targets, main_spec
+from openrdb.spec import NodeSpec
 from openrdb.state import statuses
 from openrdb.state.models import Instance
 

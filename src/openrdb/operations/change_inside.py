@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 from openrdb.engines.base import Administration
 from openrdb.errors import NotFound
+from openrdb.operations.desired import main_spec
 from openrdb.operations.durable import Run, operation
-from openrdb.operations.wanted import main_spec
 
 
 @operation("create_user")

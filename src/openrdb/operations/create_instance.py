@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from openrdb.engines.base import Administrator
+from openrdb.operations.desired import main_node, node_spec, staying_addresses
 from openrdb.operations.durable import Run, operation
 from openrdb.operations.steps import ensure_balancers, settle
-from openrdb.operations.wanted import main_node, node_spec, staying_addresses
+from openrdb.spec import Administrator
 from openrdb.state import instances, statuses
 from openrdb.state.models import Instance
 

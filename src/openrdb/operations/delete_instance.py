@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy.orm import object_session
 
+from openrdb.operations.desired import balancer_targets, leaving_targets, node_spec
 from openrdb.operations.durable import Run, operation
-from openrdb.operations.wanted import balancer_targets, leaving_targets, node_spec
 from openrdb.state.models import Instance
 
 

@@ -6,9 +6,9 @@ from uuid import UUID
 
 from sqlalchemy.orm import object_session
 
+from openrdb.operations.desired import balancer_target, balancer_targets
 from openrdb.operations.durable import Run, operation
 from openrdb.operations.steps import ensure_certified
-from openrdb.operations.wanted import balancer_target, balancer_targets
 from openrdb.state import statuses
 from openrdb.state.models import Instance
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from openrdb.operations.desired import main_spec, staying_addresses
 from openrdb.operations.durable import Run, operation
-from openrdb.operations.wanted import main_spec, staying_addresses
 from openrdb.state import statuses
 from openrdb.state.models import Instance
 

@@ -5,9 +5,9 @@ From `error` too, as a way out of it: what the operation that failed was to brin
 
 from __future__ import annotations
 
+from openrdb.operations.desired import main_spec, staying_addresses
 from openrdb.operations.durable import Run, operation
 from openrdb.operations.steps import ensure_balancers, settle
-from openrdb.operations.wanted import main_spec, staying_addresses
 
 
 @operation("restart_instance")

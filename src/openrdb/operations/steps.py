@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from openrdb.operations.durable import Run
-from openrdb.operations.wanted import (
+from openrdb.operations.desired import (
     balancer_targets,
     leaving_targets,
     main_spec,
     staying_addresses,
 )
+from openrdb.operations.durable import Run
 from openrdb.state import statuses
 from openrdb.state.models import Instance
 

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pymysql import MySQLError
 from pymysql.constants import CR, ER
 
-from openrdb.engines.base import Database, NodeSpec, Permission, Privilege, User
 from openrdb.engines.mysql import databases, privileges, server, users
 from openrdb.engines.mysql.accounts import check_not_reserved
 from openrdb.engines.mysql.server import Session
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed, TransientState
-from openrdb.host.layout import NodePaths
+from openrdb.spec import Database, NodeSpec, Permission, Privilege, User
+from openrdb.system.layout import NodePaths
 
 _HINDERED = {
     ER.LOCK_WAIT_TIMEOUT,  # a transaction, LOCK TABLES, a global read lock, a prepared XA transaction

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pymysql
 from pymysql.constants import ER
 
-from openrdb.engines.base import Administrator, NodeSpec
 from openrdb.engines.mysql import (
     accounts,
     caching_sha2,
@@ -16,7 +15,8 @@ from openrdb.engines.mysql import (
     users,
 )
 from openrdb.engines.mysql.server import SUPERUSER, Session
-from openrdb.host.layout import NodePaths
+from openrdb.spec import Administrator, NodeSpec
+from openrdb.system.layout import NodePaths
 
 
 def run(

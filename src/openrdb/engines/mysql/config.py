@@ -7,10 +7,10 @@ from pathlib import Path
 
 from openrdb.catalog.engines import EngineSetting, engine_version
 from openrdb.catalog.node_types import NodeType
-from openrdb.engines.base import NodeSpec
 from openrdb.engines.mysql import identity, server
-from openrdb.host.bundle import Bundle
-from openrdb.host.layout import NodePaths
+from openrdb.spec import NodeSpec
+from openrdb.system.bundle import Bundle
+from openrdb.system.layout import NodePaths
 
 MAIN_FILE = "my.cnf"
 ERROR_LOG = "mysql-error.log"

@@ -13,12 +13,12 @@ from typing import Final
 
 from pymysql import MySQLError
 
-from openrdb.engines.base import Database
 from openrdb.engines.mysql import privileges, sessions
 from openrdb.engines.mysql.grants import SYSTEM
 from openrdb.engines.mysql.server import SUPERUSER, Session
 from openrdb.engines.mysql.sql import quoted_account, quoted_identifier, rows, run
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
+from openrdb.spec import Database
 
 FIRST: Final = "rdb"
 """Every instance has it at birth (behaviours.md)."""

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from openrdb.catalog.node_types import NodeType
-from openrdb.engines.base import Administrator, NodeSpec
 from openrdb.engines.mysql import accounts, bootstrap, config, identity, server, settings, template
 from openrdb.engines.mysql.administration import Administration
-from openrdb.host.accounts import Uid
-from openrdb.host.bundle import Bundle
-from openrdb.host.layout import NodePaths
+from openrdb.spec import Administrator, NodeSpec
+from openrdb.system.accounts import Uid
+from openrdb.system.bundle import Bundle
+from openrdb.system.layout import NodePaths
 
 
 class MySQL:

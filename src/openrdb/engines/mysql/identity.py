@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from uuid import UUID, uuid4
 
-from openrdb.host import files
+from openrdb.system import files
 
 _FILE = "auto.cnf"
 

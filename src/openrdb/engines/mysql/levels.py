@@ -19,10 +19,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from openrdb.engines.base import Permission
 from openrdb.engines.mysql.grants import ALL, READ, WRITE
 from openrdb.engines.mysql.server import Session
 from openrdb.engines.mysql.sql import Account, rows
+from openrdb.spec import Permission
 
 Privileges = frozenset[str]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
 
-from openrdb.engines.base import Permission, Privilege
 from openrdb.engines.mysql import levels, sessions
 from openrdb.engines.mysql.grants import SYSTEM
 from openrdb.engines.mysql.levels import GRANT, LEVELS, Grants, Privileges
 from openrdb.engines.mysql.server import Session
 from openrdb.engines.mysql.sql import Account, quoted_account, quoted_identifier, run
+from openrdb.spec import Permission, Privilege
 
 _GONE = " IGNORE UNKNOWN USER"
 """A tenant may take the same at the same time."""

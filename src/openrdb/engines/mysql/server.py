@@ -8,9 +8,9 @@ from typing import Final, TypeAlias
 import pymysql
 from pymysql.connections import Connection
 
-from openrdb.engines.base import NodeSpec
-from openrdb.host import files
-from openrdb.host.layout import NodePaths
+from openrdb.spec import NodeSpec
+from openrdb.system import files
+from openrdb.system.layout import NodePaths
 
 SUPERUSER: Final = "_rdb_superadmin"
 Session: TypeAlias = Connection

@@ -9,11 +9,11 @@ import pymysql
 from pymysql.constants import ER
 
 from openrdb.catalog.engines import EngineSetting
-from openrdb.engines.base import NodeSpec
 from openrdb.engines.mysql import config, server
-from openrdb.host import accounts
-from openrdb.host.bundle import Bundle
-from openrdb.host.layout import NodePaths
+from openrdb.spec import NodeSpec
+from openrdb.system import accounts
+from openrdb.system.bundle import Bundle
+from openrdb.system.layout import NodePaths
 
 _LAST_WORDS = 16384
 _STARTED = "MySQL Server - start."

@@ -10,10 +10,10 @@ from openrdb.engines.mysql import accounts, caching_sha2, config, databases, gra
 from openrdb.engines.mysql.server import SUPERUSER
 from openrdb.engines.mysql.sql import quoted_account
 from openrdb.errors import HostError
-from openrdb.host import accounts as unix_accounts
-from openrdb.host import files
-from openrdb.host.accounts import Uid
-from openrdb.host.bundle import Bundle
+from openrdb.system import accounts as unix_accounts
+from openrdb.system import files
+from openrdb.system.accounts import Uid
+from openrdb.system.bundle import Bundle
 
 _LEFT = ("auto.cnf", "*.pem", "*.dblwr", "ib_buffer_pool")
 """What a copy must not have, or makes for itself where it is wanting."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 from pymysql import MySQLError
 from pymysql.constants import ER
 
-from openrdb.engines.base import User
 from openrdb.engines.mysql import grants, levels, sessions
 from openrdb.engines.mysql.accounts import check_name, check_not_reserved, identified
 from openrdb.engines.mysql.server import Session
@@ -20,6 +19,7 @@ from openrdb.engines.mysql.sql import (
     run,
 )
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
+from openrdb.spec import User
 
 _ANY_HOST = "%"
 _NAMED = 10

@@ -9,7 +9,6 @@ from typing import TypeVar
 import psycopg
 from psycopg import Connection, errors
 
-from openrdb.engines.base import Database, NodeSpec, Permission, Privilege, User
 from openrdb.engines.postgresql import (
     administrators,
     databases,
@@ -26,7 +25,8 @@ from openrdb.errors import (
     PreconditionFailed,
     TransientState,
 )
-from openrdb.host.layout import NodePaths
+from openrdb.spec import Database, NodeSpec, Permission, Privilege, User
+from openrdb.system.layout import NodePaths
 
 T = TypeVar("T")
 

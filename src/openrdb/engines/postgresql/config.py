@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from openrdb.catalog.engines import EngineSetting, engine_version
 from openrdb.catalog.node_types import NodeType
-from openrdb.engines.base import NodeSpec
 from openrdb.engines.postgresql import server
 from openrdb.engines.postgresql.server import SUPERUSER
-from openrdb.host.bundle import Bundle
-from openrdb.host.layout import NodePaths
+from openrdb.spec import NodeSpec
+from openrdb.system.bundle import Bundle
+from openrdb.system.layout import NodePaths
 
 MAIN_FILE = "postgresql.conf"
 ACCESS_FILE = "pg_hba.conf"

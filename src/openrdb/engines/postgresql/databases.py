@@ -5,10 +5,10 @@ from __future__ import annotations
 from psycopg import Connection, sql
 from psycopg.errors import Error, ObjectInUse
 
-from openrdb.engines.base import Database
 from openrdb.engines.postgresql.levels import Row
 from openrdb.engines.postgresql.server import SUPERUSER
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
+from openrdb.spec import Database
 
 FIRST = "rdb"
 """Every instance has it at birth (behaviours.md)."""

@@ -12,8 +12,8 @@ from typing import Final
 
 from psycopg import Connection
 
-from openrdb.engines.base import Permission
 from openrdb.engines.postgresql.server import SUPERUSER
+from openrdb.spec import Permission
 
 Row = tuple[object, ...]
 Privileges = frozenset[str]

@@ -9,7 +9,6 @@ from typing import cast
 
 from psycopg import Connection, errors, sql
 
-from openrdb.engines.base import Permission, Privilege
 from openrdb.engines.postgresql import ownership
 from openrdb.engines.postgresql.levels import (
     LOCK,
@@ -22,6 +21,7 @@ from openrdb.engines.postgresql.levels import (
 )
 from openrdb.engines.postgresql.server import SUPERUSER
 from openrdb.errors import NotFound
+from openrdb.spec import Permission, Privilege
 
 _KINDS = ("d", "n", "r", "S", "Dn", "Dr", "DS", "f", "T", "l", "L")
 _WORDS = {

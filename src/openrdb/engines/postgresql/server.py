@@ -8,9 +8,9 @@ import psycopg
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
 
-from openrdb.engines.base import NodeSpec
-from openrdb.host import files
-from openrdb.host.layout import NodePaths
+from openrdb.spec import NodeSpec
+from openrdb.system import files
+from openrdb.system.layout import NodePaths
 
 SUPERUSER: Final = "_rdb_superadmin"
 _CONNECT_TIMEOUT = 10

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from openrdb.engines.base import NodeSpec
 from openrdb.engines.postgresql import config, server
-from openrdb.host import accounts
-from openrdb.host.bundle import Bundle
-from openrdb.host.layout import NodePaths
+from openrdb.spec import NodeSpec
+from openrdb.system import accounts
+from openrdb.system.bundle import Bundle
+from openrdb.system.layout import NodePaths
 
 _COMPLAINT = re.compile(r"\b(?:LOG|ERROR|FATAL): +(.+)")
 _UNTELLING = re.compile(r"configuration file .* contains errors")

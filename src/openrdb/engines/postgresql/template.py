@@ -8,9 +8,9 @@ from pathlib import Path
 from openrdb.engines.postgresql import scram
 from openrdb.engines.postgresql.server import SUPERUSER
 from openrdb.errors import HostError
-from openrdb.host import accounts, files
-from openrdb.host.accounts import Uid
-from openrdb.host.bundle import Bundle
+from openrdb.system import accounts, files
+from openrdb.system.accounts import Uid
+from openrdb.system.bundle import Bundle
 
 _UNGRANTABLE = (
     "pg_execute_server_program",

@@ -7,12 +7,12 @@ from contextlib import suppress
 
 from psycopg import Connection, OperationalError, sql
 
-from openrdb.engines.base import Administrator, NodeSpec, User
 from openrdb.engines.postgresql import administrators, databases, privileges, scram, server
 from openrdb.engines.postgresql.levels import Level, Row
 from openrdb.engines.postgresql.server import SUPERUSER
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
-from openrdb.host.layout import NodePaths
+from openrdb.spec import Administrator, NodeSpec, User
+from openrdb.system.layout import NodePaths
 
 _LONGEST_NAME = 63
 _RESERVED = {"postgres", "root", "public", "none", "current_user", "current_role", "session_user"}

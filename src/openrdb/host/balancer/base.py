@@ -13,8 +13,8 @@ from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, 
 from typing import ClassVar, Protocol
 from uuid import UUID
 
-from openrdb.host.accounts import Uid
 from openrdb.host.processes import Program
+from openrdb.system.accounts import Uid
 
 Network = IPv4Network | IPv6Network
 Place = tuple[str, int]

@@ -12,9 +12,9 @@ from openrdb.errors import HostError
 from openrdb.host.balancer.base import Balancer, Place, Target
 from openrdb.host.balancer.haproxy import HAProxy
 from openrdb.host.balancer.nftables import Nftables, why_unusable
-from openrdb.host.bundle import Bundle
-from openrdb.host.layout import Layout
 from openrdb.host.processes import Program, Supervisor
+from openrdb.system.bundle import Bundle
+from openrdb.system.layout import Layout
 
 
 @dataclass(frozen=True)

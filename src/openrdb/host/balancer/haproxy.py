@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from openrdb.errors import HostError
-from openrdb.host import accounts, files
 from openrdb.host.balancer.base import Network, Place, Target, nobody_listens, place
-from openrdb.host.bundle import Bundle
-from openrdb.host.layout import Layout
 from openrdb.host.processes import Program, Supervisor, environment_of
+from openrdb.system import accounts, files
+from openrdb.system.bundle import Bundle
+from openrdb.system.layout import Layout
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 

@@ -19,8 +19,8 @@ from typing import ClassVar
 from openrdb.errors import HostError
 from openrdb.host.balancer import ruleset, sessions, tools
 from openrdb.host.balancer.base import Place, Target, nobody_listens
-from openrdb.host.layout import Layout
 from openrdb.host.processes import Program
+from openrdb.system.layout import Layout
 
 _ROUTE_LOCALNET = Path("/proc/sys/net/ipv4/conf/all/route_localnet")
 """Whether the kernel leads anybody from outside to 127.0.0.0/8, where the nodes listen."""

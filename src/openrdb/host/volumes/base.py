@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from openrdb.host.accounts import Uid
+from openrdb.system.accounts import Uid
 
 
 class Pool(Protocol):

@@ -8,8 +8,8 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from openrdb.host import files
-from openrdb.host.accounts import Uid
+from openrdb.system import files
+from openrdb.system.accounts import Uid
 
 
 @dataclass(frozen=True)

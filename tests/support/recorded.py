@@ -13,13 +13,13 @@ from typing import Any
 Json = Any
 Step = dict[str, Json]
 
+RECORDINGS = Path(__file__).parent / "recordings"
+
 FLOWS: dict[str, list[Step]] = {
     flow["scenario"]: flow["steps"]
     for flow in map(
         json.loads,
-        gzip.decompress((Path(__file__).parent / "recordings/flows.jsonl.gz").read_bytes())
-        .decode()
-        .splitlines(),
+        gzip.decompress((RECORDINGS / "flows.jsonl.gz").read_bytes()).decode().splitlines(),
     )
 }
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from openrdb.host.bundle import Bundle
-from openrdb.host.bundles import Bundles
+from openrdb.host.bundles.cache import Bundles
+from openrdb.system.bundle import Bundle
 
 
 class SharedBundles(Bundles):

@@ -34,13 +34,13 @@ from openrdb.catalog.offers import Offers
 from openrdb.config import Settings
 from openrdb.host.agent import local_host
 from openrdb.host.balancer import choose
-from openrdb.host.bundles import Bundles
+from openrdb.host.bundles.cache import Bundles
 from openrdb.observe.changes import Changes
 from openrdb.state import access
 from openrdb.state.access import NewKey, Principal
 from openrdb.state.database import Database
 from openrdb.state.models import Instance, Project
-from tests.service import unprivileged, wait_until
+from tests.support.service import unprivileged, wait_until
 
 REGION = "fr-par"
 

@@ -23,11 +23,13 @@ from pathlib import Path
 from typing import Protocol
 
 from openrdb.errors import HostError
-from openrdb.host import files, mysql_release, postgresql_release
-from openrdb.host.bundle import Bundle, open_to_all, version_line
-from openrdb.host.downloads import Progress
-from openrdb.host.mysql_release import MySQLRelease
-from openrdb.host.postgresql_release import PostgreSQLRelease
+from openrdb.host.bundles import mysql as mysql_release
+from openrdb.host.bundles import postgresql as postgresql_release
+from openrdb.host.bundles.downloads import Progress
+from openrdb.host.bundles.mysql import MySQLRelease
+from openrdb.host.bundles.postgresql import PostgreSQLRelease
+from openrdb.system import files
+from openrdb.system.bundle import Bundle, open_to_all, version_line
 
 _NAMES = {
     re.compile(r"postgresql-(\d+)\.(\d+)\.(\d+)(?:-beta\.(\d+))?(?:-r(\d+))?"): ("PostgreSQL", 2),

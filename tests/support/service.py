@@ -26,11 +26,11 @@ import requests
 from scaleway import Client
 from scaleway.rdb.v1 import Instance, RdbV1API
 
-from openrdb.host.bundles import Bundles
-from openrdb.host.layout import Layout
-from tests.tenants import Login
+from openrdb.host.bundles.cache import Bundles
+from openrdb.system.layout import Layout
+from tests.support.tenants import Login
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PASSWORD = "Correct-horse-7-battery"
 START_TIMEOUT = 60.0
 INSTANCE_TRANSIENT = ("provisioning", "initializing", "configuring", "restarting")

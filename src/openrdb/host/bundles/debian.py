@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from openrdb.errors import HostError
-from openrdb.host import downloads
-from openrdb.host.downloads import Progress
+from openrdb.host.bundles import downloads
+from openrdb.host.bundles.downloads import Progress
 
 SUITE = "sid"
 """The one of Debian's suites that has MySQL."""

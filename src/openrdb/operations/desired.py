@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from openrdb.catalog.node_types import NodeType, node_type
 from openrdb.engines import engine_of
-from openrdb.engines.base import NodeSpec
 from openrdb.host.balancer import Target
+from openrdb.spec import NodeSpec
 from openrdb.state.models import Endpoint, Instance, Node
 
 

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path, PurePosixPath
 
-from openrdb.host.downloads import Package
+from openrdb.host.bundles.downloads import Package
 
 _CATALOG = resources.files("openrdb.catalog")
 _EXTENSIONS = Path("share", "extension")

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from openrdb.errors import HostError
-from openrdb.host import archives, debian, downloads
-from openrdb.host.bundle import Bundle, open_to_all, version_line
-from openrdb.host.downloads import Package, Progress
+from openrdb.host.bundles import archives, debian, downloads
+from openrdb.host.bundles.downloads import Package, Progress
+from openrdb.system.bundle import Bundle, open_to_all, version_line
 
 _WITHOUT = ("perl",)
 """What Debian's packages depend on for scripts that we do not run."""

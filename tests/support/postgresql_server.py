@@ -11,13 +11,15 @@ from uuid import uuid4
 import psycopg
 
 from openrdb.engines import engine_of
-from openrdb.engines.base import Administration, Administrator, NodeSpec
+from openrdb.engines.base import Administration
 from openrdb.engines.postgresql import server as superuser
 from openrdb.engines.postgresql.scram import verifier
-from openrdb.host import accounts, certificates
-from openrdb.host.bundle import Bundle
-from openrdb.host.layout import NodePaths
-from tests.service import PASSWORD
+from openrdb.host import certificates
+from openrdb.spec import Administrator, NodeSpec
+from openrdb.system import accounts
+from openrdb.system.bundle import Bundle
+from openrdb.system.layout import NodePaths
+from tests.support.service import PASSWORD
 
 Connection = psycopg.Connection[Any]
 

@@ -14,9 +14,9 @@ from typing import Any
 import requests
 from cryptography import x509
 
-from tests.api.recorded import FLOWS, MOVES, TRANSITORY, Step, needs, settled, unmasked
 from tests.api.test_wire import INSTANT
-from tests.service import Service, wait_until
+from tests.support.recorded import FLOWS, MOVES, TRANSITORY, Step, needs, settled, unmasked
+from tests.support.service import Service, wait_until
 
 Json = Any
 

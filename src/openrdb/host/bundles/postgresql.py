@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from openrdb.errors import HostError
-from openrdb.host import archives, downloads, extensions
-from openrdb.host.bundle import Bundle, open_to_all, version_line
-from openrdb.host.downloads import Package, Progress
-from openrdb.host.extensions import Graft
+from openrdb.host.bundles import archives, downloads, extensions
+from openrdb.host.bundles.downloads import Package, Progress
+from openrdb.host.bundles.extensions import Graft
+from openrdb.system.bundle import Bundle, open_to_all, version_line
 
 _SYSTEM = Path("/usr/lib/postgresql")
 """Where Debian and Ubuntu put PostgreSQL, a directory a major version."""

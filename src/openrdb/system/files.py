@@ -14,8 +14,8 @@ from pathlib import Path
 from inotify_simple import INotify
 from inotify_simple import flags as events
 
-from openrdb.host import locks
-from openrdb.host.accounts import Uid
+from openrdb.system import locks
+from openrdb.system.accounts import Uid
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _WATCHED = events.CREATE | events.MODIFY | events.MOVED_TO | events.CLOSE_WRITE | events.DELETE_SELF

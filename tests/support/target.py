@@ -11,8 +11,8 @@ import psycopg
 import requests
 from scaleway.rdb.v1 import Instance
 
-from tests.service import PASSWORD, Service, ready
-from tests.tenants import PostgreSQL
+from tests.support.service import PASSWORD, Service, ready
+from tests.support.tenants import PostgreSQL
 
 Connection = psycopg.Connection[Any]
 

@@ -18,15 +18,16 @@ from uuid import UUID
 import pymysql
 from pymysql.connections import Connection
 
-from openrdb.engines.base import Administrator, NodeSpec
 from openrdb.engines.mysql import MySQL
 from openrdb.engines.mysql.administration import Administration
 from openrdb.engines.mysql.server import connect
 from openrdb.engines.mysql.server import socket as socket_of
-from openrdb.host import accounts, certificates
-from openrdb.host.bundle import Bundle
-from openrdb.host.layout import NodePaths
-from tests.service import PASSWORD
+from openrdb.host import certificates
+from openrdb.spec import Administrator, NodeSpec
+from openrdb.system import accounts
+from openrdb.system.bundle import Bundle
+from openrdb.system.layout import NodePaths
+from tests.support.service import PASSWORD
 
 SECRET = "a-secret-of-the-tests"
 _TEMPLATE_SECRET = "a-secret-of-the-template"

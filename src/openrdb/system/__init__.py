@@ -1,0 +1,1 @@
+"""What engines and the host stand on: accounts, files, locks, layout, bundles' programs."""
