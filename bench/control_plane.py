@@ -13,7 +13,7 @@ import psutil
 from tests.support.service import Service
 
 from bench.report import Figure, Goal
-from bench.served import control_plane, create_many, pss, served, supervisor, wait_quiet
+from bench.served import agent, control_plane, create_many, pss, served, wait_quiet
 from bench.setup import Setup
 
 _WINDOW = 20.0
@@ -42,9 +42,9 @@ def run(setup: Setup) -> Iterator[Figure]:
 
 
 def _measure(service: Service, at: str, windows: int) -> _Figures:
-    own, of_supervisor = control_plane(service), supervisor(service)
+    own, of_agent = control_plane(service), agent(service)
     time.sleep(2)  # what was just created is forgotten
-    used: dict[psutil.Process, list[float]] = {own: [], of_supervisor: []}
+    used: dict[psutil.Process, list[float]] = {own: [], of_agent: []}
     for _ in range(windows):
         before = {process: _seconds(process) for process in used}
         started = time.monotonic()
@@ -55,7 +55,7 @@ def _measure(service: Service, at: str, windows: int) -> _Figures:
     return (
         Figure(f"PSS with {at}", [pss(own)], "MiB"),
         Figure(f"processor with {at}", used[own], "%"),
-        Figure(f"supervisord's processor with {at}", used[of_supervisor], "%"),
+        Figure(f"the agent's processor with {at}", used[of_agent], "%"),
         Figure(f"threads with {at}", [own.num_threads()], "threads"),
     )
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from bench.engines import Engine
 from bench.report import Figure, Goal
-from bench.served import BY_HAND_PORTS, create_many, pss, served, supervisor, wait_quiet
+from bench.served import BY_HAND_PORTS, agent, create_many, pss, served, wait_quiet
 from bench.setup import Setup
 
 _COUNT = 10
@@ -38,7 +38,7 @@ def _figures(setup: Setup, engine: Engine) -> Iterator[Figure]:
             whole.append(sum(sizes.values()))
             balancers.append(sum(of_balancer))
             engines.append(whole[-1] - balancers[-1])
-        of_supervisor = pss(supervisor(service))
+        of_agent = pss(agent(service))
     with engine.by_hand() as hand:
         ports = BY_HAND_PORTS[:_COUNT]
         for port in ports:
@@ -49,4 +49,4 @@ def _figures(setup: Setup, engine: Engine) -> Iterator[Figure]:
     yield Figure(f"{engine.name}: idle instance with its balancer", whole, "MiB", by_hand, goal)
     yield Figure("… its engine", engines, "MiB", by_hand)
     yield Figure("… its HAProxy", balancers, "MiB")
-    yield Figure(f"supervisord with {_COUNT} instances", [of_supervisor], "MiB")
+    yield Figure(f"agent with {_COUNT} instances", [of_agent], "MiB")

@@ -197,8 +197,8 @@ def control_plane(service: Service) -> psutil.Process:
     return psutil.Process(service.process.pid)
 
 
-def supervisor(service: Service) -> psutil.Process:
-    (found,) = service.processes("supervisor.supervisord")
+def agent(service: Service) -> psutil.Process:
+    (found,) = service.processes("openrdb.agent")
     return found
 
 

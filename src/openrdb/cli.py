@@ -68,7 +68,8 @@ def serve(
         format="%(message)s",
         handlers=[RichHandler(console=err, show_path=False, rich_tracebacks=False)],
     )
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for library in ("alembic", "httpx"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     from openrdb import service  # noqa: PLC0415  (the other commands start faster without it)
 
     if not settings.listen_host.startswith("127.") and settings.listen_host != "::1":
@@ -86,10 +87,18 @@ def _banner(settings: Settings, credentials: dict[str, str]) -> None:
     sys.stdout.flush()
 
 
+@app.command(hidden=True)
+def agent(data_dir: DataDir = None) -> None:
+    """Run this host's agent, which `serve` starts: it keeps databases running."""
+    from openrdb.agent import run  # noqa: PLC0415
+
+    run.run(settings_from(data_dir=data_dir).data_dir)
+
+
 @app.command()
 def stop(data_dir: DataDir = None) -> None:
     """Stop the service and every database, cleanly; `serve` brings them back."""
-    from openrdb.host import shutdown  # noqa: PLC0415
+    from openrdb.agent import shutdown  # noqa: PLC0415
 
     settings = settings_from(data_dir=data_dir)
     shutdown.stop(settings.data_dir)

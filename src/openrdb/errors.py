@@ -158,3 +158,15 @@ class HostError(OpenRDBError):
 
     Never raised at a request's answer; the CLI prints it, an operation records it.
     """
+
+
+class StartFailed(HostError):
+    """A server does not start, whatever is tried: its own words say why."""
+
+
+class OutdatedSpec(HostError):
+    """A host was asked for what has been replaced by something newer."""
+
+
+class HostUnavailable(HostError):
+    """A host's agent does not answer."""

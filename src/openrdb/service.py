@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import logging
 import os
 import re
@@ -13,22 +12,25 @@ from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
+from sqlalchemy import select
 
+from openrdb.agent.link import AgentLink
+from openrdb.agent.settings import AgentSettings
 from openrdb.api.app import create_app
 from openrdb.api.common import Backend
 from openrdb.catalog.offers import Offers
 from openrdb.config import LONGEST_DATA_DIR, Settings
 from openrdb.credentials import ensure_credentials
 from openrdb.errors import HostError
-from openrdb.host.agent import local_host
 from openrdb.host.balancer import choose
+from openrdb.host.base import Host
 from openrdb.host.bundles.cache import Bundles
+from openrdb.master_key import MasterKey
 from openrdb.observe import metrics
 from openrdb.observe.changes import Changes
-from openrdb.observe.healing import Healer
-from openrdb.observe.log_pruning import LogPruner
-from openrdb.operations import Operations, Services
+from openrdb.operations import Operations, Services, desired
 from openrdb.state.database import Database
+from openrdb.state.models import Instance, Node
 from openrdb.system import files, locks
 from openrdb.system.layout import Layout
 
@@ -88,13 +90,21 @@ def exclusive(layout: Layout) -> Iterator[None]:
     Raises:
         HostError: another one serves it.
     """
-    with layout.lock.open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = locks.holder(layout.lock)
-            raise HostError(f"{layout.root} is served already, by process {pid}") from None
+    with locks.exclusive(layout.lock, f"{layout.root} is served already"):
         yield
+
+
+def adopt_nodes(database: Database, host: Host) -> None:
+    """Tell the agent of nodes that it does not know: those that an older version made."""
+    known = {node.node_id for node in host.nodes()}
+    with database.read() as session:
+        nodes = [node for node in session.scalars(select(Node)) if node.id not in known]
+        for node in nodes:
+            instance = session.get_one(Instance, node.instance_id)
+            if node.desired == "running":
+                host.adopt_node(desired.node_spec(instance, node), "running")
+                for route in desired.routes(instance):
+                    host.ensure_route(route)
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -151,32 +161,20 @@ def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
         ending.callback(database.close)
         database.migrate()
         credentials = ensure_credentials(database, settings, url)
-        choice = choose(settings.balancer, settings.public_address)
-        host = local_host(
-            settings.data_dir,
-            settings.cache,
-            settings.spare_volumes,
-            choice,
-            settings.engine_aliases,
-        )
-        ending.callback(host.close)
-        host.supervisor.ensure_up()
-        host.prepare_templates(settings.warm_engines)
+        choose(settings.balancer, settings.public_address)  # refuses what cannot work here
+        desired.open_secrets(MasterKey(layout.master_key))
+        link = AgentLink(layout, AgentSettings.of(settings))
+        ending.callback(link.close)
+        link.open()
+        adopt_nodes(database, link.host)
         changes = Changes()
-        operations = Operations(Services(settings, database, host, changes))
-        healer = Healer(database, host)
-        changes.on_any = healer.wake
+        operations = Operations(Services(settings, database, link.host, changes))
         operations.launch()
         ending.callback(operations.close)
-        healer.start()
-        ending.callback(healer.close)
-        pruner = LogPruner(database, host, settings.logs_round)
-        pruner.start()
-        ending.callback(pruner.close)
         metrics.watch(database)
         offers = Offers(installed, settings.allow_disabled_engines)
         backend = Backend(
-            settings, database, changes, offers, operations.start, operations.perform, host
+            settings, database, changes, offers, operations.start, operations.perform, link.host
         )
         config = uvicorn.Config(
             create_app(backend),

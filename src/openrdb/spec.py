@@ -7,6 +7,27 @@ from dataclasses import dataclass, field
 from typing import Literal
 from uuid import UUID
 
+Role = Literal["primary", "standby", "replica"]
+Desired = Literal["running", "stopped"]
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What a server presents, and what its clients trust; all PEM."""
+
+    key: str = field(repr=False)
+    presented: str
+    authority: str
+
+
+@dataclass(frozen=True)
+class LogsPolicy:
+    """How long an engine's logs are kept."""
+
+    days: int | None = None
+    size: int | None = None
+    """Bytes in all."""
+
 
 @dataclass(frozen=True)
 class NodeSpec:
@@ -25,6 +46,71 @@ class NodeSpec:
     settings: Mapping[str, str] = field(default_factory=dict)
     """The user's, by the catalogue's names and in its units."""
     init_settings: Mapping[str, str] = field(default_factory=dict)
+    generation: int = 0
+    """Raised with each change of what the instance's nodes should be: hosts refuse older ones."""
+    secret: str = field(default="", repr=False)
+    """The superuser's."""
+    certificate: Certificate | None = None
+    logs: LogsPolicy = LogsPolicy()
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """A node as its host sees it."""
+
+    node_id: UUID
+    role: Role
+    desired: Desired
+    running: bool
+    bundle: str
+    """The binaries that it runs: `postgresql-17.11.0-r2`."""
+    version: str
+    """Of the engine, without the packaging: `17.11`."""
+    reason: str = ""
+    """Why it does not run though it should."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A node as a route sees it."""
+
+    node_id: UUID
+    address: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Route:
+    """What the load balancer does for an endpoint."""
+
+    endpoint_id: UUID
+    instance_id: UUID
+    address: str
+    """Where it listens, without brackets."""
+    port: int
+    backends: tuple[Backend, ...]
+    connections: int
+    """As many as an engine takes at once."""
+    uid: int | None
+    allowed: tuple[str, ...] | None = None
+    """The networks (CIDR, IPv4 and IPv6) whose clients are let in; None: everybody's."""
+    rule: Literal["primary"] | UUID = "primary"
+    """Which backend takes connections: the primary, or this node."""
+    generation: int = 0
+
+
+@dataclass(frozen=True)
+class HostState:
+    """What a host says of itself."""
+
+    protocol: int
+    build: str
+    """Of the agent's own code."""
+    boot: str
+    engines: Mapping[str, str]
+    """The minor version of each engine version that there are binaries of."""
+    free: int
+    """Bytes that the pool of volumes can still take."""
 
 
 @dataclass(frozen=True)

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
+import subprocess
 import threading
-from pathlib import Path
+from collections.abc import Callable
 
 import psutil
 import pytest
 
-from openrdb.system import locks
-from tests.support.service import Service, ready, wait_until
+from tests.support.programs import agent, holder, keeper, lock_of
+from tests.support.service import Service, gone, ready, unprivileged, wait_until
 from tests.support.tenants import Login
 
 BACK = 60.0
 
 
-def lock_of(service: Service, instance_id: str, program: str) -> Path:
-    return next((service.data_dir / "instances" / instance_id).glob(f"{program}*.lock"))
-
-
-def holder(service: Service, instance_id: str, program: str) -> int | None:
-    return locks.holder(lock_of(service, instance_id, program))
+def replaced(find: Callable[[Service], int | None], service: Service, old: int | None) -> bool:
+    return find(service) not in (None, old)
 
 
 def rows(login: Login) -> list[int]:
@@ -88,18 +87,22 @@ def test_sessions_do_not_notice_the_control_plane_die(kept_by_each: Kept) -> Non
         assert login.tenant.session_id(session) == number
 
 
-def test_sessions_do_not_notice_the_supervisor_die(kept_by_each: Kept) -> None:
+@pytest.mark.parametrize("find", [agent, keeper])
+def test_sessions_do_not_notice_agent_and_keeper_die(
+    kept_by_each: Kept, find: Callable[[Service], int | None]
+) -> None:
     service, instance_id, login = kept_by_each
-    supervisor = service.data_dir / "run" / "supervisor.lock"
     with login.connect() as session:
         number = login.tenant.session_id(session)
-        for _ in range(2):
-            old = locks.holder(supervisor)
+        for _ in range(5):
+            old = find(service)
             assert old is not None
             os.kill(old, signal.SIGKILL)
-            wait_until(lambda old=old: locks.holder(supervisor) not in (None, old), BACK)
+            wait_until(lambda old=old: replaced(find, service, old), BACK)
+        wait_until(lambda: agent(service) is not None, BACK)
         assert login.tenant.session_id(session) == number
-    # The new supervisor takes over what the old one left, when that dies …
+    assert len(service.processes("openrdb.agent")) == 1, "an agent too many"
+    # The new agent takes over what the old one left, when that dies …
     for program in ("node", "balancer"):
         pid = holder(service, instance_id, program)
         assert pid is not None
@@ -111,38 +114,152 @@ def test_sessions_do_not_notice_the_supervisor_die(kept_by_each: Kept) -> None:
             BACK,
         )
     wait_until(login.answers, BACK)
-    # … and ends it when asked to.
-    api = service.sdk()
-    api.restart_instance(instance_id=instance_id)
-    assert api.wait_for_instance(instance_id=instance_id).status == "ready"
-    api.delete_instance(instance_id=instance_id)
-    wait_until(lambda: not (service.data_dir / "instances" / instance_id).exists(), BACK)
-    assert not service.processes(instance_id)
-
-
-def test_a_supervisor_that_lost_its_socket_is_replaced(kept: Kept) -> None:
-    service, instance_id, login = kept
-    lock = service.data_dir / "run" / "supervisor.lock"
-    old = locks.holder(lock)
-    with login.connect() as session:
-        number = login.tenant.session_id(session)
-        (service.data_dir / "run" / "supervisor.sock").unlink()
-        wait_until(lambda: locks.holder(lock) not in (None, old), BACK)
-        assert login.tenant.session_id(session) == number
+    # … restarts it for a setting, and ends it when asked to.
     api = service.sdk()
     api.restart_instance(instance_id=instance_id)
     assert ready(api, instance_id).status == "ready"
+    api.delete_instance(instance_id=instance_id)
+    wait_until(lambda: gone(api, instance_id), BACK)
+    wait_until(lambda: not service.processes(instance_id), BACK)
 
 
-def test_deletion_with_the_supervisor_just_killed(kept: Kept) -> None:
+@pytest.mark.parametrize("find", [agent, keeper])
+def test_a_frozen_agent_or_keeper_is_replaced(
+    kept: Kept, find: Callable[[Service], int | None]
+) -> None:
+    service, instance_id, login = kept
+    with login.connect() as session:
+        number = login.tenant.session_id(session)
+        old = find(service)
+        assert old is not None
+        os.kill(old, signal.SIGSTOP)
+        wait_until(lambda: replaced(find, service, old), BACK)
+        assert login.tenant.session_id(session) == number
+    assert not psutil.pid_exists(old)
+    service.sdk().restart_instance(instance_id=instance_id)
+    ready(service.sdk(), instance_id)
+
+
+def test_a_keeper_that_lost_its_socket_is_replaced(kept: Kept) -> None:
+    service, instance_id, login = kept
+    old = keeper(service)
+    with login.connect() as session:
+        number = login.tenant.session_id(session)
+        (service.data_dir / "run" / "supervisor.sock").unlink()
+        wait_until(lambda: replaced(keeper, service, old), BACK)
+        assert login.tenant.session_id(session) == number
+    service.sdk().restart_instance(instance_id=instance_id)
+    ready(service.sdk(), instance_id)
+
+
+def test_an_agent_that_lost_its_socket_is_replaced(kept: Kept) -> None:
+    service, instance_id, login = kept
+    old = agent(service)
+    with login.connect() as session:
+        number = login.tenant.session_id(session)
+        (service.data_dir / "run" / "agent.sock").unlink()
+        wait_until(lambda: replaced(agent, service, old), BACK)
+        assert login.tenant.session_id(session) == number
+    service.sdk().restart_instance(instance_id=instance_id)
+    ready(service.sdk(), instance_id)
+
+
+def test_without_control_plane_and_keeper_the_agent_heals(kept: Kept) -> None:
+    service, instance_id, login = kept
+    service.kill()
+    old = keeper(service)
+    assert old is not None
+    os.kill(old, signal.SIGKILL)
+    pid = holder(service, instance_id, "node")
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: holder(service, instance_id, "node") not in (None, pid), BACK)
+    wait_until(login.answers, BACK)
+
+
+@pytest.mark.parametrize("program", ["node", "balancer"])
+def test_a_frozen_engine_or_balancer_is_replaced(kept_by_each: Kept, program: str) -> None:
+    service, instance_id, login = kept_by_each
+    old = holder(service, instance_id, program)
+    assert old is not None
+    os.kill(old, signal.SIGSTOP)
+    wait_until(lambda: holder(service, instance_id, program) not in (None, old), BACK)
+    wait_until(login.answers, BACK)
+    assert rows(login) == [1]
+
+
+def test_a_new_server_never_meets_an_old_ones_backends(kept: Kept) -> None:
+    """Each backend has a process group of its own, and a busy one outlives its postmaster."""
+    service, instance_id, login = kept
+    busy = threading.Thread(target=_count_for_long, args=(login,))
+    busy.start()
+
+    def counting() -> list[psutil.Process]:
+        return [p for p in service.processes(instance_id) if "SELECT" in " ".join(p.cmdline())]
+
+    wait_until(counting, BACK)
+    (backend,) = counting()
+    old = holder(service, instance_id, "node")
+    assert old is not None
+    os.kill(old, signal.SIGKILL)
+    wait_until(lambda: holder(service, instance_id, "node") not in (None, old), BACK)
+    assert not backend.is_running()
+    busy.join(BACK)
+    wait_until(login.answers, BACK)
+
+
+def _count_for_long(login: Login) -> None:
+    with contextlib.suppress(*login.tenant.failed), login.connect() as session:
+        session.execute("SELECT count(*) FROM generate_series(1, 100000000000)")
+
+
+def test_a_recycled_pid_is_nobody_of_ours(kept: Kept) -> None:
+    """The record of a killed postmaster names a pid that is a stranger's by now."""
+    service, instance_id, login = kept
+    record = lock_of(service, instance_id, "node").with_suffix(".process")
+    service.kill_everything()
+    with subprocess.Popen([*unprivileged(), "sleep", "600"]) as stranger:
+        text = json.loads(record.read_text())
+        record.write_text(json.dumps(text | {"pid": stranger.pid}))
+        postmaster = next((service.data_dir / "instances").glob("*/nodes/*/data/postmaster.pid"))
+        lines = postmaster.read_text().splitlines()
+        postmaster.write_text("\n".join([str(stranger.pid), *lines[1:]]) + "\n")
+        service.start()
+        wait_until(login.answers, BACK)
+        service.sdk().restart_instance(instance_id=instance_id)
+        ready(service.sdk(), instance_id)
+        assert service.run("stop", "--data-dir", str(service.data_dir)).returncode == 0
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_stop_leaves_nothing_after_deaths(kept: Kept) -> None:
+    service, _, _ = kept
+    for find in (keeper, agent, keeper, agent):
+        old = find(service)
+        if old is not None:
+            os.kill(old, signal.SIGKILL)
+            wait_until(lambda find=find, old=old: replaced(find, service, old), BACK)
+    service.kill()
+    for find in (keeper, agent):
+        old = find(service)
+        if old is not None:
+            os.kill(old, signal.SIGKILL)
+    assert service.processes("postgres"), "the database runs on"
+    stopped = service.run("stop", "--data-dir", str(service.data_dir))
+    assert stopped.returncode == 0, stopped.stderr
+    assert not service.processes()
+
+
+def test_deletion_with_the_agent_just_killed(kept: Kept) -> None:
     service, instance_id, _ = kept
-    old = locks.holder(service.data_dir / "run" / "supervisor.lock")
+    old = agent(service)
     assert old is not None
     os.kill(old, signal.SIGKILL)
     service.sdk().delete_instance(instance_id=instance_id)
     wait_until(lambda: service.request("GET", f"/instances/{instance_id}").status_code == 404, BACK)
     assert not (service.data_dir / "instances" / instance_id).exists()
-    assert not service.processes(instance_id)
+    wait_until(lambda: not service.processes(instance_id), BACK)
 
 
 def test_reboot_brings_everything_back(kept: Kept, newest: str) -> None:

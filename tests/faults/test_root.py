@@ -10,8 +10,8 @@ import pytest
 from scaleway.rdb.v1 import ACLRuleRequest
 
 from openrdb.host.balancer.nftables import why_unusable
-from openrdb.system import locks
 from tests.support.network import nft, own_network
+from tests.support.programs import holder
 from tests.support.service import Service, gone, ports_of_worker, ready, wait_until
 from tests.support.tenants import Login, tenant_of
 
@@ -63,11 +63,10 @@ def test_killed_and_rebooted_as_root(root_service: Service, newest: str) -> None
     login = service.login(instance)
     with login.connect() as session:
         session.execute("CREATE TABLE kept AS SELECT 7 AS n")
-    lock = next((service.data_dir / "instances" / instance.id).glob("node-*.lock"))
-    pid = locks.holder(lock)
+    pid = holder(service, instance.id, "node")
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: locks.holder(lock) not in (None, pid))
+    wait_until(lambda: holder(service, instance.id, "node") not in (None, pid))
     service.kill_everything()
     service.start()
     wait_until(lambda: reads(login) == 7)

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -27,7 +27,7 @@ from openrdb.host.balancer.choice import NftablesFirst
 from openrdb.host.balancer.haproxy import HAProxy
 from openrdb.host.balancer.nftables import Nftables, why_unusable
 from openrdb.host.bundles.cache import Bundles
-from openrdb.host.processes import Supervisord
+from openrdb.host.healing import Healer
 from openrdb.system.layout import Layout
 from tests.support.network import Neighbour, ip, nft, own_network
 from tests.support.service import ports_of_worker
@@ -95,10 +95,11 @@ class World:
     """A balancer, what it needs, and the sessions that come through it."""
 
     balancer: Balancer
-    supervisor: Supervisord
+    healer: Healer
     layout: Layout
     ports: Iterator[int]
     ending: contextlib.ExitStack
+    targets: list[Target] = field(default_factory=list)
 
     def node(self, name: str, address: str = "127.0.0.1") -> Node:
         node = Node(name, address, next(self.ports))
@@ -113,6 +114,7 @@ class World:
         networks = None if private else allowed
         target = Target(uuid4(), uuid4(), listen, node.place, 100, None, networks)
         self.ending.callback(self.balancer.remove, target)
+        self.targets.append(target)
         return target
 
     def endpoint(self, node: Node, *allowed: str, address: str = "127.0.0.1") -> Target:
@@ -146,16 +148,16 @@ class World:
         if isinstance(self.balancer, Nftables):
             nft("flush", "ruleset")
         else:
-            self.supervisor.shut_down()
+            for target in self.targets:
+                self.healer.release(self.balancer.program(target))
             shutil.rmtree(self.layout.root / "instances")
 
     def heal(self, *targets: Target) -> int:
         """What a round of healing does; how many endpoints something was missing of."""
         missing = self.balancer.missing(targets)
         self.balancer.ensure_all(list(missing))
-        self.supervisor.ensure_up()
         for program in filter(None, map(self.balancer.program, targets)):
-            self.supervisor.ensure_running(program)
+            self.healer.keep(program)
         return len(missing)
 
 
@@ -177,11 +179,11 @@ def layout(network: None) -> Iterator[Layout]:
 
 
 @pytest.fixture(scope="module")
-def supervisor(layout: Layout) -> Iterator[Supervisord]:
-    supervisor = Supervisord(layout.run)
-    supervisor.ensure_up()
-    yield supervisor
-    supervisor.shut_down()
+def healer(layout: Layout) -> Iterator[Healer]:
+    healer = Healer()
+    healer.start()
+    yield healer
+    healer.close()
 
 
 @pytest.fixture(scope="module")
@@ -192,10 +194,10 @@ def ports(worker_id: str) -> Iterator[int]:
 
 @pytest.fixture(params=["haproxy", "nftables"], scope="module")
 def balancer(
-    request: pytest.FixtureRequest, layout: Layout, supervisor: Supervisord, cache: Path
+    request: pytest.FixtureRequest, layout: Layout, healer: Healer, cache: Path
 ) -> Balancer:
     if request.param == "haproxy":
-        return HAProxy(layout, Bundles(cache).haproxy(), supervisor)
+        return HAProxy(layout, Bundles(cache).haproxy(), healer)
     if why := why_unusable("127.0.0.1"):
         pytest.skip(why)
     return Nftables(layout)
@@ -203,20 +205,20 @@ def balancer(
 
 @pytest.fixture
 def world(
-    balancer: Balancer, layout: Layout, supervisor: Supervisord, ports: Iterator[int]
+    balancer: Balancer, layout: Layout, healer: Healer, ports: Iterator[int]
 ) -> Iterator[World]:
     with contextlib.ExitStack() as ending:
-        yield World(balancer, supervisor, layout, ports, ending)
+        yield World(balancer, healer, layout, ports, ending)
 
 
 @pytest.fixture
-def kernel(layout: Layout, supervisor: Supervisord, ports: Iterator[int]) -> Iterator[World]:
+def kernel(layout: Layout, healer: Healer, ports: Iterator[int]) -> Iterator[World]:
     """For what only nftables has to prove."""
     if why := why_unusable("127.0.0.1"):
         pytest.skip(why)
     nftables = Nftables(layout)
     with contextlib.ExitStack() as ending:
-        yield World(nftables, supervisor, layout, ports, ending)
+        yield World(nftables, healer, layout, ports, ending)
         nftables.clear()
 
 
@@ -474,7 +476,7 @@ def test_silent_sessions_live_six_hours(kernel: World) -> None:
 def test_the_drivers_take_over_from_each_other(kernel: World, cache: Path) -> None:
     """HAProxy has what the kernel cannot translate, and nothing that nftables serves."""
     assert isinstance(kernel.balancer, Nftables)
-    haproxy = HAProxy(kernel.layout, Bundles(cache).haproxy(), kernel.supervisor)
+    haproxy = HAProxy(kernel.layout, Bundles(cache).haproxy(), kernel.healer)
     first = NftablesFirst(kernel.balancer, haproxy)
     node = kernel.node("main")
     four = kernel.target(node, "127.0.0.0/8")

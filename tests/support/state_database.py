@@ -32,9 +32,9 @@ from openrdb.api.common import Backend
 from openrdb.catalog.engines import engine_versions
 from openrdb.catalog.offers import Offers
 from openrdb.config import Settings
-from openrdb.host.agent import local_host
 from openrdb.host.balancer import choose
 from openrdb.host.bundles.cache import Bundles
+from openrdb.host.local import LocalHost
 from openrdb.observe.changes import Changes
 from openrdb.state import access
 from openrdb.state.access import NewKey, Principal
@@ -208,7 +208,7 @@ class Api:
         configured = Settings(data_dir=data_dir, hold=0, **settings)
         offers = Offers(installed, configured.allow_disabled_engines)
         choice = choose("haproxy", "127.0.0.1")
-        host = local_host(data_dir, configured.cache, spares=0, aliases={}, choice=choice)
+        host = LocalHost(data_dir, configured.cache, build="", spares=0, aliases={}, choice=choice)
         begin = self.started.append
         backend = Backend(configured, database, Changes(), offers, begin, begin, host)
         config = uvicorn.Config(create_app(backend), log_level="warning", access_log=False)

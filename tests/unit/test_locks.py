@@ -1,8 +1,7 @@
-"""Whose lock it is, by the kernel's word."""
+"""Whose lock it is, and taking it over."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -11,103 +10,88 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from openrdb.system import locks
+import pytest
+
+from openrdb.errors import HostError
+from openrdb.system import locks, processes
 from tests.support.service import wait_until
+
+HOLD = """
+import signal, sys
+from pathlib import Path
+from openrdb.system import locks
+if "deaf" in sys.argv:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+with locks.exclusive(Path(sys.argv[1]), "held"):
+    print("held", flush=True)
+    signal.pause()
+"""
 
 
 @contextmanager
-def holding(path: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(["flock", "--no-fork", str(path), *command])
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+def holding(path: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-c", HOLD, str(path), *words]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
-def test_the_holder_is_the_process_that_took_it(tmp_path: Path) -> None:
+def test_the_holder_is_known_by_its_identity(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     assert locks.holder(lock) is None
-    with holding(lock, "sleep", "600") as first:
-        wait_until(lambda: locks.holder(lock) == first.pid)
-        with holding(lock, "sleep", "600") as second:
-            assert locks.holder(lock) == first.pid, "who waits does not hold"
-            first.kill()
-            first.wait()
-            wait_until(lambda: locks.holder(lock) == second.pid)
+    with holding(lock) as process:
+        assert locks.holder(lock) == processes.identify(process.pid)
+        with (
+            pytest.raises(HostError, match=f"served, by process {process.pid}"),
+            locks.exclusive(lock, "served"),
+        ):
+            pass
     assert locks.holder(lock) is None
-    assert locks.wait_released(lock, 1)
+    with locks.exclusive(lock, "free again"):
+        assert locks.holder(lock) == processes.identify(os.getpid())
 
 
-def test_a_child_keeps_the_lock_but_is_not_its_holder(tmp_path: Path) -> None:
+def test_nobody_else_may_open_a_lock_file(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    lock.touch(0o644)
+    with locks.exclusive(lock, ""):
+        assert lock.stat().st_mode & 0o077 == 0
+
+
+def test_a_holder_that_did_not_sign_is_found_by_what_it_has_open(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with subprocess.Popen(["flock", "--no-fork", str(lock), "sleep", "600"]) as process:
+        wait_until(lambda: locks.is_held(lock))
+        assert locks.holder(lock) == processes.identify(process.pid)
+        process.kill()
+
+
+@pytest.mark.parametrize("how", ["ends when asked to", "is frozen"])
+def test_taking_over_ends_the_holder(tmp_path: Path, how: str) -> None:
+    lock = tmp_path / "lock"
+    with holding(lock) as process:
+        if how == "is frozen":
+            process.send_signal(signal.SIGSTOP)
+        with locks.taken_over(lock):
+            assert process.wait(10) is not None
+            assert locks.holder(lock) == processes.identify(os.getpid())
+
+
+def test_a_lock_lasts_as_long_as_any_process_has_it_open(tmp_path: Path) -> None:
     lock, script = tmp_path / "lock", "sleep 600 & echo $! ; wait"
-    process = subprocess.Popen(
-        ["flock", "--no-fork", str(lock), "sh", "-c", script], stdout=subprocess.PIPE
-    )
-    assert process.stdout is not None
-    child = int(process.stdout.readline())
-    process.kill()
-    process.wait()
-    assert locks.holder(lock) is None
-    assert not locks.wait_released(lock, 0.05)
-    locks.end_process(child, signal.SIGTERM, 10)
-    assert locks.wait_released(lock, 10)
-    process.stdout.close()
-
-
-def test_ending_what_does_not_listen(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 600; done"],
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
-    locks.end_process(process.pid, signal.SIGTERM, 0.1)
-    assert process.wait(10) == -signal.SIGKILL
-    process.stdout.close()
-    subprocess.run(["pkill", "-9", "-s", str(process.pid)], check=False)
-
-
-def test_nobody_is_overlooked_while_locks_come_and_go(tmp_path: Path) -> None:
-    """The kernel's list is longer than what one reading takes, and changes meanwhile."""
-    paths = [tmp_path / f"lock{number}" for number in range(300)]
-    taken = [path.open("w") for path in paths]
-    for file in taken:
-        fcntl.flock(file, fcntl.LOCK_EX)
-    churn = (
-        "import fcntl, itertools, os, sys\n"
-        "os.sched_setaffinity(0, {int(sys.argv[2])})\n"
-        "files = [open(f'{sys.argv[1]}/churn{sys.argv[2]}-{n}', 'w') for n in range(200)]\n"
-        "print(flush=True)\n"
-        "for n in itertools.count():\n"
-        "    fcntl.flock(files[n % 200], fcntl.LOCK_UN if n // 200 % 2 else fcntl.LOCK_EX)\n"
-    )
-    # Each processor has a list of its own.
-    churning = [
-        subprocess.Popen(
-            [sys.executable, "-c", churn, str(tmp_path), str(processor)], stdout=subprocess.PIPE
-        )
-        for processor in os.sched_getaffinity(0)
-    ]
-    try:
-        for process in churning:
-            assert process.stdout is not None
-            process.stdout.readline()
-        for _ in range(50):
-            assert locks.holders(paths) == dict.fromkeys(paths, os.getpid())
-    finally:
-        for process in churning:
-            process.kill()
-            process.communicate()
-        for file in taken:
-            file.close()
-
-
-def test_many_at_once(tmp_path: Path) -> None:
-    free, taken = tmp_path / "free", tmp_path / "taken"
-    free.touch()
-    with holding(taken, "sleep", "600") as process:
-        wait_until(lambda: locks.holder(taken))
-        found = locks.holders([free, taken, tmp_path / "absent"])
-    assert found == {taken: process.pid}
+    command = ["flock", "--no-fork", str(lock), "sh", "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        child = processes.identify(int(process.stdout.readline()))
+        assert child is not None
+        process.kill()
+        process.wait()
+        assert locks.is_held(lock)
+        assert processes.holders(lock) == [child]
+        assert processes.end(child, signal.SIGTERM, 10)
+        assert not locks.is_held(lock)

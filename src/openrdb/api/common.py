@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field
 
 from openrdb.catalog.offers import Offers
 from openrdb.config import Settings
-from openrdb.host.agent import Host
+from openrdb.host.base import Host
 from openrdb.observe.changes import Changes
 from openrdb.state.database import Database
 

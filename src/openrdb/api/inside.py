@@ -17,6 +17,7 @@ from openrdb.engines import engine_of
 from openrdb.engines.base import Administration
 from openrdb.engines.passwords import check_password
 from openrdb.errors import InvalidArguments, NotFound
+from openrdb.host.administration import administration
 from openrdb.operations.desired import main_spec
 from openrdb.spec import Database, Privilege, User
 from openrdb.state import instances, operations, statuses
@@ -35,8 +36,7 @@ def _looking(
     with backend.database.read() as session:
         instance = instances.get(session, region, instance_id, principal)
     statuses.require(instance, "look_inside")
-    with backend.host.administration(main_spec(instance)) as inside:
-        yield inside
+    yield administration(backend.host, main_spec(instance))
 
 
 def _change(

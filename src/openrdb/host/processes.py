@@ -1,28 +1,39 @@
-"""Processes that outlive the control plane: the `Supervisor` interface, and supervisord behind it.
+"""The programs of a host: started in a session of their own, adopted, and ended to the last process.
 
-Each program runs under `flock` on a lock file of its own. Where the supervisor was killed and a new
-one starts the same program, the new process waits for the lock until the old one has gone, and then
-takes over: an engine is never run twice, and never without somebody waiting to start it again.
+Every process of a program inherits the descriptor of its lock file, so the kernel knows whether any is
+left: the lock can be taken only when the last one has gone. A program is therefore never run twice,
+and a new PostgreSQL never meets an old one's backends, each of which is in a process group of its own.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
-import resource
-import shlex
 import signal
 import subprocess
-import sys
-import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
-from xmlrpc.client import Fault, ServerProxy
-
-from supervisor.xmlrpc import Faults, SupervisorTransport
 
 from openrdb.errors import HostError
-from openrdb.system import files, locks
+from openrdb.system import files, locks, processes
+from openrdb.system.processes import Identity
+
+log = logging.getLogger(__name__)
+
+_KILLED = 30.0
+"""Seconds in which the kernel has ended what was killed; a process in the middle of a write to a slow
+disk takes its time."""
+_PAUSE = 0.01
+_LARGEST_OUTPUT = 2**20
+_OOM_SCORE = 500
+"""Tenants' processes are ended before ours when memory is short."""
+
+
+def _nothing() -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -33,205 +44,203 @@ class Program:
     command: list[str]
     lock: Path
     output: Path
-    """Where its standard output and error go; rotated at 1 MB."""
+    """Where its standard output and error go; begun again at a start when it has over 1 MiB."""
     environment: dict[str, str] = field(default_factory=dict)
     stop_signal: signal.Signals = signal.SIGTERM
-    stop_timeout: int = 60
+    stop_timeout: float = 60
     """Seconds until it is killed."""
+    prepare: Callable[[], None] = _nothing
+    """Make again whatever it needs and somebody removed; called before each start."""
+    explain: Callable[[], str] = lambda: "it ended"
+    """Return why it ended, in its own words."""
+
+    @property
+    def record(self) -> Path:
+        """Where the identity of its main process is written down."""
+        return self.lock.with_suffix(".process")
 
 
-class Supervisor(Protocol):
-    """What keeps programs running, whether or not the control plane is there."""
+@dataclass
+class Running:
+    """The main process of a program."""
 
-    def ensure_up(self) -> None:
-        """Have the supervisor run."""
+    identity: Identity
+    descriptor: int
+    """A pidfd."""
+    child: subprocess.Popen[bytes] | None
+    """Where it is our own child: somebody has to take its exit status."""
+    started: float
+    """When it was started or adopted (`time.monotonic`)."""
 
-    def pid(self) -> int | None: ...
+    @property
+    def pid(self) -> int:
+        return self.identity.pid
 
-    def ensure_running(self, program: Program) -> None:
-        """Have a program run; harmless when it does."""
-
-    def has_failed(self, program: Program) -> bool:
-        """Whether a program ended soon after its start, and waits to be started again."""
-
-    def stop(self, program: Program) -> None:
-        """End a program and forget it; return when its last process has gone."""
-
-    def shut_down(self) -> None:
-        """End the supervisor and all that it runs."""
-
-
-_CONFIGURATION = """\
-[unix_http_server]
-file={run}/supervisor.sock
-chmod=0700
-[supervisord]
-logfile={run}/supervisor.log
-logfile_maxbytes=1MB
-logfile_backups=1
-pidfile={run}/supervisor.pid
-nodaemon=true
-silent=true
-; So many it closes in each child, though Python hands none on.
-minfds=64
-[rpcinterface:supervisor]
-supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
-[rpcinterface:twiddler]
-supervisor.rpcinterface_factory=supervisor_twiddler.rpcinterface:make_twiddler_rpcinterface
-; Programs are added to this group at run time.
-[program:{group}]
-command=/bin/true
-autostart=false
-"""
-_GROUP = "openrdb"
-_UP_TIMEOUT = 20.0
-_LOCK_TIMEOUT = 5
-
-
-class Supervisord:
-    """supervisord, detached; programs are told to it at run time, so adding one costs the same
-    however many there are."""
-
-    def __init__(self, run: Path) -> None:
-        self._run = run
-        self._lock = run / "supervisor.lock"
-        self._socket = run / "supervisor.sock"
-        self._changing = threading.Lock()
-        self._child: subprocess.Popen[bytes] | None = None
-
-    def pid(self) -> int | None:
-        return locks.holder(self._lock)
-
-    def ensure_up(self) -> None:
-        with self._changing:
-            if self._answers():
-                return
-            if (pid := self.pid()) is not None:
-                if files.wait_for(self._run, self._answers, _UP_TIMEOUT, pid=pid):
-                    return
-                # Dead to the world, as when somebody removed its socket; its children live on.
-                locks.end_process(pid, signal.SIGKILL, _UP_TIMEOUT)
-            self._start()
-
-    def _start(self) -> None:
-        for leftover in (self._socket, self._run / "supervisor.pid"):
-            leftover.unlink(missing_ok=True)
-        configuration = self._run / "supervisor.conf"
-        configuration.write_text(_CONFIGURATION.format(run=_escape(str(self._run)), group=_GROUP))
-        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        command = [
-            "prlimit",
-            f"--nofile={hard}",
-            *("flock", "--no-fork", "--timeout", str(_LOCK_TIMEOUT), str(self._lock)),
-        ]
-        command += [sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)]
-        with (self._run / "supervisor.out").open("ab") as output:
-            self._child = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                cwd="/",
-            )
-        if not files.wait_for(self._run, self._answers, _UP_TIMEOUT, pid=self._child.pid):
-            raise HostError(f"the supervisor does not start; see {self._run / 'supervisor.out'}")
-
-    def _answers(self) -> bool:
-        try:
-            return bool(self._call("supervisor.getState")["statename"] == "RUNNING")
-        except HostError:
-            return False
-
-    def _call(self, method: str, *arguments: object, allowed: tuple[int, ...] = ()) -> Any:  # noqa: ANN401
-        """A call's result; None when it had an allowed fault.
-
-        Raises:
-            HostError: another fault, or the supervisor does not answer.
-        """
-        return _result(self._exchange(method, *arguments), allowed)
-
-    def _call_all(self, *calls: tuple[Any, ...], allowed: tuple[int, ...]) -> list[Any]:
-        """The results of several calls in one exchange, each as `_call` has it.
-
-        Not for calls that wait for something: within an exchange supervisord looks once a second.
-        """
-        batch = [{"methodName": method, "params": list(rest)} for method, *rest in calls]
-        return [_result(result, allowed) for result in self._exchange("system.multicall", batch)]
-
-    def _exchange(self, method: str, *arguments: object) -> Any:  # noqa: ANN401
-        transport = SupervisorTransport(None, None, f"unix://{self._socket}")
-        try:
-            return getattr(ServerProxy("http://localhost", transport=transport), method)(*arguments)
-        except Fault as fault:
-            return {"faultCode": fault.faultCode, "faultString": fault.faultString}
-        except OSError as error:
-            raise HostError(f"the supervisor does not answer: {error}") from error
-        finally:
-            transport.close()
-
-    def ensure_running(self, program: Program) -> None:
-        options = {
-            # supervisord expands %(…)s and splits like a shell; it never runs one.
-            "command": _escape(
-                shlex.join(["flock", "--no-fork", str(program.lock), *program.command])
-            ),
-            "environment": _escape(
-                ",".join(f'{name}="{value}"' for name, value in program.environment.items())
-            ),
-            "stopsignal": program.stop_signal.name.removeprefix("SIG"),
-            "stopwaitsecs": str(program.stop_timeout),
-            "autorestart": "true",
-            "startretries": "1000000",
-            "redirect_stderr": "true",
-            "stdout_logfile": _escape(str(program.output)),
-            "stdout_logfile_maxbytes": "1MB",
-            "stdout_logfile_backups": "1",
-        }
-        add = ("twiddler.addProgramToGroup", _GROUP, program.name, options)
-        start = ("supervisor.startProcess", f"{_GROUP}:{program.name}", False)
-        fine = (Faults.BAD_NAME, Faults.ALREADY_STARTED)
-        if self._call_all(add, start, allowed=fine)[1] is None:
-            # A death that supervisord has not reaped yet looks like running; the call made it look.
-            self._call(*start, allowed=fine)
-
-    def has_failed(self, program: Program) -> bool:
-        name = f"{_GROUP}:{program.name}"
-        state = self._call("supervisor.getProcessInfo", name, allowed=(Faults.BAD_NAME,))
-        return state is not None and state["statename"] in ("BACKOFF", "FATAL")
-
-    def stop(self, program: Program) -> None:
-        gone = (Faults.BAD_NAME, Faults.NOT_RUNNING)
-        self._call("supervisor.stopProcess", f"{_GROUP}:{program.name}", allowed=gone)
-        self._call("twiddler.removeProcessFromGroup", _GROUP, program.name, allowed=gone)
-        end_holder(program)
-
-    def shut_down(self) -> None:
-        pid = self.pid()
-        if pid is not None:
-            locks.end_process(pid, signal.SIGTERM, 120)
-
-
-def end_holder(program: Program) -> None:
-    """End what still runs of a program: a process whose supervisor was killed."""
-    if (pid := locks.holder(program.lock)) is not None:
-        locks.end_process(pid, program.stop_signal, program.stop_timeout)
-    if not locks.wait_released(program.lock, program.stop_timeout):
-        raise HostError(f"{program.name} does not end")
-
-
-def _result(result: Any, allowed: tuple[int, ...]) -> Any:  # noqa: ANN401
-    if isinstance(result, dict) and "faultCode" in result:
-        if result["faultCode"] not in allowed:
-            raise HostError(f"the supervisor refuses: {result['faultString']}")
-        return None
-    return result
-
-
-def _escape(text: str) -> str:
-    return text.replace("%", "%%")
+    def reap(self) -> None:
+        """Take the exit status of a process that has ended, and forget it."""
+        if self.child is not None:
+            self.child.wait()
+        os.close(self.descriptor)
 
 
 def environment_of(path: Path) -> dict[str, str]:
-    """The environment that programs get beside their own: nothing of the invoking shell's."""
+    """Return the environment that programs get in addition to their own: nothing of ours."""
     return {"PATH": os.defpath, "HOME": str(path), "LANG": "C.UTF-8"}
+
+
+def start(program: Program) -> Running:
+    """Start a program, in a session of its own and with nothing of ours but its lock.
+
+    What is left of an earlier run is ended first.
+
+    Raises:
+        HostError: it cannot be executed, or what is left of it cannot be ended.
+    """
+    end_leftovers(program)
+    lock = locks.open_file(program.lock)
+    try:
+        if not locks.try_lock(lock):
+            raise HostError(f"{program.name} runs already")
+        child = _execute(program, lock)
+    finally:
+        os.close(lock)
+    identity = processes.identify(child.pid)
+    descriptor = processes.open_pidfd(identity) if identity else None
+    if identity is None or descriptor is None:
+        child.wait()
+        raise HostError(program.explain())
+    files.write_private(program.record, identity.text())
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{child.pid}/oom_score_adj").write_text(str(_OOM_SCORE))
+    return Running(identity, descriptor, child, time.monotonic())
+
+
+def _execute(program: Program, lock: int) -> subprocess.Popen[bytes]:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    output = os.open(program.output, flags, 0o600)
+    try:
+        os.set_blocking(output, True)
+        if os.fstat(output).st_size > _LARGEST_OUTPUT:
+            os.ftruncate(output, 0)
+        return subprocess.Popen(
+            program.command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=program.environment,
+            cwd="/",
+            pass_fds=(lock,),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise HostError(f"{program.name} cannot be started: {error}") from error
+    finally:
+        os.close(output)
+
+
+def adopt(program: Program) -> Running | None:
+    """Return the main process of a program that runs, whoever started it; None if it does not run."""
+    if not locks.is_held(program.lock):
+        return None
+    identity = _recorded(program) or _found(program)
+    if identity is None:
+        return None
+    descriptor = processes.open_pidfd(identity)
+    if descriptor is None:
+        return None
+    if processes.saved(program.record) != identity:
+        files.write_private(program.record, identity.text())
+    return Running(identity, descriptor, None, time.monotonic())
+
+
+def _recorded(program: Program) -> Identity | None:
+    identity = processes.saved(program.record)
+    if identity is None or processes.identify(identity.pid) != identity:
+        return None
+    return identity
+
+
+def _found(program: Program) -> Identity | None:
+    """Return the main process among those that hold the lock: no other's child, and with the
+    program's directory in its command line."""
+    holding = _holders(program)
+    pids = {one.pid for one in holding}
+    directory = os.fsencode(program.lock.parent)
+    found = [
+        one
+        for one in holding
+        if processes.parent(one.pid) not in pids and directory in _command_line(one.pid)
+    ]
+    return min(found, key=lambda one: one.start, default=None)
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+def _holders(program: Program) -> list[Identity]:
+    """Return the processes of a program: those that hold its lock, but for our own children that are
+    about to become another program."""
+    mine = os.getpid()
+    return [
+        one
+        for one in processes.holders(program.lock)
+        if one.pid != mine and not _is_own_copy(one.pid, mine)
+    ]
+
+
+def _is_own_copy(pid: int, mine: int) -> bool:
+    if processes.parent(pid) != mine:
+        return False
+    try:
+        return os.readlink(f"/proc/{pid}/exe") == os.readlink("/proc/self/exe")
+    except OSError:
+        return False
+
+
+def end(program: Program, running: Running | None) -> None:
+    """End a program to its last process: asked first, killed after some seconds or where frozen.
+
+    Raises:
+        HostError: something of it does not end.
+    """
+    if running is not None:
+        if not processes.is_stopped(running.pid):
+            processes.send(running.descriptor, program.stop_signal)
+            if not processes.wait_ended([running.descriptor], program.stop_timeout):
+                log.warning("%s does not end when asked to: killing it", program.name)
+        processes.send(running.descriptor, signal.SIGKILL)
+        processes.wait_ended([running.descriptor], _KILLED)
+        running.reap()
+    end_leftovers(program)
+    files.remove_file(program.record)
+
+
+def end_leftovers(program: Program) -> None:
+    """Kill what is left of a program whose main process has gone, and return when nothing is.
+
+    Raises:
+        HostError: something of it does not end.
+    """
+    deadline = time.monotonic() + _KILLED
+    while locks.is_held(program.lock):
+        left = _holders(program)
+        _kill(left)
+        if not left:
+            time.sleep(_PAUSE)  # a child of ours between its fork and its exec
+        if time.monotonic() > deadline:
+            pids = ", ".join(str(one.pid) for one in left) or "unknown"
+            raise HostError(f"processes of {program.name} do not end: {pids}")
+
+
+def _kill(identities: list[Identity]) -> None:
+    """Kill processes and return when they have ended, or after some seconds."""
+    with contextlib.ExitStack() as opened:
+        descriptors = [opened.enter_context(processes.pidfd(one)) for one in identities]
+        living = [descriptor for descriptor in descriptors if descriptor is not None]
+        for descriptor in living:
+            processes.send(descriptor, signal.SIGKILL)
+        processes.wait_ended(living, _KILLED)

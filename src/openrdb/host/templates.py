@@ -14,7 +14,6 @@ from collections import defaultdict
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
 from uuid import uuid4
 
 from openrdb.engines.base import Engine
@@ -26,12 +25,8 @@ from openrdb.system.bundle import Bundle
 log = logging.getLogger(__name__)
 
 
-class Secret(Protocol):
-    def __call__(self, of: str) -> str: ...
-
-
 class Templates:
-    def __init__(self, root: Path, pool: Pool, spares: int, secret: Secret) -> None:
+    def __init__(self, root: Path, pool: Pool, spares: int, secret: str) -> None:
         self._root = root
         self._pool = pool
         self._spares = spares
@@ -81,7 +76,7 @@ class Templates:
                 directory.mkdir(mode=0o711, exist_ok=True)
                 partial = self._partial(directory)
                 account = template_account()
-                engine.make_template(bundle, partial, account, self._secret("template"), init)
+                engine.make_template(bundle, partial, account, self._secret, init)
                 files.sync_file_system(partial)
                 partial.rename(template)
         return template

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from uuid import UUID
 
 
@@ -37,12 +37,9 @@ class Changes:
     def __init__(self) -> None:
         self._waiting: dict[UUID, set[Subscription]] = defaultdict(set)
         self._lock = threading.Lock()
-        self.on_any: Callable[[], None] = lambda: None
-        """Called at every change, whichever instance it is of."""
 
     def announce(self, instance_id: UUID) -> None:
         """Wake up all who wait for this instance; from any thread."""
-        self.on_any()
         with self._lock:
             for subscription in self._waiting.get(instance_id, ()):
                 subscription.notify()

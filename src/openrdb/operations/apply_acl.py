@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from openrdb.operations.desired import balancer_targets
+from openrdb.operations.desired import routes
 from openrdb.operations.durable import Run, operation
 
 
 @operation("apply_acl")
 def apply_acl(run: Run) -> None:
-    for target in balancer_targets(run.instance()):
-        run.step(run.host.ensure_balancer, target)
+    for each in routes(run.instance()):
+        run.step(run.host.ensure_route, each)
     run.complete_with("ready")

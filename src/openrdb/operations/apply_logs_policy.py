@@ -9,7 +9,6 @@ from openrdb.operations.durable import Run, operation
 @operation("apply_logs_policy")
 def apply_logs_policy(run: Run) -> None:
     instance = run.instance()
-    days, size = instance.logs_max_age_retention, instance.logs_total_disk_retention
     for node in instance.nodes:
-        run.step(run.host.ensure_logs_pruned, node_spec(instance, node), days, size)
+        run.step(run.host.ensure_logs_pruned, node_spec(instance, node))
     run.complete_with("ready")

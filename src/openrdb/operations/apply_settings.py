@@ -9,8 +9,9 @@ from __future__ import annotations
 import dataclasses
 import logging
 
-from openrdb.host.agent import Host
-from openrdb.operations.desired import all_settings, balancer_targets, main_spec
+from openrdb.errors import StartFailed
+from openrdb.host.base import Host
+from openrdb.operations.desired import all_settings, main_spec, routes
 from openrdb.operations.durable import Run, operation
 from openrdb.spec import NodeSpec
 from openrdb.state import statuses
@@ -27,8 +28,8 @@ def apply_settings(run: Run) -> None:
 
     refusal = run.step(put_in_force, run.host, spec)
     if refusal is None:
-        for target in balancer_targets(instance):  # it lets in as many as the engine takes
-            run.step(run.host.ensure_balancer, target)
+        for each in routes(instance):  # it lets in as many as the engine takes
+            run.step(run.host.ensure_route, each)
         run.complete_with("ready")
     else:
         log.warning("instance %s: settings taken back: %s", instance.id, refusal)
@@ -40,21 +41,18 @@ def apply_settings(run: Run) -> None:
 def put_in_force(host: Host, spec: NodeSpec) -> str | None:
     """By a reload, and by a restart where one of the values needs it; why the engine refuses them."""
     host.ensure_configuration(spec)
-    # Repeated after a crash amid the restart, it finds an engine that has stopped, or does not start.
-    host.ensure_running(spec)
-    refusal = host.start_failure(spec)
-    if refusal is None and host.ensure_reloaded(spec):
-        host.ensure_stopped(spec)
-        host.ensure_running(spec)
-        refusal = host.start_failure(spec)
-    return refusal
+    try:
+        # Repeated after a crash in the middle of the restart, it may find an engine that has stopped.
+        if host.ensure_reloaded(spec):
+            host.ensure_restarted(spec)
+    except StartFailed as failure:
+        return str(failure)
+    return None
 
 
 def put_back(host: Host, spec: NodeSpec) -> None:
     host.ensure_configuration(spec)
-    host.ensure_stopped(spec)
-    host.ensure_running(spec)
-    host.ensure_accepting(spec)
+    host.ensure_restarted(spec)
 
 
 def take_back(run: Run, before: dict[str, str], refusal: str) -> None:

@@ -6,13 +6,19 @@ plane or of the engine, is completed afterwards; what the check refuses changes 
 
 from __future__ import annotations
 
+import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from uuid import UUID
 
 from openrdb.engines.base import Administration
 from openrdb.errors import NotFound
+from openrdb.host.administration import administration
 from openrdb.operations.desired import main_spec
 from openrdb.operations.durable import Run, operation
+
+_changing: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
 
 
 @operation("create_user")
@@ -78,8 +84,8 @@ def alone(run: Run) -> Iterator[Administration]:
     spec = main_spec(run.instance())
     if run.is_checked:  # half done perhaps, and nobody waits for the answer
         run.host.ensure_accepting(spec)
-    with run.host.administration(spec, changing=True) as inside:
-        yield inside
+    with _changing[run.instance_id]:
+        yield administration(run.host, spec)
 
 
 def ensure(run: Run, change: Callable[[Administration], None]) -> None:
@@ -89,7 +95,6 @@ def ensure(run: Run, change: Callable[[Administration], None]) -> None:
         instance = run.instance()
         if instance.status == "deleting":
             raise NotFound("instance", str(instance.id))
-        with run.host.administration(main_spec(instance), changing=True) as inside:
-            change(inside)
+        change(administration(run.host, main_spec(instance)))
 
     run.step(made)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.orm import object_session
 
-from openrdb.operations.desired import balancer_targets, leaving_targets, node_spec
+from openrdb.operations.desired import leaving_routes, node_spec, routes
 from openrdb.operations.durable import Run, operation
 from openrdb.state.models import Instance
 
@@ -15,8 +15,8 @@ def delete_instance(run: Run) -> None:
     host = run.host
 
     run.step(stop_keeping, run)
-    for target in [*balancer_targets(instance), *leaving_targets(instance)]:
-        run.step(host.ensure_no_balancer, target)
+    for each in [*routes(instance), *leaving_routes(instance)]:
+        run.step(host.ensure_no_route, each)
     for node in instance.nodes:
         run.step(host.ensure_stopped, node_spec(instance, node))
     run.step(host.ensure_removed, instance.id, [node.id for node in instance.nodes])

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from openrdb.catalog.node_types import NodeType, node_type
 from openrdb.engines import engine_of
-from openrdb.host.balancer import Target
-from openrdb.spec import NodeSpec
+from openrdb.master_key import MasterKey
+from openrdb.spec import Backend, LogsPolicy, NodeSpec, Route
 from openrdb.state.models import Endpoint, Instance, Node
+
+_master: MasterKey | None = None
+
+
+def open_secrets(master: MasterKey) -> None:
+    """Let specs carry the secrets that are derived of a key."""
+    global _master  # noqa: PLW0603
+    _master = master
 
 
 def main_node(instance: Instance) -> Node:
@@ -41,19 +49,21 @@ def node_spec(instance: Instance, node: Node) -> NodeSpec:
         memory=_kind(instance).memory,
         settings=all_settings(instance, instance.settings),
         init_settings=instance.init_settings,
+        secret=_master.secret(str(instance.id)) if _master else "",
+        logs=LogsPolicy(instance.logs_max_age_retention, instance.logs_total_disk_retention),
     )
 
 
-def balancer_targets(instance: Instance) -> list[Target]:
+def routes(instance: Instance) -> list[Route]:
     """What the load balancer is to do for each endpoint."""
     staying = [endpoint for endpoint in instance.endpoints if not endpoint.leaving]
-    return [balancer_target(instance, endpoint) for endpoint in staying]
+    return [route(instance, endpoint) for endpoint in staying]
 
 
-def leaving_targets(instance: Instance) -> list[Target]:
+def leaving_routes(instance: Instance) -> list[Route]:
     """What it is to do no more."""
     leaving = [endpoint for endpoint in instance.endpoints if endpoint.leaving]
-    return [balancer_target(instance, endpoint) for endpoint in leaving]
+    return [route(instance, endpoint) for endpoint in leaving]
 
 
 def staying_addresses(instance: Instance) -> list[str]:
@@ -61,15 +71,16 @@ def staying_addresses(instance: Instance) -> list[str]:
     return [endpoint.ip for endpoint in instance.endpoints if not endpoint.leaving]
 
 
-def balancer_target(instance: Instance, endpoint: Endpoint) -> Target:
+def route(instance: Instance, endpoint: Endpoint) -> Route:
     """Only public endpoints are filtered (DESIGN section 8)."""
     node = main_node(instance)
     public = endpoint.kind == "load_balancer"
-    return Target(
+    return Route(
         endpoint_id=endpoint.id,
         instance_id=instance.id,
-        listen=(endpoint.ip, endpoint.port),
-        node=(node.address, node.port),
+        address=endpoint.ip,
+        port=endpoint.port,
+        backends=(Backend(node.id, node.address, node.port),),
         connections=int(main_spec(instance).settings["max_connections"]),
         uid=node.uid,
         allowed=tuple(rule.ip for rule in instance.acl_rules) if public else None,

@@ -26,7 +26,7 @@ from sqlalchemy.orm import Session
 
 from openrdb.config import Settings
 from openrdb.errors import NotFound, OpenRDBError, TransientState
-from openrdb.host.agent import Host
+from openrdb.host.base import Host
 from openrdb.observe.changes import Changes
 from openrdb.state import operations, statuses
 from openrdb.state.database import Database

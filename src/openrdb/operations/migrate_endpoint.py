@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import object_session
 
-from openrdb.operations.desired import balancer_target, balancer_targets
+from openrdb.operations.desired import route, routes
 from openrdb.operations.durable import Run, operation
 from openrdb.operations.steps import ensure_certified
 from openrdb.state import statuses
@@ -19,12 +19,12 @@ def migrate_endpoint(run: Run) -> None:
     instance, other = run.instance(), run.other_instance()
     for endpoint in other.endpoints:
         if endpoint.id == endpoint_id:  # its row is the other's since the request
-            run.step(run.host.ensure_no_balancer, balancer_target(instance, endpoint))
+            run.step(run.host.ensure_no_route, route(instance, endpoint))
     certificates = {
         str(one.id): run.step(ensure_certified, run, one.id) for one in (instance, other)
     }
-    for target in balancer_targets(other):
-        run.step(run.host.ensure_balancer, target)
+    for each in routes(other):
+        run.step(run.host.ensure_route, each)
     settle(run, certificates)
 
 

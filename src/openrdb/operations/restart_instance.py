@@ -18,8 +18,6 @@ def restart_instance(run: Run) -> None:
 
     certificate = run.step(host.ensure_certificate, spec, instance.region, addresses)
     run.step(host.ensure_configuration, spec)
-    run.step(host.ensure_stopped, spec)
-    run.step(host.ensure_running, spec)
+    run.step(host.ensure_restarted, spec)
     ensure_balancers(run, instance)
-    run.step(host.ensure_accepting, spec)
     settle(run, certificate)

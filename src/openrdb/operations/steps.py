@@ -5,9 +5,9 @@ from __future__ import annotations
 from uuid import UUID
 
 from openrdb.operations.desired import (
-    balancer_targets,
-    leaving_targets,
+    leaving_routes,
     main_spec,
+    routes,
     staying_addresses,
 )
 from openrdb.operations.durable import Run
@@ -26,10 +26,10 @@ def ensure_certified(run: Run, instance_id: UUID | None = None) -> str:
 
 def ensure_balancers(run: Run, instance: Instance) -> None:
     """Have every endpoint lead to the instance, but those that leave."""
-    for target in leaving_targets(instance):
-        run.step(run.host.ensure_no_balancer, target)
-    for target in balancer_targets(instance):
-        run.step(run.host.ensure_balancer, target)
+    for each in leaving_routes(instance):
+        run.step(run.host.ensure_no_route, each)
+    for each in routes(instance):
+        run.step(run.host.ensure_route, each)
 
 
 def settle(run: Run, certificate: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from inotify_simple import INotify
 from inotify_simple import flags as events
 
-from openrdb.system import locks
+from openrdb.system import processes
 from openrdb.system.accounts import Uid
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -35,7 +35,7 @@ def wait_for(
         inotify.add_watch(directory, _WATCHED)
         while not condition():
             left = deadline - time.monotonic()
-            if left <= 0 or (pid is not None and not locks.is_alive(pid)):
+            if left <= 0 or (pid is not None and not processes.is_alive(pid)):
                 return condition()
             # At least each 50 ms: a socket that is there may listen only later, unannounced.
             inotify.read(timeout=min(50, left * 1000))
@@ -124,6 +124,20 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that nobody but us may read, atomically and durably."""
+    partial = path.with_name(f"{path.name}.partial")
+    descriptor = os.open(
+        partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+    )
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(descriptor)
+    partial.rename(path)
+    sync_directory(path.parent)
 
 
 def free_bytes(path: Path) -> int:

@@ -39,6 +39,11 @@ class NodePaths:
     def key(self) -> Path:
         return self.configuration / "server.key"
 
+    @property
+    def record(self) -> Path:
+        """What the node should be, with its secrets: nobody's but the agent's."""
+        return self.root / "node.json"
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -58,6 +63,25 @@ class Layout:
     @property
     def lock(self) -> Path:
         return self.root / "openrdb.lock"
+
+    @property
+    def agent_lock(self) -> Path:
+        """Held by the host's agent."""
+        return self.root / "agent.lock"
+
+    @property
+    def agent_socket(self) -> Path:
+        return self.run / "agent.sock"
+
+    @property
+    def agent_token(self) -> Path:
+        """What requests to the agent carry."""
+        return self.root / "agent.token"
+
+    @property
+    def agent_settings(self) -> Path:
+        """What the agent starts with, whoever starts it."""
+        return self.root / "agent.json"
 
     @property
     def master_key(self) -> Path:
@@ -81,6 +105,10 @@ class Layout:
 
     def balancer(self, instance_id: UUID) -> Path:
         return self.instance(instance_id) / "balancer"
+
+    def routes(self, instance_id: UUID) -> Path:
+        """What each of the instance's endpoints should do, a file each."""
+        return self.instance(instance_id) / "routes"
 
     def program_lock(self, instance_id: UUID, program: str) -> Path:
         """Held by the program's process for as long as any of its processes lives."""

@@ -1,106 +1,116 @@
-"""Who holds a lock file, and waiting for a process to end, without polling."""
+"""Lock files: one process at a time, known by its identity.
+
+Whoever holds the lock writes its identity into the file; the lock itself says whether it still does.
+The kernel's list of locks is not used: btrfs and overlayfs show other devices there than `stat`.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
-import select
 import signal
-import subprocess
-from collections.abc import Iterable
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
-_READINGS = 10
+from openrdb.errors import HostError
+from openrdb.system import processes
+from openrdb.system.processes import Identity
+
+_ENDING = 10.0
+"""Seconds in which a process that is to be replaced ends by itself."""
+_PAUSE = 0.02
 
 
-def holders(paths: Iterable[Path]) -> dict[Path, int]:
-    """The living process that took each file's exclusive `flock`, by the kernel's list.
-
-    A lock outlives the process that took it while a child of that still has the file open; such a
-    file is left out here, and whoever waits for the lock gets it when the last child has gone.
-    """
-    missing = list(paths)
-    held: dict[Path, int] = {}
-    for _ in range(_READINGS):
-        held |= _listed(missing)
-        # The list is read in pieces, and what changes meanwhile hides entries: a lock that is not
-        # in it counts as free only if it can be taken.
-        missing = [path for path in missing if path not in held and _is_taken(path)]
-        if not missing:
-            break
-    return held
+def open_file(path: Path) -> int:
+    """Return a descriptor of a lock file, made if need be, that only its owner can open."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    if os.fstat(descriptor).st_mode & 0o077:
+        os.fchmod(descriptor, 0o600)  # an older version let others lock it
+    return descriptor
 
 
-def _listed(paths: Iterable[Path]) -> dict[Path, int]:
-    wanted: dict[str, Path] = {}
-    for path in paths:
-        with contextlib.suppress(FileNotFoundError):
-            found = path.stat()
-            device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
-            wanted[f"{device}:{found.st_ino}"] = path
-    held: dict[Path, int] = {}
-    for line in Path("/proc/locks").read_text().splitlines():
-        fields = line.split()
-        # "12: FLOCK  ADVISORY  WRITE 4242 fe:00:131 0 EOF"; those who wait have "->" second.
-        if fields[1] != "FLOCK" or fields[3] != "WRITE" or fields[5] not in wanted:
-            continue
-        if is_alive(int(fields[4])):
-            held[wanted[fields[5]]] = int(fields[4])
-    return held
+def try_lock(descriptor: int) -> bool:
+    """Return whether a lock file's lock could be taken; it lasts as long as any copy of the
+    descriptor is open, in whichever process."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
-def _is_taken(path: Path) -> bool:
-    # Shared and for a moment: it is never taken for a holder's.
-    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+def is_held(path: Path) -> bool:
+    """Return whether somebody holds a lock file's lock."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
     return False
 
 
-def holder(path: Path) -> int | None:
-    return holders([path]).get(path)
+def holder(path: Path) -> Identity | None:
+    """Return the process that holds a lock file's lock; None if nobody does."""
+    if not is_held(path):
+        return None
+    named = processes.saved(path)
+    if named is not None and processes.identify(named.pid) == named:
+        return named
+    # It has not written its identity yet, or is of a version that did not.
+    found = [one for one in processes.holders(path) if one.pid != os.getpid()]
+    return min(found, key=lambda one: one.start, default=None)
 
 
-def is_alive(pid: int) -> bool:
-    """Whether there is such a process, and more of it than its exit status."""
+@contextlib.contextmanager
+def exclusive(path: Path, refusal: str) -> Iterator[None]:
+    """Be the only process that holds a lock file.
+
+    Raises:
+        HostError: another process holds it; `refusal` and its pid say so.
+    """
+    descriptor = open_file(path)
     try:
-        # A zombie has let go of everything.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def wait_ended(descriptor: int, timeout: float) -> bool:
-    """Whether the process of a pidfd ends within some seconds."""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(timeout * 1000))
-
-
-def end_process(pid: int, stop_signal: signal.Signals, timeout: float) -> None:
-    """Ask a process to end, and kill it after some seconds; return when it has gone."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(descriptor, stop_signal)
-        if not wait_ended(descriptor, timeout):
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-            wait_ended(descriptor, timeout)
+        if not try_lock(descriptor):
+            other = holder(path)
+            raise HostError(f"{refusal}, by process {other.pid if other else 'unknown'}")
+        _sign(descriptor)
+        yield
     finally:
         os.close(descriptor)
 
 
-def wait_released(path: Path, timeout: float) -> bool:
-    """Whether a lock file is let go of by the last of its holders within some seconds."""
-    if not path.exists():
-        return True
-    # The program, because the system call cannot be given a limit in a thread.
-    wait = ["flock", "--timeout", str(timeout), str(path), "true"]
-    return subprocess.run(wait, check=False).returncode == 0
+@contextlib.contextmanager
+def taken_over(path: Path) -> Iterator[None]:
+    """Hold a lock file; whoever holds it is asked to end, and killed if it does not.
+
+    Raises:
+        HostError: it cannot be ended.
+    """
+    descriptor = open_file(path)
+    try:
+        deadline = time.monotonic() + 2 * _ENDING
+        while not try_lock(descriptor):
+            if time.monotonic() > deadline:
+                raise HostError(f"{path} is held by a process that does not end")
+            if (other := holder(path)) is not None:
+                processes.end(other, signal.SIGTERM, _ENDING)
+            else:
+                time.sleep(_PAUSE)  # it is just taking the lock, or letting go of it
+        _sign(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _sign(descriptor: int) -> None:
+    mine = processes.identify(os.getpid())
+    assert mine is not None  # noqa: S101
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, mine.text().encode(), 0)

@@ -75,6 +75,9 @@ class Balancer(Protocol):
     def alarm(self) -> socket.socket | None:
         """What becomes readable as soon as something may be missing, where the kernel says so."""
 
+    def clear(self) -> None:
+        """Take away what the kernel does for endpoints; a no-op where processes do the work."""
+
     def is_free(self, listen: Place) -> bool:
         """Whether nobody listens there, nor is led elsewhere from there."""
 

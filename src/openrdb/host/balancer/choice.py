@@ -12,7 +12,8 @@ from openrdb.errors import HostError
 from openrdb.host.balancer.base import Balancer, Place, Target
 from openrdb.host.balancer.haproxy import HAProxy
 from openrdb.host.balancer.nftables import Nftables, why_unusable
-from openrdb.host.processes import Program, Supervisor
+from openrdb.host.healing import Healer
+from openrdb.host.processes import Program
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import Layout
 
@@ -40,9 +41,9 @@ def choose(wish: BalancerWish, public_address: str) -> Choice:
     return Choice("haproxy", f"clients wait for a restarting engine; nftables {other}")
 
 
-def balancer(choice: Choice, layout: Layout, bundle: Bundle, supervisor: Supervisor) -> Balancer:
+def balancer(choice: Choice, layout: Layout, bundle: Bundle, healer: Healer) -> Balancer:
     """The chosen driver; what nftables led is taken away where it is no longer the one."""
-    haproxy, nftables = HAProxy(layout, bundle, supervisor), Nftables(layout)
+    haproxy, nftables = HAProxy(layout, bundle, healer), Nftables(layout)
     if choice.driver == "nftables":
         return NftablesFirst(nftables, haproxy)
     nftables.clear()
@@ -91,6 +92,9 @@ class NftablesFirst:
 
     def alarm(self) -> socket.socket:
         return self._nftables.alarm()
+
+    def clear(self) -> None:
+        self._nftables.clear()
 
     def is_free(self, listen: Place) -> bool:
         return self._nftables.is_free(listen)

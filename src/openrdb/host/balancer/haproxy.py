@@ -12,12 +12,14 @@ import shutil
 import signal
 import socket
 from collections.abc import Collection, Iterator
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 from openrdb.errors import HostError
 from openrdb.host.balancer.base import Network, Place, Target, nobody_listens, place
-from openrdb.host.processes import Program, Supervisor, environment_of
+from openrdb.host.healing import Healer
+from openrdb.host.processes import Program, environment_of
 from openrdb.system import accounts, files
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import Layout
@@ -29,6 +31,9 @@ _ANSWER_TIMEOUT = 5.0
 _BATCH = 100
 """Rules in one command line: HAProxy reads at most 16 KiB of it."""
 _SESSION = re.compile(r"^(0x[0-9a-f]+): proto=tcpv\S+ src=(\S+):\d+ fe=public ", re.MULTILINE)
+
+_ALERT = re.compile(r"\[ALERT\]\s+\(\d+\) : (.*)")
+_LAST = 4096
 
 _CONFIGURATION = """\
 global
@@ -61,43 +66,48 @@ backend main
 class HAProxy:
     name: ClassVar[str] = "HAProxy"
 
-    def __init__(self, layout: Layout, bundle: Bundle, supervisor: Supervisor) -> None:
+    def __init__(self, layout: Layout, bundle: Bundle, healer: Healer) -> None:
         self._layout = layout
         self._bundle = bundle
-        self._supervisor = supervisor
+        self._healer = healer
 
     def ensure(self, target: Target) -> None:
-        self._ensure_files(target)
         program = self.program(target)
-        self._supervisor.ensure_running(program)
+        if self._is_outdated(target):
+            self._healer.release(program)
+        self._write_files(target)
+        self._healer.keep(program)
         sockets = self._layout.sockets(target.endpoint_id)
         if not files.wait_for(sockets, lambda: self._answers(target), _START_TIMEOUT):
             raise HostError(f"the load balancer does not start; see {program.output}")
         if target.networks is not None:
             self._let_in(target, self._rules(target), target.networks)
 
-    def _ensure_files(self, target: Target) -> None:
-        """What it reads when it starts; one that runs with another configuration is ended."""
+    def _is_outdated(self, target: Target) -> bool:
+        """Return whether it was started with another configuration than it should have."""
+        file = self._configuration(target)
+        return file.exists() and file.read_text() != self._text(target)
+
+    def _write_files(self, target: Target) -> None:
+        """Write what it reads when it starts."""
         directory = self._directory(target)
         for each in (directory.parent, directory):
             accounts.ensure_passage(each, target.uid)
         accounts.ensure_directory(self._layout.sockets(target.endpoint_id), target.uid)
-        rules, file = self._rules(target), self._configuration(target)
         # Of the clients' version only: HAProxy takes some IPv6 addresses for IPv4 ones.
         networks = "".join(f"{network}\n" for network in target.networks or ())
-        accounts.write_file(rules, networks, target.uid)
-        text = _CONFIGURATION.format(
+        accounts.write_file(self._rules(target), networks, target.uid)
+        accounts.write_file(self._configuration(target), self._text(target), target.uid)
+
+    def _text(self, target: Target) -> str:
+        return _CONFIGURATION.format(
             socket=self._socket(target),
             # Beyond the engine's own limit, so that the engine says why it refuses.
             maxconn=target.connections + 20,
             listen=place(target.listen),
             node=place(target.node),
-            filter="" if target.allowed is None else _filter(rules),
+            filter="" if target.allowed is None else _filter(self._rules(target)),
         )
-        if file.exists() and file.read_text() != text:
-            self._supervisor.stop(self.program(target))
-            self._socket(target).unlink(missing_ok=True)
-        accounts.write_file(file, text, target.uid)
 
     def _let_in(self, target: Target, rules: Path, networks: list[Network]) -> None:
         """Replace the networks at once, then cut the sessions that came from others."""
@@ -141,7 +151,7 @@ class HAProxy:
             raise HostError(f"the load balancer does not answer: {error}") from error
 
     def remove(self, target: Target) -> None:
-        self._supervisor.stop(self.program(target))
+        self._healer.remove(self.program(target))
         for directory in (self._layout.sockets(target.endpoint_id), self._directory(target)):
             if directory.exists():
                 shutil.rmtree(directory)
@@ -155,12 +165,16 @@ class HAProxy:
         return [target for target in targets if not self._configuration(target).exists()]
 
     def ensure_all(self, targets: Collection[Target]) -> None:
-        """Their files; the processes are started as all others are."""
+        """Write their files and start their processes in the background."""
         for target in targets:
-            self._ensure_files(target)
+            self._write_files(target)
+            self._healer.keep_later(self.program(target))
 
     def alarm(self) -> None:
         """There is none: supervisor and healing watch the processes."""
+
+    def clear(self) -> None:
+        """There is nothing of it in the kernel."""
 
     def is_free(self, listen: Place) -> bool:
         return nobody_listens(listen)
@@ -170,15 +184,23 @@ class HAProxy:
         configuration = str(self._configuration(target))
         command = [str(self._bundle.program("haproxy")), "-db", "-f", configuration]
         name = f"balancer-{target.endpoint_id}"
+        output = directory / "haproxy.log"
         return Program(
             name=name,
             command=accounts.as_account(target.uid, command),
             lock=self._layout.program_lock(target.instance_id, name),
-            output=directory / "haproxy.log",
+            output=output,
             environment=environment_of(directory) | self._bundle.environment,
             stop_signal=signal.SIGTERM,
             stop_timeout=5,
+            prepare=partial(self._prepare, target),
+            explain=partial(_complaint, output),
         )
+
+    def _prepare(self, target: Target) -> None:
+        self._write_files(target)
+        # What a killed one left there would be in the way of the next.
+        files.remove_file(self._socket(target))
 
     def _directory(self, target: Target) -> Path:
         return self._layout.balancer(target.instance_id) / str(target.endpoint_id)
@@ -191,6 +213,16 @@ class HAProxy:
 
     def _socket(self, target: Target) -> Path:
         return self._layout.sockets(target.endpoint_id) / "balancer.sock"
+
+
+def _complaint(output: Path) -> str:
+    """Return why HAProxy ended, in its own words."""
+    try:
+        said = output.read_text(errors="replace")[-_LAST:]
+    except FileNotFoundError:
+        return "it ended"
+    found = _ALERT.findall(said)
+    return found[-1] if found else "it ended"
 
 
 def _filter(rules: Path) -> str:

@@ -101,6 +101,13 @@ class Bundles:
             f"{version_name} is not installed; run: openrdb engines install {version_name}"
         )
 
+    def named(self, name: str) -> Bundle | None:
+        """Return the bundle of a name, also one that a newer minor version has replaced."""
+        cached = (bundle for _, bundle in self._cached_bundles())
+        return next(
+            (one for one in [*cached, *self.installed().values()] if one.name == name), None
+        )
+
     def install(
         self, version_name: str, progress: Progress | None = None, *, mirror: str | None = None
     ) -> Bundle:

@@ -23,6 +23,10 @@ class SharedBundles(Bundles):
     def find(self, version_name: str) -> Bundle:
         return self._share(super().find(version_name))
 
+    def named(self, name: str) -> Bundle | None:
+        found = super().named(name)
+        return self._share(found) if found else None
+
     def haproxy(self) -> Bundle:
         return self._share(super().haproxy())
 

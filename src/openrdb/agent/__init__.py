@@ -1,0 +1,1 @@
+"""The host agent: one process a host, and how the control plane speaks to it."""

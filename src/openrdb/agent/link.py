@@ -1,0 +1,94 @@
+"""The control plane's link to this machine's agent: started, watched, and replaced when frozen."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+
+from openrdb.agent import keeper, settings
+from openrdb.agent.client import AgentConnection, remote_host
+from openrdb.agent.settings import AgentSettings
+from openrdb.build import build
+from openrdb.errors import HostError, HostUnavailable
+from openrdb.host.base import PROTOCOL, Host
+from openrdb.spec import HostState
+from openrdb.system import files, locks, processes
+from openrdb.system.layout import Layout
+
+log = logging.getLogger(__name__)
+
+_UP_TIMEOUT = 60.0
+_LOOK = 5.0
+"""Seconds between two looks whether keeper and agent answer."""
+_FROZEN = 10.0
+"""Seconds without an answer after which an agent is taken for frozen."""
+_LOOKS = 3
+"""Looks in a row without an answer after which it is replaced: it may just be starting."""
+
+
+class AgentLink:
+    """This machine's agent, of this very build, kept running."""
+
+    def __init__(self, layout: Layout, wanted: AgentSettings) -> None:
+        self._layout = layout
+        self._wanted = wanted
+        self._keeper = keeper.keeper_of(layout)
+        self._connection = AgentConnection(layout.agent_socket, settings.token(layout))
+        self.host: Host = remote_host(self._connection)
+        self._stopping = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="agent-watch", daemon=True)
+
+    def open(self) -> HostState:
+        """Have an agent of this build run, and watch it; return what it says of itself.
+
+        Raises:
+            HostError: it does not start.
+        """
+        self._layout.run.mkdir(mode=0o711, exist_ok=True)
+        changed = settings.write(self._layout, self._wanted)
+        keeper.end_predecessors(self._layout)
+        if changed or not self._is_current():
+            self._end_agent()
+        self._keeper.ensure_up()
+        if not files.wait_for(self._layout.run, self._is_current, _UP_TIMEOUT):
+            raise HostError(f"the agent does not start; see {self._layout.run / 'agent.log'}")
+        self._watcher.start()
+        return self._connection.ask_state(_FROZEN)
+
+    def close(self) -> None:
+        """Watch no more; the agent runs on."""
+        self._stopping.set()
+        if self._watcher.ident is not None:
+            self._watcher.join()
+        self._connection.close()
+
+    def _is_current(self) -> bool:
+        try:
+            state = self._connection.ask_state(_FROZEN)
+        except HostUnavailable:
+            return False
+        return state.build == build() and state.protocol == PROTOCOL
+
+    def _end_agent(self) -> None:
+        """End an agent of another build, or that is frozen; what it started runs on."""
+        if (holder := locks.holder(self._layout.agent_lock)) is not None:
+            processes.end(holder, signal.SIGTERM, _FROZEN)
+
+    def _watch(self) -> None:
+        silent = 0
+        while not self._stopping.wait(_LOOK):
+            try:
+                self._keeper.ensure_up()
+                self._connection.ask_state(_FROZEN)
+                silent = 0
+            except HostUnavailable as error:
+                silent += 1
+                if silent >= _LOOKS and locks.is_held(self._layout.agent_lock):
+                    silent = 0
+                    log.warning("replacing the agent: %s", error)
+                    self._end_agent()
+            except HostError as error:
+                log.warning("the agent is not kept: %s", error)
+            except Exception:
+                log.exception("watching the agent failed; it is tried again")

@@ -1,0 +1,87 @@
+"""The agent's process: what `openrdb agent` does."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from pathlib import Path
+
+import uvicorn
+
+from openrdb.agent import settings
+from openrdb.agent.server import create_app
+from openrdb.agent.settings import AgentSettings
+from openrdb.build import build
+from openrdb.host.balancer import choose
+from openrdb.host.local import LocalHost
+from openrdb.system import files, locks
+from openrdb.system.layout import Layout
+
+log = logging.getLogger(__name__)
+
+_BACKLOG = 512
+_GRACE = 2
+"""Seconds for calls under way when it is told to end; their callers call again."""
+
+
+def run(data_dir: Path) -> None:
+    """Run this host's agent until SIGTERM; what it started runs on.
+
+    An agent that runs already is replaced.
+
+    Raises:
+        HostError: something on this machine is in the way.
+    """
+    layout = Layout(data_dir)
+    configured = settings.read(layout)
+    logging.basicConfig(level=configured.log_level, format="%(asctime)s %(levelname)s %(message)s")
+    layout.run.mkdir(mode=0o711, parents=True, exist_ok=True)
+    with locks.taken_over(layout.agent_lock), contextlib.ExitStack() as ending:
+        host = local_host(layout, configured)
+        ending.callback(host.close)
+        host.start(configured.warm_engines)
+        listener = ending.enter_context(_listener(layout.agent_socket))
+        config = uvicorn.Config(
+            create_app(host, settings.token(layout)),
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            timeout_keep_alive=300,
+            timeout_graceful_shutdown=_GRACE,
+        )
+        log.info("the agent of %s runs as process %d", data_dir, os.getpid())
+        uvicorn.Server(config).run(sockets=[listener])
+    # Threads may still wait for engines; nothing of theirs is to be saved.
+    logging.shutdown()
+    os._exit(0)
+
+
+def local_host(layout: Layout, configured: AgentSettings) -> LocalHost:
+    """Return this machine as its agent sees it; nothing is started yet."""
+    return LocalHost(
+        layout.root,
+        configured.cache,
+        build=build(),
+        spares=configured.spare_volumes,
+        choice=choose(configured.balancer, configured.public_address),
+        aliases=configured.engine_aliases,
+        logs_round=configured.logs_round,
+    )
+
+
+def _listener(path: Path) -> socket.socket:
+    """Return the agent's socket, which nobody but us can connect to from its first moment."""
+    partial = path.with_suffix(".new")
+    files.remove_file(partial)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        listener.bind(str(partial))
+    finally:
+        os.umask(mask)
+    listener.listen(_BACKLOG)
+    partial.rename(path)
+    return listener

@@ -1,0 +1,52 @@
+"""The agent's side of the connection: verbs of its `LocalHost`, over HTTP on a Unix socket."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+from functools import partial
+
+import anyio
+import anyio.to_thread
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from openrdb.agent.wire import PROTOCOL_HEADER, VERBS, encode_error
+from openrdb.errors import OpenRDBError
+from openrdb.host.base import PROTOCOL, Host
+
+log = logging.getLogger(__name__)
+
+_CALLS = 512
+"""Calls under way at once; many of them only wait."""
+
+
+def create_app(host: Host, token: str) -> Starlette:
+    """Return the application that answers the control plane's calls."""
+    limiter = anyio.CapacityLimiter(_CALLS)
+    bearer = f"Bearer {token}"
+
+    async def call(request: Request) -> Response:
+        if not hmac.compare_digest(request.headers.get("authorization", ""), bearer):
+            return JSONResponse({"error": "HostError", "message": "the token is wrong"}, 401)
+        name = request.path_params["verb"]
+        verb = VERBS.get(name)
+        if name != "state" and request.headers.get(PROTOCOL_HEADER) != str(PROTOCOL):
+            return JSONResponse({"error": "HostError", "message": "another protocol"}, 426)
+        if verb is None:
+            return JSONResponse({"error": "HostError", "message": f"no verb {name}"}, 404)
+        try:
+            arguments = verb.decode(json.loads(await request.body() or b"{}"))
+            do = partial(getattr(host, name), **arguments)
+            result = await anyio.to_thread.run_sync(do, limiter=limiter, abandon_on_cancel=True)
+            return JSONResponse({"result": verb.result.dump_python(result, mode="json")})
+        except OpenRDBError as error:
+            return JSONResponse(encode_error(error), 409)
+        except Exception as error:
+            log.exception("%s failed", name)
+            return JSONResponse(encode_error(error), 500)
+
+    return Starlette(routes=[Route("/v1/{verb}", call, methods=["POST"])])

@@ -1,0 +1,40 @@
+"""Ending everything of a data directory: what `openrdb stop` does."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+from openrdb.agent import keeper, settings
+from openrdb.agent.run import local_host
+from openrdb.errors import HostError
+from openrdb.system import locks, processes
+from openrdb.system.layout import Layout
+
+_SERVICE = 30.0
+
+
+def stop(data_dir: Path) -> None:
+    """End the control plane, then all databases, cleanly; the next `serve` starts them again.
+
+    Raises:
+        HostError: there is nothing there, or something does not end.
+    """
+    layout = Layout(data_dir)
+    if not layout.root.exists():
+        raise HostError(f"there is no data directory {data_dir}")
+    if (service := locks.holder(layout.lock)) is not None:
+        processes.end(service, signal.SIGTERM, _SERVICE)
+    keeper.end_predecessors(layout)
+    keeper.keeper_of(layout).shut_down()
+    if not layout.agent_settings.exists():
+        return  # it was never served
+    with locks.taken_over(layout.agent_lock):  # an agent without a keeper ends here
+        host = local_host(layout, settings.read(layout))
+        try:
+            host.stop_everything()
+        finally:
+            host.close()
+    left = [lock for lock in layout.root.glob("instances/*/*.lock") if locks.is_held(lock)]
+    if left:
+        raise HostError(f"these programs do not end: {', '.join(lock.stem for lock in left)}")

@@ -1,0 +1,105 @@
+"""What a host does for the control plane: the `Host` interface.
+
+Every verb says what it ensures, so repeating one after a crash is harmless. Arguments and answers are
+plain data: on the same machine they cross a Unix socket, elsewhere a connection by mTLS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+from uuid import UUID
+
+from openrdb.spec import Administrator, Desired, HostState, NodeSpec, NodeState, Route
+
+PROTOCOL = 1
+"""Raised with each change of the verbs or of what crosses that an older side does not understand."""
+
+
+class Host(Protocol):
+    """A machine that runs nodes.
+
+    All verbs with a spec raise `OutdatedSpec` where the host knows a newer one.
+    """
+
+    def state(self) -> HostState: ...
+
+    def nodes(self) -> list[NodeState]: ...
+
+    def changed_nodes(self, since: int, timeout: float) -> tuple[int, list[NodeState]]:
+        """Wait until a node has changed after `since`, or for some seconds; return the count of
+        changes so far and all nodes."""
+
+    def port_is_free(self, address: str, port: int) -> bool: ...
+
+    # -- nodes ---------------------------------------------------------------------------------
+
+    def adopt_node(self, spec: NodeSpec, desired: Desired) -> None:
+        """Take over a node that an older version of OpenRDB made; a no-op if it is known."""
+
+    def ensure_volume(self, spec: NodeSpec) -> None:
+        """Make the node's data directory.
+
+        Raises:
+            HostError: there is no space left for it.
+        """
+
+    def prepare_spare(self, spec: NodeSpec) -> None:
+        """Begin to make a volume for the next instance of the same version."""
+
+    def ensure_certificate(
+        self, spec: NodeSpec, region: str, addresses: Sequence[str], not_this: str | None = None
+    ) -> str:
+        """Make a key and certificates other than `not_this`; return the PEM that users trust."""
+
+    def ensure_configuration(self, spec: NodeSpec) -> None:
+        """Write the node's configuration files; they are in force from the next reload or start."""
+
+    def ensure_running(self, spec: NodeSpec) -> None:
+        """Keep the node running from now on: it is started whenever it is found dead."""
+
+    def ensure_accepting(self, spec: NodeSpec) -> None:
+        """Keep the node running, and return when it accepts connections.
+
+        Raises:
+            StartFailed: it ended soon after each of several starts; its own words say why.
+        """
+
+    def ensure_restarted(self, spec: NodeSpec) -> None:
+        """End the node's server, start it again and return when it accepts connections.
+
+        Raises:
+            StartFailed: as for `ensure_accepting`.
+        """
+
+    def ensure_stopped(self, spec: NodeSpec) -> None:
+        """End the node's server to its last process, and start it no more."""
+
+    def ensure_bootstrapped(self, spec: NodeSpec, administrator: Administrator | None) -> None:
+        """Make the first user, and the accounts of ours."""
+
+    def ensure_reloaded(self, spec: NodeSpec) -> bool:
+        """Have the server read its files again; return whether some of it waits for a restart."""
+
+    def check_configuration(self, spec: NodeSpec) -> str | None:
+        """Return why the server would not take the spec's settings; None if it says nothing."""
+
+    def ensure_logs_pruned(self, spec: NodeSpec) -> None:
+        """Remove what the spec's logs policy does not keep."""
+
+    def administer(self, spec: NodeSpec, method: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401
+        """Call a method of the server's `Administration` by its name; see `host.administration`."""
+
+    def ensure_removed(self, instance_id: UUID, node_ids: Sequence[UUID]) -> None:
+        """Remove all that there is of an instance's nodes, which have been stopped before."""
+
+    # -- routes --------------------------------------------------------------------------------
+
+    def ensure_route(self, route: Route) -> None:
+        """Have an endpoint lead to its node, for clients of the allowed networks only.
+
+        Returns when it accepts connections; sessions from other networks have been cut by then.
+        """
+
+    def ensure_no_route(self, route: Route) -> None:
+        """End an endpoint and its sessions; a no-op if there is none."""

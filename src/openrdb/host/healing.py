@@ -1,0 +1,373 @@
+"""Healing: what should run, runs, whether or not the control plane is there.
+
+The kernel says when a process ends (pidfd); nobody asks again and again. What ends is started again at
+once, and with a growing pause when it ends soon after its start each time. Whatever is frozen is
+noticed by the round that is made every few seconds anyway.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import heapq
+import logging
+import os
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from openrdb.errors import HostError, StartFailed
+from openrdb.host import processes
+from openrdb.host.processes import Program, Running
+from openrdb.system.processes import is_stopped, send
+
+log = logging.getLogger(__name__)
+
+_ROUND = 10.0
+"""Seconds between two looks for what no pidfd tells."""
+_FROZEN_ROUNDS = 2
+"""A process that is stopped (SIGSTOP) for this many rounds is replaced."""
+_STEADY = 10.0
+"""A program that ran this many seconds has not failed to start."""
+_AT_ONCE = 3
+"""Failed starts after which the next one waits, and those that wait for the program are told why."""
+_LONGEST_PAUSE = 10.0
+_WORKERS = 8
+
+
+@dataclass
+class _Kept:
+    """A program that is kept running."""
+
+    program: Program
+    changed: threading.Condition = field(
+        default_factory=lambda: threading.Condition(threading.RLock())
+    )
+    """Its lock guards everything here; notified at each start, end and failure."""
+    wanted: bool = False
+    running: Running | None = None
+    failures: int = 0
+    """Starts in a row after which it ended soon."""
+    reason: str = ""
+    stopped_rounds: int = 0
+
+
+class Healer:
+    """Keeps programs running, each known by its name."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, _Kept] = {}
+        self._by_descriptor: dict[int, _Kept] = {}
+        self._guard = threading.Lock()
+        self._due: list[tuple[float, str]] = []
+        self._rounds: list[Callable[[], None]] = []
+        self._alarms: dict[int, tuple[socket.socket, Callable[[], None]]] = {}
+        self._on_change: Callable[[], None] = lambda: None
+        self._epoll = select.epoll()
+        self._waking, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._epoll.register(self._waking, select.EPOLLIN)
+        self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="healer")
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="healer", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop healing; programs run on."""
+        self._stopping.set()
+        self._wake()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._workers.shutdown(cancel_futures=True)
+
+    def each_round(self, do: Callable[[], None]) -> None:
+        """Have something done in each round."""
+        self._rounds.append(do)
+
+    def on_alarm(self, alarm: socket.socket, do: Callable[[], None]) -> None:
+        """Have something done in the background as soon as a socket says anything."""
+        self._alarms[alarm.fileno()] = (alarm, do)
+        self._epoll.register(alarm, select.EPOLLIN)
+
+    def on_change(self, do: Callable[[], None]) -> None:
+        """Have something done after each start, end and failure."""
+        self._on_change = do
+
+    def in_background(self, do: Callable[[], None]) -> None:
+        """Do something that nobody waits for."""
+
+        def guarded() -> None:
+            try:
+                do()
+            except Exception:
+                log.exception("work in the background failed")
+
+        self._workers.submit(guarded)
+
+    # -- what is to run ------------------------------------------------------------------------
+
+    def keep(self, program: Program) -> None:
+        """Keep a program running from now on, starting it if it does not run.
+
+        Raises:
+            HostError: it cannot be started; it is tried again nevertheless.
+        """
+        kept = self._entry(program)
+        with kept.changed:
+            kept.program, kept.wanted = program, True
+            if kept.running is None:
+                kept.failures = 0
+                self._start(kept)
+
+    def keep_later(self, program: Program) -> None:
+        """Keep a program running from now on, adopting or starting it in the background."""
+        kept = self._entry(program)
+        with kept.changed:
+            kept.program, kept.wanted = program, True
+            if kept.running is None:
+                self._workers.submit(self._revive, kept)
+
+    def adopt(self, program: Program) -> bool:
+        """Return whether a program runs already; it is kept running from now on."""
+        kept = self._entry(program)
+        with kept.changed:
+            kept.program, kept.wanted = program, True
+            return kept.running is not None or self._adopt(kept)
+
+    def release(self, program: Program) -> None:
+        """End a program, and start it no more; a no-op if it does not run.
+
+        Raises:
+            HostError: something of it does not end.
+        """
+        kept = self._entry(program)
+        with kept.changed:
+            kept.wanted = False
+            if kept.running is None:
+                self._adopt(kept)
+            running = kept.running
+            self._forget(kept)
+            processes.end(program, running)
+            self._tell(kept)
+
+    def remove(self, program: Program) -> None:
+        """End a program and drop all knowledge of it."""
+        self.release(program)
+        with self._guard:
+            self._kept.pop(program.name, None)
+
+    def release_all(self, programs: Iterable[Program]) -> None:
+        """End programs, as many at once as there are workers."""
+        for future in [self._workers.submit(self.release, program) for program in programs]:
+            future.result()
+
+    def restart(self, program: Program) -> None:
+        """End a program and start it again at once, to be kept running from now on.
+
+        Raises:
+            HostError: something of it does not end, or it cannot be started.
+        """
+        kept = self._entry(program)
+        with kept.changed:
+            self.release(program)
+            self.keep(program)
+
+    # -- what runs -----------------------------------------------------------------------------
+
+    def pid(self, name: str) -> int | None:
+        """Return the pid of a program's main process; None if it does not run."""
+        with self._guard:
+            kept = self._kept.get(name)
+        running = kept.running if kept else None
+        return running.pid if running else None
+
+    def reason(self, name: str) -> str:
+        """Return why a program that should run does not; empty if it does."""
+        with self._guard:
+            kept = self._kept.get(name)
+        return kept.reason if kept else ""
+
+    def wait_running(self, program: Program, timeout: float, other_than: int | None = None) -> int:
+        """Return the pid of a program that is kept running, once it runs by another pid than one
+        that is known to have ended.
+
+        Raises:
+            StartFailed: it ended soon after each of several starts; its own words say why.
+            HostError: it does not run within some seconds.
+        """
+        kept = self._entry(program)
+
+        def runs() -> bool:
+            return kept.running is not None and kept.running.pid != other_than
+
+        with kept.changed:
+            kept.changed.wait_for(
+                lambda: runs() or kept.failures >= _AT_ONCE or not kept.wanted, timeout
+            )
+            if kept.running is not None and runs():
+                return kept.running.pid
+            if kept.failures >= _AT_ONCE:
+                raise StartFailed(kept.reason)
+            raise HostError(f"{program.name} does not run")
+
+    def note_steady(self, program: Program) -> None:
+        """Take a start for successful: the program does what it is for."""
+        kept = self._entry(program)
+        with kept.changed:
+            kept.failures, kept.reason = 0, ""
+
+    def failures(self, program: Program) -> int:
+        return self._entry(program).failures
+
+    # -- the loop ------------------------------------------------------------------------------
+
+    def _entry(self, program: Program) -> _Kept:
+        with self._guard:
+            return self._kept.setdefault(program.name, _Kept(program))
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._woken, b".")
+
+    def _loop(self) -> None:
+        round_due = time.monotonic() + _ROUND
+        while not self._stopping.is_set():
+            now = time.monotonic()
+            if now >= round_due:
+                self.in_background(self._round)
+                round_due = now + _ROUND
+            for descriptor, _ in self._epoll.poll(max(self._next_due(round_due) - now, 0)):
+                self._handle(descriptor)
+            self._start_due()
+
+    def _next_due(self, round_due: float) -> float:
+        with self._guard:
+            return min(round_due, self._due[0][0]) if self._due else round_due
+
+    def _handle(self, descriptor: int) -> None:
+        if descriptor == self._waking:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._waking, 4096)
+        elif descriptor in self._alarms:
+            alarm, do = self._alarms[descriptor]
+            _silence(alarm)
+            self.in_background(do)
+        elif (kept := self._unwatch(descriptor)) is not None:
+            self.in_background(lambda: self._ended(kept, descriptor))
+
+    def _start_due(self) -> None:
+        due = []
+        with self._guard:
+            while self._due and self._due[0][0] <= time.monotonic():
+                due.append(heapq.heappop(self._due)[1])
+            found = [self._kept[name] for name in due if name in self._kept]
+        for kept in found:
+            self._workers.submit(self._revive, kept)
+
+    def _round(self) -> None:
+        with self._guard:
+            kept = list(self._kept.values())
+        for one in kept:
+            running = one.running
+            frozen = running is not None and is_stopped(running.pid)
+            one.stopped_rounds = one.stopped_rounds + 1 if frozen else 0
+            if running is not None and one.stopped_rounds >= _FROZEN_ROUNDS:
+                log.warning("%s is frozen: replacing it", one.program.name)
+                send(running.descriptor, signal.SIGKILL)
+        for do in self._rounds:
+            do()
+
+    # -- one program ---------------------------------------------------------------------------
+
+    def _watch(self, kept: _Kept, running: Running) -> None:
+        kept.running, kept.stopped_rounds = running, 0
+        with self._guard:
+            self._by_descriptor[running.descriptor] = kept
+            self._epoll.register(running.descriptor, select.EPOLLIN)
+        self._tell(kept)
+
+    def _forget(self, kept: _Kept) -> None:
+        """Watch a process no more; who has it reaps it."""
+        if kept.running is not None:
+            self._unwatch(kept.running.descriptor)
+            kept.running = None
+
+    def _unwatch(self, descriptor: int) -> _Kept | None:
+        # Both at once: the number of a closed descriptor is soon another's.
+        with self._guard:
+            kept = self._by_descriptor.pop(descriptor, None)
+            if kept is not None:
+                self._epoll.unregister(descriptor)
+            return kept
+
+    def _adopt(self, kept: _Kept) -> bool:
+        running = processes.adopt(kept.program)
+        if running is not None:
+            self._watch(kept, running)
+        return running is not None
+
+    def _start(self, kept: _Kept) -> None:
+        """Adopt or start it; a failure is noted, and the next attempt planned."""
+        if self._adopt(kept):
+            return
+        try:
+            kept.program.prepare()
+            self._watch(kept, processes.start(kept.program))
+        except (HostError, OSError) as error:
+            self._note_failure(kept, str(error))
+            raise HostError(str(error)) from error
+
+    def _revive(self, kept: _Kept) -> None:
+        with kept.changed:
+            if kept.wanted and kept.running is None and not self._stopping.is_set():
+                with contextlib.suppress(HostError):
+                    self._start(kept)
+
+    def _ended(self, kept: _Kept, descriptor: int) -> None:
+        with kept.changed:
+            running = kept.running
+            if running is None or running.descriptor != descriptor:
+                return  # ended on purpose
+            kept.running = None
+            running.reap()
+            if not kept.wanted or self._stopping.is_set():
+                return
+            if time.monotonic() - running.started < _STEADY:
+                self._note_failure(kept, kept.program.explain())
+            else:
+                log.warning("%s ended: starting it again", kept.program.name)
+                kept.failures = 0
+                self._revive(kept)
+
+    def _note_failure(self, kept: _Kept, reason: str) -> None:
+        kept.failures += 1
+        if kept.failures == 1 or reason != kept.reason:
+            log.warning("%s does not run: %s", kept.program.name, reason)
+        kept.reason = reason
+        pause = 0.0 if kept.failures < _AT_ONCE else 0.2 * 2 ** (kept.failures - _AT_ONCE)
+        with self._guard:
+            due = time.monotonic() + min(pause, _LONGEST_PAUSE)
+            heapq.heappush(self._due, (due, kept.program.name))
+        self._tell(kept)
+        self._wake()
+
+    def _tell(self, kept: _Kept) -> None:
+        kept.changed.notify_all()
+        self._on_change()
+
+
+def _silence(alarm: socket.socket) -> None:
+    """Read what an alarm says: only that it says something is of interest."""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            try:
+                alarm.recv(65536)
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:  # it had more to say than it can keep
+                    raise

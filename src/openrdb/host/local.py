@@ -1,0 +1,494 @@
+"""This machine, as its agent sees it: the `Host` interface where the work is done."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import shutil
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+from openrdb.catalog.engines import engine_version
+from openrdb.engines import engine_of
+from openrdb.engines.base import Administration
+from openrdb.errors import HostError, OutdatedSpec, StartFailed, TransientState
+from openrdb.host import administration, certificates, logs
+from openrdb.host.balancer import Choice, Target, balancer
+from openrdb.host.base import PROTOCOL
+from openrdb.host.bundles.shared import bundles_for_accounts
+from openrdb.host.healing import Healer
+from openrdb.host.processes import Program, environment_of
+from openrdb.host.records import NodeRecord, Records, RouteRecord
+from openrdb.host.templates import Templates
+from openrdb.host.volumes import DirectoryPool
+from openrdb.spec import Administrator, Desired, HostState, NodeSpec, NodeState, Route
+from openrdb.system import accounts, files, processes
+from openrdb.system.bundle import Bundle
+from openrdb.system.layout import Layout
+
+log = logging.getLogger(__name__)
+
+_ACCEPT_TIMEOUT = 300.0
+_HEAL_TIMEOUT = 10.0
+"""Seconds in which an engine that was found dead is back."""
+_LEAST_FREE = 512 * 2**20
+"""Bytes that the pool must have left before it takes another volume."""
+_LOGS_ROUND = 60.0
+_REMOVED = ".removed-"
+
+
+class LocalHost:
+    """This machine, within its agent's process."""
+
+    def __init__(
+        self,
+        root: Path,
+        cache: Path,
+        *,
+        build: str,
+        spares: int,
+        choice: Choice,
+        aliases: Mapping[str, str],
+        logs_round: float = _LOGS_ROUND,
+    ) -> None:
+        self._build = build
+        self._layout = layout = Layout(root)
+        layout.run.mkdir(mode=0o711, parents=True, exist_ok=True)
+        (root / "instances").mkdir(mode=0o711, exist_ok=True)
+        self._bundles = bundles_for_accounts(cache, root / "bundles", aliases)
+        self._pool = DirectoryPool(root)
+        self._healer = Healer()
+        self._balancer = balancer(choice, layout, self._bundles.haproxy(), self._healer)
+        self._template_secret = _template_secret(layout)
+        self._templates = Templates(layout.templates, self._pool, spares, self._template_secret)
+        self._records = Records(layout)
+        self._guards: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
+        self._changing: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
+        self._logs_round, self._logs_due = logs_round, time.monotonic() + logs_round
+        self._count = 0
+        self._changed = threading.Condition()
+
+    # -- life ----------------------------------------------------------------------------------
+
+    def start(self, warm_engines: Collection[str] | None) -> None:
+        """Adopt what runs, start what should run, and heal from now on."""
+        for node in self._wanted_nodes():
+            self._healer.keep_later(self._program(node.spec))
+        for record in self._records.routes.values():
+            if (program := self._balancer.program(self._target(record.route))) is not None:
+                self._healer.keep_later(program)
+        self._healer.each_round(self._round)
+        if (alarm := self._balancer.alarm()) is not None:
+            self._healer.on_alarm(alarm, self._heal_routes)
+        self._healer.on_change(self._note_change)
+        self._healer.start()
+        self._heal_routes()
+        self._remove_leftovers()
+        self._prepare_templates(warm_engines)
+
+    def close(self) -> None:
+        """Stop healing; what runs runs on."""
+        self._healer.close()
+        self._templates.close()
+
+    def stop_everything(self) -> None:
+        """End every program, cleanly and to its last process; it is still to run.
+
+        Raises:
+            HostError: something does not end.
+        """
+        programs = [self._program(record.spec) for record in self._records.nodes.values()]
+        for record in self._records.routes.values():
+            if (program := self._balancer.program(self._target(record.route))) is not None:
+                programs.append(program)
+        self._healer.release_all(programs)
+        self._balancer.clear()
+
+    def _prepare_templates(self, names: Collection[str] | None) -> None:
+        """Make templates of engine versions (None: all) in the background, newest first."""
+        for name, bundle in sorted(self._bundles.installed().items(), reverse=True):
+            version = engine_version(name)
+            current = version is not None and not version.disabled
+            if name in names if names is not None else current:
+                self._templates.prepare(bundle, engine_of(name), {})
+
+    def _remove_leftovers(self) -> None:
+        for path in self._layout.root.glob(f"instances/{_REMOVED}*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    # -- what there is -------------------------------------------------------------------------
+
+    def state(self) -> HostState:
+        return HostState(
+            protocol=PROTOCOL,
+            build=self._build,
+            boot=processes.boot(),
+            engines={name: bundle.version for name, bundle in self._bundles.installed().items()},
+            free=self._pool.free(),
+        )
+
+    def nodes(self) -> list[NodeState]:
+        return [self._node_state(record) for record in list(self._records.nodes.values())]
+
+    def changed_nodes(self, since: int, timeout: float) -> tuple[int, list[NodeState]]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._count != since, timeout)
+            count = self._count
+        return count, self.nodes()
+
+    def _note_change(self) -> None:
+        with self._changed:
+            self._count += 1
+            self._changed.notify_all()
+
+    def _node_state(self, record: NodeRecord) -> NodeState:
+        name = _program_name(record.spec)
+        running = self._healer.pid(name) is not None
+        return NodeState(
+            node_id=record.spec.node_id,
+            role=record.role,
+            desired=record.desired,
+            running=running,
+            bundle=record.bundle,
+            version=self._bundle(record).version,
+            reason="" if running else self._healer.reason(name),
+        )
+
+    def port_is_free(self, address: str, port: int) -> bool:
+        return self._balancer.is_free((address, port))
+
+    # -- records -------------------------------------------------------------------------------
+
+    def _accept(self, spec: NodeSpec, desired: Desired | None = None) -> NodeRecord:
+        """Write down what a node should be.
+
+        Raises:
+            OutdatedSpec: something newer is written down.
+        """
+        with self._guards[spec.node_id]:
+            known = self._records.nodes.get(spec.node_id)
+            if known is None:
+                bundle = self._bundles.find(spec.engine).name
+                record = NodeRecord(spec=spec, bundle=bundle, desired=desired or "stopped")
+            elif known.spec.generation > spec.generation:
+                raise OutdatedSpec(
+                    f"node {spec.node_id} is known in generation {known.spec.generation}, "
+                    f"asked for in {spec.generation}"
+                )
+            else:
+                kept = spec.certificate or known.spec.certificate
+                record = replace(
+                    known,
+                    spec=replace(spec, certificate=kept),
+                    desired=desired or known.desired,
+                )
+            if record != known:
+                self._ensure_places(spec)
+                self._records.save_node(record)
+                self._note_change()
+            return record
+
+    def _record(self, node_id: UUID) -> NodeRecord:
+        return self._records.nodes[node_id]
+
+    def _wanted_nodes(self) -> list[NodeRecord]:
+        return [one for one in list(self._records.nodes.values()) if one.desired == "running"]
+
+    def _bundle(self, record: NodeRecord) -> Bundle:
+        return self._bundles.named(record.bundle) or self._bundles.find(record.spec.engine)
+
+    # -- volumes and files ---------------------------------------------------------------------
+
+    def _ensure_places(self, spec: NodeSpec) -> None:
+        paths = self._layout.node(spec.instance_id, spec.node_id)
+        for directory in (paths.root.parent.parent, paths.root.parent, paths.root):
+            accounts.ensure_passage(directory, spec.uid)
+
+    def adopt_node(self, spec: NodeSpec, desired: Desired) -> None:
+        if spec.node_id in self._records.nodes:
+            return
+        paths = self._layout.node(spec.instance_id, spec.node_id)
+        record = self._accept(spec, desired)
+        if paths.data.exists():
+            program = self._program(record.spec)
+            if not self._healer.adopt(program) and desired == "running":
+                self._healer.keep_later(program)
+
+    def ensure_volume(self, spec: NodeSpec) -> None:
+        paths = self._layout.node(spec.instance_id, spec.node_id)
+        record = self._accept(spec)
+        if paths.data.exists():
+            return
+        if self._pool.free() < _LEAST_FREE:
+            raise HostError(f"no space is left in {self._layout.root}")
+        partial = paths.root / "data.partial"
+        self._pool.delete(partial)
+        init = spec.init_settings
+        self._templates.take(self._bundle(record), engine_of(spec.engine), init, partial, spec.uid)
+        partial.rename(paths.data)
+        for directory in (paths.root, paths.root.parent, paths.root.parent.parent):
+            files.sync_directory(directory)
+        files.sync_directory(self._layout.root / "instances")
+
+    def prepare_spare(self, spec: NodeSpec) -> None:
+        bundle = self._bundles.find(spec.engine)
+        self._templates.prepare(bundle, engine_of(spec.engine), spec.init_settings)
+
+    def ensure_certificate(
+        self, spec: NodeSpec, region: str, addresses: Sequence[str], not_this: str | None = None
+    ) -> str:
+        self._accept(spec)
+        paths = self._layout.node(spec.instance_id, spec.node_id)
+        accounts.ensure_passage(paths.configuration, spec.uid)
+        old = None
+        if paths.key.exists() and paths.authority.exists():
+            old = (paths.authority.read_text(), paths.key.read_text())
+            if old[0] == not_this or not certificates.matches(*old):
+                old = None
+            elif certificates.is_for(old[0], addresses):
+                return old[0]
+        made = certificates.make(spec.instance_id, region, addresses, instead_of=old)
+        accounts.write_file(paths.key, made.key, spec.uid)
+        accounts.write_file(paths.certificate, made.presented, spec.uid)
+        accounts.write_file(paths.authority, made.shown, spec.uid)  # the last: it says all is done
+        return made.shown
+
+    def ensure_configuration(self, spec: NodeSpec) -> None:
+        self._write_configuration(self._accept(spec))
+
+    def _write_configuration(self, record: NodeRecord) -> None:
+        """Make again all that a start needs and that can be derived from the record."""
+        spec = record.spec
+        self._ensure_places(spec)
+        paths = self._layout.node(spec.instance_id, spec.node_id)
+        accounts.ensure_passage(paths.configuration, spec.uid)
+        for directory in (paths.log, paths.sockets):
+            accounts.ensure_directory(directory, spec.uid)
+        texts = dict(engine_of(spec.engine).configuration(spec, self._bundle(record), paths))
+        if spec.certificate is not None:
+            texts[paths.key.name] = spec.certificate.key
+            texts[paths.certificate.name] = spec.certificate.presented
+            texts[paths.authority.name] = spec.certificate.authority
+        for name, text in texts.items():
+            accounts.write_file(paths.configuration / name, text, spec.uid)
+
+    def ensure_removed(self, instance_id: UUID, node_ids: Sequence[UUID]) -> None:
+        for node in [self._records.nodes[one] for one in node_ids if one in self._records.nodes]:
+            self._healer.remove(self._program(node.spec))
+        self._records.forget_instance(instance_id)
+        self._changing.pop(instance_id, None)
+        directory = self._layout.instance(instance_id)
+        if directory.exists():
+            # Gone at once; what takes time is done when nobody waits for it any more.
+            removed = directory.with_name(f"{_REMOVED}{uuid4()}")
+            directory.rename(removed)
+            files.sync_directory(directory.parent)
+            self._healer.in_background(lambda: shutil.rmtree(removed, ignore_errors=True))
+        for owner in (instance_id, *node_ids):
+            shutil.rmtree(self._layout.sockets(owner), ignore_errors=True)
+            self._guards.pop(owner, None)
+        self._note_change()
+
+    # -- processes -----------------------------------------------------------------------------
+
+    def _program(self, spec: NodeSpec) -> Program:
+        record = self._record(spec.node_id)
+        paths = self._layout.node(spec.instance_id, spec.node_id)
+        engine, bundle = engine_of(spec.engine), self._bundle(record)
+        output = paths.root / "start.out"
+        return Program(
+            name=_program_name(spec),
+            command=accounts.as_account(spec.uid, engine.command(bundle, paths)),
+            lock=self._layout.program_lock(spec.instance_id, _program_name(spec)),
+            output=output,
+            environment=environment_of(paths.root) | bundle.environment,
+            stop_signal=engine.stop_signal,
+            prepare=partial(self._prepare, spec.node_id),
+            explain=partial(engine.last_words, paths, output),
+        )
+
+    def _prepare(self, node_id: UUID) -> None:
+        record = self._record(node_id)
+        paths = self._layout.node(record.spec.instance_id, node_id)
+        if not paths.data.exists():
+            raise HostError(f"the data directory {paths.data} is gone")
+        self._write_configuration(record)
+
+    def ensure_running(self, spec: NodeSpec) -> None:
+        self._accept(spec, "running")
+        self._healer.keep(self._program(spec))
+
+    def ensure_accepting(self, spec: NodeSpec) -> None:
+        self._accept(spec, "running")
+        program = self._program(spec)
+        with contextlib.suppress(HostError):  # the healer tries again, and says why it gives up
+            self._healer.keep(program)
+        self._wait_accepting(spec, program, _ACCEPT_TIMEOUT)
+
+    def ensure_restarted(self, spec: NodeSpec) -> None:
+        self._accept(spec, "running")
+        program = self._program(spec)
+        with contextlib.suppress(StartFailed):
+            self._healer.restart(program)
+        self._wait_accepting(spec, program, _ACCEPT_TIMEOUT)
+
+    def ensure_stopped(self, spec: NodeSpec) -> None:
+        self._accept(spec, "stopped")
+        self._healer.release(self._program(spec))
+
+    def _wait_accepting(self, spec: NodeSpec, program: Program, timeout: float) -> None:
+        """Wait until a node that is kept running accepts connections.
+
+        Raises:
+            StartFailed: it ended soon after each of several starts.
+            HostError: it does not accept connections within some seconds.
+        """
+        paths = self._layout.node(spec.instance_id, spec.node_id)
+        engine, deadline, pid = engine_of(spec.engine), time.monotonic() + timeout, None
+        while (left := deadline - time.monotonic()) > 0:
+            pid = self._healer.wait_running(program, left, other_than=pid)
+            if engine.wait_accepting(paths, pid, deadline - time.monotonic()):
+                self._healer.note_steady(program)
+                return
+        raise HostError(f"the engine does not accept connections; see {program.output}")
+
+    # -- a running server ----------------------------------------------------------------------
+
+    def ensure_bootstrapped(self, spec: NodeSpec, administrator: Administrator | None) -> None:
+        self.ensure_accepting(spec)
+        paths = self._layout.node(spec.instance_id, spec.node_id)
+        both = (self._template_secret, spec.secret)
+        engine_of(spec.engine).bootstrap(spec, paths, both, administrator)
+
+    def ensure_reloaded(self, spec: NodeSpec) -> bool:
+        self.ensure_accepting(spec)
+        paths = self._layout.node(spec.instance_id, spec.node_id)
+        return engine_of(spec.engine).reload(spec, paths, spec.secret)
+
+    def check_configuration(self, spec: NodeSpec) -> str | None:
+        paths = self._layout.node(spec.instance_id, spec.node_id)
+        engine, bundle = engine_of(spec.engine), self._bundle(self._record(spec.node_id))
+        accounts.ensure_passage(paths.configuration, spec.uid)
+        with accounts.temporary_directory(paths.configuration, spec.uid) as place:
+            for name, text in engine.configuration(spec, bundle, paths).items():
+                accounts.write_file(place / name, text, spec.uid)
+            return engine.check_configuration(spec, bundle, paths, place)
+
+    def ensure_logs_pruned(self, spec: NodeSpec) -> None:
+        self._prune_logs(self._accept(spec).spec)
+
+    def _prune_logs(self, spec: NodeSpec) -> None:
+        paths = self._layout.node(spec.instance_id, spec.node_id)
+
+        def reopen() -> None:
+            with contextlib.suppress(HostError):  # else its next start opens them
+                self._wait_accepting(spec, self._program(spec), _HEAL_TIMEOUT)
+                engine_of(spec.engine).reopen_logs(spec, paths, spec.secret)
+
+        with self._changing[spec.instance_id]:
+            logs.prune(paths.log, spec.logs.days, spec.logs.size, reopen)
+
+    def administer(self, spec: NodeSpec, method: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401
+        inside = self._administration(spec)
+        if administration.only_reads(method):
+            return administration.perform(inside, method, arguments)
+        with self._changing[spec.instance_id]:
+            return administration.perform(inside, method, arguments)
+
+    def _administration(self, spec: NodeSpec) -> Administration:
+        paths = self._layout.node(spec.instance_id, spec.node_id)
+        try:
+            self._wait_accepting(spec, self._program(spec), _HEAL_TIMEOUT)
+        except (HostError, KeyError):
+            instance_id = str(spec.instance_id)
+            raise TransientState("instance", instance_id, "autohealing") from None
+        return engine_of(spec.engine).administration(spec, paths, spec.secret)
+
+    # -- routes --------------------------------------------------------------------------------
+
+    def _target(self, route: Route) -> Target:
+        """Return what the balancer does for a route now: one backend leads."""
+        leading = next(
+            (one for one in route.backends if self._leads(one.node_id, route)), route.backends[0]
+        )
+        return Target(
+            endpoint_id=route.endpoint_id,
+            instance_id=route.instance_id,
+            listen=(route.address, route.port),
+            node=(leading.address, leading.port),
+            connections=route.connections,
+            uid=route.uid,
+            allowed=route.allowed,
+        )
+
+    def _leads(self, node_id: UUID, route: Route) -> bool:
+        if route.rule != "primary":
+            return node_id == route.rule
+        record = self._records.nodes.get(node_id)
+        return record is not None and record.role == "primary"
+
+    def ensure_route(self, route: Route) -> None:
+        known = self._records.routes.get(route.endpoint_id)
+        if known is not None and known.route.generation > route.generation:
+            raise OutdatedSpec(f"endpoint {route.endpoint_id} is known in a newer generation")
+        accounts.ensure_passage(self._layout.instance(route.instance_id), route.uid)
+        self._records.save_route(RouteRecord(route))
+        self._balancer.ensure(self._target(route))
+
+    def ensure_no_route(self, route: Route) -> None:
+        self._records.remove_route(route)
+        self._balancer.remove(self._target(route))
+
+    # -- rounds --------------------------------------------------------------------------------
+
+    def _round(self) -> None:
+        self._heal_routes()
+        if time.monotonic() >= self._logs_due:
+            self._logs_due = time.monotonic() + self._logs_round
+            self._prune_all_logs()
+
+    def _heal_routes(self) -> None:
+        """Put back what was lost of endpoints."""
+        try:
+            targets = {r.route.endpoint_id: self._target(r.route) for r in self._routes()}
+            missing = self._balancer.missing(list(targets.values()))
+            if missing:
+                self._balancer.ensure_all(list(targets.values()))
+        except (HostError, OSError) as error:
+            log.warning("endpoints are not served: %s", error)
+
+    def _routes(self) -> list[RouteRecord]:
+        return list(self._records.routes.values())
+
+    def _prune_all_logs(self) -> None:
+        for record in self._wanted_nodes():
+            try:
+                self._prune_logs(record.spec)
+            except (HostError, OSError) as error:
+                log.warning("the logs of node %s are pruned later: %s", record.spec.node_id, error)
+
+
+def _program_name(spec: NodeSpec) -> str:
+    return f"node-{spec.node_id}"
+
+
+def _template_secret(layout: Layout) -> str:
+    """Return the superuser's secret in templates; each instance gets one of its own at birth.
+
+    Templates of unknown secret are removed: they can be made again.
+    """
+    path = layout.templates / "secret"
+    if not path.exists():
+        if layout.templates.exists():
+            shutil.rmtree(layout.templates)
+        layout.templates.mkdir(mode=0o711, parents=True)
+        files.write_private(path, secrets.token_hex(32))
+    return path.read_text()

@@ -1,0 +1,96 @@
+"""What an agent keeps on disk: what should run here, so that it heals without the control plane."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from uuid import UUID
+
+from pydantic import TypeAdapter, ValidationError
+
+from openrdb.spec import Desired, NodeSpec, Role, Route
+from openrdb.system import files
+from openrdb.system.layout import Layout
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class NodeRecord:
+    """A node as it should be, and what only this host decides."""
+
+    spec: NodeSpec
+    bundle: str
+    """The binaries that it runs; newer ones are a maintenance's matter."""
+    desired: Desired = "stopped"
+    role: Role = "primary"
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class RouteRecord:
+    """An endpoint as it should be."""
+
+    route: Route
+    format: int = FORMAT
+
+
+_NODE = TypeAdapter(NodeRecord)
+_ROUTE = TypeAdapter(RouteRecord)
+
+
+class Records:
+    """The records of a host's nodes and routes; each change is on disk when its method returns."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self.nodes: dict[UUID, NodeRecord] = {}
+        self.routes: dict[UUID, RouteRecord] = {}
+        for path in layout.root.glob("instances/*/nodes/*/node.json"):
+            if (node := _read(_NODE, path)) is not None:
+                self.nodes[node.spec.node_id] = node
+        for path in layout.root.glob("instances/*/routes/*.json"):
+            if (route := _read(_ROUTE, path)) is not None:
+                self.routes[route.route.endpoint_id] = route
+
+    def save_node(self, record: NodeRecord) -> None:
+        if self.nodes.get(record.spec.node_id) != record:
+            path = self._layout.node(record.spec.instance_id, record.spec.node_id).record
+            files.write_private(path, _NODE.dump_json(record).decode())
+            self.nodes[record.spec.node_id] = record
+
+    def save_route(self, record: RouteRecord) -> None:
+        route = record.route
+        if self.routes.get(route.endpoint_id) != record:
+            directory = self._layout.routes(route.instance_id)
+            directory.mkdir(mode=0o700, exist_ok=True)
+            path = directory / f"{route.endpoint_id}.json"
+            files.write_private(path, _ROUTE.dump_json(record).decode())
+            self.routes[route.endpoint_id] = record
+
+    def remove_route(self, route: Route) -> None:
+        self.routes.pop(route.endpoint_id, None)
+        files.remove_file(self._layout.routes(route.instance_id) / f"{route.endpoint_id}.json")
+
+    def forget_instance(self, instance_id: UUID) -> None:
+        """Drop what is known of an instance whose files are being removed."""
+        for node_id in [n for n, one in self.nodes.items() if one.spec.instance_id == instance_id]:
+            del self.nodes[node_id]
+        for key in [k for k, one in self.routes.items() if one.route.instance_id == instance_id]:
+            del self.routes[key]
+
+
+def _read(adapter: TypeAdapter[T], path: Path) -> T | None:
+    try:
+        return adapter.validate_json(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        log.error("%s cannot be read, so it is left alone: %s", path, error)
+        return None

@@ -1,0 +1,194 @@
+"""What should run, runs: started once, adopted, healed, ended to the last process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from openrdb.errors import HostError, StartFailed
+from openrdb.host import processes
+from openrdb.host.healing import Healer
+from openrdb.host.processes import Program
+from openrdb.system import locks
+from openrdb.system.processes import holders, is_alive
+from tests.support.service import wait_until
+
+
+def program(tmp_path: Path, script: str, name: str = "thing", **options: object) -> Program:
+    """Return a shell script; its command line names the directory, as an engine's does."""
+    (tmp_path / "file").touch()
+    forever = f"exec tail -f {tmp_path}/file"
+    return Program(
+        name=name,
+        command=["/bin/sh", "-c", script.replace("FOREVER", forever), str(tmp_path)],
+        lock=tmp_path / f"{name}.lock",
+        output=tmp_path / f"{name}.out",
+        environment={"PATH": os.defpath},
+        **options,  # type: ignore[arg-type]
+    )
+
+
+@pytest.fixture
+def healer() -> Iterator[Healer]:
+    healer = Healer()
+    healer.start()
+    yield healer
+    healer.close()
+
+
+def test_kept_running_until_released(healer: Healer, tmp_path: Path) -> None:
+    thing = program(tmp_path, "FOREVER")
+    healer.keep(thing)
+    pid = healer.pid(thing.name)
+    assert pid is not None
+    healer.keep(thing)
+    assert healer.pid(thing.name) == pid, "it ran already"
+    for _ in range(2):
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda pid=pid: healer.pid(thing.name) not in (None, pid))
+        pid = healer.pid(thing.name)
+        assert pid is not None
+    healer.release(thing)
+    assert not is_alive(pid)
+    assert not locks.is_held(thing.lock)
+    healer.release(thing)
+
+
+def test_a_program_has_a_session_of_its_own_and_nothing_of_ours(
+    healer: Healer, tmp_path: Path
+) -> None:
+    thing = program(tmp_path, "FOREVER")
+    with (tmp_path / "secret").open("w") as file:
+        os.set_inheritable(file.fileno(), True)
+        healer.keep(thing)
+    pid = healer.pid(thing.name)
+    assert pid is not None
+    assert os.getsid(pid) == pid
+    wait_until(lambda: str(tmp_path / "file") in opened_by(pid))
+    opened = opened_by(pid)
+    wanted = {"/dev/null", str(thing.output), str(thing.lock), str(tmp_path / "file")}
+    assert {path for path in opened if not path.startswith("anon_inode")} == wanted
+    assert int(Path(f"/proc/{pid}/oom_score_adj").read_text()) > 0
+    healer.release(thing)
+
+
+def opened_by(pid: int) -> set[str]:
+    return {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+
+
+def test_adopted_by_the_next_healer(healer: Healer, tmp_path: Path) -> None:
+    thing = program(tmp_path, "FOREVER")
+    healer.keep(thing)
+    pid = healer.pid(thing.name)
+    healer.close()
+    for record in ("kept", "lost"):
+        if record == "lost":
+            thing.record.unlink()
+        other = Healer()
+        other.start()
+        other.keep(thing)
+        assert other.pid(thing.name) == pid
+        if record == "kept":
+            other.close()
+    other.release(thing)
+    other.close()
+
+
+def test_every_process_of_it_is_ended(healer: Healer, tmp_path: Path) -> None:
+    """Also one that left its session, as each PostgreSQL backend has a process group of its own."""
+    child = "setsid sh -c 'trap \"\" TERM; echo $$ > child; while :; do sleep 1; done'"
+    thing = program(tmp_path, f"cd {tmp_path}; {child} & FOREVER")
+    healer.keep(thing)
+    written = tmp_path / "child"
+    wait_until(lambda: written.exists() and written.read_text())
+    left = int(written.read_text())
+    old = healer.pid(thing.name)
+    assert old is not None
+    written.unlink()
+    os.kill(old, signal.SIGKILL)
+    wait_until(lambda: healer.pid(thing.name) not in (None, old))
+    assert not is_alive(left), "the next one met what the last one left"
+    wait_until(lambda: written.exists() and written.read_text())
+    left = int(written.read_text())
+    healer.release(thing)
+    assert not is_alive(left)
+
+
+def test_why_it_does_not_start(healer: Healer, tmp_path: Path) -> None:
+    thing = program(tmp_path, "exit 3", explain=lambda: "it has no mind to")
+    healer.keep(thing)
+    with pytest.raises(StartFailed, match="it has no mind to"):
+        healer.wait_running(thing, 60, other_than=healer.pid(thing.name))
+        pid = healer.wait_running(thing, 60)
+        healer.wait_running(thing, 60, other_than=pid)
+    assert healer.reason(thing.name) == "it has no mind to"
+    healer.release(thing)
+
+
+def test_what_cannot_be_executed(healer: Healer, tmp_path: Path) -> None:
+    thing = program(tmp_path, "")
+    missing = Program(name=thing.name, command=["/nowhere/x"], lock=thing.lock, output=thing.output)
+    with pytest.raises(HostError, match="cannot be started"):
+        healer.keep(missing)
+    assert not locks.is_held(thing.lock)
+    healer.release(missing)
+
+
+def test_what_it_needs_is_made_again_before_each_start(healer: Healer, tmp_path: Path) -> None:
+    made: list[float] = []
+    thing = program(tmp_path, "FOREVER", prepare=lambda: made.append(time.monotonic()))
+    healer.keep(thing)
+    pid = healer.pid(thing.name)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: len(made) == 2)
+    healer.release(thing)
+
+
+STARTED_AND_KILLED = """
+import os, signal, sys, threading
+from pathlib import Path
+from openrdb.host import processes
+sys.path.insert(0, sys.argv[3])
+from tests.host.test_healing import program
+lines = 0
+def trace(frame, event, argument):
+    global lines
+    if frame.f_code.co_filename in (processes.__file__, processes.locks.__file__):
+        if event == "line":
+            lines += 1
+            if lines == int(sys.argv[2]):
+                os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+    return None
+sys.settrace(trace)
+processes.start(program(Path(sys.argv[1]), "FOREVER"))
+os._exit(7)
+"""
+
+
+def test_killed_at_any_line_of_a_start_it_runs_once(tmp_path: Path) -> None:
+    """The starter dies at one line after the other; whoever comes next finds one process or none."""
+    root = str(Path(__file__).parents[2])
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    for line in range(1, 500):
+        place = tmp_path / str(line)
+        place.mkdir()
+        command = [sys.executable, "-c", STARTED_AND_KILLED, str(place), str(line), root]
+        code = subprocess.run(command, env=environment, check=False).returncode
+        assert code in (7, -signal.SIGKILL)
+        thing = program(place, "FOREVER")
+        running = processes.adopt(thing) or processes.start(thing)
+        assert [one.pid for one in holders(thing.lock)] == [running.pid], line
+        processes.end(thing, running)
+        assert not locks.is_held(thing.lock)
+        if code == 7:
+            return
+    raise AssertionError("it was never started to the end")

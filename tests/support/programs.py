@@ -1,0 +1,34 @@
+"""The processes of a served data directory, by what they are: engines, balancers, agent, keeper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from openrdb.system import locks, processes
+from tests.support.service import Service
+
+
+def lock_of(service: Service, instance_id: str, program: str) -> Path:
+    return next((service.data_dir / "instances" / instance_id).glob(f"{program}*.lock"))
+
+
+def holder(service: Service, instance_id: str, program: str) -> int | None:
+    """Return the pid of a program's main process; None while it does not run."""
+    try:
+        record = lock_of(service, instance_id, program).with_suffix(".process")
+    except StopIteration:
+        return None
+    identity = processes.saved(record)
+    if identity is None or processes.identify(identity.pid) != identity:
+        return None
+    return identity.pid
+
+
+def agent(service: Service) -> int | None:
+    found = locks.holder(service.data_dir / "agent.lock")
+    return found.pid if found else None
+
+
+def keeper(service: Service) -> int | None:
+    found = locks.holder(service.data_dir / "run" / "keeper.lock")
+    return found.pid if found else None
