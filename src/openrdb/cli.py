@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -74,7 +75,27 @@ def serve(
 
     if not settings.listen_host.startswith("127.") and settings.listen_host != "::1":
         logging.warning("listening beyond this machine without TLS: keys can be read on the way")
-    service.serve(settings, lambda credentials: _banner(settings, credentials))
+
+    def run() -> None:
+        _or_say_why(lambda: service.serve(settings, lambda found: _banner(settings, found)))
+
+    if os.getpid() == 1:
+        from openrdb import init  # noqa: PLC0415
+        from openrdb.agent import shutdown  # noqa: PLC0415
+
+        raise typer.Exit(
+            init.run(run, lambda: _or_say_why(lambda: shutdown.stop(settings.data_dir)))
+        )
+    run()
+
+
+def _or_say_why(do: Callable[[], None]) -> None:
+    """Do something; exit with 1 and one line where it is refused."""
+    try:
+        do()
+    except HostError as error:
+        err.print(f"[red]openrdb:[/red] {error}", soft_wrap=True, highlight=False)
+        sys.exit(1)
 
 
 def _banner(settings: Settings, credentials: dict[str, str]) -> None:
@@ -261,10 +282,7 @@ def _main(
 
 def main() -> None:
     try:
-        app()
-    except HostError as error:
-        err.print(f"[red]openrdb:[/red] {error}", soft_wrap=True, highlight=False)
-        sys.exit(1)
+        _or_say_why(app)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -136,6 +136,10 @@ class Service:
             "OPENRDB_WARM_ENGINES": "[]",
         }
         self.process: subprocess.Popen[bytes] | None = None
+        self.code: str | None = None
+        """The sources that its commands run, if not this checkout's."""
+        self.prefix: list[str] = []
+        """What `serve` is run by."""
 
     def __enter__(self) -> Self:
         self.home.mkdir(mode=0o755)
@@ -156,6 +160,8 @@ class Service:
 
     def command(self, *arguments: str) -> tuple[list[str], dict[str, str]]:
         python, extra = interpreter()
+        if self.code is not None:
+            extra = {"PYTHONPATH": os.pathsep.join([self.code, extra["PYTHONPATH"]])}
         command = [python, "-m", "openrdb", *arguments]
         return ([] if self.as_root else unprivileged()) + command, self.environment | extra
 
@@ -178,7 +184,7 @@ class Service:
         command, environment = self.command(*serve)
         with (self.home / "serve.log").open("ab") as log:
             self.process = subprocess.Popen(
-                command, env=environment, cwd=self.home, stdout=log, stderr=log
+                [*self.prefix, *command], env=environment, cwd=self.home, stdout=log, stderr=log
             )
 
     def start(self) -> None:
@@ -196,7 +202,7 @@ class Service:
         assert self.process.poll() is None, (self.home / "serve.log").read_text()[-3000:]
         try:
             return requests.get(f"{self.url}/healthz", timeout=5).status_code == 200
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             return False
 
     def kill(self, how: signal.Signals = signal.SIGKILL) -> None:

@@ -31,6 +31,7 @@ _UP_TIMEOUT = 20.0
 _CALL_TIMEOUT = 5.0
 _END_TIMEOUT = 30.0
 _PROGRAM = "agent"
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Keeper(Protocol):
@@ -72,6 +73,7 @@ minfds=64
 supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
 [program:{program}]
 command={command}
+environment={environment}
 autorestart=true
 startsecs=0
 startretries=1000000
@@ -96,6 +98,9 @@ class Supervisord:
             run=_escape(str(layout.run)),
             program=_PROGRAM,
             command=_escape(shlex.join(agent_command(layout))),
+            environment=_escape(
+                ",".join(f'{name}="{value}"' for name, value in _environment().items())
+            ),
         )
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -202,8 +207,9 @@ class _Transport(Transport):
 
 def _environment() -> dict[str, str]:
     """Return what the agent needs of our environment: nothing that would reach engines' sessions."""
-    kept = ("PATH", "HOME", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "XDG_RUNTIME_DIR")
-    return {name: os.environ[name] for name in kept if name in os.environ}
+    kept = ("HOME", "PYTHONPATH", "XDG_RUNTIME_DIR")
+    found = {name: os.environ[name] for name in kept if name in os.environ}
+    return found | {"PATH": _PATH, "LANG": "C.UTF-8"}
 
 
 def _escape(text: str) -> str:

@@ -1,0 +1,54 @@
+"""`openrdb serve` as process 1 of a container without an init: a pid namespace of its own."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from tests.support.service import Service, wait_until
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def contained(root_service: Service) -> Iterator[Service]:
+    """A service whose `serve` is process 1."""
+    root_service.prefix = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    yield root_service
+    root_service.prefix = []
+
+
+def first_process(service: Service) -> psutil.Process:
+    """Return the namespace's process 1, as seen from outside."""
+    assert service.process is not None
+    (init,) = psutil.Process(service.process.pid).children()
+    return init
+
+
+def zombies(init: psutil.Process) -> list[psutil.Process]:
+    return [p for p in init.children(recursive=True) if p.status() == psutil.STATUS_ZOMBIE]
+
+
+def test_orphans_are_reaped_and_sigterm_stops_everything(contained: Service) -> None:
+    service = contained
+    service.start()
+    instance = service.create()
+    login = service.login(instance)
+    init = first_process(service)
+    (postmaster,) = [
+        p for p in init.children(recursive=True) if "-D" in p.cmdline() and "postgres" in p.name()
+    ]
+    postmaster.kill()
+    wait_until(login.answers)
+    wait_until(lambda: not zombies(init))
+    init.send_signal(signal.SIGTERM)
+    assert service.process is not None
+    assert service.process.wait(60) == 0
+    log = next((service.data_dir / "instances" / instance.id).glob("nodes/*/log/*.log"))
+    assert login.tenant.clean_end in log.read_text(), "the shutdown was not clean"
+    service.process = None
+    service.start()
+    wait_until(login.answers)

@@ -1,0 +1,104 @@
+"""A new version takes over a data directory with running databases; no session notices."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support.earlier import BEFORE_AGENTS, serve_with, sources
+from tests.support.programs import agent, holder
+from tests.support.service import Service, gone, ready, wait_until
+
+
+@pytest.mark.parametrize("way", ["served by the old one to the last", "left alone for a while"])
+def test_databases_of_before_there_were_agents(
+    fresh_service: Service, way: str, newest: str
+) -> None:
+    service = fresh_service
+    serve_with(service, sources(BEFORE_AGENTS, service.home / "old"))
+    service.start()
+    instances = [service.create("PostgreSQL-17"), service.create(newest, name="second")]
+    logins = [service.login(instance) for instance in instances]
+    with contextlib.ExitStack() as opened:
+        sessions = [opened.enter_context(login.connect()) for login in logins]
+        for session in sessions:
+            session.execute("CREATE TABLE kept (n int)")
+            session.execute("INSERT INTO kept VALUES (1)")
+        numbers = [
+            login.tenant.session_id(session)
+            for login, session in zip(logins, sessions, strict=True)
+        ]
+        service.kill(signal.SIGTERM if "to the last" in way else signal.SIGKILL)
+        serve_with(service, None)
+        service.start()
+        for login, session, number in zip(logins, sessions, numbers, strict=True):
+            assert login.tenant.session_id(session) == number
+            assert session.execute("SELECT n FROM kept").fetchone() == (1,)
+    # What was adopted is healed, changed, restarted and removed like everything else.
+    assert not service.processes("supervisor.conf")
+    assert not service.processes("flock")
+    for instance, login in zip(instances, logins, strict=True):
+        for program in ("node", "balancer"):
+            pid = holder(service, instance.id, program)
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+            wait_until(
+                lambda program=program, pid=pid, instance=instance: (
+                    holder(service, instance.id, program) not in (None, pid)
+                )
+            )
+        wait_until(login.answers)
+    api = service.sdk()
+    for instance in instances:
+        api.create_user(
+            instance_id=instance.id, name="bob", password="Correct-horse-7-battery", is_admin=False
+        )
+        api.restart_instance(instance_id=instance.id)
+        ready(api, instance.id)
+    service.kill_everything()
+    service.start()
+    for login in logins:
+        wait_until(login.answers)
+    for instance in instances:
+        api = service.sdk()
+        api.delete_instance(instance_id=instance.id)
+        wait_until(lambda instance=instance: gone(service.sdk(), instance.id))
+    wait_until(lambda: not service.processes("postgres"))
+
+
+def test_an_agent_of_another_build_is_replaced(fresh_service: Service, tmp_path: Path) -> None:
+    """The code changed by a comment: another build, and nothing of an engine is touched."""
+    service = fresh_service
+    service.start()
+    instance = service.create()
+    login = service.login(instance)
+    old = agent(service)
+    with login.connect() as session:
+        number = login.tenant.session_id(session)
+        service.kill(signal.SIGTERM)
+        service.start()
+        assert agent(service) == old, "the same build's agent stays"
+        service.kill(signal.SIGTERM)
+        code = service.home / "new" / "src"
+        code.parent.mkdir()
+        copy_sources(code)
+        with (code / "openrdb" / "__init__.py").open("a") as file:
+            file.write("\n# another build\n")
+        serve_with(service, code)
+        service.start()
+        assert agent(service) not in (None, old)
+        assert login.tenant.session_id(session) == number
+    service.sdk().restart_instance(instance_id=instance.id)
+    ready(service.sdk(), instance.id)
+
+
+def copy_sources(target: Path) -> None:
+    import shutil
+
+    from tests.support.service import ROOT
+
+    shutil.copytree(ROOT / "src", target, ignore=shutil.ignore_patterns("__pycache__"))
