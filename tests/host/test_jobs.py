@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -38,6 +39,13 @@ def jobs(tmp_path: Path) -> Iterator[Jobs]:
     yield made
     for state in made.list():
         made.stop(state.id)
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """A directory where syncing costs nothing, for tests that run many jobs."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="openrdb-") as name:
+        yield Path(name)
 
 
 def shell(script: str, *arguments: object, deadline: float = _LONG) -> JobSpec:
@@ -287,8 +295,18 @@ def test_the_wrapper_is_frozen(
     assert of_job(spec) == []
 
 
+@contextlib.contextmanager
+def a_stranger() -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(["sleep", "1000"])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_a_recycled_pid_is_left_alone(jobs: Jobs, tmp_path: Path) -> None:
-    with subprocess.Popen(["sleep", "1000"]) as stranger:
+    with a_stranger() as stranger:
         spec, other = shell("sleep 1000"), shell("sleep 1000")
         for job in (spec, other):
             jobs.start(job)
@@ -298,21 +316,19 @@ def test_a_recycled_pid_is_left_alone(jobs: Jobs, tmp_path: Path) -> None:
         jobs.stop(other.id)
         assert jobs.state(other.id).status == "failed"
         assert stranger.poll() is None
-        stranger.kill()
 
 
 def test_the_machine_was_restarted(jobs: Jobs, tmp_path: Path) -> None:
-    spec = shell("sleep 1000")
+    spec = shell("exec sleep 1000")
     jobs.start(spec)
     wrapper_of(tmp_path, spec).kill()
-    with subprocess.Popen(["sleep", "1000"]) as stranger:
+    with a_stranger() as stranger:
         started = job_wrapper.start_time(stranger.pid)
         rewrite_claim(tmp_path, spec, pid=stranger.pid, started=started, boot="another")
         state = jobs.wait(spec.id, _LONG)
         assert (state.status, state.reason) == ("failed", "the machine was restarted")
         jobs.stop(spec.id)
         assert stranger.poll() is None
-        stranger.kill()
 
 
 def test_two_starts_at_once(jobs: Jobs, tmp_path: Path) -> None:
@@ -360,12 +376,12 @@ def in_process(action: Callable[[], None], *, kill_at: int = 0) -> bool:
     return status != 0
 
 
-def test_the_starter_is_killed_at_each_line(tmp_path: Path) -> None:
+def test_the_starter_is_killed_at_each_line(memory: Path) -> None:
     lines = 0
     killed = True
     while killed:
         lines += 1
-        directory, ran = tmp_path / f"jobs-{lines}", tmp_path / f"ran-{lines}"
+        directory, ran = memory / f"jobs-{lines}", memory / f"ran-{lines}"
         spec = shell('echo ran >>"$1"', ran)
         killed = in_process(lambda d=directory, s=spec: Jobs(d).start(s), kill_at=lines)
         jobs = Jobs(directory)
@@ -378,7 +394,8 @@ def test_the_starter_is_killed_at_each_line(tmp_path: Path) -> None:
     assert lines > 40
 
 
-def test_who_stops_is_killed_at_each_line(jobs: Jobs, tmp_path: Path) -> None:
+def test_who_stops_is_killed_at_each_line(memory: Path) -> None:
+    jobs = Jobs(memory / "jobs")
     lines = 0
     killed = True
     while killed:
@@ -392,7 +409,8 @@ def test_who_stops_is_killed_at_each_line(jobs: Jobs, tmp_path: Path) -> None:
     assert lines > 20
 
 
-def test_who_forgets_is_killed_at_each_line(jobs: Jobs, tmp_path: Path) -> None:
+def test_who_forgets_is_killed_at_each_line(memory: Path) -> None:
+    jobs = Jobs(memory / "jobs")
     lines = 0
     killed = True
     while killed:
@@ -401,22 +419,23 @@ def test_who_forgets_is_killed_at_each_line(jobs: Jobs, tmp_path: Path) -> None:
         assert run(jobs, spec).status == "done"
         killed = in_process(lambda s=spec: jobs.forget(s.id), kill_at=lines)
         assert jobs.state(spec.id).status in ("done", "unknown")
-        again = Jobs(tmp_path / "jobs")
+        again = Jobs(memory / "jobs")
         again.forget(spec.id)
-        assert names_in(tmp_path / "jobs") == {"lock"}, lines
+        assert names_in(memory / "jobs") == {"lock"}, lines
     assert lines > 20
 
 
-def test_who_finds_a_killed_wrapper_is_killed_at_each_line(jobs: Jobs, tmp_path: Path) -> None:
+def test_who_finds_a_killed_wrapper_is_killed_at_each_line(memory: Path) -> None:
+    jobs = Jobs(memory / "jobs")
     lines = 0
     killed = True
     while killed:
         lines += 1
-        spec = shell("setsid sleep 1000 & echo >" + str(tmp_path / "up") + "; wait")
+        spec = shell("setsid sleep 1000 & echo >" + str(memory / "up") + "; wait")
         jobs.start(spec)
-        wait_until((tmp_path / "up").exists)
-        (tmp_path / "up").unlink()
-        wrapper_of(tmp_path, spec).kill()
+        wait_until((memory / "up").exists)
+        (memory / "up").unlink()
+        wrapper_of(memory, spec).kill()
         # The scan of all processes has many lines: not each of them.
         killed = in_process(lambda s=spec: jobs.state(s.id), kill_at=lines**2)
         assert jobs.state(spec.id).reason == "the wrapper ended without a record"
@@ -424,22 +443,23 @@ def test_who_finds_a_killed_wrapper_is_killed_at_each_line(jobs: Jobs, tmp_path:
     assert lines > 5
 
 
-def test_the_wrapper_is_killed_at_each_line(jobs: Jobs, tmp_path: Path) -> None:
+def test_the_wrapper_is_killed_at_each_line(memory: Path) -> None:
     """It never runs the program twice, and what it did not record has failed."""
+    jobs = Jobs(memory / "jobs")
     lines = 0
-    reached = tmp_path / "reached"
+    reached = memory / "reached"
     found = set()
     while lines == 0 or reached.exists():
         lines += 1
         reached.unlink(missing_ok=True)
-        ran = tmp_path / f"ran-{lines}"
+        ran = memory / f"ran-{lines}"
         spec = shell('echo ran >>"$1"', ran)
         create(jobs, spec)
         pid = os.fork()
         if pid == 0:
             try:
                 sys.settrace(killing_daemon(lines, reached))
-                job_wrapper.main(str(tmp_path / "jobs" / str(spec.id)))
+                job_wrapper.main(str(memory / "jobs" / str(spec.id)))
             finally:
                 os._exit(0)
         os.waitpid(pid, 0)

@@ -41,6 +41,8 @@ _START_TIMEOUT = 60
 _PATIENCE = 10.0
 """Seconds that a wrapper may take for its own work, or a killed process to end."""
 
+_PF_KTHREAD = 0x200000
+
 
 @dataclass(frozen=True)
 class _Claim:
@@ -318,12 +320,19 @@ def _kill_orphans(job_id: UUID, uid: int | None) -> None:
     """
     marker = f"{job_wrapper.MARKER}={job_id}".encode()
     owner = os.geteuid() if uid is None else uid
-    while any(_kill_marked(path, marker, owner) for path in Path("/proc").glob("[0-9]*")):
-        pass  # Those that were looked at before may have made others meanwhile.
+    until = time.monotonic() + _PATIENCE
+    # Twice without finding any: one that forks and exits meanwhile is not in the first listing.
+    while time.monotonic() < until and any(
+        _kill_marked(path, marker, owner) for _ in range(2) for path in Path("/proc").glob("[0-9]*")
+    ):
+        pass
 
 
 def _kill_marked(process: Path, marker: bytes, owner: int) -> bool:
-    """Kill a process of an account if its environment has a marker; return whether it had."""
+    """Kill a process of an account if its environment has a marker.
+
+    Returns: whether it had, or cannot be told yet: the caller looks again.
+    """
     try:
         if process.stat().st_uid not in (owner, os.geteuid()):
             return False
@@ -332,12 +341,23 @@ def _kill_marked(process: Path, marker: bytes, owner: int) -> bool:
         return False
     try:
         # Read after the descriptor is opened: if the number is another's by now, nobody is killed.
-        has_it = marker in (process / "environ").read_bytes().split(b"\0")
-        return has_it and _kill(descriptor)
+        environment = (process / "environ").read_bytes()
+        if not environment:
+            return _may_get_environment(process)
+        return marker in environment.split(b"\0") and _kill(descriptor)
     except OSError:
         return False
     finally:
         os.close(descriptor)
+
+
+def _may_get_environment(process: Path) -> bool:
+    """Return whether a process that showed no environment was in the middle of an exec."""
+    fields = (process / "stat").read_text().rpartition(")")[2].split()
+    is_kernel_thread = int(fields[6]) & _PF_KTHREAD
+    start, end = fields[47:49]
+    is_empty = start == end != "0"
+    return fields[0] not in "ZX" and not is_kernel_thread and not is_empty
 
 
 def _ended(spec: JobSpec, claim: _Claim, result: dict[str, Any]) -> JobState:
