@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
 from typing import Literal
 from uuid import UUID
 
@@ -151,3 +153,48 @@ class Privilege:
     database: str
     user: str
     permission: Permission
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """A program that runs once on a host, by its id."""
+
+    id: UUID
+    name: str
+    """For people: what the job does."""
+    command: tuple[str, ...]
+    """The argument vector; no shell reads it."""
+    deadline: float
+    """Seconds that it may run; then it is ended with all its descendants."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """All that the program gets; nothing of our own environment."""
+    uid: int | None = None
+    """The Unix account it runs as; None: the agent's own."""
+    directory: Path = Path("/")
+    """The working directory."""
+    stdin: Path | None = None
+    """The file it reads; None: nothing."""
+    stdout: Path | None = None
+    """The file it writes, made or emptied with the account's rights; None: into the output tail."""
+
+
+JobStatus = Literal["unknown", "running", "done", "failed"]
+"""`unknown`: never started, or the start was interrupted before anything ran: start it again."""
+
+
+@dataclass(frozen=True)
+class JobState:
+    """What became of a job."""
+
+    id: UUID
+    status: JobStatus
+    name: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    """The signal that ended the program, if one did."""
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    reason: str = ""
+    """Why it failed, for people."""
+    output: str = ""
+    """The last 8 KiB of standard output and error, once it has ended."""
