@@ -32,6 +32,8 @@ _LONG_VERBS = frozenset(
         "ensure_stopped",
         "ensure_volume",
         "administer",
+        "stop_job",
+        "wait_for_job",
     }
 )
 """Verbs that wait for an engine."""

@@ -10,7 +10,16 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
-from openrdb.spec import Administrator, Desired, HostState, NodeSpec, NodeState, Route
+from openrdb.spec import (
+    Administrator,
+    Desired,
+    HostState,
+    JobSpec,
+    JobState,
+    NodeSpec,
+    NodeState,
+    Route,
+)
 
 PROTOCOL = 1
 """Raised with each change of the verbs or of what crosses that an older side does not understand."""
@@ -92,6 +101,30 @@ class Host(Protocol):
 
     def ensure_removed(self, instance_id: UUID, node_ids: Sequence[UUID]) -> None:
         """Remove all that there is of an instance's nodes, which have been stopped before."""
+
+    # -- jobs ----------------------------------------------------------------------------------
+
+    def start_job(self, spec: JobSpec) -> None:
+        """Run a program once; a no-op if a job of its id was started before.
+
+        Raises:
+            HostError: the specification makes no sense, or the id has another one.
+        """
+
+    def job(self, job_id: UUID) -> JobState:
+        """Return what has become of a job."""
+
+    def wait_for_job(self, job_id: UUID, timeout: float) -> JobState:
+        """Return a job's state once it has ended, or after some seconds."""
+
+    def stop_job(self, job_id: UUID) -> None:
+        """End a job with all its descendants; a no-op if it has ended or is unknown."""
+
+    def forget_job(self, job_id: UUID) -> None:
+        """Remove all traces of a job that has ended; a no-op if it is unknown."""
+
+    def jobs(self) -> list[JobState]:
+        """Return all jobs that are not forgotten."""
 
     # -- routes --------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ from openrdb.errors import HostError
 from openrdb.host import job_wrapper
 from openrdb.host.job_wrapper import CLAIM, GRACE, JOB, RESULT
 from openrdb.spec import JobSpec, JobState
-from openrdb.system import files, locks
+from openrdb.system import files, processes
 from openrdb.system.accounts import as_account
 
 NO_RECORD = "the wrapper ended without a record"
@@ -136,7 +136,7 @@ class Jobs:
                 with _process(claim) as wrapper:
                     if wrapper is not None:
                         overdue = claim.ends_by + _PATIENCE - time.monotonic()
-                        locks.wait_ended(wrapper, max(0.0, min(left, overdue)))
+                        processes.wait_ended([wrapper], max(0.0, min(left, overdue)))
         return state
 
     def stop(self, job_id: UUID) -> None:
@@ -153,9 +153,10 @@ class Jobs:
                 return
             with _process(claim) as wrapper:
                 if wrapper is not None:
-                    with contextlib.suppress(ProcessLookupError):
-                        signal.pidfd_send_signal(wrapper, signal.SIGTERM)
-                    if not locks.wait_ended(wrapper, GRACE + _PATIENCE) and not _kill(wrapper):
+                    processes.send(wrapper, signal.SIGTERM)
+                    if not processes.wait_ended([wrapper], GRACE + _PATIENCE) and not _kill(
+                        wrapper
+                    ):
                         raise HostError(f"job {job_id} does not end")
             _settle(job_id, directory, claim, job_wrapper.STOPPED)
 
@@ -289,9 +290,8 @@ def _process(claim: _Claim) -> Iterator[int | None]:
 
 def _kill(descriptor: int) -> bool:
     """Kill a process; return whether it has ended."""
-    with contextlib.suppress(ProcessLookupError):
-        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-    return locks.wait_ended(descriptor, _PATIENCE)
+    processes.send(descriptor, signal.SIGKILL)
+    return processes.wait_ended([descriptor], _PATIENCE)
 
 
 def _settle(job_id: UUID, directory: int, claim: _Claim, reason: str) -> dict[str, Any]:

@@ -25,11 +25,21 @@ from openrdb.host.balancer import Choice, Target, balancer
 from openrdb.host.base import PROTOCOL
 from openrdb.host.bundles.shared import bundles_for_accounts
 from openrdb.host.healing import Healer
+from openrdb.host.jobs import Jobs
 from openrdb.host.processes import Program, environment_of
 from openrdb.host.records import NodeRecord, Records, RouteRecord
 from openrdb.host.templates import Templates
 from openrdb.host.volumes import DirectoryPool
-from openrdb.spec import Administrator, Desired, HostState, NodeSpec, NodeState, Route
+from openrdb.spec import (
+    Administrator,
+    Desired,
+    HostState,
+    JobSpec,
+    JobState,
+    NodeSpec,
+    NodeState,
+    Route,
+)
 from openrdb.system import accounts, files, processes
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import Layout
@@ -70,6 +80,7 @@ class LocalHost:
         self._template_secret = _template_secret(layout)
         self._templates = Templates(layout.templates, self._pool, spares, self._template_secret)
         self._records = Records(layout)
+        self._jobs = Jobs(layout.jobs)
         self._guards: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
         self._changing: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
         self._logs_round, self._logs_due = logs_round, time.monotonic() + logs_round
@@ -412,6 +423,26 @@ class LocalHost:
             raise TransientState("instance", instance_id, "autohealing") from None
         return engine_of(spec.engine).administration(spec, paths, spec.secret)
 
+    # -- jobs ----------------------------------------------------------------------------------
+
+    def start_job(self, spec: JobSpec) -> None:
+        self._jobs.start(spec)
+
+    def job(self, job_id: UUID) -> JobState:
+        return self._jobs.state(job_id)
+
+    def wait_for_job(self, job_id: UUID, timeout: float) -> JobState:
+        return self._jobs.wait(job_id, timeout)
+
+    def stop_job(self, job_id: UUID) -> None:
+        self._jobs.stop(job_id)
+
+    def forget_job(self, job_id: UUID) -> None:
+        self._jobs.forget(job_id)
+
+    def jobs(self) -> list[JobState]:
+        return self._jobs.list()
+
     # -- routes --------------------------------------------------------------------------------
 
     def _target(self, route: Route) -> Target:
@@ -451,6 +482,7 @@ class LocalHost:
 
     def _round(self) -> None:
         self._heal_routes()
+        self._jobs.list()  # ends what a killed wrapper has left
         if time.monotonic() >= self._logs_due:
             self._logs_due = time.monotonic() + self._logs_round
             self._prune_all_logs()

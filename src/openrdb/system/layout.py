@@ -84,6 +84,10 @@ class Layout:
         return self.root / "agent.json"
 
     @property
+    def jobs(self) -> Path:
+        return self.root / "jobs"
+
+    @property
     def master_key(self) -> Path:
         return self.root / "master.key"
 
