@@ -209,7 +209,9 @@ class Service:
         """End the control plane alone."""
         if self.process is not None:
             if self.process.poll() is None:
-                self.process.send_signal(how)
+                # What `serve` is run by hands no signals on.
+                served = psutil.Process(self.process.pid)
+                (served.children()[0] if self.prefix else served).send_signal(how)
             self.process.wait(30)
             self.process = None
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
 from openrdb.agent import keeper, settings
 from openrdb.agent.run import local_host
 from openrdb.errors import HostError
+from openrdb.host import processes as programs
+from openrdb.host.processes import Program
 from openrdb.system import locks, processes
 from openrdb.system.layout import Layout
 
@@ -35,6 +38,23 @@ def stop(data_dir: Path) -> None:
             host.stop_everything()
         finally:
             host.close()
-    left = [lock for lock in layout.root.glob("instances/*/*.lock") if locks.is_held(lock)]
-    if left:
-        raise HostError(f"these programs do not end: {', '.join(lock.stem for lock in left)}")
+    for lock in layout.root.glob("instances/*/*.lock"):
+        if locks.is_held(lock):  # an older version's, and not adopted yet
+            _end_unknown(lock)
+
+
+def _end_unknown(lock: Path) -> None:
+    """End a program of which nothing is known but its lock.
+
+    Raises:
+        HostError: it does not end.
+    """
+    is_engine = lock.stem.startswith("node-")
+    program = Program(
+        name=lock.stem,
+        command=[],
+        lock=lock,
+        output=Path(os.devnull),
+        stop_signal=signal.SIGINT if is_engine else signal.SIGTERM,
+    )
+    programs.end(program, programs.adopt(program))
