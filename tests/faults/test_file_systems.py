@@ -1,0 +1,106 @@
+"""On btrfs and overlayfs, whose locks the kernel lists under other devices than `stat` says."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.programs import holder
+from tests.support.service import Service, gone, ready, wait_until
+
+pytestmark = pytest.mark.root
+
+_SIZE = 3 * 2**30
+
+
+def btrfs(place: Path) -> Path:
+    """Mount a btrfs of its own; return where a directory of any account's may be made."""
+    if shutil.which("mkfs.btrfs") is None:
+        pytest.skip("mkfs.btrfs is missing: install btrfs-progs")
+    image, mounted = place / "image", place / "m"
+    mounted.mkdir()
+    with image.open("wb") as file:
+        file.truncate(_SIZE)
+    subprocess.run(["mkfs.btrfs", "-q", str(image)], check=True)
+    _mount("-o", "loop", str(image), str(mounted))
+    # A subvolume, as usual: its device is another than the file system's.
+    subprocess.run(
+        ["btrfs", "subvolume", "create", str(mounted / "s")], check=True, capture_output=True
+    )
+    return mounted / "s"
+
+
+def overlayfs(place: Path) -> Path:
+    """Mount an overlay whose layers lie on two file systems."""
+    lower, upper, work, mounted = (place / name for name in ("lower", "upper", "work", "m"))
+    for directory in (lower, upper, work, mounted):
+        directory.mkdir()
+    _mount("-t", "tmpfs", "tmpfs", str(lower))
+    layers = f"lowerdir={lower},upperdir={upper},workdir={work}"
+    _mount("-t", "overlay", "overlay", "-o", layers, str(mounted))
+    return mounted
+
+
+def _mount(*arguments: str) -> None:
+    mounted = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
+    if mounted.returncode != 0:
+        pytest.skip(f"this kernel mounts no such file system: {mounted.stderr.strip()}")
+
+
+@pytest.fixture(params=[btrfs, overlayfs])
+def elsewhere(request: pytest.FixtureRequest, fresh_service: Service) -> Iterator[Service]:
+    """A service whose data directory is on another kind of file system."""
+    service = fresh_service
+    place = Path("/tmp") / f"ordb-fs-{os.urandom(3).hex()}"
+    place.mkdir(mode=0o755)
+    try:
+        directory = request.param(place)
+        account = pwd.getpwnam("nobody")
+        os.chown(directory, account.pw_uid, account.pw_gid)
+        service.data_dir = directory / "data"
+        yield service
+        service.stop_everything()
+    finally:
+        for mounted in ("m", "lower"):
+            if os.path.ismount(place / mounted):
+                subprocess.run(["umount", "--lazy", str(place / mounted)], check=True)
+        shutil.rmtree(place)
+
+
+def test_created_healed_and_stopped(elsewhere: Service, newest: str) -> None:
+    service = elsewhere
+    service.start()
+    instance = service.create(newest)
+    login = service.login(instance)
+    assert service.process is not None
+    again = service.run("serve", "--data-dir", str(service.data_dir), "--listen", "127.0.0.1:0")
+    assert again.returncode == 1
+    assert f"by process {service.process.pid}" in again.stderr
+    for program in ("node", "balancer"):
+        pid = holder(service, instance.id, program)
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        wait_until(
+            lambda program=program, pid=pid: (
+                holder(service, instance.id, program) not in (None, pid)
+            )
+        )
+    wait_until(login.answers)
+    service.sdk().restart_instance(instance_id=instance.id)
+    ready(service.sdk(), instance.id)
+    service.kill()
+    stopped = service.run("stop", "--data-dir", str(service.data_dir))
+    assert stopped.returncode == 0, stopped.stderr
+    assert not service.processes()
+    service.start()
+    wait_until(login.answers)
+    service.sdk().delete_instance(instance_id=instance.id)
+    wait_until(lambda: gone(service.sdk(), instance.id))
+    wait_until(lambda: not service.processes(instance.id))
