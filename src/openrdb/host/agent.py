@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
-import secrets
 import shutil
 import socket
 import threading
@@ -30,18 +28,18 @@ from openrdb.host.balancer import Balancer, Choice, Target, balancer
 from openrdb.host.bundles.cache import Bundles
 from openrdb.host.bundles.shared import bundles_for_accounts
 from openrdb.host.processes import Program, Supervisor, Supervisord, environment_of
+from openrdb.host.space import has_room
 from openrdb.host.templates import Templates
 from openrdb.host.volumes import DirectoryPool
 from openrdb.spec import Administrator, NodeSpec
 from openrdb.system import accounts, files, locks
 from openrdb.system.layout import Layout
+from openrdb.system.master_key import ensure_master_key
 
 _ACCEPT_TIMEOUT = 300.0
 _START_ATTEMPTS = 2
 _HEAL_TIMEOUT = 10.0
 """Seconds in which an engine that was found dead is back."""
-_LEAST_FREE = 512 * 2**20
-"""Bytes that the pool must have left before it takes another volume."""
 
 
 class Host(Protocol):
@@ -109,7 +107,8 @@ class LocalHost:
         self._bundles = bundles
         self.supervisor = supervisor
         self._pool = DirectoryPool(layout.root)
-        self._master = _master_key(layout.master_key)
+        instances = len(list(layout.instances.glob("*")))
+        self._master = ensure_master_key(layout.master_key, needed_by=instances)
         self._templates = Templates(layout.templates, self._pool, spares, self._secret)
         self._deciding: dict[UUID, threading.Lock] = defaultdict(threading.Lock)
         self._changing: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
@@ -141,7 +140,7 @@ class LocalHost:
             accounts.ensure_passage(parent, spec.uid)
         if paths.data.exists():
             return
-        if self._pool.free() < _LEAST_FREE:
+        if not has_room(self._layout.root):
             raise HostError(f"no space left in {self._layout.root}")
         partial = paths.root / "data.partial"
         self._pool.delete(partial)
@@ -339,23 +338,9 @@ def local_host(
 ) -> LocalHost:
     """This machine, with its state below `root` and its bundles in `cache`."""
     layout = Layout(root)
-    layout.run.mkdir(mode=0o711, parents=True, exist_ok=True)
-    (root / "instances").mkdir(mode=0o711, exist_ok=True)
+    for directory in (layout.run, layout.instances):
+        accounts.passable_directory(directory)
     bundles = bundles_for_accounts(cache, root / "bundles", aliases)
     supervisor = Supervisord(layout.run)
     driver = balancer(choice, layout, bundles.haproxy(), supervisor)
     return LocalHost(layout, bundles, supervisor, driver, spares=spares)
-
-
-def _master_key(path: Path) -> bytes:
-    """The deployment's secret, of which the engines' superuser secrets are derived."""
-    if not path.exists():
-        partial = path.with_suffix(".partial")
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(32))
-            file.flush()
-            os.fsync(descriptor)
-        partial.rename(path)
-        files.sync_directory(path.parent)
-    return path.read_bytes()

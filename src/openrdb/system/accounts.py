@@ -10,6 +10,7 @@ import contextlib
 import functools
 import os
 import pwd
+import shutil
 import stat
 import subprocess
 import tempfile
@@ -24,6 +25,7 @@ TEMPLATE_UID = 199_999
 """Runs initdb and nothing else; below the default of `instance_uids`."""
 TEMPLATE_ACCOUNT = "openrdb-template"
 TEMPLATE_ACCOUNT_REMEDY = f"useradd --system --no-create-home {TEMPLATE_ACCOUNT}"
+_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _TIMEOUT = 300
 """Seconds for a program that is run to its end."""
 
@@ -51,8 +53,21 @@ def run(
         check=False,
         timeout=_TIMEOUT,
         cwd="/",
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", **environment},
+        env={"PATH": _PATH, "LC_ALL": "C.UTF-8", **environment},
     )
+
+
+def which(program: str) -> str | None:
+    """Return the path of a program of the system's, whatever the invoking user's PATH."""
+    return shutil.which(program, path=os.environ.get("PATH", os.defpath) + ":" + _PATH)
+
+
+def name_of(uid: Uid) -> str | None:
+    """Return the name of an account that the host knows."""
+    try:
+        return pwd.getpwuid(os.geteuid() if uid is None else uid).pw_name
+    except KeyError:
+        return None
 
 
 def template_account() -> Uid:
@@ -125,9 +140,10 @@ def ensure_directory(path: Path, uid: Uid) -> None:
 
 
 def passable_directory(path: Path) -> None:
-    """Make a directory that every account may pass through and only we may list, at any umask."""
-    path.mkdir(mode=0o711, parents=True, exist_ok=True)
-    path.chmod(0o711)
+    """Make a directory that instances' accounts may pass through and only we may list, whatever the
+    umask. Rootless it is private, as there are no other accounts."""
+    path.mkdir(exist_ok=True)
+    path.chmod(0o711 if os.geteuid() == 0 else 0o700)
 
 
 def ensure_passage(path: Path, uid: Uid) -> None:

@@ -20,7 +20,7 @@ from openrdb.system import locks
 from openrdb.system.accounts import Uid
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_WATCHED = events.CREATE | events.MODIFY | events.MOVED_TO | events.CLOSE_WRITE | events.DELETE_SELF
+WATCHED = events.CREATE | events.MODIFY | events.MOVED_TO | events.CLOSE_WRITE | events.DELETE_SELF
 
 
 def wait_for(
@@ -34,7 +34,7 @@ def wait_for(
         return True
     deadline = time.monotonic() + timeout
     with INotify() as inotify:
-        inotify.add_watch(directory, _WATCHED)
+        inotify.add_watch(directory, WATCHED)
         while not condition():
             left = deadline - time.monotonic()
             if left <= 0 or (pid is not None and not locks.is_alive(pid)):
