@@ -21,7 +21,7 @@ for _ in range(10):
     if os.fork() == 0:
         os.setsid()
         break
-os.write(1, b"up\n")
+os.write(1, b"up\\n")
 time.sleep(600)
 """
 

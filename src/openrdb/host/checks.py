@@ -204,10 +204,10 @@ def _why_not_run(place: Path, uid: Uid) -> str | None:
         try:
             done = accounts.run(uid, [str(program)], {})
         except PermissionError:
-            return "permission denied (a file system mounted noexec?)"
+            return "Permission denied (a file system mounted noexec?)"
         if done.returncode == 0:
             return None
-        return f"{_last_line(done.stderr)} (a file system mounted noexec?)"
+        return f"{_reason(done.stderr)} (a file system mounted noexec?)"
 
 
 def _shared_memory(settings: Settings) -> Iterator[Finding]:
@@ -220,7 +220,7 @@ def _shared_memory(settings: Settings) -> Iterator[Finding]:
     finally:
         files.remove_file(probe)
     if done.returncode != 0:
-        why = _last_line(done.stderr).removeprefix("fallocate: ")
+        why = _reason(done.stderr)
         text = f"no {_LEAST_SHARED >> 20} MiB of shared memory for PostgreSQL: {why}: {remedy}"
         yield Finding("shared memory", "bad", text)
         return
@@ -272,6 +272,11 @@ def _account(settings: Settings) -> Uid:
 
 def _existing(directory: Path) -> Path:
     return next(path for path in (directory, *directory.parents) if path.exists())
+
+
+def _reason(text: str) -> str:
+    """Return why a program failed, without the names of what it tried."""
+    return _last_line(text).rpartition(": ")[2]
 
 
 def _last_line(text: str) -> str:
