@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from openrdb.system.process import clean_environment
+from openrdb.system.process import clean_environment, offer_to_oom_killer
 
 
 def said_by(code: str, *, before: str = "") -> str:
@@ -39,3 +40,15 @@ def test_new_files_are_private(tmp_path: object) -> None:
     code = "from openrdb.system.process import *; prepare(); open('made', 'w'); "
     code += "import os; print(oct(os.stat('made').st_mode & 0o777))"
     assert said_by(code, before=f"umask 022; cd {tmp_path};") == "0o600"
+
+
+def test_a_tenants_process_is_ended_first() -> None:
+    child = 'read go; sh -c "cat /proc/self/oom_score_adj"'
+    with subprocess.Popen(
+        ["sh", "-c", child], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        offer_to_oom_killer(process.pid)
+        said, _ = process.communicate("\n")
+    own = int(Path("/proc/self/oom_score_adj").read_text())
+    assert int(said) == 500 > own
+    offer_to_oom_killer(process.pid)  # has ended

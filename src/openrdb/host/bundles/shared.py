@@ -45,6 +45,7 @@ class SharedBundles(Bundles):
             shutil.rmtree(partial, ignore_errors=True)
             files.copy_tree(bundle.path, partial)
             open_to_all(partial)
+            files.sync_file_system(partial)  # a copy that is there is whole
             partial.rename(copy)
         return replace(bundle, path=copy)
 
@@ -100,12 +101,15 @@ def close_to_others(top: Path) -> None:
 
 def _separate(top: Path) -> None:
     """Replace files that have a second name in the cache by copies, while engines run from them."""
+    copies = {}
     for path in _everything(top):
-        found = path.lstat()
-        if found.st_nlink > 1 and path.is_file() and not path.is_symlink():
-            partial = path.with_name(path.name + ".partial")
-            shutil.copy2(path, partial)
-            partial.rename(path)
+        if path.is_file() and not path.is_symlink() and path.stat().st_nlink > 1:
+            copies[path] = path.with_name(path.name + ".partial")
+            shutil.copy2(path, copies[path])
+    if copies:
+        files.sync_file_system(top)
+    for path, partial in copies.items():
+        partial.rename(path)
 
 
 def _everything(top: Path) -> list[Path]:
