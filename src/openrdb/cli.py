@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -11,16 +13,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
 from rich.text import Text
 
 from openrdb import __version__
-from openrdb.config import Settings
+from openrdb.config import Settings, load_settings
 from openrdb.credentials import read_credentials
 from openrdb.errors import HostError
+from openrdb.system import process
 
 app = typer.Typer(
     name="openrdb",
@@ -46,13 +48,7 @@ def settings_from(**flags: Any) -> Settings:  # noqa: ANN401
     Raises:
         HostError: a value of it is wrong; one line says which.
     """
-    try:
-        return Settings(**{name: value for name, value in flags.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        why = first["msg"].removeprefix("Value error, ")
-        raise HostError(f"configuration: {where}: {why}") from None
+    return load_settings(**{name: value for name, value in flags.items() if value is not None})
 
 
 @app.command()
@@ -71,13 +67,11 @@ def serve(
     )
     for library in ("alembic", "httpx"):
         logging.getLogger(library).setLevel(logging.WARNING)
-    from openrdb import service  # noqa: PLC0415  (the other commands start faster without it)
-
     if not settings.listen_host.startswith("127.") and settings.listen_host != "::1":
         logging.warning("listening beyond this machine without TLS: keys can be read on the way")
 
     def run() -> None:
-        _or_say_why(lambda: service.serve(settings, lambda found: _banner(settings, found)))
+        _or_say_why(lambda: _serve(settings))
 
     if os.getpid() == 1:
         from openrdb import init  # noqa: PLC0415
@@ -98,10 +92,49 @@ def _or_say_why(do: Callable[[], None]) -> None:
         sys.exit(1)
 
 
+def _serve(settings: Settings) -> None:
+    from openrdb import service  # noqa: PLC0415
+
+    serving = False
+
+    def started(credentials: dict[str, str]) -> None:
+        nonlocal serving
+        serving = True
+        _banner(settings, credentials)
+
+    try:
+        service.serve(settings, started)
+    except KeyboardInterrupt:
+        if serving:
+            out.print(_farewell(settings), soft_wrap=True, highlight=False, markup=False)
+        raise
+
+
+def _farewell(settings: Settings) -> str:
+    """Return what is said at ctrl-C: what goes on running, and how that is ended."""
+    from openrdb.state.database import Database  # noqa: PLC0415
+    from openrdb.state.running import count_instances  # noqa: PLC0415
+
+    database = Database(settings.database_url)
+    try:
+        count = count_instances(database)
+    finally:
+        database.close()
+    if count == 0:
+        return "stopped; there are no databases"
+    left = "1 database runs" if count == 1 else f"{count} databases run"
+    command = shlex.join([sys.argv[0], "stop", "--data-dir", str(settings.data_dir)])
+    return f"stopped; {left} on: `{command}` ends what runs"
+
+
 def _banner(settings: Settings, credentials: dict[str, str]) -> None:
     out.print(f"[bold]OpenRDB {__version__}[/bold] serves {credentials['SCW_API_URL']}/rdb/v1")
     out.print(f"  data   {settings.data_dir}")
     out.print(f"  docs   {credentials['SCW_API_URL']}/docs")
+    local = ipaddress.ip_address(settings.public_address).is_loopback
+    if ipaddress.ip_address(settings.listen_host).is_unspecified and local:
+        text = f"endpoints listen on {settings.public_address} only: set OPENRDB_PUBLIC_ADDRESS"
+        out.print(f"  note   {text}", soft_wrap=True)
     command = f'eval "$({sys.argv[0]} env --data-dir {settings.data_dir})"'
     out.print("  next   ", end="")
     out.print(command, style="cyan", soft_wrap=True, highlight=False, markup=False)
@@ -121,6 +154,7 @@ def stop(data_dir: DataDir = None) -> None:
     """Stop the service and every database, cleanly; `serve` brings them back."""
     from openrdb.agent import shutdown  # noqa: PLC0415
 
+    process.prepare()
     settings = settings_from(data_dir=data_dir)
     shutdown.stop(settings.data_dir)
     out.print(f"stopped everything of {settings.data_dir}")
@@ -158,6 +192,7 @@ def demo(
     """Create an instance with the official SDK, run SQL in it, and print how to connect."""
     from openrdb import demo as tour  # noqa: PLC0415
 
+    process.clean_environment()
     tour.run(settings_from(data_dir=data_dir), engine, out)
 
 

@@ -1,20 +1,27 @@
-"""Configuration: `openrdb.toml` < environment `OPENRDB_…` < flags (DESIGN section 3)."""
+"""Configuration: `openrdb.toml` < environment `OPENRDB_…` < flags."""
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import os
+import tomllib
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
+
+from openrdb.catalog.engines import engine_version, engine_versions
+from openrdb.errors import HostError
+from openrdb.system.accounts import TEMPLATE_UID
 
 Region = Literal["fr-par", "nl-ams", "pl-waw"]
 REGIONS: tuple[Region, ...] = ("fr-par", "nl-ams", "pl-waw")
@@ -24,6 +31,8 @@ BalancerWish = Literal["auto", "haproxy", "nftables"]
 # A Unix socket's path holds 107 bytes; below the data directory ours takes 40.
 LONGEST_DATA_DIR = 66
 
+_PREFIX = "OPENRDB_"
+_TOML = "openrdb.toml"
 _CHOSEN_LENGTH = 22
 """What each private network gets of the deployment's range (`state.subnets`)."""
 
@@ -65,6 +74,31 @@ def _private_range(value: IPv4Network) -> IPv4Network:
     return value
 
 
+def _version_name(name: str) -> str:
+    version = engine_version(name)
+    if version is None:
+        known = [version.name for version in engine_versions()]
+        raise ValueError(f"{name} is no engine version{_nearest(name, known)}")
+    return version.name
+
+
+def _uid_range(value: tuple[int, int]) -> tuple[int, int]:
+    first, last = value
+    if not 0 < first <= last:
+        raise ValueError("a range of accounts is two numbers above 0")
+    if first <= TEMPLATE_UID <= last:
+        raise ValueError(f"must not contain {TEMPLATE_UID}, which makes templates")
+    return value
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    """Return what may have been meant by a name, as the end of a sentence."""
+    close = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+VersionName = Annotated[str, AfterValidator(_version_name)]
+UidRange = Annotated[tuple[int, int], AfterValidator(_uid_range)]
 Directory = Annotated[Path, AfterValidator(_absolute)]
 PortRange = Annotated[tuple[int, int], AfterValidator(_port_range)]
 
@@ -73,7 +107,7 @@ class Settings(BaseSettings):
     """All that an operator can set. Durations in seconds, sizes in bytes."""
 
     model_config = SettingsConfigDict(
-        env_prefix="OPENRDB_", toml_file="openrdb.toml", extra="forbid", frozen=True
+        env_prefix=_PREFIX, toml_file=_TOML, extra="forbid", frozen=True
     )
 
     data_dir: Directory = Field(default_factory=default_data_dir)
@@ -81,7 +115,7 @@ class Settings(BaseSettings):
     """Where engine bundles are kept."""
     debian_mirror: str | None = None
     """URL of the mirror that MySQL is fetched from; default: the one that the host's apt uses."""
-    engine_aliases: dict[str, str] = Field(default_factory=dict)
+    engine_aliases: dict[VersionName, VersionName] = Field(default_factory=dict)
     """Engine versions offered though they are not installed, each served by another one's binaries:
     {"MySQL-8": "MySQL-9"} for clients that pin the name."""
     listen: Annotated[str, AfterValidator(_listen_address)] = "127.0.0.1:8080"
@@ -113,9 +147,9 @@ class Settings(BaseSettings):
     """The operator's word that the data directory is on an encrypted device."""
     spare_volumes: int = Field(default=1, ge=0, le=16)
     """Volumes kept ready for each engine version in use."""
-    warm_engines: list[str] | None = None
+    warm_engines: list[VersionName] | None = None
     """Engine versions made ready at start, in the background; default: all that are installed."""
-    instance_uids: tuple[int, int] = (200_000, 265_535)
+    instance_uids: UidRange = (200_000, 265_535)
     """Unix accounts for instances when started as root."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
@@ -130,6 +164,15 @@ class Settings(BaseSettings):
     @property
     def listen_host(self) -> str:
         return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def client_host(self) -> str:
+        """The address by which clients reach the API, where it listens on all of them too."""
+        if not ipaddress.ip_address(self.listen_host).is_unspecified:
+            return self.listen_host
+        if not ipaddress.ip_address(self.public_address).is_loopback:
+            return self.public_address
+        return "::1" if ":" in self.listen_host else "127.0.0.1"
 
     @property
     def listen_port(self) -> int:
@@ -149,3 +192,35 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+
+
+def load_settings(**given: Any) -> Settings:  # noqa: ANN401
+    """Return the configuration; `given` comes before the environment and `openrdb.toml`.
+
+    Raises:
+        HostError: some of it is wrong or unknown; one line says which.
+    """
+    _refuse_unknown_variables()
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        why = first["msg"].removeprefix("Value error, ")
+        raise HostError(f"configuration: {where}: {why}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise HostError(f"configuration: {_TOML} is no TOML: {error}") from None
+    except SettingsError as error:
+        cause = f": {error.__cause__}" if error.__cause__ else ""
+        raise HostError(f"configuration: {error}{cause}") from None
+    except OSError as error:
+        why = os.strerror(error.errno or 0).lower()
+        raise HostError(f"configuration: cannot read {_TOML}: {why}") from None
+
+
+def _refuse_unknown_variables() -> None:
+    known = [_PREFIX + name.upper() for name in Settings.model_fields]
+    for name in os.environ:
+        upper = name.upper()
+        if upper.startswith(_PREFIX) and upper not in known:
+            raise HostError(f"configuration: {name} is unknown{_nearest(upper, known)}")

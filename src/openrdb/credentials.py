@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,13 +16,34 @@ if TYPE_CHECKING:  # `openrdb env` starts faster without
     from openrdb.state.database import Database
 
 
+log = logging.getLogger(__name__)
+
+_NAMES = frozenset(
+    (
+        *("SCW_ACCESS_KEY", "SCW_SECRET_KEY", "SCW_DEFAULT_PROJECT_ID"),
+        *("SCW_DEFAULT_ORGANIZATION_ID", "SCW_DEFAULT_REGION", "SCW_DEFAULT_ZONE", "SCW_API_URL"),
+    )
+)
+
+
 def ensure_credentials(database: Database, settings: Settings, url: str) -> dict[str, str]:
-    """The environment that official clients need; made with the first key, if there is none."""
+    """Return the environment that official clients need, with a first key of the organization's.
+
+    Secrets are stored nowhere else: where the file was lost, another key is made.
+
+    Raises:
+        HostError: the file is damaged.
+    """
     from openrdb.state import access  # noqa: PLC0415
 
     path = Layout(settings.data_dir).credentials
     with database.write() as session:
         key = access.ensure_first_key(session)
+        if key is None and not path.exists():
+            project = access.default_project(session)
+            if project is not None:
+                key = access.create_key(session, project, whole_organization=True)
+                log.warning("%s was lost: made another key", path)
         if key is not None:
             # Before the commit: a key whose secret nobody knows would be of no use.
             _write(
@@ -39,19 +61,23 @@ def ensure_credentials(database: Database, settings: Settings, url: str) -> dict
 
 
 def read_credentials(data_dir: Path) -> dict[str, str]:
-    """The first key's environment.
+    """Return the first key's environment.
 
     Raises:
-        HostError: this directory has never been served, or is another user's.
+        HostError: this directory has never been served, is another user's, or its file is damaged.
     """
     path = Layout(data_dir).credentials
     try:
-        loaded: dict[str, str] = json.loads(path.read_text())
+        loaded = json.loads(path.read_text())
     except FileNotFoundError:
         raise HostError(f"{data_dir} has no credentials: has `openrdb serve` run on it?") from None
     except PermissionError:
         raise HostError(f"{path} belongs to another user") from None
-    return loaded
+    except ValueError:
+        loaded = None
+    if not isinstance(loaded, dict) or not loaded.keys() >= _NAMES:
+        raise HostError(f"{path} is damaged: remove it, and `openrdb serve` makes another key")
+    return {str(name): str(value) for name, value in loaded.items()}
 
 
 def _write(path: Path, content: dict[str, str]) -> None:

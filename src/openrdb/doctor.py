@@ -3,75 +3,27 @@
 from __future__ import annotations
 
 import os
-import platform
-import shutil
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
 
-from openrdb.config import LONGEST_DATA_DIR, Settings
+from openrdb.config import Settings
 from openrdb.errors import HostError
+from openrdb.host import checks
 from openrdb.host.balancer import choose
 from openrdb.host.bundles.cache import Bundles
-from openrdb.system import accounts, files
-
-_GIB = 2**30
-_COMFORTABLE = 5 * _GIB
-
-
-@dataclass(frozen=True)
-class Finding:
-    subject: str
-    verdict: Literal["ok", "warning", "bad"]
-    text: str
+from openrdb.host.cgroups import Cgroups
+from openrdb.host.checks import Finding
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """All findings; `bad` ones keep the service from running."""
+    """Return all findings; `bad` ones keep the service from running."""
     return [
-        *_system(),
-        *_account(),
-        *_data_directory(settings),
+        *checks.examine(settings),
         *_engines(settings),
         *_balancer(settings),
+        *_cgroups(),
         *_api(settings),
     ]
-
-
-def _system() -> Iterator[Finding]:
-    libc = " ".join(platform.libc_ver())
-    yield Finding("system", "ok", f"{platform.system()} {platform.release()}, {libc}")
-    for program, package in (("flock", "util-linux"), ("setpriv", "util-linux")):
-        if shutil.which(program) is None:
-            yield Finding(program, "bad", f"is missing: install {package}")
-
-
-def _account() -> Iterator[Finding]:
-    if os.geteuid() != 0:
-        yield Finding("account", "ok", f"rootless: everything runs as uid {os.geteuid()}")
-        return
-    try:
-        accounts.template_account()
-    except HostError as error:
-        yield Finding("account", "bad", str(error))
-    else:
-        yield Finding("account", "ok", "root: each instance runs under a uid of its own")
-
-
-def _data_directory(settings: Settings) -> Iterator[Finding]:
-    directory = settings.data_dir
-    if len(str(directory)) > LONGEST_DATA_DIR:
-        text = f"{directory} is longer than {LONGEST_DATA_DIR} characters"
-        yield Finding("data directory", "bad", text)
-        return
-    existing = next(path for path in (directory, *directory.parents) if path.exists())
-    if not os.access(existing, os.W_OK | os.X_OK):
-        yield Finding("data directory", "bad", f"{existing} is not writable")
-        return
-    free = files.free_bytes(existing)
-    text = f"{directory}, {free / _GIB:.1f} GiB free"
-    yield Finding("data directory", "ok" if free > _COMFORTABLE else "warning", text)
 
 
 def _engines(settings: Settings) -> Iterator[Finding]:
@@ -99,6 +51,16 @@ def _balancer(settings: Settings) -> Iterator[Finding]:
         return
     name = "nftables" if choice.driver == "nftables" else f"HAProxy {bundle.version}"
     yield Finding("load balancer", "ok", f"{name}: {choice.why}")
+
+
+def _cgroups() -> Iterator[Finding]:
+    if why := Cgroups.why_not():
+        text = f"no limits of memory and processors: {why}"
+        yield Finding(
+            "cgroups", "warning", f"{text}; serve as root or by systemd with Delegate=yes"
+        )
+    else:
+        yield Finding("cgroups", "ok", "can be made for each instance")
 
 
 def _api(settings: Settings) -> Iterator[Finding]:

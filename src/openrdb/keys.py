@@ -21,6 +21,7 @@ from openrdb.errors import HostError
 from openrdb.state import access
 from openrdb.state.database import Database
 from openrdb.state.models import ApiKey, Project
+from openrdb.system.process import clean_environment
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def _state(settings: Settings) -> Iterator[Database]:
         HostError: it has never been served, or the database is not at hand, or of another version.
     """
     read_credentials(settings.data_dir)
+    clean_environment()
     database = Database(settings.database_url)
     try:
         yield database

@@ -6,22 +6,22 @@ import contextlib
 import errno
 import logging
 import os
-import re
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
 from sqlalchemy import select
 
+from openrdb import data_directory
 from openrdb.agent.link import AgentLink
 from openrdb.agent.settings import AgentSettings
 from openrdb.api.app import create_app
 from openrdb.api.common import Backend
 from openrdb.catalog.offers import Offers
-from openrdb.config import LONGEST_DATA_DIR, Settings
+from openrdb.config import Settings
 from openrdb.credentials import ensure_credentials
 from openrdb.errors import HostError
+from openrdb.host import checks
 from openrdb.host.balancer import choose
 from openrdb.host.base import Host
 from openrdb.host.bundles.cache import Bundles
@@ -31,42 +31,13 @@ from openrdb.observe.changes import Changes
 from openrdb.operations import Operations, Services, desired
 from openrdb.state.database import Database
 from openrdb.state.models import Instance, Node
-from openrdb.system import files, locks
+from openrdb.state.running import count_instances
+from openrdb.system import process
 from openrdb.system.layout import Layout
 
 log = logging.getLogger(__name__)
 
-_SIGNS = "/._+@-"
-_PLAIN_PATH = re.compile(rf"[A-Za-z0-9{_SIGNS}]+")
-"""It goes into configuration files that each quote in their own way, or not at all."""
 _BACKLOG = 512
-_LEAST_FREE = 256 * 2**20
-"""Bytes without which no instance could be made."""
-
-
-def prepare(settings: Settings) -> None:
-    """Make the data directory, or say in one line why that cannot be.
-
-    Raises:
-        HostError: it is not writable, or full, or its path too long for Unix sockets below it.
-    """
-    directory = settings.data_dir
-    if len(str(directory)) > LONGEST_DATA_DIR:
-        raise HostError(f"the data directory's path has more than {LONGEST_DATA_DIR} characters")
-    if not _PLAIN_PATH.fullmatch(str(directory)):
-        raise HostError(f"the data directory's path has others than letters, digits and {_SIGNS}")
-    try:
-        directory.mkdir(mode=0o711, parents=True, exist_ok=True)
-        probe = directory / ".writable"
-        probe.write_bytes(b"OpenRDB")
-        probe.unlink()
-    except OSError as error:
-        why = os.strerror(error.errno or errno.EIO).lower()
-        raise HostError(f"cannot write to the data directory {directory}: {why}") from None
-    if (free := files.free_bytes(directory)) < _LEAST_FREE:
-        raise HostError(f"no space left for the data directory {directory}: {free >> 20} MiB")
-    for name in ("state.sqlite", "workflows.sqlite"):
-        (directory / name).touch(mode=0o600)
 
 
 def installed_versions(settings: Settings) -> dict[str, str]:
@@ -81,17 +52,6 @@ def installed_versions(settings: Settings) -> dict[str, str]:
     if not installed:
         raise HostError("no engine is installed: run `openrdb engines install`")
     return installed
-
-
-@contextlib.contextmanager
-def exclusive(layout: Layout) -> Iterator[None]:
-    """Be the only control plane on a data directory; the lock's holder is found by the kernel.
-
-    Raises:
-        HostError: another one serves it.
-    """
-    with locks.exclusive(layout.lock, f"{layout.root} is served already"):
-        yield
 
 
 def adopt_nodes(database: Database, host: Host) -> None:
@@ -148,18 +108,24 @@ def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
     Raises:
         HostError: something on this machine is in the way.
     """
-    prepare(settings)
+    process.prepare()
+    warnings = checks.require(settings)
     layout = Layout(settings.data_dir)
-    with exclusive(layout), contextlib.ExitStack() as ending:
+    data_directory.make(layout)
+    with data_directory.exclusive(layout), contextlib.ExitStack() as ending:
+        data_directory.prepare_files(layout)
         installed = installed_versions(settings)
         listener = ending.enter_context(listen(settings))
         host_name = (
-            f"[{settings.listen_host}]" if ":" in settings.listen_host else settings.listen_host
+            f"[{settings.client_host}]" if ":" in settings.client_host else settings.client_host
         )
+        for warning in warnings:
+            log.warning("%s: %s", warning.subject, warning.text)
         url = f"http://{host_name}:{listener.getsockname()[1]}"
         database = Database(settings.database_url)
         ending.callback(database.close)
         database.migrate()
+        data_directory.ensure_key(layout, count_instances(database))
         credentials = ensure_credentials(database, settings, url)
         choose(settings.balancer, settings.public_address)  # refuses what cannot work here
         desired.open_secrets(MasterKey(layout.master_key))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 from pathlib import Path
 
 from openrdb.engines.postgresql import identity
@@ -14,15 +12,8 @@ from openrdb.system.bundle import Bundle
 
 def run(bundle: Bundle, program: str, *arguments: str, script: str = "") -> str:
     command = [str(bundle.program(program)), *arguments]
-    done = subprocess.run(
-        accounts.as_account(accounts.template_account(), command),
-        input=script,
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd="/",
-        env={"PATH": os.defpath} | bundle.environment,
-    )
+    done = accounts.run(accounts.template_account(), command, bundle.environment, script)
+    assert done.returncode == 0, done.stderr
     return done.stdout
 
 

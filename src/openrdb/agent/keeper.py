@@ -22,7 +22,7 @@ from xmlrpc.client import Fault, ServerProxy, Transport
 from supervisor.xmlrpc import Faults
 
 from openrdb.errors import HostError
-from openrdb.system import files, locks, processes
+from openrdb.system import accounts, files, locks, processes
 from openrdb.system.layout import Layout
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class Supervisord:
         self._child: subprocess.Popen[bytes] | None = None
 
     def ensure_up(self) -> None:
-        self._run.mkdir(mode=0o711, exist_ok=True)  # somebody may have tidied up
+        accounts.passable_directory(self._run)  # somebody may have tidied up
         if self._child is not None:
             self._child.poll()  # a killed one is not to stay a zombie
         current = self._configuration.exists() and self._configuration.read_text() == self._text

@@ -13,7 +13,7 @@ from openrdb.build import build
 from openrdb.errors import HostError, HostUnavailable
 from openrdb.host.base import PROTOCOL, Host
 from openrdb.spec import HostState
-from openrdb.system import files, locks, processes
+from openrdb.system import accounts, files, locks, processes
 from openrdb.system.layout import Layout
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class AgentLink:
         Raises:
             HostError: it does not start.
         """
-        self._layout.run.mkdir(mode=0o711, exist_ok=True)
+        accounts.passable_directory(self._layout.run)
         changed = settings.write(self._layout, self._wanted)
         keeper.end_predecessors(self._layout)
         if changed or not self._is_current():

@@ -16,7 +16,7 @@ from openrdb.agent.settings import AgentSettings
 from openrdb.build import build
 from openrdb.host.balancer import choose
 from openrdb.host.local import LocalHost
-from openrdb.system import files, locks
+from openrdb.system import accounts, files, locks, process
 from openrdb.system.layout import Layout
 
 log = logging.getLogger(__name__)
@@ -34,10 +34,11 @@ def run(data_dir: Path) -> None:
     Raises:
         HostError: something on this machine is in the way.
     """
+    process.prepare()
     layout = Layout(data_dir)
     configured = settings.read(layout)
     logging.basicConfig(level=configured.log_level, format="%(asctime)s %(levelname)s %(message)s")
-    layout.run.mkdir(mode=0o711, parents=True, exist_ok=True)
+    accounts.passable_directory(layout.run)
     with locks.taken_over(layout.agent_lock), contextlib.ExitStack() as ending:
         host = local_host(layout, configured)
         ending.callback(host.close)

@@ -28,6 +28,7 @@ from openrdb.host.healing import Healer
 from openrdb.host.jobs import Jobs
 from openrdb.host.processes import Program, environment_of
 from openrdb.host.records import NodeRecord, Records, RouteRecord
+from openrdb.host.space import has_room
 from openrdb.host.templates import Templates
 from openrdb.host.volumes import DirectoryPool
 from openrdb.spec import (
@@ -49,8 +50,6 @@ log = logging.getLogger(__name__)
 _ACCEPT_TIMEOUT = 300.0
 _HEAL_TIMEOUT = 10.0
 """Seconds in which an engine that was found dead is back."""
-_LEAST_FREE = 512 * 2**20
-"""Bytes that the pool must have left before it takes another volume."""
 _LOGS_ROUND = 60.0
 _REMOVED = ".removed-"
 
@@ -71,8 +70,8 @@ class LocalHost:
     ) -> None:
         self._build = build
         self._layout = layout = Layout(root)
-        layout.run.mkdir(mode=0o711, parents=True, exist_ok=True)
-        (root / "instances").mkdir(mode=0o711, exist_ok=True)
+        for directory in (layout.run, layout.instances):
+            accounts.passable_directory(directory)
         self._bundles = bundles_for_accounts(cache, root / "bundles", aliases)
         self._pool = DirectoryPool(root)
         self._healer = Healer()
@@ -238,7 +237,7 @@ class LocalHost:
         record = self._accept(spec)
         if paths.data.exists():
             return
-        if self._pool.free() < _LEAST_FREE:
+        if not has_room(self._layout.root):
             raise HostError(f"no space is left in {self._layout.root}")
         partial = paths.root / "data.partial"
         self._pool.delete(partial)
@@ -521,6 +520,6 @@ def _template_secret(layout: Layout) -> str:
     if not path.exists():
         if layout.templates.exists():
             shutil.rmtree(layout.templates)
-        layout.templates.mkdir(mode=0o711, parents=True)
+        accounts.passable_directory(layout.templates)
         files.write_private(path, secrets.token_hex(32))
     return path.read_text()

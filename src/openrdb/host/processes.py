@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from openrdb.errors import HostError
-from openrdb.system import files, locks, processes
+from openrdb.system import files, locks, process, processes
 from openrdb.system.processes import Identity
 
 log = logging.getLogger(__name__)
@@ -28,8 +28,6 @@ _KILLED = 30.0
 disk takes its time."""
 _PAUSE = 0.01
 _LARGEST_OUTPUT = 2**20
-_OOM_SCORE = 500
-"""Tenants' processes are ended before ours when memory is short."""
 
 
 def _nothing() -> None:
@@ -110,8 +108,7 @@ def start(program: Program) -> Running:
         child.wait()
         raise HostError(program.explain())
     files.write_private(program.record, identity.text())
-    with contextlib.suppress(OSError):
-        Path(f"/proc/{child.pid}/oom_score_adj").write_text(str(_OOM_SCORE))
+    process.offer_to_oom_killer(child.pid)
     return Running(identity, descriptor, child, time.monotonic())
 
 

@@ -2,6 +2,9 @@
 
 Creating an instance takes a spare by renaming it: no byte is copied while a user waits, and the
 spare has long been on disk. Where none is left, the template itself is copied.
+
+Templates and spares belong to the invoking user, and nobody else may enter them: whoever could write
+to one would be superuser of every instance made of it later.
 """
 
 from __future__ import annotations
@@ -19,10 +22,13 @@ from uuid import uuid4
 from openrdb.engines.base import Engine
 from openrdb.host.volumes import Pool
 from openrdb.system import files
-from openrdb.system.accounts import Uid, template_account
+from openrdb.system.accounts import Uid, passable_directory, take_over, template_account
 from openrdb.system.bundle import Bundle
 
 log = logging.getLogger(__name__)
+
+_TEMPLATE = "template"
+_SPARE = "spare-"
 
 
 class Templates:
@@ -33,9 +39,9 @@ class Templates:
         self._secret = secret
         self._making: dict[Path, threading.Lock] = defaultdict(threading.Lock)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="templates")
-        root.mkdir(mode=0o711, parents=True, exist_ok=True)
-        for leftover in root.glob("*/partial-*"):
-            shutil.rmtree(leftover)
+        passable_directory(root)
+        for place in filter(Path.is_dir, root.iterdir()):
+            _tidy(place)
 
     def prepare(self, bundle: Bundle, engine: Engine, init: Mapping[str, str]) -> None:
         """Have a template and its spares made in the background."""
@@ -60,7 +66,7 @@ class Templates:
         return self._root / ",".join([bundle.name, *variant])
 
     def _take_spare(self, place: Path, target: Path) -> bool:
-        for spare in place.glob("spare-*"):
+        for spare in place.glob(f"{_SPARE}*"):
             try:
                 spare.rename(target)
             except FileNotFoundError:
@@ -70,13 +76,14 @@ class Templates:
 
     def _ensure(self, bundle: Bundle, engine: Engine, init: Mapping[str, str]) -> Path:
         directory = self._place(bundle, init)
-        template = directory / "template"
+        template = directory / _TEMPLATE
         with self._making[directory]:
             if not template.exists():
-                directory.mkdir(mode=0o711, exist_ok=True)
+                passable_directory(directory)
                 partial = self._partial(directory)
                 account = template_account()
                 engine.make_template(bundle, partial, account, self._secret, init)
+                take_over(partial)
                 files.sync_file_system(partial)
                 partial.rename(template)
         return template
@@ -84,16 +91,24 @@ class Templates:
     def _replenish(self, bundle: Bundle, engine: Engine, init: Mapping[str, str]) -> None:
         try:
             template = self._ensure(bundle, engine, init)
-            while len(list(template.parent.glob("spare-*"))) < self._spares:
+            while len(list(template.parent.glob(f"{_SPARE}*"))) < self._spares:
                 partial = self._partial(template.parent)
                 self._pool.clone(template, partial, None)
-                partial.rename(partial.with_name(f"spare-{uuid4()}"))
+                partial.rename(partial.with_name(f"{_SPARE}{uuid4()}"))
         except Exception:
             # Creation does without a spare, and says itself what is wrong.
             log.warning("no spare volume for %s", bundle.name, exc_info=True)
 
     def _partial(self, directory: Path) -> Path:
         return directory / f"partial-{uuid4()}"
+
+
+def _tidy(place: Path) -> None:
+    """Remove what a killed process left half made, and what another account could have changed."""
+    for path in place.iterdir():
+        whole = path.name == _TEMPLATE or path.name.startswith(_SPARE)
+        if not whole or path.stat().st_uid != os.geteuid():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _give_tree(uid: Uid, top: Path) -> None:

@@ -10,8 +10,12 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
+
+from openrdb.errors import HostError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 _WRITER = 0x6F706E72646200
@@ -56,12 +60,24 @@ class Database:
         self._writing = threading.Lock()
 
     def migrate(self) -> None:
-        """Bring the tables to this version's form."""
+        """Bring the tables to this version's form.
+
+        Raises:
+            HostError: a newer version wrote them, or the database cannot be used.
+        """
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))
-        with self.engine.connect() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+        try:
+            with self.engine.connect() as connection:
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+        except CommandError as error:
+            raise HostError(
+                f"the state was written by a newer OpenRDB: install that version again ({error})"
+            ) from None
+        except DBAPIError as error:
+            url = self.engine.url.render_as_string()
+            raise HostError(f"cannot use the state {url}: {_first_line(error.orig)}") from None
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -82,3 +98,7 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _first_line(error: BaseException | None) -> str:
+    return (str(error).strip().splitlines() or ["no reason given"])[0]

@@ -1,14 +1,17 @@
 """Which Unix account a process runs as, and files that belong to it.
 
-Rootless: everything under the invoking user. As root: one uid an instance, which needs no passwd
-entry but for making templates, and never root for an engine (DESIGN section 6).
+Rootless: everything under the invoking user. As root: one uid an instance, without a passwd entry,
+and never root for an engine. Templates are made by an account of their own, see `template_account`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import pwd
+import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -18,6 +21,11 @@ from openrdb.errors import HostError
 
 Uid = int | None
 """A Unix account's number (its group has the same); None: the invoking user."""
+TEMPLATE_UID = 199_999
+"""Runs initdb and nothing else; below the default of `instance_uids`."""
+TEMPLATE_ACCOUNT = "openrdb-template"
+TEMPLATE_ACCOUNT_REMEDY = f"useradd --system --no-create-home {TEMPLATE_ACCOUNT}"
+_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _TIMEOUT = 300
 """Seconds for a program that is run to its end."""
 
@@ -35,8 +43,9 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run one of an engine's programs to its end, as an account and with nothing of our environment;
     `script` is its input. Whether it succeeded is for the caller to see."""
+    whole = as_account(uid, command)
     return subprocess.run(
-        as_account(uid, command),
+        _isolated(whole) if uid == TEMPLATE_UID else whole,
         input=script,
         text=True,
         errors="replace",
@@ -44,18 +53,83 @@ def run(
         check=False,
         timeout=_TIMEOUT,
         cwd="/",
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", **environment},
+        env={"PATH": _PATH, "LC_ALL": "C.UTF-8", **environment},
     )
 
 
+def which(program: str) -> str | None:
+    """Return the path of a program of the system's, whatever the invoking user's PATH."""
+    return shutil.which(program, path=os.environ.get("PATH", os.defpath) + ":" + _PATH)
+
+
+def name_of(uid: Uid) -> str | None:
+    """Return the name of an account that the host knows."""
+    try:
+        return pwd.getpwuid(os.geteuid() if uid is None else uid).pw_name
+    except KeyError:
+        return None
+
+
 def template_account() -> Uid:
-    """The account that makes templates: initdb refuses root, and a uid without a passwd entry."""
+    """Return the account that makes templates.
+
+    initdb refuses root, and a uid without a passwd entry. Where root may make namespaces, it is a
+    uid that nothing else runs as, whose entry exists in initdb's mount namespace only; its processes
+    end with their PID namespace. Else it is an account that the host has: one for this alone, or
+    `nobody`, whose other processes could then change a template while it is made.
+
+    Raises:
+        HostError: there are neither namespaces nor such an account.
+    """
     if os.geteuid() != 0:
         return None
-    try:
-        return pwd.getpwnam("nobody").pw_uid
-    except KeyError:
-        raise HostError("started as root, OpenRDB needs the account 'nobody'") from None
+    if why_not_isolated() is None:
+        return TEMPLATE_UID
+    for name in (TEMPLATE_ACCOUNT, "nobody"):
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(name).pw_uid
+    raise HostError(f"there is no account to make templates with: {TEMPLATE_ACCOUNT_REMEDY}")
+
+
+@functools.cache
+def why_not_isolated() -> str | None:
+    """Return why root cannot run a program with a passwd file of its own; None if it can."""
+    done = run(TEMPLATE_UID, ["id", "-un"], {})
+    if done.returncode == 0 and done.stdout.strip() == TEMPLATE_ACCOUNT:
+        return None
+    return (done.stderr.strip().splitlines() or ["the passwd file is not used"])[-1]
+
+
+def _isolated(command: list[str]) -> list[str]:
+    """Return what runs a command in namespaces of its own, with an entry for `TEMPLATE_UID`.
+
+    The file is on a tmpfs that only these namespaces have, so that nothing is left behind.
+    """
+    entry = f"{TEMPLATE_ACCOUNT}:x:{TEMPLATE_UID}:{TEMPLATE_UID}::/:/bin/false"
+    script = (
+        'mount -t tmpfs -o mode=755 none /mnt && printf "%s\\n" "$0" >/mnt/passwd'
+        ' && mount --bind /mnt/passwd /etc/passwd && umount --lazy /mnt && exec "$@"'
+    )
+    unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
+    return [*unshare, "--", "sh", "-c", script, entry, *command]
+
+
+def take_over(top: Path) -> None:
+    """Make a tree that an account made the invoking user's own, which nobody else may enter.
+
+    Raises:
+        HostError: there is something in it that its maker could change later or lead us out by: a
+            link, a device, or a file that has a second name.
+    """
+    for directory, _, names, descriptor in os.fwalk(top):
+        os.fchown(descriptor, os.geteuid(), os.getegid())
+        os.fchmod(descriptor, 0o700)
+        for name in names:
+            found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+            if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+                raise HostError(f"{directory}/{name} is no plain file")
+            os.chown(name, os.geteuid(), os.getegid(), dir_fd=descriptor, follow_symlinks=False)
+            os.chmod(name, 0o600, dir_fd=descriptor)
 
 
 def ensure_directory(path: Path, uid: Uid) -> None:
@@ -63,6 +137,13 @@ def ensure_directory(path: Path, uid: Uid) -> None:
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     if uid is not None:
         os.chown(path, uid, uid)
+
+
+def passable_directory(path: Path) -> None:
+    """Make a directory that instances' accounts may pass through and only we may list, whatever the
+    umask. Rootless it is private, as there are no other accounts."""
+    path.mkdir(exist_ok=True)
+    path.chmod(0o711 if os.geteuid() == 0 else 0o700)
 
 
 def ensure_passage(path: Path, uid: Uid) -> None:

@@ -61,6 +61,10 @@ class Layout:
         return self.root / "templates"
 
     @property
+    def instances(self) -> Path:
+        return self.root / "instances"
+
+    @property
     def lock(self) -> Path:
         return self.root / "openrdb.lock"
 
@@ -96,7 +100,7 @@ class Layout:
         return self.root / "credentials.json"
 
     def instance(self, instance_id: UUID) -> Path:
-        return self.root / "instances" / str(instance_id)
+        return self.instances / str(instance_id)
 
     def sockets(self, owner_id: UUID) -> Path:
         # Short: a Unix socket's whole path must fit into 107 bytes.

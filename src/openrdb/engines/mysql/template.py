@@ -20,6 +20,8 @@ _LEFT = ("auto.cnf", "*.pem", "*.dblwr", "ib_buffer_pool")
 _HOLLOW = ("#innodb_redo/*", "ibdata1", "undo_*", "mysql.ibd")
 """Files with long runs of zeros: as holes they need not be copied."""
 
+_LONGEST_LOG = 2**20
+
 
 def make(bundle: Bundle, data: Path, account: Uid, secret: str, init: Mapping[str, str]) -> None:
     """`mysqld --initialize`, our superuser in root's place, time zones, and the database `rdb`,
@@ -38,7 +40,7 @@ def make(bundle: Bundle, data: Path, account: Uid, secret: str, init: Mapping[st
         command += [f"--{name}={value}" for name, value in {**config.INITIAL, **init}.items()]
         command += [f"--datadir={work}", f"--init-file={script}", f"--log-error={log}"]
         done = unix_accounts.run(account, command, bundle.environment)
-        said = log.read_text(errors="replace") if log.exists() else ""
+        said = _said(log)
         if done.returncode != 0 or "[ERROR]" in said:
             raise HostError(_failure(bundle, said or done.stderr))
         for pattern in _LEFT:
@@ -71,6 +73,13 @@ def _time_zones(bundle: Bundle, account: Uid) -> str:
     if done.returncode != 0 or not done.stdout:
         raise HostError(_failure(bundle, done.stderr))
     return done.stdout.rstrip(";\n")
+
+
+def _said(log: Path) -> str:
+    try:
+        return files.read_small(log, _LONGEST_LOG).decode(errors="replace")
+    except FileNotFoundError:
+        return ""
 
 
 def _failure(bundle: Bundle, said: str) -> str:
