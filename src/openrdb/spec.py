@@ -45,6 +45,8 @@ class NodeSpec:
     """The Unix account its processes run as; None: the agent's own."""
     memory: int
     """Bytes that the node type grants."""
+    vcpus: int
+    """Processors that the node type grants."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """The user's, by the catalogue's names and in its units."""
     init_settings: Mapping[str, str] = field(default_factory=dict)

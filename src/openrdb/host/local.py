@@ -24,6 +24,7 @@ from openrdb.host import administration, certificates, logs
 from openrdb.host.balancer import Choice, Target, balancer
 from openrdb.host.base import PROTOCOL
 from openrdb.host.bundles.shared import bundles_for_accounts
+from openrdb.host.cgroups import Cgroup, Cgroups
 from openrdb.host.healing import Healer
 from openrdb.host.jobs import Jobs
 from openrdb.host.processes import Program, environment_of
@@ -75,6 +76,7 @@ class LocalHost:
         self._bundles = bundles_for_accounts(cache, root / "bundles", aliases)
         self._pool = DirectoryPool(root)
         self._healer = Healer()
+        self._cgroups = Cgroups.find()
         self._balancer = balancer(choice, layout, self._bundles.haproxy(), self._healer)
         self._template_secret = _template_secret(layout)
         self._templates = Templates(layout.templates, self._pool, spares, self._template_secret)
@@ -321,9 +323,15 @@ class LocalHost:
             output=output,
             environment=environment_of(paths.root) | bundle.environment,
             stop_signal=engine.stop_signal,
+            cgroup=partial(self._cgroup, record.spec),
             prepare=partial(self._prepare, spec.node_id),
             explain=partial(engine.last_words, paths, output),
         )
+
+    def _cgroup(self, spec: NodeSpec) -> Cgroup | None:
+        if self._cgroups is None:
+            return None
+        return self._cgroups.ensure(_program_name(spec), memory=spec.memory, cpus=spec.vcpus)
 
     def _prepare(self, node_id: UUID) -> None:
         record = self._record(node_id)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from openrdb.errors import HostError
+from openrdb.host.cgroups import Cgroup
 from openrdb.system import files, locks, process, processes
 from openrdb.system.processes import Identity
 
@@ -47,6 +48,8 @@ class Program:
     stop_signal: signal.Signals = signal.SIGTERM
     stop_timeout: float = 60
     """Seconds until it is killed."""
+    cgroup: Callable[[], Cgroup | None] = lambda: None
+    """Return the control group that its processes are in, with their limits; None if there is none."""
     prepare: Callable[[], None] = _nothing
     """Make again whatever it needs and somebody removed; called before each start."""
     explain: Callable[[], str] = lambda: "it ended"
@@ -107,6 +110,9 @@ def start(program: Program) -> Running:
     if identity is None or descriptor is None:
         child.wait()
         raise HostError(program.explain())
+    if (group := program.cgroup()) is not None:
+        with contextlib.suppress(ProcessLookupError):
+            group.add(child.pid)
     files.write_private(program.record, identity.text())
     process.offer_to_oom_killer(child.pid)
     return Running(identity, descriptor, child, time.monotonic())
@@ -214,6 +220,8 @@ def end(program: Program, running: Running | None) -> None:
         running.reap()
     end_leftovers(program)
     files.remove_file(program.record)
+    if (group := program.cgroup()) is not None:
+        group.remove()
 
 
 def end_leftovers(program: Program) -> None:
@@ -223,6 +231,9 @@ def end_leftovers(program: Program) -> None:
         HostError: something of it does not end.
     """
     deadline = time.monotonic() + _KILLED
+    group = program.cgroup() if locks.is_held(program.lock) else None
+    if group is not None:
+        group.kill()
     while locks.is_held(program.lock):
         left = _holders(program)
         _kill(left)

@@ -47,6 +47,7 @@ def node_spec(instance: Instance, node: Node) -> NodeSpec:
         port=node.port,
         uid=node.uid,
         memory=_kind(instance).memory,
+        vcpus=_kind(instance).vcpus,
         settings=all_settings(instance, instance.settings),
         init_settings=instance.init_settings,
         secret=_master.secret(str(instance.id)) if _master else "",
