@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -74,3 +77,54 @@ def test_files_are_private_and_replaced_whole(tmp_path: Path) -> None:
     accounts.write_file(path, "two", None)
     assert (path.read_text(), path.stat().st_mode & 0o777) == ("two", 0o600)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_small_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    assert files.read_small(tmp_path / "file", 5) == b"12345"
+
+
+def _fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _link(path: Path) -> None:
+    path.symlink_to("/etc/passwd")
+
+
+def _huge(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(2**40)
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+
+
+@pytest.mark.parametrize(
+    ("put", "number"),
+    [
+        (_fifo, errno.EINVAL),
+        (_link, errno.ELOOP),
+        (_huge, errno.EFBIG),
+        (_socket, errno.ENXIO),
+        (Path.mkdir, errno.EINVAL),
+        (lambda path: None, errno.ENOENT),
+    ],
+)
+def test_what_an_account_can_put_in_a_files_place(
+    short_tmp: Path, put: Callable[[Path], None], number: int
+) -> None:
+    put(short_tmp / "file")
+    with pytest.raises(OSError, match="") as refused:
+        files.read_small(short_tmp / "file")
+    assert refused.value.errno == number
+
+
+def test_a_private_file_is_private_whatever_it_was(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    lock.touch(mode=0o644)
+    for path in (lock, tmp_path / "new"):
+        with files.open_private(path):
+            assert path.stat().st_mode & 0o777 == 0o600

@@ -1,4 +1,4 @@
-"""Copying volumes, syncing them, and waiting for a file to change."""
+"""Copying volumes, syncing them, waiting for a file to change, and reading what others wrote."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import contextlib
 import ctypes
 import errno
 import os
+import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 from inotify_simple import INotify
 from inotify_simple import flags as events
@@ -124,6 +126,40 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_small(path: Path, limit: int = 65536) -> bytes:
+    """Return the content of a file that another account may have put there.
+
+    Neither waits for a FIFO's writer nor follows a symbolic link in the place of the file; the
+    directories above it must be out of that account's reach.
+
+    Raises:
+        FileNotFoundError: there is no file.
+        OSError: it is a link (ELOOP), no regular file (EINVAL), or longer than `limit` (EFBIG).
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+    descriptor = os.open(path, flags)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "is not a regular file", str(path))
+        content = os.read(descriptor, limit + 1)  # of a regular file: all that there is
+    finally:
+        os.close(descriptor)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"is longer than {limit} bytes", str(path))
+    return content
+
+
+def open_private(path: Path) -> BinaryIO:
+    """Open a file for writing at its end, as for a lock; nobody but its owner can open it.
+
+    The file is made if there is none, and becomes private if another version left it open to all.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(path, flags, 0o600)
+    os.fchmod(descriptor, 0o600)
+    return os.fdopen(descriptor, "a+b")
 
 
 def free_bytes(path: Path) -> int:
