@@ -22,8 +22,8 @@ from typing import Protocol
 from uuid import UUID
 
 from openrdb.catalog.engines import engine_version
-from openrdb.engines import engine_of
-from openrdb.engines.base import Administration
+from openrdb.engines import server_of, templates_of
+from openrdb.engines.base import Administration, Server
 from openrdb.errors import HostError, TransientState
 from openrdb.host import certificates, logs
 from openrdb.host.balancer import Balancer, Choice, Target, balancer
@@ -124,11 +124,16 @@ class LocalHost:
             version = engine_version(name)
             current = version is not None and not version.disabled
             if name in names if names is not None else current:
-                self._templates.prepare(bundle, engine_of(name), {})
+                self._templates.prepare(bundle, templates_of(name), {})
 
     def _secret(self, of: str) -> str:
         # Derived, so that no secret of an instance is stored anywhere.
         return hmac.digest(self._master, of.encode(), hashlib.sha256).hex()
+
+    def _server(self, spec: NodeSpec) -> Server:
+        paths = self._layout.node(spec.instance_id, spec.node_id)
+        bundle = self._bundles.find(spec.engine)
+        return server_of(spec, bundle, paths, self._secret(str(spec.instance_id)))
 
     def port_is_free(self, address: str, port: int) -> bool:
         return self._balancer.is_free((address, port))
@@ -147,7 +152,7 @@ class LocalHost:
         self._pool.delete(partial)
         bundle = self._bundles.find(spec.engine)
         init = spec.init_settings
-        self._templates.take(bundle, engine_of(spec.engine), init, partial, spec.uid)
+        self._templates.take(bundle, templates_of(spec.engine), init, partial, spec.uid)
         partial.rename(paths.data)
         for directory in (paths.root, paths.root.parent, paths.root.parent.parent):
             files.sync_directory(directory)
@@ -155,7 +160,7 @@ class LocalHost:
 
     def prepare_spare(self, spec: NodeSpec) -> None:
         bundle = self._bundles.find(spec.engine)
-        self._templates.prepare(bundle, engine_of(spec.engine), spec.init_settings)
+        self._templates.prepare(bundle, templates_of(spec.engine), spec.init_settings)
 
     def ensure_certificate(
         self, spec: NodeSpec, region: str, addresses: Sequence[str], *, not_this: str | None = None
@@ -178,10 +183,9 @@ class LocalHost:
     def ensure_configuration(self, spec: NodeSpec) -> None:
         paths = self._layout.node(spec.instance_id, spec.node_id)
         accounts.ensure_passage(paths.configuration, spec.uid)
-        for directory in (paths.log, paths.sockets):
+        for directory in (paths.log, paths.sockets, paths.temporary):
             accounts.ensure_directory(directory, spec.uid)
-        bundle = self._bundles.find(spec.engine)
-        for name, text in engine_of(spec.engine).configuration(spec, bundle, paths).items():
+        for name, text in self._server(spec).configuration().items():
             accounts.write_file(paths.configuration / name, text, spec.uid)
 
     def ensure_logs_pruned(self, spec: NodeSpec, days: int | None, size: int | None) -> None:
@@ -189,8 +193,7 @@ class LocalHost:
 
         def reopen() -> None:
             if self._wait_accepting(spec, _HEAL_TIMEOUT):  # else its next start opens them
-                secret = self._secret(str(spec.instance_id))
-                engine_of(spec.engine).reopen_logs(spec, paths, secret)
+                self._server(spec).reopen_logs()
 
         with self._changing[spec.instance_id]:
             logs.prune(paths.log, days, size, reopen)
@@ -209,14 +212,14 @@ class LocalHost:
 
     def program(self, spec: NodeSpec) -> Program:
         paths = self._layout.node(spec.instance_id, spec.node_id)
-        engine, bundle = engine_of(spec.engine), self._bundles.find(spec.engine)
+        server, bundle = self._server(spec), self._bundles.find(spec.engine)
         return Program(
             name=f"node-{spec.node_id}",
-            command=accounts.as_account(spec.uid, engine.command(bundle, paths)),
+            command=accounts.as_account(spec.uid, server.command()),
             lock=self._layout.program_lock(spec.instance_id, f"node-{spec.node_id}"),
             output=paths.root / "start.out",
             environment=environment_of(paths.root) | bundle.environment,
-            stop_signal=engine.stop_signal,
+            stop_signal=server.stop_signal,
         )
 
     def balancer_programs(self, targets: Sequence[Target]) -> list[Program]:
@@ -234,11 +237,10 @@ class LocalHost:
     def _wait_accepting(self, spec: NodeSpec, timeout: float) -> bool:
         """Whether the engine accepts connections within some seconds, however often it ends."""
         program = self.program(spec)
-        paths = self._layout.node(spec.instance_id, spec.node_id)
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
             pid = self._wait_started(program, left)
-            if pid and engine_of(spec.engine).wait_accepting(paths, pid, left):
+            if pid and self._server(spec).wait_accepting(pid, left):
                 return True
         return False
 
@@ -256,42 +258,37 @@ class LocalHost:
         return found[0] if found else None
 
     def ensure_bootstrapped(self, spec: NodeSpec, administrator: Administrator | None) -> None:
-        paths = self._layout.node(spec.instance_id, spec.node_id)
-        both = (self._secret("template"), self._secret(str(spec.instance_id)))
-        engine_of(spec.engine).bootstrap(spec, paths, both, administrator)
+        replication = self._secret(f"replication-{spec.instance_id}")
+        self._server(spec).bootstrap(self._secret("template"), replication, administrator)
 
     def ensure_reloaded(self, spec: NodeSpec) -> bool:
         self.ensure_accepting(spec)
-        paths = self._layout.node(spec.instance_id, spec.node_id)
-        return engine_of(spec.engine).reload(spec, paths, self._secret(str(spec.instance_id)))
+        return self._server(spec).reload()
 
     def check_configuration(self, spec: NodeSpec) -> str | None:
         paths = self._layout.node(spec.instance_id, spec.node_id)
-        engine, bundle = engine_of(spec.engine), self._bundles.find(spec.engine)
+        server = self._server(spec)
         with accounts.temporary_directory(paths.configuration, spec.uid) as place:
-            for name, text in engine.configuration(spec, bundle, paths).items():
+            for name, text in server.configuration().items():
                 accounts.write_file(place / name, text, spec.uid)
-            return engine.check_configuration(spec, bundle, paths, place)
+            return server.check_configuration(place)
 
     def start_failure(self, spec: NodeSpec) -> str | None:
         program = self.program(spec)
-        paths = self._layout.node(spec.instance_id, spec.node_id)
         for attempt in range(_START_ATTEMPTS):  # one may have been ended by somebody's hand
             if attempt > 0:  # at once, not after the supervisor's pause, which is longer each time
                 self.supervisor.stop(program)
                 self.supervisor.ensure_running(program)
             pid = self._wait_started(program, _ACCEPT_TIMEOUT, or_failed=True)
-            if pid and engine_of(spec.engine).wait_accepting(paths, pid, _ACCEPT_TIMEOUT):
+            if pid and self._server(spec).wait_accepting(pid, _ACCEPT_TIMEOUT):
                 return None
-        return engine_of(spec.engine).last_words(paths, program.output)
+        return self._server(spec).failure_reason(program.output)
 
     @contextmanager
     def administration(self, spec: NodeSpec, *, changing: bool = False) -> Iterator[Administration]:
-        paths = self._layout.node(spec.instance_id, spec.node_id)
-        engine = engine_of(spec.engine)
         if not self._wait_accepting(spec, _HEAL_TIMEOUT):
             raise TransientState("instance", str(spec.instance_id), "autohealing")
-        inside = engine.administration(spec, paths, self._secret(str(spec.instance_id)))
+        inside = self._server(spec).administration()
         if changing:
             with self._changing[spec.instance_id]:
                 yield inside

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from openrdb.catalog.node_types import NodeType, node_type
-from openrdb.engines import engine_of
+from openrdb.engines import rules_of
 from openrdb.host.balancer import Target
 from openrdb.spec import NodeSpec
 from openrdb.state.models import Endpoint, Instance, Node
@@ -20,7 +20,7 @@ def main_spec(instance: Instance) -> NodeSpec:
 
 def all_settings(instance: Instance, own: dict[str, str]) -> dict[str, str]:
     """The instance's own settings, and for the rest what its node type's memory is good for."""
-    return engine_of(instance.engine).default_settings(_kind(instance)) | own
+    return rules_of(instance.engine).default_settings(_kind(instance)) | own
 
 
 def _kind(instance: Instance) -> NodeType:
