@@ -77,7 +77,7 @@ class Server:
     def administration(self) -> Administration:
         return Administration(self.node)
 
-    def start(self) -> None:
+    def start(self, *, administrator: bool = True) -> None:
         spec, paths, templates = self.spec, self.paths, templates_of(self.spec.engine)
         templates.make(self._bundle, paths.data, spec.uid, _TEMPLATE_SECRET, spec.init_settings)
         templates.renew_identity(paths.data)
@@ -86,8 +86,8 @@ class Server:
         accounts.write_file(paths.authority, made.shown, spec.uid)
         accounts.write_file(paths.key, made.key, spec.uid)
         self._run()
-        administrator = Administrator("admin", self.verifier)
-        self.engine.bootstrap(_TEMPLATE_SECRET, REPLICATION_SECRET, administrator)
+        first = Administrator("admin", self.verifier) if administrator else None
+        self.engine.bootstrap(_TEMPLATE_SECRET, REPLICATION_SECRET, first)
 
     def _run(self) -> None:
         self.engine.prepare_start()
@@ -105,6 +105,11 @@ class Server:
         self.stop()
         self.spec = dataclasses.replace(self.spec, settings=settings)
         self._run()
+
+    def without_options(self) -> None:
+        """Restart with nothing but what every instance has."""
+        self._options = ()
+        self.restart(self.spec.settings)
 
     def reload(self, settings: Mapping[str, str]) -> bool:
         """The same without a restart; whether one is needed."""
@@ -143,13 +148,15 @@ class Server:
 
 
 @contextmanager
-def serving(bundle: Bundle, *options: str, **init: str) -> Iterator[Server]:
+def serving(
+    bundle: Bundle, *options: str, administrator: bool = True, **init: str
+) -> Iterator[Server]:
     """A running server, which leaves nothing behind."""
     # Short enough for a Unix socket, and where an unprivileged account may be.
     place = Path(f"/tmp/ordb-{os.getpid()}-{os.urandom(3).hex()}")
     server = Server(bundle, place, options, init)
     try:
-        server.start()
+        server.start(administrator=administrator)
         try:
             yield server
         finally:

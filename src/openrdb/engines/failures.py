@@ -19,6 +19,6 @@ def latest(directory: Path, pattern: str) -> Path | None:
     return max(changed, key=lambda path: changed[path], default=None)
 
 
-def first_line(text: str) -> str:
-    """Return the first line that is not empty, whatever wrote it."""
-    return next((line.strip() for line in text.splitlines() if line.strip()), UNKNOWN)
+def last_line(text: str) -> str:
+    """Return the last line that is not empty; "" if there is none."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")

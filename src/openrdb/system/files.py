@@ -38,7 +38,8 @@ def wait_for(
     deadline = time.monotonic() + timeout
     with contextlib.ExitStack() as stack:
         inotify = stack.enter_context(INotify())
-        inotify.add_watch(directory, _WATCHED)
+        with contextlib.suppress(FileNotFoundError):
+            inotify.add_watch(directory, _WATCHED)
         poll = select.poll()
         poll.register(inotify.fileno(), select.POLLIN)
         process = None

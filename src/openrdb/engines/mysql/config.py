@@ -130,7 +130,6 @@ def _fixed(spec: NodeSpec, paths: NodePaths) -> dict[str, str]:
         "persisted_globals_load": "OFF",
         # A replica, recovery or an upgrade later costs no restart of this node.
         "log_bin": "binlog",
-        "binlog_format": "ROW",
         "gtid_mode": "ON",
         "enforce_gtid_consistency": "ON",
         "log_replica_updates": "ON",

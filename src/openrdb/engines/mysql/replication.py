@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from openrdb.engines.base import EngineNode
-from openrdb.engines.mysql import accounts, caching_sha2, session, settings
+from openrdb.engines.mysql import accounts, caching_sha2, session
 from openrdb.engines.mysql.sql import Account, quoted_account, rows, run
 from openrdb.engines.names import REPLICATION
 
@@ -41,4 +41,4 @@ def ensure_ready(node: EngineNode, secret: str) -> bool:
             run(connection, statement)
         run(connection, f"ALTER USER {unlocked(secret)}")
         ((configured,),) = rows(connection, _AS_CONFIGURED)
-    return settings.reload(node) or not configured
+    return not configured
