@@ -9,20 +9,18 @@ from openrdb.engines.postgresql import session
 # One collation stands for its provider. Collations of the C library that sort by code point ("C",
 # "C.UTF-8") have no version and need none.
 _PROVIDERS = """
-    SELECT DISTINCT ON (collprovider)
-        CASE collprovider WHEN 'c' THEN 'libc' WHEN 'i' THEN 'icu' ELSE 'builtin' END,
-        pg_collation_actual_version(oid)
+    SELECT DISTINCT ON (collprovider) collprovider::text, NULL, pg_collation_actual_version(oid)
     FROM pg_collation
-    WHERE collprovider = 'c' AND pg_collation_actual_version(oid) IS NOT NULL
+    WHERE collprovider IN ('c', 'b') AND pg_collation_actual_version(oid) IS NOT NULL
         OR collprovider = 'i' AND collname IN ('und-x-icu', 'unicode')
-        OR collprovider = 'b' AND pg_collation_actual_version(oid) IS NOT NULL
     ORDER BY collprovider, collname
 """
-# Locales of databases may be of none of the collations in pg_collation.
+# Locales of databases may be those of none of the collations in pg_collation.
 _DATABASES = """
-    SELECT DISTINCT datlocprovider || ' ' || {locale}, pg_database_collation_actual_version(oid)
+    SELECT DISTINCT datlocprovider::text, {locale}, pg_database_collation_actual_version(oid)
     FROM pg_database WHERE pg_database_collation_actual_version(oid) IS NOT NULL
 """
+_NAMES = {"c": "libc", "i": "icu", "b": "builtin"}
 _LOCALE = {15: "coalesce(daticulocale, datcollate)", 17: "coalesce(datlocale, datcollate)"}
 
 
@@ -36,5 +34,12 @@ def read(node: EngineNode) -> dict[str, str]:
             found += connection.execute(_DATABASES.format(locale=locale)).fetchall()
     share = node.bundle.path / "share"
     zones = versions.of_time_zones([share / "zoneinfo", share / "timezone"])
-    names = {f"collations of {name}": str(version) for name, version in found if version}
-    return names | ({versions.TIME_ZONES: zones} if zones else {})
+    named = {
+        " ".join(
+            ["collations of", _NAMES[str(provider)], *([str(locale)] if locale else [])]
+        ): version
+        for provider, locale, version in found
+    }
+    return {name: str(version) for name, version in named.items() if version} | (
+        {versions.TIME_ZONES: zones} if zones else {}
+    )
