@@ -65,5 +65,6 @@ def check(node: EngineNode, directory: Path) -> str | None:
     The server itself reads it, as at a start; what it would find out only later is not found.
     """
     command = [*config.command(node.bundle, directory), "--log-error=stderr", "--validate-config"]
+    command += [f"--tmpdir={directory}"]  # its own may be made only at the next start
     done = accounts.run(node.spec.uid, command, node.bundle.environment)
     return failures.first_complaint(done.stderr) if done.returncode else None
