@@ -54,6 +54,8 @@ class NodeSpec:
     """Raised with each change of what the instance's nodes should be: hosts refuse older ones."""
     secret: str = field(default="", repr=False)
     """The superuser's."""
+    replication_secret: str = field(default="", repr=False)
+    """With which the instance's other nodes replicate from it."""
     certificate: Certificate | None = None
     logs: LogsPolicy = LogsPolicy()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from openrdb.engines import engine_of
+from openrdb.engines import templates_of
 from openrdb.errors import HostError
 from openrdb.host.bundles.cache import Bundles
 from openrdb.system import accounts
@@ -29,7 +29,7 @@ def bundle(cache: Path, postgresql: str) -> Bundle:
 @pytest.fixture
 def template(bundle: Bundle, postgresql: str, short_tmp: Path) -> Iterator[Path]:
     data = short_tmp / "template"
-    engine_of(postgresql).make_template(bundle, data, accounts.template_account(), SECRET, {})
+    templates_of(postgresql).make(bundle, data, accounts.template_account(), SECRET, {})
     yield data
     shutil.rmtree(data)
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from openrdb.engines.mysql import MySQL
-from openrdb.engines.mysql.administration import Administration
-from openrdb.engines.mysql.databases import check_name
+from openrdb.engines.mysql import accounts
+from openrdb.engines.mysql.admin.administration import Administration
+from openrdb.engines.mysql.admin.databases import check_name
 from openrdb.engines.mysql.sql import quoted_identifier
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
 from openrdb.spec import Database, Permission, User
@@ -219,7 +219,7 @@ def test_a_name_is_one_user(mysql: Server) -> None:
     assert [one.name for one in inside.users()] == ["admin", "two"]
     inside.update_user("two", verifier=mysql.verifier, is_admin=None)
     with mysql.session("two") as session:
-        inside.update_user("two", verifier=MySQL().verifier("An0ther-one"), is_admin=None)
+        inside.update_user("two", verifier=accounts.verifier("An0ther-one"), is_admin=None)
         assert session("SELECT 1") == [(1,)], "sessions outlive a password"
         with pytest.raises(pymysql.MySQLError, match="Access denied"), mysql.session("two"):
             pass

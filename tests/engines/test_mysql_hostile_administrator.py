@@ -13,9 +13,9 @@ from typing import Any
 import pymysql
 import pytest
 
-from openrdb.engines.mysql import server
-from openrdb.engines.mysql.grants import MODEL
-from openrdb.engines.mysql.server import connect
+from openrdb.engines.mysql import session as sessions
+from openrdb.engines.mysql.admin.grants import MODEL
+from openrdb.engines.mysql.session import connect
 from openrdb.engines.mysql.sql import quoted_account
 from openrdb.errors import PreconditionFailed
 from tests.support.mysql_server import SECRET, Server
@@ -321,7 +321,7 @@ def test_locks_end_in_a_refusal(mysql: Server, hold: str, monkeypatch: pytest.Mo
             for statement in ("XA START 'x'", "INSERT INTO held.t VALUES (1)", "XA END 'x'", hold):
                 if hold.startswith("XA") or statement == hold:
                     run(statement)
-            monkeypatch.setattr(server, "connect", hurried)
+            monkeypatch.setattr(sessions, "connect", hurried)
             with pytest.raises(PreconditionFailed, match="precondition") as refused:
                 inside.delete_database("held")
             assert "is in the way" in refused.value.help_message

@@ -80,7 +80,7 @@ def test_hot_ones_by_a_reload(server: Server) -> None:
         for changed in (spec, server.spec):
             for name, text in server.files(changed).items():
                 accounts.write_file(paths.configuration / name, text, spec.uid)
-            assert not server.engine.reload(changed, paths, server.secret)
+            assert not server.engine.reload()
             with server.session() as late:
                 (shown,) = late.execute("SHOW work_mem").fetchone() or ("",)
             assert (shown == "9MB") == (changed is spec)

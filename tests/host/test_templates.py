@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from openrdb.engines import engine_of
+from openrdb.engines import templates_of
 from openrdb.errors import HostError
 from openrdb.host.bundles.cache import Bundles
 from openrdb.host.templates import Templates
@@ -26,16 +26,21 @@ pytestmark = pytest.mark.root
 @pytest.fixture
 def templates(short_tmp: Path) -> Iterator[Templates]:
     root = short_tmp / "templates"
-    made = Templates(root, DirectoryPool(short_tmp), 1, lambda of: f"secret of {of}")
+    made = Templates(root, DirectoryPool(short_tmp), 1, "secret")
     yield made
     made.close()
 
 
 def make(templates: Templates, cache: Path, version: str, init: Mapping[str, str]) -> Bundle:
     bundle = Bundles(cache).find(version)
-    templates.prepare(bundle, engine_of(version), init)
+    templates.prepare(bundle, templates_of(version), init)
     templates.close()
     return bundle
+
+
+def place_of(short_tmp: Path, bundle: Bundle) -> Path:
+    (found,) = (short_tmp / "templates").glob(f"{bundle.name},*")
+    return found
 
 
 def as_nobody(command: list[str]) -> subprocess.CompletedProcess[str]:
@@ -48,7 +53,7 @@ def test_nobody_can_change_them(
     templates: Templates, short_tmp: Path, cache: Path, newest: str
 ) -> None:
     bundle = make(templates, cache, newest, {})
-    place = short_tmp / "templates" / bundle.name
+    place = place_of(short_tmp, bundle)
     whole = {path.name.split("-")[0] for path in place.iterdir()}
     assert whole == {"template", "spare"}, "nothing half made is left"
     for path in [place, *place.rglob("*")]:
@@ -66,7 +71,7 @@ def test_no_superuser_can_be_planted(
     templates: Templates, short_tmp: Path, cache: Path, postgresql: str
 ) -> None:
     bundle = make(templates, cache, postgresql, {})
-    data = short_tmp / "templates" / bundle.name / "template"
+    data = place_of(short_tmp, bundle) / "template"
     options = ["--single", "-D", str(data), "template1"]
     planted = as_nobody([str(bundle.program("postgres")), *options])
     assert planted.returncode != 0
@@ -79,7 +84,7 @@ def test_they_are_made_by_an_account_that_nobody_else_has(
     """Between the programs that make a template, `nobody` cannot reach it and nothing runs on."""
     if why := accounts.why_not_isolated():
         pytest.skip(why)
-    engine, reached = engine_of(newest), []
+    engine, reached = templates_of(newest), []
     run = accounts.run
 
     def looking(*arguments: Any) -> subprocess.CompletedProcess[str]:
@@ -106,7 +111,7 @@ def test_what_another_account_could_have_changed_is_made_again(
         (place / name).mkdir(parents=True)
     for name in ("template", "spare-1"):
         os.chown(place / name, 65534, 65534)
-    Templates(short_tmp / "templates", DirectoryPool(short_tmp), 0, str).close()
+    Templates(short_tmp / "templates", DirectoryPool(short_tmp), 0, "secret").close()
     assert [path.name for path in place.iterdir()] == ["spare-2"]
 
 

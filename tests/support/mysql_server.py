@@ -18,10 +18,12 @@ from uuid import UUID
 import pymysql
 from pymysql.connections import Connection
 
-from openrdb.engines.mysql import MySQL
-from openrdb.engines.mysql.administration import Administration
-from openrdb.engines.mysql.server import connect
-from openrdb.engines.mysql.server import socket as socket_of
+from openrdb.engines import rules_of, server_of, templates_of
+from openrdb.engines.base import EngineNode
+from openrdb.engines.base import Server as EngineServer
+from openrdb.engines.mysql.admin.administration import Administration
+from openrdb.engines.mysql.session import connect
+from openrdb.engines.mysql.session import socket as socket_of
 from openrdb.host import certificates
 from openrdb.spec import Administrator, NodeSpec
 from openrdb.system import accounts
@@ -31,6 +33,7 @@ from tests.support.service import PASSWORD
 
 SECRET = "a-secret-of-the-tests"
 _TEMPLATE_SECRET = "a-secret-of-the-template"
+REPLICATION_SECRET = "a-secret-of-the-nodes"
 _TLS = ssl.create_default_context()
 _TLS.check_hostname, _TLS.verify_mode = False, ssl.CERT_NONE
 _OPTIONS = (
@@ -63,33 +66,38 @@ class Server:
         return socket_of(self.paths)
 
     @property
-    def administration(self) -> Administration:
-        return Administration(self.spec, self.paths, SECRET)
+    def node(self) -> EngineNode:
+        return EngineNode(self.spec, self._bundle, self.paths, SECRET)
 
-    def start(self) -> None:
-        engine, spec, paths = MySQL(), self.spec, self.paths
-        engine.make_template(
-            self._bundle, paths.data, spec.uid, _TEMPLATE_SECRET, spec.init_settings
-        )
-        engine.personalise(paths.data)
+    @property
+    def engine(self) -> EngineServer:
+        return server_of(self.spec, self._bundle, self.paths, SECRET)
+
+    @property
+    def administration(self) -> Administration:
+        return Administration(self.node)
+
+    def start(self, *, administrator: bool = True) -> None:
+        spec, paths, templates = self.spec, self.paths, templates_of(self.spec.engine)
+        templates.make(self._bundle, paths.data, spec.uid, _TEMPLATE_SECRET, spec.init_settings)
+        templates.renew_identity(paths.data)
         made = certificates.make(spec.instance_id, "fr-par", [spec.address])
         accounts.write_file(paths.certificate, made.presented, spec.uid)
         accounts.write_file(paths.authority, made.shown, spec.uid)
         accounts.write_file(paths.key, made.key, spec.uid)
         self._run()
-        administrator = Administrator("admin", self.verifier)
-        engine.bootstrap(spec, paths, (_TEMPLATE_SECRET, SECRET), administrator)
+        first = Administrator("admin", self.verifier) if administrator else None
+        self.engine.bootstrap(_TEMPLATE_SECRET, REPLICATION_SECRET, first)
 
     def _run(self) -> None:
-        engine = MySQL()
+        self.engine.prepare_start()
         self._write_configuration()
-        command = [*engine.command(self._bundle, self.paths), *_OPTIONS, *self._options]
+        command = [*self.engine.command(), *_OPTIONS, *self._options]
         self._process = subprocess.Popen(accounts.as_account(self.spec.uid, command), cwd="/")
-        assert engine.wait_accepting(self.paths, self._process.pid, 60), "it does not start"
+        assert self.engine.wait_accepting(self._process.pid, 60), "it does not start"
 
     def _write_configuration(self) -> None:
-        files = MySQL().configuration(self.spec, self._bundle, self.paths)
-        for name, text in files.items():
+        for name, text in self.engine.configuration().items():
             accounts.write_file(self.paths.configuration / name, text, self.spec.uid)
 
     def restart(self, settings: Mapping[str, str]) -> None:
@@ -98,23 +106,28 @@ class Server:
         self.spec = dataclasses.replace(self.spec, settings=settings)
         self._run()
 
+    def without_options(self) -> None:
+        """Restart with nothing but what every instance has."""
+        self._options = ()
+        self.restart(self.spec.settings)
+
     def reload(self, settings: Mapping[str, str]) -> bool:
         """The same without a restart; whether one is needed."""
         self.spec = dataclasses.replace(self.spec, settings=settings)
         self._write_configuration()
-        return MySQL().reload(self.spec, self.paths, SECRET)
+        return self.engine.reload()
 
     def stop(self) -> None:
         self._process.terminate()
         self._process.wait(60)
 
     def superuser(self) -> Connection:
-        return connect(self.spec, self.paths, SECRET, None)
+        return connect(self.node)
 
     @functools.cached_property
     def verifier(self) -> str:
         """Of the tests' password."""
-        return MySQL().verifier(PASSWORD)
+        return rules_of(self.spec.engine).verifier(PASSWORD)
 
     @contextmanager
     def session(
@@ -135,13 +148,15 @@ class Server:
 
 
 @contextmanager
-def serving(bundle: Bundle, *options: str, **init: str) -> Iterator[Server]:
+def serving(
+    bundle: Bundle, *options: str, administrator: bool = True, **init: str
+) -> Iterator[Server]:
     """A running server, which leaves nothing behind."""
     # Short enough for a Unix socket, and where an unprivileged account may be.
     place = Path(f"/tmp/ordb-{os.getpid()}-{os.urandom(3).hex()}")
     server = Server(bundle, place, options, init)
     try:
-        server.start()
+        server.start(administrator=administrator)
         try:
             yield server
         finally:

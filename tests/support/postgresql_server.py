@@ -10,9 +10,10 @@ from uuid import uuid4
 
 import psycopg
 
-from openrdb.engines import engine_of
-from openrdb.engines.base import Administration
-from openrdb.engines.postgresql import server as superuser
+from openrdb.engines import server_of, templates_of
+from openrdb.engines.base import Administration, EngineNode
+from openrdb.engines.base import Server as EngineServer
+from openrdb.engines.postgresql import session as superuser
 from openrdb.engines.postgresql.scram import verifier
 from openrdb.host import certificates
 from openrdb.spec import Administrator, NodeSpec
@@ -24,6 +25,7 @@ from tests.support.service import PASSWORD
 Connection = psycopg.Connection[Any]
 
 SECRETS = ("a-secret-of-the-tests", "another-secret-of-the-tests")
+REPLICATION_SECRET = "a-secret-of-the-nodes"
 VERIFIER = verifier(PASSWORD)
 _ROLES = "SELECT quote_ident(rolname) FROM pg_roles WHERE rolname !~ '^(pg_|_rdb|admin$)'"
 _SETTINGS = {"max_connections": "100", "max_locks_per_transaction": "10"}
@@ -34,7 +36,7 @@ class Server:
     """Runs within its context, in a directory of its own; `inside` is what is under test."""
 
     def __init__(self, place: Path, bundle: Bundle, engine: str, port: int) -> None:
-        self.engine, self.bundle, self._place = engine_of(engine), bundle, place
+        self.bundle, self._place = bundle, place
         self.major = int(engine.rpartition("-")[2])
         self.paths = NodePaths(root=place, sockets=place / "s")
         self.spec = NodeSpec(
@@ -51,36 +53,45 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
+    def node(self) -> EngineNode:
+        return EngineNode(self.spec, self.bundle, self.paths, self.secret)
+
+    @property
+    def engine(self) -> EngineServer:
+        return server_of(self.spec, self.bundle, self.paths, self.secret)
+
+    @property
     def inside(self) -> Administration:
-        return self.engine.administration(self.spec, self.paths, self.secret)
+        return self.engine.administration()
 
     def __enter__(self) -> Self:
         spec, paths, uid = self.spec, self.paths, self.spec.uid
         for directory in (paths.log, paths.sockets):
             accounts.ensure_directory(directory, uid)
         accounts.ensure_passage(paths.configuration, uid)
-        self.engine.make_template(self.bundle, paths.data, uid, SECRETS[0], {})
+        templates_of(spec.engine).make(self.bundle, paths.data, uid, SECRETS[0], {})
         made = certificates.make(spec.instance_id, "fr-par", [spec.address])
         accounts.write_file(paths.certificate, made.presented, uid)
         accounts.write_file(paths.key, made.key, uid)
         self._start()
-        self.engine.bootstrap(spec, paths, SECRETS, Administrator("admin", VERIFIER))
+        administrator = Administrator("admin", VERIFIER)
+        self.engine.bootstrap(SECRETS[0], REPLICATION_SECRET, administrator)
         return self
 
     def files(self, spec: NodeSpec) -> dict[str, str]:
-        return self.engine.configuration(spec, self.bundle, self.paths)
+        return server_of(spec, self.bundle, self.paths, self.secret).configuration()
 
     def _start(self) -> None:
         for name, text in self.files(self.spec).items():
             accounts.write_file(self.paths.configuration / name, text, self.spec.uid)
         self._process = subprocess.Popen(
-            accounts.as_account(self.spec.uid, self.engine.command(self.bundle, self.paths)),
+            accounts.as_account(self.spec.uid, self.engine.command()),
             cwd="/",
             env={"LC_ALL": "C.UTF-8"} | self.bundle.environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        assert self.engine.wait_accepting(self.paths, self._process.pid, 60)
+        assert self.engine.wait_accepting(self._process.pid, 60)
 
     def _stop(self) -> None:
         assert self._process is not None
@@ -121,7 +132,7 @@ class Server:
         )
 
     def superuser(self, database: str = "postgres") -> Connection:
-        connection = superuser.connect(self.spec, self.paths, self.secret, database)
+        connection = superuser.connect(self.node, database)
         connection.autocommit = True
         return connection
 

@@ -12,7 +12,7 @@ from openrdb.catalog.engines import (
     engine_versions,
 )
 from openrdb.catalog.node_types import node_type, node_types, volume_size, volume_type
-from openrdb.engines import ENGINES
+from openrdb.engines import RULES
 from openrdb.errors import InvalidArguments
 
 GB = 10**9
@@ -77,7 +77,7 @@ def test_an_init_setting_is_not_among_the_settings():
 
 
 def test_default_settings_are_those_recorded():
-    assert ENGINES["PostgreSQL"].default_settings(node_type("db-dev-s")) == {
+    assert RULES["PostgreSQL"].default_settings(node_type("db-dev-s")) == {
         "effective_cache_size": "1300",
         "maintenance_work_mem": "150",
         "max_connections": "100",
@@ -85,7 +85,7 @@ def test_default_settings_are_those_recorded():
         "max_parallel_workers_per_gather": "0",
         "work_mem": "4",
     }
-    assert ENGINES["PostgreSQL"].default_settings(node_type("db-dev-m")) == {
+    assert RULES["PostgreSQL"].default_settings(node_type("db-dev-m")) == {
         "effective_cache_size": "2700",
         "maintenance_work_mem": "300",
         "max_connections": "150",
@@ -93,16 +93,16 @@ def test_default_settings_are_those_recorded():
         "max_parallel_workers_per_gather": "0",
         "work_mem": "8",
     }
-    assert ENGINES["MySQL"].default_settings(node_type("db-dev-s")) == {"max_connections": "100"}
+    assert RULES["MySQL"].default_settings(node_type("db-dev-s")) == {"max_connections": "100"}
 
 
 @pytest.mark.parametrize("kind", node_types(), ids=lambda kind: kind.name)
 def test_default_settings_fit_the_node_and_every_versions_bounds(kind):
     for version in engine_versions():
         available = {setting.name: setting for setting in version.available_settings}
-        for name, value in ENGINES[version.engine].default_settings(kind).items():
+        for name, value in RULES[version.engine].default_settings(kind).items():
             assert within(available[name], value), (version.name, name, value)
-    values = {n: int(v) for n, v in ENGINES["PostgreSQL"].default_settings(kind).items()}
+    values = {n: int(v) for n, v in RULES["PostgreSQL"].default_settings(kind).items()}
     assert values["max_connections"] * values["work_mem"] * 2**20 <= kind.memory
     assert values["effective_cache_size"] * 2**20 < kind.memory
     assert values["max_parallel_workers"] <= kind.vcpus
@@ -111,7 +111,7 @@ def test_default_settings_fit_the_node_and_every_versions_bounds(kind):
 def test_default_settings_grow_with_memory():
     by_memory = sorted(node_types(), key=lambda kind: kind.memory)
     for name in ("effective_cache_size", "maintenance_work_mem", "max_connections", "work_mem"):
-        values = [int(ENGINES["PostgreSQL"].default_settings(kind)[name]) for kind in by_memory]
+        values = [int(RULES["PostgreSQL"].default_settings(kind)[name]) for kind in by_memory]
         assert all(less <= more for less, more in pairwise(values)), name
 
 

@@ -13,7 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from openrdb.engines.passwords import check_password
-from openrdb.engines.postgresql import scram, users
+from openrdb.engines.postgresql import scram
+from openrdb.engines.postgresql.admin import users
 from openrdb.errors import InvalidArguments
 from tests.support.service import Service, creation
 

@@ -12,7 +12,7 @@ from openrdb.api.auth import CurrentPrincipal
 from openrdb.api.common import PREFIX, CurrentBackend
 from openrdb.api.instance_creation import add_endpoint
 from openrdb.config import Region
-from openrdb.engines import engine_of
+from openrdb.engines import rules_of
 from openrdb.errors import InvalidArguments
 from openrdb.state import instances, operations, statuses
 from openrdb.state.models import Endpoint, Instance
@@ -99,7 +99,7 @@ def _check_migration(endpoint: Endpoint, instance: Instance, other: Instance) ->
     why = None
     if instance.id == other.id:
         why = "the endpoint is this instance's already"
-    elif engine_of(instance.engine) is not engine_of(other.engine):
+    elif rules_of(instance.engine) is not rules_of(other.engine):
         why = "the instance has another engine"
     elif any(present.kind == endpoint.kind for present in other.endpoints):
         why = "the instance has an endpoint of this kind already"

@@ -13,7 +13,7 @@ from openrdb.api import wire
 from openrdb.api.auth import CurrentPrincipal
 from openrdb.api.common import NO_NUL, PREFIX, Backend, CurrentBackend, CurrentPage, OptionalText
 from openrdb.config import Region
-from openrdb.engines import engine_of
+from openrdb.engines import rules_of
 from openrdb.engines.base import Administration
 from openrdb.engines.passwords import check_password
 from openrdb.errors import InvalidArguments, NotFound
@@ -61,7 +61,7 @@ def _verifier(
     with backend.database.read() as session:
         instance = instances.get(session, region, instance_id, principal)
     check_password("password", password)
-    return engine_of(instance.engine).verifier(password)
+    return rules_of(instance.engine).verifier(password)
 
 
 # -- users -----------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from openrdb.catalog.node_types import NodeType, node_type, volume_size, volume_
 from openrdb.catalog.offers import Offer
 from openrdb.catalog.setting_values import problem
 from openrdb.config import Settings
-from openrdb.engines import engine_of
+from openrdb.engines import rules_of
 from openrdb.engines.passwords import check_password
 from openrdb.errors import InvalidArguments, NotFound, PermissionsDenied
 from openrdb.state import instances, networks
@@ -117,7 +117,7 @@ def add_endpoint(
             endpoint,
             instance,
             service_ip=spec.private_network.service_ip or None,
-            port=engine_of(instance.engine).port,
+            port=rules_of(instance.engine).port,
             public_address=settings.public_address,
         )
     except InvalidArguments as refusal:
@@ -162,7 +162,7 @@ def administrator(body: wire.CreateInstance, offer_name: str) -> dict[str, str] 
     """
     if not body.user_name:
         return None
-    engine = engine_of(offer_name)
+    engine = rules_of(offer_name)
     engine.check_user_name("user_name", body.user_name)
     check_password("password", body.password)
     return {"name": body.user_name, "verifier": engine.verifier(body.password)}

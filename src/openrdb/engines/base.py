@@ -1,13 +1,14 @@
-"""What a database engine is to the rest: the `Engine` interface.
+"""What a database engine is to the rest: `Rules`, `Templates` and `Server`.
 
-Engines know their own files, arguments and SQL. They know neither HTTP nor the supervisor: what they
-return, `host/` writes and runs. A third engine is a new folder beside `postgresql/`.
+Engines know their own files, arguments and SQL. They know neither HTTP nor processes: what they
+return, `host/` writes and runs. A third engine is a new folder next to `postgresql/`.
 """
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -74,75 +75,129 @@ class Administration(Protocol):
         made later. Repeatable."""
 
 
-class Engine(Protocol):
-    name: ClassVar[str]
-    """As the catalogue has it: `PostgreSQL`."""
-    port: ClassVar[int]
-    """What clients expect on private endpoints."""
-    stop_signal: ClassVar[signal.Signals]
+class Rules(Protocol):
+    """What is known of an engine without a host."""
 
-    # -- users ---------------------------------------------------------------------------------
+    name: ClassVar[str]
+    """The engine's name in the catalogue: `PostgreSQL`."""
+    port: ClassVar[int]
+    """The port that clients expect on private endpoints."""
+
     def check_user_name(self, argument: str, name: str) -> None:
-        """Raise InvalidArguments where a name is reserved or malformed."""
+        """Raise InvalidArguments (`argument`) if the name is reserved or malformed."""
 
     def verifier(self, password: str) -> str:
-        """What the engine stores in a password's place."""
+        """Return what the engine stores in a password's place.
 
-    # -- files ---------------------------------------------------------------------------------
-    def make_template(
+        Raises:
+            InvalidArguments: the engine cannot take the password.
+        """
+
+    def default_settings(self, node_type: NodeType) -> dict[str, str]:
+        """Return the settings that suit a node type's memory, by the catalogue's names and in its
+        units; `max_connections` is always among them."""
+
+
+class Templates(Protocol):
+    """Makes the data directories that new instances are copied from."""
+
+    format: ClassVar[int]
+    """Changes whenever templates of older code no longer do."""
+
+    def make(
         self, bundle: Bundle, data: Path, account: Uid, secret: str, init: Mapping[str, str]
     ) -> None:
         """Make a data directory from nothing; its superuser's password is `secret`.
 
-        `init`: the init settings, which hold for as long as the data directory is.
+        `init`: the init settings, which hold for as long as the data directory exists.
+
+        Raises:
+            HostError: a program of the bundle failed; its first error says why.
         """
 
-    def personalise(self, data: Path) -> None:
+    def renew_identity(self, data: Path) -> None:
         """Give a copy of the template an identity of its own, durably."""
 
-    def configuration(self, spec: NodeSpec, bundle: Bundle, paths: NodePaths) -> dict[str, str]:
-        """The files of the node's configuration directory: name → text."""
 
-    def command(self, bundle: Bundle, paths: NodePaths) -> list[str]:
-        """The argument vector that runs the server in the foreground."""
+@dataclass(frozen=True)
+class EngineNode:
+    """What a `Server` is built from."""
 
-    # -- a running server, over its Unix socket --------------------------------------------------
-    def wait_accepting(self, paths: NodePaths, pid: int, timeout: float) -> bool:
-        """Whether the server `pid` accepts connections within some seconds."""
+    spec: NodeSpec
+    bundle: Bundle
+    paths: NodePaths
+    secret: str
+    """The superuser's password."""
 
+
+class Server(Protocol):
+    """One node: its files, its programs and its superuser's sessions over the Unix socket."""
+
+    @property
+    def stop_signal(self) -> signal.Signals:
+        """The signal that ends sessions and then the server, losing nothing."""
+
+    # -- files and programs ----------------------------------------------------------------------
+    def configuration(self) -> dict[str, str]:
+        """Return the files of the node's configuration directory: name → text."""
+
+    def command(self) -> list[str]:
+        """Return the argument vector that runs the server in the foreground."""
+
+    def check_configuration(self, directory: Path) -> str | None:
+        """Return why the server refuses the configuration files in `directory`; None if it does not."""
+
+    def prepare_start(self) -> None:
+        """Remove what an earlier run left and would block a start: lock files, sockets, temporary
+        files.
+
+        Call it only when it is certain that no process of the node lives: with its lock files the
+        engine loses its own protection against a second server on the same data.
+        """
+
+    def wait_accepting(self, pid: int, timeout: float) -> bool:
+        """Return whether the server `pid` accepts connections within some seconds.
+
+        Returns at once when the process ends.
+        """
+
+    def failure_reason(self, output: Path) -> str:
+        """Return why the server ended, in one sentence, from its log and from `output`, which holds
+        what it wrote before it opened its log."""
+
+    # -- a running server ------------------------------------------------------------------------
     def bootstrap(
-        self,
-        spec: NodeSpec,
-        paths: NodePaths,
-        secrets: tuple[str, str],
-        administrator: Administrator | None,
+        self, template_secret: str, replication_secret: str, administrator: Administrator | None
     ) -> None:
-        """Turn a fresh copy of the template into an instance's node; harmless when done before.
+        """Turn a fresh copy of the template into an instance's node.
 
-        `secrets`: the template's superuser password and the one to replace it with.
+        Sets the passwords of the superuser (from `template_secret` to the node's own) and of the
+        replication account, and creates the first administrator. Repeatable.
         """
 
-    def reload(self, spec: NodeSpec, paths: NodePaths, secret: str) -> bool:
-        """Have the server read its configuration files and certificate again.
+    def ensure_replication_ready(self, replication_secret: str) -> bool:
+        """Bring a server that older code made to what `bootstrap` and the configuration files now
+        give from birth, without a restart; write the files first.
 
-        Returns when new sessions get what was read; whether some of it waits for a restart.
+        Returns:
+            Whether something waits for a restart.
         """
 
-    def reopen_logs(self, spec: NodeSpec, paths: NodePaths, secret: str) -> None:
-        """Have the server write to its logs' own names again, after they were renamed."""
+    def reload(self) -> bool:
+        """Make the server read its configuration files and certificate again.
 
-    def administration(self, spec: NodeSpec, paths: NodePaths, secret: str) -> Administration:
-        """What the API manages inside the running server."""
+        Returns when new sessions get what was read.
 
-    # -- settings ------------------------------------------------------------------------------
-    def default_settings(self, kind: NodeType) -> dict[str, str]:
-        """What a node type's memory is good for, by the catalogue's names and in its units; there is
-        `max_connections` among it."""
+        Returns:
+            Whether some of it waits for a restart.
+        """
 
-    def check_configuration(
-        self, spec: NodeSpec, bundle: Bundle, paths: NodePaths, place: Path
-    ) -> str | None:
-        """Why the server would not take the configuration files in `place`; None: it says nothing."""
+    def reopen_logs(self) -> None:
+        """Make the server write to its logs' own names again, after they were renamed."""
 
-    def last_words(self, paths: NodePaths, output: Path) -> str:
-        """Why the server ended, by its own word."""
+    def administration(self) -> Administration:
+        """Return the interface to users, databases and privileges."""
+
+    def data_versions(self) -> dict[str, str]:
+        """Return the versions of what indexes and stored values depend on outside the server:
+        collations by provider, and the time zone data. Compare them with `versions.changes`."""

@@ -17,8 +17,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from openrdb.catalog.engines import engine_version
-from openrdb.engines import engine_of
-from openrdb.engines.base import Administration
+from openrdb.engines import server_of, templates_of
+from openrdb.engines.base import Server
 from openrdb.errors import HostError, OutdatedSpec, StartFailed, TransientState
 from openrdb.host import administration, certificates, logs
 from openrdb.host.balancer import Choice, Target, balancer
@@ -130,7 +130,7 @@ class LocalHost:
             version = engine_version(name)
             current = version is not None and not version.disabled
             if name in names if names is not None else current:
-                self._templates.prepare(bundle, engine_of(name), {})
+                self._templates.prepare(bundle, templates_of(name), {})
 
     def _remove_leftovers(self) -> None:
         for path in self._layout.root.glob(f"instances/{_REMOVED}*"):
@@ -244,7 +244,9 @@ class LocalHost:
         partial = paths.root / "data.partial"
         self._pool.delete(partial)
         init = spec.init_settings
-        self._templates.take(self._bundle(record), engine_of(spec.engine), init, partial, spec.uid)
+        self._templates.take(
+            self._bundle(record), templates_of(spec.engine), init, partial, spec.uid
+        )
         partial.rename(paths.data)
         for directory in (paths.root, paths.root.parent, paths.root.parent.parent):
             files.sync_directory(directory)
@@ -252,7 +254,7 @@ class LocalHost:
 
     def prepare_spare(self, spec: NodeSpec) -> None:
         bundle = self._bundles.find(spec.engine)
-        self._templates.prepare(bundle, engine_of(spec.engine), spec.init_settings)
+        self._templates.prepare(bundle, templates_of(spec.engine), spec.init_settings)
 
     def ensure_certificate(
         self, spec: NodeSpec, region: str, addresses: Sequence[str], not_this: str | None = None
@@ -282,9 +284,9 @@ class LocalHost:
         self._ensure_places(spec)
         paths = self._layout.node(spec.instance_id, spec.node_id)
         accounts.ensure_passage(paths.configuration, spec.uid)
-        for directory in (paths.log, paths.sockets):
+        for directory in (paths.log, paths.sockets, paths.temporary):
             accounts.ensure_directory(directory, spec.uid)
-        texts = dict(engine_of(spec.engine).configuration(spec, self._bundle(record), paths))
+        texts = dict(self._server(record).configuration())
         if spec.certificate is not None:
             texts[paths.key.name] = spec.certificate.key
             texts[paths.certificate.name] = spec.certificate.presented
@@ -314,18 +316,18 @@ class LocalHost:
     def _program(self, spec: NodeSpec) -> Program:
         record = self._record(spec.node_id)
         paths = self._layout.node(spec.instance_id, spec.node_id)
-        engine, bundle = engine_of(spec.engine), self._bundle(record)
+        server, bundle = self._server(record), self._bundle(record)
         output = paths.root / "start.out"
         return Program(
             name=_program_name(spec),
-            command=accounts.as_account(spec.uid, engine.command(bundle, paths)),
+            command=accounts.as_account(spec.uid, server.command()),
             lock=self._layout.program_lock(spec.instance_id, _program_name(spec)),
             output=output,
             environment=environment_of(paths.root) | bundle.environment,
-            stop_signal=engine.stop_signal,
+            stop_signal=server.stop_signal,
             cgroup=partial(self._cgroup, record.spec),
             prepare=partial(self._prepare, spec.node_id),
-            explain=partial(engine.last_words, paths, output),
+            explain=partial(server.failure_reason, output),
         )
 
     def _cgroup(self, spec: NodeSpec) -> Cgroup | None:
@@ -339,6 +341,7 @@ class LocalHost:
         if not paths.data.exists():
             raise HostError(f"the data directory {paths.data} is gone")
         self._write_configuration(record)
+        self._server(record).prepare_start()
 
     def ensure_running(self, spec: NodeSpec) -> None:
         self._accept(spec, "running")
@@ -369,36 +372,39 @@ class LocalHost:
             StartFailed: it ended soon after each of several starts.
             HostError: it does not accept connections within some seconds.
         """
-        paths = self._layout.node(spec.instance_id, spec.node_id)
-        engine, deadline, pid = engine_of(spec.engine), time.monotonic() + timeout, None
+        server = self._server(self._record(spec.node_id))
+        deadline, pid = time.monotonic() + timeout, None
         while (left := deadline - time.monotonic()) > 0:
             pid = self._healer.wait_running(program, left, other_than=pid)
-            if engine.wait_accepting(paths, pid, deadline - time.monotonic()):
+            if server.wait_accepting(pid, deadline - time.monotonic()):
                 self._healer.note_steady(program)
                 return
         raise HostError(f"the engine does not accept connections; see {program.output}")
 
     # -- a running server ----------------------------------------------------------------------
 
+    def _server(self, record: NodeRecord) -> Server:
+        spec = record.spec
+        paths = self._layout.node(spec.instance_id, spec.node_id)
+        return server_of(spec, self._bundle(record), paths, spec.secret)
+
     def ensure_bootstrapped(self, spec: NodeSpec, administrator: Administrator | None) -> None:
         self.ensure_accepting(spec)
-        paths = self._layout.node(spec.instance_id, spec.node_id)
-        both = (self._template_secret, spec.secret)
-        engine_of(spec.engine).bootstrap(spec, paths, both, administrator)
+        server = self._server(self._record(spec.node_id))
+        server.bootstrap(self._template_secret, spec.replication_secret, administrator)
 
     def ensure_reloaded(self, spec: NodeSpec) -> bool:
         self.ensure_accepting(spec)
-        paths = self._layout.node(spec.instance_id, spec.node_id)
-        return engine_of(spec.engine).reload(spec, paths, spec.secret)
+        return self._server(self._record(spec.node_id)).reload()
 
     def check_configuration(self, spec: NodeSpec) -> str | None:
         paths = self._layout.node(spec.instance_id, spec.node_id)
-        engine, bundle = engine_of(spec.engine), self._bundle(self._record(spec.node_id))
+        server = self._server(replace(self._record(spec.node_id), spec=spec))
         accounts.ensure_passage(paths.configuration, spec.uid)
         with accounts.temporary_directory(paths.configuration, spec.uid) as place:
-            for name, text in engine.configuration(spec, bundle, paths).items():
+            for name, text in server.configuration().items():
                 accounts.write_file(place / name, text, spec.uid)
-            return engine.check_configuration(spec, bundle, paths, place)
+            return server.check_configuration(place)
 
     def ensure_logs_pruned(self, spec: NodeSpec) -> None:
         self._prune_logs(self._accept(spec).spec)
@@ -409,26 +415,22 @@ class LocalHost:
         def reopen() -> None:
             with contextlib.suppress(HostError):  # else its next start opens them
                 self._wait_accepting(spec, self._program(spec), _HEAL_TIMEOUT)
-                engine_of(spec.engine).reopen_logs(spec, paths, spec.secret)
+                self._server(self._record(spec.node_id)).reopen_logs()
 
         with self._changing[spec.instance_id]:
             logs.prune(paths.log, spec.logs.days, spec.logs.size, reopen)
 
     def administer(self, spec: NodeSpec, method: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401
-        inside = self._administration(spec)
-        if administration.only_reads(method):
-            return administration.perform(inside, method, arguments)
-        with self._changing[spec.instance_id]:
-            return administration.perform(inside, method, arguments)
-
-    def _administration(self, spec: NodeSpec) -> Administration:
-        paths = self._layout.node(spec.instance_id, spec.node_id)
         try:
             self._wait_accepting(spec, self._program(spec), _HEAL_TIMEOUT)
         except (HostError, KeyError):
             instance_id = str(spec.instance_id)
             raise TransientState("instance", instance_id, "autohealing") from None
-        return engine_of(spec.engine).administration(spec, paths, spec.secret)
+        inside = self._server(self._record(spec.node_id)).administration()
+        if administration.only_reads(method):
+            return administration.perform(inside, method, arguments)
+        with self._changing[spec.instance_id]:
+            return administration.perform(inside, method, arguments)
 
     # -- jobs ----------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
 
-from openrdb.engines.base import Engine
+from openrdb.engines.base import Templates as Maker
 from openrdb.host.volumes import Pool
 from openrdb.system import files
 from openrdb.system.accounts import Uid, passable_directory, take_over, template_account
@@ -43,27 +43,27 @@ class Templates:
         for place in filter(Path.is_dir, root.iterdir()):
             _tidy(place)
 
-    def prepare(self, bundle: Bundle, engine: Engine, init: Mapping[str, str]) -> None:
+    def prepare(self, bundle: Bundle, maker: Maker, init: Mapping[str, str]) -> None:
         """Have a template and its spares made in the background."""
-        self._worker.submit(self._replenish, bundle, engine, init)
+        self._worker.submit(self._replenish, bundle, maker, init)
 
     def close(self) -> None:
         self._worker.shutdown(cancel_futures=True)
 
     def take(
-        self, bundle: Bundle, engine: Engine, init: Mapping[str, str], target: Path, uid: Uid
+        self, bundle: Bundle, maker: Maker, init: Mapping[str, str], target: Path, uid: Uid
     ) -> None:
         """Make `target` a fresh data directory with an identity of its own, owned by `uid`."""
-        spare = self._take_spare(self._place(bundle, init), target)
+        spare = self._take_spare(self._place(bundle, maker, init), target)
         if spare:
             _give_tree(uid, target)
         else:
-            self._pool.clone(self._ensure(bundle, engine, init), target, uid)
-        engine.personalise(target)
+            self._pool.clone(self._ensure(bundle, maker, init), target, uid)
+        maker.renew_identity(target)
 
-    def _place(self, bundle: Bundle, init: Mapping[str, str]) -> Path:
+    def _place(self, bundle: Bundle, maker: Maker, init: Mapping[str, str]) -> Path:
         variant = [f"{name}={init[name]}" for name in sorted(init)]
-        return self._root / ",".join([bundle.name, *variant])
+        return self._root / ",".join([bundle.name, f"format={maker.format}", *variant])
 
     def _take_spare(self, place: Path, target: Path) -> bool:
         for spare in place.glob(f"{_SPARE}*"):
@@ -74,23 +74,23 @@ class Templates:
             return True
         return False
 
-    def _ensure(self, bundle: Bundle, engine: Engine, init: Mapping[str, str]) -> Path:
-        directory = self._place(bundle, init)
+    def _ensure(self, bundle: Bundle, maker: Maker, init: Mapping[str, str]) -> Path:
+        directory = self._place(bundle, maker, init)
         template = directory / _TEMPLATE
         with self._making[directory]:
             if not template.exists():
                 passable_directory(directory)
                 partial = self._partial(directory)
                 account = template_account()
-                engine.make_template(bundle, partial, account, self._secret, init)
+                maker.make(bundle, partial, account, self._secret, init)
                 take_over(partial)
                 files.sync_file_system(partial)
                 partial.rename(template)
         return template
 
-    def _replenish(self, bundle: Bundle, engine: Engine, init: Mapping[str, str]) -> None:
+    def _replenish(self, bundle: Bundle, maker: Maker, init: Mapping[str, str]) -> None:
         try:
-            template = self._ensure(bundle, engine, init)
+            template = self._ensure(bundle, maker, init)
             while len(list(template.parent.glob(f"{_SPARE}*"))) < self._spares:
                 partial = self._partial(template.parent)
                 self._pool.clone(template, partial, None)

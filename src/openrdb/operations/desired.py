@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from openrdb.catalog.node_types import NodeType, node_type
-from openrdb.engines import engine_of
+from openrdb.engines import rules_of
 from openrdb.master_key import MasterKey
 from openrdb.spec import Backend, LogsPolicy, NodeSpec, Route
 from openrdb.state.models import Endpoint, Instance, Node
@@ -28,7 +28,7 @@ def main_spec(instance: Instance) -> NodeSpec:
 
 def all_settings(instance: Instance, own: dict[str, str]) -> dict[str, str]:
     """The instance's own settings, and for the rest what its node type's memory is good for."""
-    return engine_of(instance.engine).default_settings(_kind(instance)) | own
+    return rules_of(instance.engine).default_settings(_kind(instance)) | own
 
 
 def _kind(instance: Instance) -> NodeType:
@@ -51,6 +51,7 @@ def node_spec(instance: Instance, node: Node) -> NodeSpec:
         settings=all_settings(instance, instance.settings),
         init_settings=instance.init_settings,
         secret=_master.secret(str(instance.id)) if _master else "",
+        replication_secret=_master.secret(f"replication-{instance.id}") if _master else "",
         logs=LogsPolicy(instance.logs_max_age_retention, instance.logs_total_disk_retention),
     )
 

@@ -6,6 +6,8 @@ import contextlib
 import ctypes
 import errno
 import os
+import select
+import shutil
 import stat
 import subprocess
 import time
@@ -16,9 +18,10 @@ from typing import BinaryIO
 from inotify_simple import INotify
 from inotify_simple import flags as events
 
-from openrdb.system import processes
 from openrdb.system.accounts import Uid
 
+_OTHERS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+"""How to open what another account may have put there."""
 _libc = ctypes.CDLL(None, use_errno=True)
 WATCHED = events.CREATE | events.MODIFY | events.MOVED_TO | events.CLOSE_WRITE | events.DELETE_SELF
 
@@ -28,19 +31,35 @@ def wait_for(
 ) -> bool:
     """Whether a condition comes true within some seconds; looked at whenever the directory changes.
 
-    Ends early, with the condition's last word, when the process `pid` dies.
+    Ends at once, with the condition's last word, when the process `pid` ends.
     """
     if condition():
         return True
     deadline = time.monotonic() + timeout
-    with INotify() as inotify:
-        inotify.add_watch(directory, WATCHED)
+    with contextlib.ExitStack() as stack:
+        inotify = stack.enter_context(INotify())
+        with contextlib.suppress(FileNotFoundError):
+            inotify.add_watch(directory, WATCHED)
+        poll = select.poll()
+        poll.register(inotify.fileno(), select.POLLIN)
+        process = None
+        if pid is not None:
+            try:
+                process = os.pidfd_open(pid)
+            except ProcessLookupError:
+                return condition()
+            stack.callback(os.close, process)
+            poll.register(process, select.POLLIN)
         while not condition():
             left = deadline - time.monotonic()
-            if left <= 0 or (pid is not None and not processes.is_alive(pid)):
-                return condition()
+            if left <= 0:
+                return False
             # At least each 50 ms: a socket that is there may listen only later, unannounced.
-            inotify.read(timeout=min(50, left * 1000))
+            woken = {descriptor for descriptor, _ in poll.poll(min(50, left * 1000))}
+            if process in woken:
+                return condition()
+            if woken:
+                inotify.read(timeout=0)
     return True
 
 
@@ -152,8 +171,7 @@ def read_small(path: Path, limit: int = 65536) -> bytes:
         FileNotFoundError: there is no file.
         OSError: it is a link (ELOOP), no regular file (EINVAL), or longer than `limit` (EFBIG).
     """
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-    descriptor = os.open(path, flags)
+    descriptor = os.open(path, _OTHERS)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "is not a regular file", str(path))
@@ -163,6 +181,34 @@ def read_small(path: Path, limit: int = 65536) -> bytes:
     if len(content) > limit:
         raise OSError(errno.EFBIG, f"is longer than {limit} bytes", str(path))
     return content
+
+
+def read_tail(path: Path, limit: int = 2**18) -> str:
+    """Return the last bytes of a file that another account may have put there, as text.
+
+    Returns:
+        "" if there is no file, or something that is not a regular file.
+    """
+    try:
+        descriptor = os.open(path, _OTHERS)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV):
+            return ""
+        raise
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            return ""
+        file.seek(max(0, found.st_size - limit))
+        return file.read(limit).decode(errors="replace")
+
+
+def remove_entry(path: Path) -> None:
+    """Remove whatever has this name, a whole directory too; no symbolic link is followed."""
+    try:
+        path.unlink(missing_ok=True)
+    except (IsADirectoryError, PermissionError):
+        shutil.rmtree(path)
 
 
 def open_private(path: Path) -> BinaryIO:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 
+from openrdb.engines import names
 from openrdb.engines.mysql import caching_sha2
 from openrdb.errors import InvalidArguments
 
 _LONGEST_NAME = 32
 _LONGEST_PASSWORD = 255
-_RESERVED = {"postgres", "root"}
-_RESERVED_PREFIXES = ("_rdb", "mysql.", "pg_")
 _PLAIN = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff\U00010000-\U0010ffff]+")
 
 
@@ -30,8 +29,7 @@ def check_name(argument: str, name: str) -> None:
 
 def check_not_reserved(argument: str, name: str) -> None:
     """Raise InvalidArguments for the name of an account that is no user's."""
-    if name.lower() in _RESERVED or name.lower().startswith(_RESERVED_PREFIXES):
-        raise InvalidArguments((argument, "constraint", f"{name} is a reserved name"))
+    names.check_not_reserved_user(argument, name, prefixes=("mysql.",))
 
 
 def verifier(password: str) -> str:

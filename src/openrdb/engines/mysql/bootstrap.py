@@ -1,45 +1,39 @@
-"""A fresh copy of the template becomes an instance's: its administrator, and a secret of its own."""
+"""A fresh copy of the template becomes an instance's: its administrator, and secrets of its own."""
 
 from __future__ import annotations
 
 import pymysql
 from pymysql.constants import ER
 
-from openrdb.engines.mysql import (
-    accounts,
-    caching_sha2,
-    databases,
-    privileges,
-    server,
-    sql,
-    users,
-)
-from openrdb.engines.mysql.server import SUPERUSER, Session
-from openrdb.spec import Administrator, NodeSpec
-from openrdb.system.layout import NodePaths
+from openrdb.engines.base import EngineNode
+from openrdb.engines.mysql import accounts, caching_sha2, replication, session, sql
+from openrdb.engines.mysql.admin import databases, privileges, users
+from openrdb.engines.mysql.session import Session
+from openrdb.engines.names import SUPERUSER
+from openrdb.spec import Administrator
 
 
 def run(
-    spec: NodeSpec,
-    paths: NodePaths,
-    secrets: tuple[str, str],
+    node: EngineNode,
+    template_secret: str,
+    replication_secret: str,
     administrator: Administrator | None,
 ) -> None:
-    """The instance's first administrator and, last, its own superuser secret."""
-    with _first_session(spec, paths, secrets) as session:
+    """Create the instance's first administrator and, last, set both secrets at once."""
+    with _first_session(node, template_secret) as connection:
         if administrator is not None:
-            users.ensure(session, administrator.name, administrator.verifier, is_admin=True)
-            privileges.apply(session, databases.FIRST, administrator.name, "all")
-        own = accounts.identified(caching_sha2.verifier(secrets[1]))
-        sql.run(session, f"ALTER USER {sql.quoted_account((SUPERUSER, 'localhost'))} {own}")
+            users.ensure(connection, administrator.name, administrator.verifier, is_admin=True)
+            privileges.apply(connection, databases.FIRST, administrator.name, "all")
+        own = accounts.identified(caching_sha2.verifier(node.secret))
+        superuser = f"{sql.quoted_account((SUPERUSER, 'localhost'))} {own}"
+        sql.run(connection, f"ALTER USER {superuser}, {replication.unlocked(replication_secret)}")
 
 
-def _first_session(spec: NodeSpec, paths: NodePaths, secrets: tuple[str, str]) -> Session:
-    template, own = secrets
+def _first_session(node: EngineNode, template_secret: str) -> Session:
     try:
-        return server.connect(spec, paths, template)
+        return session.connect(node, secret=template_secret)
     except pymysql.err.OperationalError as error:
         # Done before, and its end not recorded.
         if error.args[0] != ER.ACCESS_DENIED_ERROR:
             raise
-        return server.connect(spec, paths, own)
+        return session.connect(node)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from openrdb.catalog.engines import EngineSetting, engine_version
 from openrdb.catalog.node_types import NodeType
-from openrdb.engines.mysql import identity, server
+from openrdb.engines.base import EngineNode
+from openrdb.engines.mysql import identity, session
 from openrdb.spec import NodeSpec
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import NodePaths
@@ -29,7 +30,9 @@ INITIAL = {
 """With what a template is made."""
 
 
-def files(spec: NodeSpec, bundle: Bundle, paths: NodePaths) -> dict[str, str]:
+def files(node: EngineNode) -> dict[str, str]:
+    """Return the files of the configuration directory: name → text."""
+    spec, bundle, paths = node.spec, node.bundle, node.paths
     sections = (
         _defaults(spec),
         # Which of them it knows is the server's own affair: 8.4 has fewer than 8.0.
@@ -45,13 +48,14 @@ def files(spec: NodeSpec, bundle: Bundle, paths: NodePaths) -> dict[str, str]:
     return {MAIN_FILE: "\n".join(["[mysqld]", *lines]) + "\n"}
 
 
-def default_settings(kind: NodeType) -> dict[str, str]:
+def default_settings(node_type: NodeType) -> dict[str, str]:
     """As recorded: there is no other."""
-    return {"max_connections": str(kind.connections)}
+    return {"max_connections": str(node_type.connections)}
 
 
-def command(bundle: Bundle, place: Path) -> list[str]:
-    return [*bundle.command("mysqld"), f"--defaults-file={place / MAIN_FILE}"]
+def command(bundle: Bundle, directory: Path) -> list[str]:
+    """Return the argument vector that runs the server with the configuration in a directory."""
+    return [*bundle.command("mysqld"), f"--defaults-file={directory / MAIN_FILE}"]
 
 
 def _quoted(value: str) -> str:
@@ -96,15 +100,15 @@ def _defaults(spec: NodeSpec) -> dict[str, str]:
         "skip_name_resolve": "ON",
         # That there are no RSA keys and that the authority is the instance's own, at each start.
         "log_error_suppression_list": "MY-010068,MY-010284",
-        "binlog_expire_logs_seconds": str(3 * 24 * 3600),
     }
 
 
 def _fixed(spec: NodeSpec, paths: NodePaths) -> dict[str, str]:
     return {
         "datadir": str(paths.data),
-        "socket": str(server.socket(paths)),
-        "pid_file": str(server.pid_file(paths)),
+        "tmpdir": str(paths.temporary),
+        "socket": str(session.socket(paths)),
+        "pid_file": str(session.pid_file(paths)),
         "bind_address": spec.address,
         "port": str(spec.port),
         "server_id": str(identity.server_id(spec.node_id)),
@@ -124,10 +128,15 @@ def _fixed(spec: NodeSpec, paths: NodePaths) -> dict[str, str]:
         "secure_file_priv": "NULL",
         "partial_revokes": "ON",
         "persisted_globals_load": "OFF",
-        "skip_replica_start": "ON",
+        # A replica, recovery or an upgrade later costs no restart of this node.
         "log_bin": "binlog",
         "gtid_mode": "ON",
         "enforce_gtid_consistency": "ON",
+        "log_replica_updates": "ON",
+        "skip_replica_start": "ON",
+        # Expired ones go only when one is full, or at a start.
+        "max_binlog_size": "128M",
+        "binlog_expire_logs_seconds": str(24 * 3600),
         "sync_binlog": "1",
         "innodb_flush_log_at_trx_commit": "1",
         "innodb_doublewrite": "ON",

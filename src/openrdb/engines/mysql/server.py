@@ -1,81 +1,77 @@
-"""Talking to a running server as its superuser, which is possible over the Unix socket only."""
+"""One MySQL node: each part is in the module that its name says."""
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
-from typing import Final, TypeAlias
 
-import pymysql
-from pymysql.connections import Connection
-
-from openrdb.spec import NodeSpec
-from openrdb.system import files
-from openrdb.system.layout import NodePaths
-
-SUPERUSER: Final = "_rdb_superadmin"
-Session: TypeAlias = Connection
-_CONNECT_TIMEOUT = 10
-_STATEMENT_TIMEOUT = 60
-_PINNED = {
-    # A tenant's lock ends in a refusal, not in a request that hangs.
-    "lock_wait_timeout": 10,
-    "innodb_lock_wait_timeout": 10,
-    # What tenants set for everybody does not count here.
-    "sql_mode": "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION",
-    "transaction_isolation": "REPEATABLE-READ",
-    "time_zone": "+00:00",
-    "wait_timeout": 600,
-    "foreign_key_checks": 1,
-    "max_execution_time": 1000 * _STATEMENT_TIMEOUT,
-    "print_identified_with_as_hex": 1,
-}
-_PIN = "SET " + ", ".join(f"SESSION {name} = %s" for name in _PINNED)
+from openrdb.engines.base import EngineNode
+from openrdb.engines.mysql import (
+    bootstrap,
+    config,
+    failures,
+    replication,
+    session,
+    settings,
+)
+from openrdb.engines.mysql.admin.administration import Administration
+from openrdb.spec import Administrator
+from openrdb.system import accounts, files
 
 
-def socket(paths: NodePaths) -> Path:
-    return paths.sockets / "mysql.sock"
+class MySQLServer:
+    stop_signal = signal.SIGTERM
 
+    def __init__(self, node: EngineNode) -> None:
+        self._node = node
 
-def pid_file(paths: NodePaths) -> Path:
-    return paths.data / "mysqld.pid"
+    def configuration(self) -> dict[str, str]:
+        return config.files(self._node)
 
+    def command(self) -> list[str]:
+        return config.command(self._node.bundle, self._node.paths.configuration)
 
-def connect(
-    spec: NodeSpec,  # noqa: ARG001
-    paths: NodePaths,
-    secret: str,
-    database: str | None = None,
-) -> Session:
-    """A session of the superuser's; its context manager closes it. Statements commit themselves.
+    def check_configuration(self, directory: Path) -> str | None:
+        return settings.check(self._node, directory)
 
-    Raises:
-        pymysql.err.OperationalError: the server does not accept connections at the moment.
-    """
-    session = pymysql.connect(
-        unix_socket=str(socket(paths)),
-        ssl_disabled=True,  # nobody listens there, and the driver would read all authorities' files
-        user=SUPERUSER,
-        password=secret,
-        database=database,
-        charset="utf8mb4",
-        autocommit=True,
-        connect_timeout=_CONNECT_TIMEOUT,
-        read_timeout=_STATEMENT_TIMEOUT,
-        write_timeout=_STATEMENT_TIMEOUT,
-        program_name="openrdb",
-    )
-    with session.cursor() as cursor:
-        cursor.execute(_PIN, list(_PINNED.values()))
-    return session
+    def prepare_start(self) -> None:
+        paths = self._node.paths
+        socket = session.socket(paths)
+        locks = (socket, socket.with_name(f"{socket.name}.lock"), session.pid_file(paths))
+        for path in (*locks, paths.temporary):
+            files.remove_entry(path)
+        accounts.ensure_directory(paths.temporary, self._node.spec.uid)
 
+    def wait_accepting(self, pid: int, timeout: float) -> bool:
+        path = session.pid_file(self._node.paths)
 
-def wait_accepting(paths: NodePaths, pid: int, timeout: float) -> bool:
-    """Whether the server has written its pid file, within some seconds: it listens by then."""
+        def ready() -> bool:
+            # It is written when the server listens.
+            return files.read_tail(path).strip() == str(pid)
 
-    def ready() -> bool:
-        try:
-            return pid_file(paths).read_text().strip() == str(pid)
-        except FileNotFoundError:
-            return False
+        return files.wait_for(path.parent, ready, timeout, pid=pid)
 
-    return files.wait_for(paths.data, ready, timeout, pid=pid)
+    def failure_reason(self, output: Path) -> str:
+        return failures.reason(self._node.paths.log, output)
+
+    def bootstrap(
+        self, template_secret: str, replication_secret: str, administrator: Administrator | None
+    ) -> None:
+        bootstrap.run(self._node, template_secret, replication_secret, administrator)
+
+    def ensure_replication_ready(self, replication_secret: str) -> bool:
+        return replication.ensure_ready(self._node, replication_secret)
+
+    def reload(self) -> bool:
+        return settings.reload(self._node)
+
+    def reopen_logs(self) -> None:
+        settings.reopen_logs(self._node)
+
+    def administration(self) -> Administration:
+        return Administration(self._node)
+
+    def data_versions(self) -> dict[str, str]:
+        # Collations are the server's own code, each named by its Unicode version, and time zones are
+        # tables of the volume's own: neither depends on the host.
+        return {}

@@ -1,38 +1,35 @@
-"""Bringing configuration into force, and what a server says that refuses it."""
+"""Bringing configuration into force."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pymysql
 from pymysql.constants import ER
 
 from openrdb.catalog.engines import EngineSetting
-from openrdb.engines.mysql import config, server
-from openrdb.spec import NodeSpec
+from openrdb.engines.base import EngineNode
+from openrdb.engines.mysql import config, failures, session
 from openrdb.system import accounts
-from openrdb.system.bundle import Bundle
-from openrdb.system.layout import NodePaths
 
-_LAST_WORDS = 16384
-_STARTED = "MySQL Server - start."
-_COMPLAINT = re.compile(r"\[ERROR\] \[MY-\d+\] \[\w+\] (.+)")
-_UNTELLING = re.compile(r"Aborting|Data Dictionary initialization failed")
 _VARIABLES = {"default_time_zone": "time_zone"}
 """Options whose variable has another name."""
 _OF_PERFORMANCE_SCHEMA = "performance_schema_"
 _UNITS = {"K": 2**10, "M": 2**20}
 
 
-def reload(spec: NodeSpec, paths: NodePaths, secret: str) -> bool:
-    """Have the certificate read again and set what can be set; whether the rest needs a restart."""
+def reload(node: EngineNode) -> bool:
+    """Make the server read its certificate again and set what can be set.
+
+    Returns:
+        Whether the rest needs a restart.
+    """
     waiting = False
-    with server.connect(spec, paths, secret) as session, session.cursor() as cursor:
+    with session.connect(node) as connection, connection.cursor() as cursor:
         cursor.execute("ALTER INSTANCE RELOAD TLS")
         cursor.execute("SELECT VERSION(), @@performance_schema")
         ((version, measuring),) = cursor.fetchall()
-        for setting, text in config.catalogue_settings(spec, version):
+        for setting, text in config.catalogue_settings(node.spec, version):
             name, value = _VARIABLES.get(setting.name, setting.name), _typed(setting, text)
             if name.startswith(_OF_PERFORMANCE_SCHEMA) and not measuring:
                 continue  # it is in force nowhere
@@ -48,8 +45,9 @@ def reload(spec: NodeSpec, paths: NodePaths, secret: str) -> bool:
     return waiting
 
 
-def reopen_logs(spec: NodeSpec, paths: NodePaths, secret: str) -> None:
-    with server.connect(spec, paths, secret) as session, session.cursor() as cursor:
+def reopen_logs(node: EngineNode) -> None:
+    """Make the server open its logs again, under their own names."""
+    with session.connect(node) as connection, connection.cursor() as cursor:
         cursor.execute("FLUSH NO_WRITE_TO_BINLOG ERROR LOGS, SLOW LOGS, GENERAL LOGS")
 
 
@@ -61,23 +59,12 @@ def _typed(setting: EngineSetting, text: str) -> str | int | float:
     return float(text) if setting.property_type == "FLOAT" else text
 
 
-def check(spec: NodeSpec, bundle: Bundle, paths: NodePaths, place: Path) -> str | None:  # noqa: ARG001
-    """Why a server would not take the configuration file in `place`; None: it says nothing.
+def check(node: EngineNode, directory: Path) -> str | None:
+    """Return why a server refuses the configuration file in `directory`; None if it does not.
 
     The server itself reads it, as at a start; what it would find out only later is not found.
     """
-    command = [*config.command(bundle, place), "--log-error=stderr", "--validate-config"]
-    done = accounts.run(spec.uid, command, bundle.environment)
-    return _complaint(done.stderr) if done.returncode else None
-
-
-def last_words(paths: NodePaths, output: Path) -> str:
-    """Why a server ended: what it said before its log was opened, or in it."""
-    logs = [path for path in (output, paths.log / config.ERROR_LOG) if path.exists()]
-    text = "".join(path.read_text(errors="replace")[-_LAST_WORDS:] for path in logs)
-    return _complaint(text.rpartition(_STARTED)[2])
-
-
-def _complaint(said: str) -> str:
-    found = [text for text in _COMPLAINT.findall(said) if not _UNTELLING.search(text)]
-    return str(found[0]) if found else "it does not start"
+    command = [*config.command(node.bundle, directory), "--log-error=stderr", "--validate-config"]
+    command += [f"--tmpdir={directory}"]  # its own may be made only at the next start
+    done = accounts.run(node.spec.uid, command, node.bundle.environment)
+    return failures.first_complaint(done.stderr) if done.returncode else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pymysql.converters import escape_string
 
-from openrdb.engines.mysql.server import Session
+from openrdb.engines.mysql.session import Session
 
 Row = tuple[object, ...]
 Account = tuple[str, str]

@@ -5,10 +5,19 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
-from openrdb.engines.mysql import accounts, caching_sha2, config, databases, grants
-from openrdb.engines.mysql.server import SUPERUSER
+from openrdb.engines.mysql import (
+    accounts,
+    caching_sha2,
+    config,
+    failures,
+    identity,
+    replication,
+)
+from openrdb.engines.mysql.admin import databases, grants
 from openrdb.engines.mysql.sql import quoted_account
+from openrdb.engines.names import SUPERUSER
 from openrdb.errors import HostError
 from openrdb.system import accounts as unix_accounts
 from openrdb.system import files
@@ -20,15 +29,24 @@ _LEFT = ("auto.cnf", "*.pem", "*.dblwr", "ib_buffer_pool")
 _HOLLOW = ("#innodb_redo/*", "ibdata1", "undo_*", "mysql.ibd")
 """Files with long runs of zeros: as holes they need not be copied."""
 
-_LONGEST_LOG = 2**20
+
+class MySQLTemplates:
+    format: ClassVar[int] = 2
+
+    def make(
+        self, bundle: Bundle, data: Path, account: Uid, secret: str, init: Mapping[str, str]
+    ) -> None:
+        _make(bundle, data, account, secret, init)
+
+    def renew_identity(self, data: Path) -> None:
+        identity.renew_server_uuid(data)
 
 
-def make(bundle: Bundle, data: Path, account: Uid, secret: str, init: Mapping[str, str]) -> None:
-    """`mysqld --initialize`, our superuser in root's place, time zones, and the database `rdb`,
-    which every instance has at birth (behaviours.md). No binary log is written meanwhile.
+def _make(bundle: Bundle, data: Path, account: Uid, secret: str, init: Mapping[str, str]) -> None:
+    """Run `mysqld --initialize`, put our superuser in root's place, and create the account for
+    replicas, time zones, and the database `rdb`, which every instance has at birth.
 
-    Raises:
-        HostError: a program of the bundle failed; its last line says why.
+    No binary log is written meanwhile.
     """
     with tempfile.TemporaryDirectory(dir=data.parent) as place:
         # An account of its own may write only here, below a directory of the control plane's.
@@ -38,9 +56,14 @@ def make(bundle: Bundle, data: Path, account: Uid, secret: str, init: Mapping[st
         command = [*bundle.command("mysqld"), "--no-defaults", "--initialize-insecure"]
         command += [f"--{name}={value}" for name, value in config.directories(bundle).items()]
         command += [f"--{name}={value}" for name, value in {**config.INITIAL, **init}.items()]
-        command += [f"--datadir={work}", f"--init-file={script}", f"--log-error={log}"]
+        command += [
+            f"--datadir={work}",
+            f"--tmpdir={place}",
+            f"--init-file={script}",
+            f"--log-error={log}",
+        ]
         done = unix_accounts.run(account, command, bundle.environment)
-        said = _said(log)
+        said = files.read_tail(log)
         if done.returncode != 0 or "[ERROR]" in said:
             raise HostError(_failure(bundle, said or done.stderr))
         for pattern in _LEFT:
@@ -57,6 +80,7 @@ def _statements(bundle: Bundle, account: Uid, secret: str) -> str:
         f"GRANT ALL ON *.* TO {superuser} WITH GRANT OPTION",
         "DROP USER root@localhost",
         *grants.making_model(),
+        *replication.making(),
         f"CREATE DATABASE {databases.FIRST}",
         databases.managing(databases.FIRST),
         "USE mysql",
@@ -75,15 +99,5 @@ def _time_zones(bundle: Bundle, account: Uid) -> str:
     return done.stdout.rstrip(";\n")
 
 
-def _said(log: Path) -> str:
-    try:
-        return files.read_small(log, _LONGEST_LOG).decode(errors="replace")
-    except FileNotFoundError:
-        return ""
-
-
 def _failure(bundle: Bundle, said: str) -> str:
-    lines = said.strip().splitlines() or ["no output"]
-    errors = [line for line in lines if "[ERROR]" in line and not line.endswith("Aborting")]
-    last = (errors or lines)[-1]
-    return f"cannot make a template of {bundle.name}: {last}"
+    return f"cannot make a template of {bundle.name}: {failures.first_complaint(said)}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from openrdb.catalog.engines import EngineSetting, engine_version
 from openrdb.catalog.node_types import NodeType
-from openrdb.engines.postgresql import server
-from openrdb.engines.postgresql.server import SUPERUSER
+from openrdb.engines.base import EngineNode
+from openrdb.engines.names import NODES_NETWORK, REPLICATION, SUPERUSER
+from openrdb.engines.postgresql import session
 from openrdb.spec import NodeSpec
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import NodePaths
@@ -14,13 +15,17 @@ MAIN_FILE = "postgresql.conf"
 ACCESS_FILE = "pg_hba.conf"
 _MIB = 2**20
 _GIB = 2**30
+_KEPT_FOR_STANDBYS = "2GB"
 _SMALLEST_BUFFERS, _BUFFERS_SHARE = 64 * _MIB, 16
 
 _ACCESS = f"""\
-# The superuser comes by the Unix socket only; users by TLS only.
+# The superuser comes by the Unix socket only; users and other nodes by TLS only. "all" is every
+# database, and "replication" what is none: physical replication.
 local all {SUPERUSER} scram-sha-256
-local all all reject
-host all {SUPERUSER} all reject
+local all,replication all reject
+hostssl replication {REPLICATION} {NODES_NETWORK} scram-sha-256
+host replication all all reject
+host all {SUPERUSER},{REPLICATION} all reject
 hostssl all all all scram-sha-256
 host all all all reject
 """
@@ -32,7 +37,9 @@ _TEMPORARY_FILES = "temp_file_limit"
 _TRUE = {"on", "true", "yes", "1"}
 
 
-def files(spec: NodeSpec, bundle: Bundle, paths: NodePaths) -> dict[str, str]:
+def files(node: EngineNode) -> dict[str, str]:
+    """Return the files of the configuration directory: name → text."""
+    spec, bundle, paths = node.spec, node.bundle, node.paths
     lines = [
         *_lines(_defaults(spec)),
         *_lines(_catalogue_settings(spec)),
@@ -43,19 +50,26 @@ def files(spec: NodeSpec, bundle: Bundle, paths: NodePaths) -> dict[str, str]:
     return {MAIN_FILE: "\n".join(lines) + "\n", ACCESS_FILE: _ACCESS}
 
 
-def default_settings(kind: NodeType) -> dict[str, str]:
+def command(node: EngineNode) -> list[str]:
+    """Return the argument vector that runs the server in the foreground."""
+    configuration = node.paths.configuration / MAIN_FILE
+    program = str(node.bundle.program("postgres"))
+    return [program, "-D", str(node.paths.data), "-c", f"config_file={configuration}"]
+
+
+def default_settings(node_type: NodeType) -> dict[str, str]:
     """The values recorded for db-dev-s and db-dev-m, and on with memory along the line through the
     two, as long as all connections' work memory fits."""
-    gib = kind.memory // _GIB
-    workers = max(kind.vcpus - 2, 0)
+    gib = node_type.memory // _GIB
+    workers = max(node_type.vcpus - 2, 0)
     values = {
         "effective_cache_size": 700 * gib - 100,
         # Each of the autovacuum workers may take it.
         "maintenance_work_mem": min(75 * gib, 2048),
-        "max_connections": kind.connections,
+        "max_connections": node_type.connections,
         "max_parallel_workers": workers,
         "max_parallel_workers_per_gather": workers // 2,
-        "work_mem": min(2 * gib, kind.memory // _MIB // kind.connections),
+        "work_mem": min(2 * gib, node_type.memory // _MIB // node_type.connections),
     }
     return {name: str(value) for name, value in values.items()}
 
@@ -137,10 +151,17 @@ def _fixed(spec: NodeSpec, paths: NodePaths) -> dict[str, str]:
         "fsync": "on",
         "full_page_writes": "on",
         "wal_level": _wal_level(spec),
+        # A standby, a base backup or an upgrade later costs no restart of this node.
+        "hot_standby": "on",
+        "max_wal_senders": "10",
+        "max_replication_slots": "10",
     }
-    if server.major(spec) >= 12:
+    if session.major(spec) >= 13:
+        # A standby that stays away longer is made again; it must not fill its primary's volume.
+        fixed["max_slot_wal_keep_size"] = _KEPT_FOR_STANDBYS
+    if session.major(spec) >= 12:
         fixed["ssl_min_protocol_version"] = "TLSv1.2"
-    if server.major(spec) >= 18:
+    if session.major(spec) >= 18:
         # The page cache serves reads; three idle workers an instance would cost memory.
         fixed["io_method"] = "sync"
     return fixed

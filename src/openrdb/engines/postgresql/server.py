@@ -1,103 +1,77 @@
-"""Talking to a running server as its superuser, which is possible over the Unix socket only."""
+"""One PostgreSQL node: each part is in the module that its name says."""
 
 from __future__ import annotations
 
-from typing import Final
+import signal
+from pathlib import Path
 
-import psycopg
-from psycopg.abc import Buffer
-from psycopg.adapt import Loader
-
-from openrdb.spec import NodeSpec
+from openrdb.engines.base import EngineNode
+from openrdb.engines.postgresql import (
+    bootstrap,
+    config,
+    failures,
+    replication,
+    settings,
+    versions,
+)
+from openrdb.engines.postgresql.admin.administration import Administration
+from openrdb.spec import Administrator
 from openrdb.system import files
-from openrdb.system.layout import NodePaths
 
-SUPERUSER: Final = "_rdb_superadmin"
-_CONNECT_TIMEOUT = 10
-_PINNED = {
-    "search_path": "pg_catalog",
-    "session_authorization": SUPERUSER,
-    "role": "none",
-    "local_preload_libraries": "",
-    "client_encoding": "UTF8",
-    "standard_conforming_strings": "on",
-    "exit_on_error": "off",
-    "row_security": "off",
-    "synchronous_commit": "on",
-    "default_transaction_read_only": "off",
-    "default_transaction_isolation": "read\\ committed",
-    "idle_in_transaction_session_timeout": "0",
-    "idle_session_timeout": "0",
-    # A tenant's lock ends in a refusal, not in a request that hangs.
-    "lock_timeout": "5s",
-    "statement_timeout": "60s",
-    # In a deadlock it is ours that is tried again, not the tenant's that fails.
-    "deadlock_timeout": "100ms",
-    # Verifiers go to no log, whatever tenants have logged, and to no view of statements.
-    "log_statement": "none",
-    "log_duration": "off",
-    "log_min_duration_statement": "-1",
-    "log_min_duration_sample": "-1",
-    "log_transaction_sample_rate": "0",
-    "log_min_error_statement": "panic",
-    "pg_stat_statements.track": "none",
-    "track_activities": "off",
-}
-_PINNED_FROM_17 = {"transaction_timeout": "0"}
+_READY = "ready"
 
 
-class _Lenient(Loader):
-    """Names made in a database of another encoding are no UTF-8, and may spoil no list."""
+class PostgreSQLServer:
+    stop_signal = signal.SIGINT
+    """Fast shutdown: sessions are ended, nothing is lost."""
 
-    def load(self, data: Buffer) -> str:
-        return bytes(data).decode(errors="replace")
+    def __init__(self, node: EngineNode) -> None:
+        self._node = node
 
+    def configuration(self) -> dict[str, str]:
+        return config.files(self._node)
 
-def connect(
-    spec: NodeSpec, paths: NodePaths, secret: str, database: str
-) -> psycopg.Connection[tuple[object, ...]]:
-    """A session of the superuser's; its context manager commits and closes.
+    def command(self) -> list[str]:
+        return config.command(self._node)
 
-    What tenants can set for their databases does not count in it: above all `search_path` is empty
-    of their schemas, so that nothing that they made is run by accident.
+    def check_configuration(self, directory: Path) -> str | None:
+        return settings.check(self._node, directory)
 
-    Raises:
-        psycopg.OperationalError: the server does not accept connections at the moment.
-    """
-    connection = psycopg.connect(
-        host=str(paths.sockets),
-        port=spec.port,
-        user=SUPERUSER,
-        password=secret,
-        dbname=database,
-        connect_timeout=_CONNECT_TIMEOUT,
-        application_name="openrdb",
-        options=_options(spec),
-    )
-    for kind in ("name", "text"):
-        connection.adapters.register_loader(kind, _Lenient)
-    return connection
+    def prepare_start(self) -> None:
+        paths, port = self._node.paths, self._node.spec.port
+        sockets = [paths.sockets / f".s.PGSQL.{port}", paths.sockets / f".s.PGSQL.{port}.lock"]
+        for path in (paths.data / "postmaster.pid", *sockets):
+            files.remove_entry(path)
 
+    def wait_accepting(self, pid: int, timeout: float) -> bool:
+        state = self._node.paths.data / "postmaster.pid"
 
-def major(spec: NodeSpec) -> int:
-    return int(spec.engine.rpartition("-")[2])
+        def ready() -> bool:
+            # Line 1 is the server's pid, line 8 its state (src/include/utils/pidfile.h).
+            lines = files.read_tail(state).splitlines()
+            return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() == _READY
 
+        return files.wait_for(state.parent, ready, timeout, pid=pid)
 
-def _options(spec: NodeSpec) -> str:
-    pinned = _PINNED | (_PINNED_FROM_17 if major(spec) >= 17 else {})
-    return " ".join(f"-c {name}={value}" for name, value in pinned.items())
+    def failure_reason(self, output: Path) -> str:
+        return failures.reason(self._node.paths.log, output)
 
+    def bootstrap(
+        self, template_secret: str, replication_secret: str, administrator: Administrator | None
+    ) -> None:
+        bootstrap.run(self._node, template_secret, replication_secret, administrator)
 
-def wait_accepting(paths: NodePaths, pid: int, timeout: float) -> bool:
-    """Whether the server says in its pid file that it is ready, within some seconds."""
-    state = paths.data / "postmaster.pid"
+    def ensure_replication_ready(self, replication_secret: str) -> bool:
+        return replication.ensure_ready(self._node, replication_secret)
 
-    def ready() -> bool:
-        try:
-            lines = state.read_text().splitlines()
-        except FileNotFoundError:
-            return False
-        # Line 1 is the server's pid, line 8 its state (src/include/utils/pidfile.h).
-        return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() == "ready"
+    def reload(self) -> bool:
+        return settings.reload(self._node)
 
-    return files.wait_for(paths.data, ready, timeout, pid=pid)
+    def reopen_logs(self) -> None:
+        settings.reopen_logs(self._node)
+
+    def administration(self) -> Administration:
+        return Administration(self._node)
+
+    def data_versions(self) -> dict[str, str]:
+        return versions.read(self._node)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
-from openrdb.engines.postgresql import scram
-from openrdb.engines.postgresql.server import SUPERUSER
+from openrdb.engines.names import SUPERUSER
+from openrdb.engines.postgresql import failures, identity, scram
 from openrdb.errors import HostError
 from openrdb.system import accounts, files
 from openrdb.system.accounts import Uid
@@ -31,12 +33,25 @@ _CLOSED = ("rdb", "template1", "postgres")
 """Databases that only those come into who are granted it; what is copied, nobody but us."""
 
 
-def make(bundle: Bundle, data: Path, account: Uid, secret: str) -> None:
-    """initdb, then the database `rdb`, which every instance has at birth (behaviours.md).
+class PostgreSQLTemplates:
+    format: ClassVar[int] = 2
 
-    Raises:
-        HostError: a program of the bundle failed; its last line says why.
-    """
+    def make(
+        self,
+        bundle: Bundle,
+        data: Path,
+        account: Uid,
+        secret: str,
+        init: Mapping[str, str],
+    ) -> None:
+        _make(bundle, data, account, secret)
+
+    def renew_identity(self, data: Path) -> None:
+        identity.renew_system_identifier(data)
+
+
+def _make(bundle: Bundle, data: Path, account: Uid, secret: str) -> None:
+    """Run initdb, then create the database `rdb`, which every instance has at birth."""
     with tempfile.TemporaryDirectory(dir=data.parent) as place:
         # An account of its own may write only here, below a directory of the control plane's.
         accounts.ensure_directory(Path(place), account)
@@ -79,5 +94,5 @@ def _run(bundle: Bundle, account: Uid, command: list[str], script: str) -> None:
     done = accounts.run(account, command, bundle.environment, script)
     failed = [line for line in done.stderr.splitlines() if "ERROR" in line or "FATAL" in line]
     if done.returncode != 0 or failed:
-        last = (failed or done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise HostError(f"cannot make a template of {bundle.name}: {last}")
+        first = failures.first_complaint("\n".join(failed) or done.stderr)
+        raise HostError(f"cannot make a template of {bundle.name}: {first}")

@@ -9,8 +9,9 @@ from typing import cast
 
 from psycopg import Connection, errors, sql
 
-from openrdb.engines.postgresql import ownership
-from openrdb.engines.postgresql.levels import (
+from openrdb.engines.names import SUPERUSER
+from openrdb.engines.postgresql.admin import ownership
+from openrdb.engines.postgresql.admin.levels import (
     LOCK,
     OBJECTS,
     Level,
@@ -19,7 +20,6 @@ from openrdb.engines.postgresql.levels import (
     install,
     levels,
 )
-from openrdb.engines.postgresql.server import SUPERUSER
 from openrdb.errors import NotFound
 from openrdb.spec import Permission, Privilege
 

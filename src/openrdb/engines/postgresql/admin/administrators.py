@@ -11,8 +11,8 @@ from contextlib import suppress
 
 from psycopg import Connection, errors, sql
 
-from openrdb.engines.postgresql.levels import Row
-from openrdb.engines.postgresql.server import SUPERUSER
+from openrdb.engines.names import SUPERUSER
+from openrdb.engines.postgresql.admin.levels import Row
 
 _MISSING = f"""
     SELECT role.rolname, administrator.rolname FROM pg_roles role, pg_roles administrator

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pymysql import MySQLError
 from pymysql.constants import ER
 
-from openrdb.engines.mysql.server import Session
+from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import rows, run
 
 

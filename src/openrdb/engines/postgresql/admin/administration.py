@@ -9,15 +9,16 @@ from typing import TypeVar
 import psycopg
 from psycopg import Connection, errors
 
-from openrdb.engines.postgresql import (
+from openrdb.engines.base import EngineNode
+from openrdb.engines.postgresql import session
+from openrdb.engines.postgresql.admin import (
     administrators,
     databases,
     ownership,
     privileges,
-    server,
     users,
 )
-from openrdb.engines.postgresql.levels import Row
+from openrdb.engines.postgresql.admin.levels import Row
 from openrdb.errors import (
     InvalidArguments,
     NotFound,
@@ -25,8 +26,7 @@ from openrdb.errors import (
     PreconditionFailed,
     TransientState,
 )
-from openrdb.spec import Database, NodeSpec, Permission, Privilege, User
-from openrdb.system.layout import NodePaths
+from openrdb.spec import Database, Permission, Privilege, User
 
 T = TypeVar("T")
 
@@ -45,10 +45,8 @@ _ENDED = """
 
 
 class Administration:
-    def __init__(self, spec: NodeSpec, paths: NodePaths, secret: str) -> None:
-        self._spec = spec
-        self._paths = paths
-        self._secret = secret
+    def __init__(self, node: EngineNode) -> None:
+        self._node = node
 
     def _in(
         self, database: str, work: Callable[[Connection[Row]], T], *, autocommit: bool = False
@@ -62,7 +60,7 @@ class Administration:
         for attempt in range(_ATTEMPTS):
             let_in, last = False, attempt == _ATTEMPTS - 1
             try:
-                with server.connect(self._spec, self._paths, self._secret, database) as connection:
+                with session.connect(self._node, database) as connection:
                     let_in = True
                     connection.autocommit = autocommit
                     return work(connection)
@@ -84,7 +82,7 @@ class Administration:
         if error.sqlstate is None and f'database "{database}" does not exist' in str(error):
             return NotFound("database", database)
         if error.sqlstate is None or isinstance(error, _GOING_DOWN):
-            return TransientState("instance", str(self._spec.instance_id), "autohealing")
+            return TransientState("instance", str(self._node.spec.instance_id), "autohealing")
         if isinstance(error, _HINDERED):
             return PreconditionFailed("not_locked", f"another session is in the way: {said}")
         return PreconditionFailed("resources", said)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from psycopg import Connection, sql
 
-from openrdb.engines.postgresql.levels import Row
+from openrdb.engines.postgresql.admin.levels import Row
 
 _OWNED = """
     SELECT refobjid FROM pg_shdepend

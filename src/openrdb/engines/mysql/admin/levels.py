@@ -19,8 +19,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from openrdb.engines.mysql.grants import ALL, READ, WRITE
-from openrdb.engines.mysql.server import Session
+from openrdb.engines.mysql.admin.grants import ALL, READ, WRITE
+from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import Account, rows
 from openrdb.spec import Permission
 

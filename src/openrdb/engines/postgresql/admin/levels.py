@@ -12,7 +12,7 @@ from typing import Final
 
 from psycopg import Connection
 
-from openrdb.engines.postgresql.server import SUPERUSER
+from openrdb.engines.names import SUPERUSER
 from openrdb.spec import Permission
 
 Row = tuple[object, ...]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
 
-from openrdb.engines.mysql import levels, sessions
-from openrdb.engines.mysql.grants import SYSTEM
-from openrdb.engines.mysql.levels import GRANT, LEVELS, Grants, Privileges
-from openrdb.engines.mysql.server import Session
+from openrdb.engines.mysql.admin import levels, user_sessions
+from openrdb.engines.mysql.admin.grants import SYSTEM
+from openrdb.engines.mysql.admin.levels import GRANT, LEVELS, Grants, Privileges
+from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import Account, quoted_account, quoted_identifier, run
 from openrdb.spec import Permission, Privilege
 
@@ -46,7 +46,7 @@ def apply(session: Session, database: str, user: str, permission: Permission) ->
     if taken or limited:
         # Sessions keep what they have in their current database; and what they have everywhere.
         everywhere = any(grants.everywhere[account] for account in accounts)
-        sessions.end(session, user, None if everywhere else database)
+        user_sessions.end(session, user, None if everywhere else database)
 
 
 def forget(session: Session, database: str) -> None:

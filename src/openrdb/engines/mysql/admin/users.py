@@ -8,9 +8,10 @@ from __future__ import annotations
 from pymysql import MySQLError
 from pymysql.constants import ER
 
-from openrdb.engines.mysql import grants, levels, sessions
+from openrdb.engines import names as own_names
 from openrdb.engines.mysql.accounts import check_name, check_not_reserved, identified
-from openrdb.engines.mysql.server import Session
+from openrdb.engines.mysql.admin import grants, levels, user_sessions
+from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import (
     Account,
     quoted_account,
@@ -24,7 +25,7 @@ from openrdb.spec import User
 _ANY_HOST = "%"
 _NAMED = 10
 """So many objects are named in a refusal."""
-_NO_USERS = ("_rdb", "mysql.")
+_NO_USERS = (own_names.OWN_PREFIX, "mysql.")
 """What our own accounts' names begin with, and the server's."""
 
 # What CREATE ROLE makes: nobody can log in before somebody has given it a password.
@@ -118,7 +119,7 @@ def change(session: Session, name: str, verifier: str | None, is_admin: bool | N
             grants.unmake_administrator(session, account)
     if was_admin and is_admin is False:
         # A session keeps what it had on the whole server when it began.
-        sessions.end(session, name, None)
+        user_sessions.end(session, name, None)
 
 
 def check_delete(session: Session, name: str) -> None:
@@ -147,4 +148,4 @@ def ensure_none(session: Session, name: str) -> None:
     """End the user's accounts, then the sessions: nobody can begin another."""
     for account in accounts(session, name):
         run(session, f"DROP USER IF EXISTS {quoted_account(account)}")
-    sessions.end(session, name, None)
+    user_sessions.end(session, name, None)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 
-from psycopg import Connection, OperationalError, sql
+from psycopg import Connection, sql
 
-from openrdb.engines.postgresql import administrators, databases, privileges, scram, server
-from openrdb.engines.postgresql.levels import Level, Row
-from openrdb.engines.postgresql.server import SUPERUSER
+from openrdb.engines import names
+from openrdb.engines.names import SUPERUSER
+from openrdb.engines.postgresql.admin import administrators, databases, privileges
+from openrdb.engines.postgresql.admin.levels import Level, Row
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
-from openrdb.spec import Administrator, NodeSpec, User
-from openrdb.system.layout import NodePaths
+from openrdb.spec import User
 
 _LONGEST_NAME = 63
-_RESERVED = {"postgres", "root", "public", "none", "current_user", "current_role", "session_user"}
-_RESERVED_PREFIXES = ("pg_", "_rdb")
+_RESERVED = {"public", "none", "current_user", "current_role", "session_user"}
 _PLAIN = re.compile(r"[^\x00-\x1f\x7f]+")
 _LISTED = """
     SELECT oid, rolname, rolcreaterole AND rolcreatedb FROM pg_roles
@@ -53,43 +52,7 @@ def check_name(argument: str, name: str) -> None:
 
 def check_not_reserved(argument: str, name: str) -> None:
     """Raise InvalidArguments for the name of a role that is no user's."""
-    if name.lower() in _RESERVED or name.lower().startswith(_RESERVED_PREFIXES):
-        raise InvalidArguments((argument, "constraint", f"{name} is a reserved name"))
-
-
-def bootstrap(
-    spec: NodeSpec,
-    paths: NodePaths,
-    secrets: tuple[str, str],
-    administrator: Administrator | None,
-) -> None:
-    """The instance's own superuser secret and its first administrator, in one transaction."""
-    with _first_connection(spec, paths, secrets) as connection:
-        own = sql.Literal(scram.secret_verifier(secrets[1]))
-        connection.execute(
-            sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(SUPERUSER), own)
-        )
-        if administrator is not None:
-            _ensure_administrator(connection, administrator)
-
-
-def _first_connection(
-    spec: NodeSpec, paths: NodePaths, secrets: tuple[str, str]
-) -> Connection[tuple[object, ...]]:
-    template, own = secrets
-    try:
-        return server.connect(spec, paths, template, "rdb")
-    except OperationalError as error:
-        # Done before: the transaction was committed and its end not recorded.
-        if "password authentication failed" not in str(error):
-            raise
-        return server.connect(spec, paths, own, "rdb")
-
-
-def _ensure_administrator(connection: Connection[Row], administrator: Administrator) -> None:
-    """LOGIN, CREATEDB and CREATEROLE, everything in `rdb`; never more (DESIGN section 7)."""
-    ensure(connection, administrator.name, administrator.verifier, is_admin=True)
-    privileges.apply(connection, administrator.name, "all")
+    names.check_not_reserved_user(argument, name, names=_RESERVED)
 
 
 def listed(connection: Connection[Row]) -> list[User]:

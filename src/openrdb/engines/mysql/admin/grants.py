@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from openrdb.engines.mysql.server import Session
+from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import Account, quoted_account, run
 
 READ: Final = ("SELECT", "SHOW VIEW")

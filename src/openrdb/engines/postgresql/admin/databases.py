@@ -5,8 +5,9 @@ from __future__ import annotations
 from psycopg import Connection, sql
 from psycopg.errors import Error, ObjectInUse
 
-from openrdb.engines.postgresql.levels import Row
-from openrdb.engines.postgresql.server import SUPERUSER
+from openrdb.engines import names
+from openrdb.engines.names import SUPERUSER
+from openrdb.engines.postgresql.admin.levels import Row
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
 from openrdb.spec import Database
 
@@ -31,8 +32,9 @@ def check_name(argument: str, name: str) -> None:
     if not name.isprintable():
         help_message = "must not contain control characters"
         raise InvalidArguments((argument, "format", help_message))
-    if name in _SYSTEM or name == FIRST or name.lower().startswith(("_rdb", "pg_")):
+    if name in {*_SYSTEM, FIRST}:
         raise InvalidArguments((argument, "constraint", f"{name} is a reserved name"))
+    names.check_not_reserved(argument, name, prefixes=("pg_",))
 
 
 def listed(connection: Connection[Row], *, sizes: bool) -> list[Database]:

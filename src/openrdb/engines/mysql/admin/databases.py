@@ -13,10 +13,12 @@ from typing import Final
 
 from pymysql import MySQLError
 
-from openrdb.engines.mysql import privileges, sessions
-from openrdb.engines.mysql.grants import SYSTEM
-from openrdb.engines.mysql.server import SUPERUSER, Session
+from openrdb.engines import names
+from openrdb.engines.mysql.admin import privileges, user_sessions
+from openrdb.engines.mysql.admin.grants import SYSTEM
+from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import quoted_account, quoted_identifier, rows, run
+from openrdb.engines.names import SUPERUSER
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
 from openrdb.spec import Database
 
@@ -53,8 +55,7 @@ def check_name(argument: str, name: str) -> None:
         raise InvalidArguments((argument, "format", help_message))
     if sum(map(_bytes_on_disk, name)) > _LONGEST_FILE_NAME:
         raise InvalidArguments((argument, "constraint", "is too long for a directory's name"))
-    if name.lower() in {*SYSTEM, FIRST} or name.lower().startswith(("_rdb", "#mysql50#")):
-        raise InvalidArguments((argument, "constraint", f"{name} is a reserved name"))
+    names.check_not_reserved(argument, name, names={*SYSTEM, FIRST}, prefixes=("#mysql50#",))
 
 
 def _bytes_on_disk(character: str) -> int:
@@ -141,7 +142,7 @@ def ensure_none(session: Session, name: str) -> None:
     """
     kept = _kept(session, name)
     if find(session, kept):
-        sessions.end(session, None, kept)
+        user_sessions.end(session, None, kept)
         quoted = quoted_identifier(kept)
         run(session, f"ALTER DATABASE {quoted} READ ONLY = 0")
         try:

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from pymysql import MySQLError
 from pymysql.constants import CR, ER
 
-from openrdb.engines.mysql import databases, privileges, server, users
+from openrdb.engines.base import EngineNode
+from openrdb.engines.mysql import session as sessions
 from openrdb.engines.mysql.accounts import check_not_reserved
-from openrdb.engines.mysql.server import Session
+from openrdb.engines.mysql.admin import databases, privileges, users
+from openrdb.engines.mysql.session import Session
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed, TransientState
-from openrdb.spec import Database, NodeSpec, Permission, Privilege, User
-from openrdb.system.layout import NodePaths
+from openrdb.spec import Database, Permission, Privilege, User
 
 _HINDERED = {
     ER.LOCK_WAIT_TIMEOUT,  # a transaction, LOCK TABLES, a global read lock, a prepared XA transaction
@@ -32,10 +33,8 @@ _UNREACHABLE = {
 
 
 class Administration:
-    def __init__(self, spec: NodeSpec, paths: NodePaths, secret: str) -> None:
-        self._spec = spec
-        self._paths = paths
-        self._secret = secret
+    def __init__(self, node: EngineNode) -> None:
+        self._node = node
 
     @contextmanager
     def _session(self) -> Iterator[Session]:
@@ -46,7 +45,7 @@ class Administration:
             PreconditionFailed: another session is in the way.
         """
         try:
-            with server.connect(self._spec, self._paths, self._secret, None) as session:
+            with sessions.connect(self._node) as session:
                 yield session
         except MySQLError as error:
             number = error.args[0] if error.args else None
@@ -54,7 +53,7 @@ class Administration:
                 why = f"another session, or a prepared transaction, is in the way: {error.args[1]}"
                 raise PreconditionFailed("not_locked", why) from None
             if number in _UNREACHABLE:
-                instance_id = str(self._spec.instance_id)
+                instance_id = str(self._node.spec.instance_id)
                 raise TransientState("instance", instance_id, "autohealing") from error
             raise
 

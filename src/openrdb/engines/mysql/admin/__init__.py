@@ -1,0 +1,1 @@
+"""Users, databases and privileges inside a running MySQL server."""

@@ -1,0 +1,44 @@
+"""What makes a node ready for replicas before it has any: the account that they read changes with."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from openrdb.engines.base import EngineNode
+from openrdb.engines.mysql import accounts, caching_sha2, session
+from openrdb.engines.mysql.sql import Account, quoted_account, rows, run
+from openrdb.engines.names import REPLICATION
+
+ACCOUNT: Final[Account] = (REPLICATION, "127.0.0.0/255.0.0.0")
+"""From where the instance's nodes are: names.NODES_NETWORK, as the server writes it."""
+_AS_CONFIGURED = "SELECT @@gtid_mode = 'ON' AND @@log_bin AND @@log_replica_updates"
+
+
+def making() -> list[str]:
+    """Return the statements that make the account, locked and without a password.
+
+    It reads the binary log, and copies the whole server by the clone plugin. It has SYSTEM_USER
+    because who lacks that can neither change the account nor take its place.
+    """
+    quoted = quoted_account(ACCOUNT)
+    return [
+        f"CREATE USER IF NOT EXISTS {quoted} IDENTIFIED WITH caching_sha2_password "
+        "REQUIRE SSL ACCOUNT LOCK",
+        f"GRANT REPLICATION SLAVE, BACKUP_ADMIN, SYSTEM_USER ON *.* TO {quoted}",
+    ]
+
+
+def unlocked(secret: str) -> str:
+    """Return the end of an ALTER USER statement that opens the account to who knows the secret."""
+    identified = accounts.identified(caching_sha2.verifier(secret))
+    return f"{quoted_account(ACCOUNT)} {identified} ACCOUNT UNLOCK"
+
+
+def ensure_ready(node: EngineNode, secret: str) -> bool:
+    """Create the account; whether the rest waits for a restart."""
+    with session.connect(node) as connection:
+        for statement in making():
+            run(connection, statement)
+        run(connection, f"ALTER USER {unlocked(secret)}")
+        ((configured,),) = rows(connection, _AS_CONFIGURED)
+    return not configured

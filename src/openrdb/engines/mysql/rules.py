@@ -1,0 +1,22 @@
+"""What is known of MySQL without a host."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from openrdb.catalog.node_types import NodeType
+from openrdb.engines.mysql import accounts, config
+
+
+class MySQLRules:
+    name: ClassVar[str] = "MySQL"
+    port: ClassVar[int] = 3306
+
+    def check_user_name(self, argument: str, name: str) -> None:
+        accounts.check_name(argument, name)
+
+    def verifier(self, password: str) -> str:
+        return accounts.verifier(password)
+
+    def default_settings(self, node_type: NodeType) -> dict[str, str]:
+        return config.default_settings(node_type)

@@ -1,0 +1,66 @@
+"""Sessions of the superuser, which are possible over the Unix socket only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeAlias
+
+import pymysql
+from pymysql.connections import Connection
+
+from openrdb.engines.base import EngineNode
+from openrdb.engines.names import SUPERUSER
+from openrdb.system.layout import NodePaths
+
+Session: TypeAlias = Connection
+_CONNECT_TIMEOUT = 10
+_STATEMENT_TIMEOUT = 60
+_PINNED = {
+    # A tenant's lock ends in a refusal, not in a request that hangs.
+    "lock_wait_timeout": 10,
+    "innodb_lock_wait_timeout": 10,
+    # What tenants set for everybody does not count here.
+    "sql_mode": "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION",
+    "transaction_isolation": "REPEATABLE-READ",
+    "time_zone": "+00:00",
+    "wait_timeout": 600,
+    "foreign_key_checks": 1,
+    "max_execution_time": 1000 * _STATEMENT_TIMEOUT,
+    "print_identified_with_as_hex": 1,
+}
+_PIN = "SET " + ", ".join(f"SESSION {name} = %s" for name in _PINNED)
+
+
+def socket(paths: NodePaths) -> Path:
+    return paths.sockets / "mysql.sock"
+
+
+def pid_file(paths: NodePaths) -> Path:
+    return paths.data / "mysqld.pid"
+
+
+def connect(node: EngineNode, database: str | None = None, *, secret: str | None = None) -> Session:
+    """Return a session of the superuser; its context manager closes it. Statements commit themselves.
+
+    Args:
+        secret: the password, where it is not yet the node's own.
+
+    Raises:
+        pymysql.err.OperationalError: the server does not accept connections at the moment.
+    """
+    session = pymysql.connect(
+        unix_socket=str(socket(node.paths)),
+        ssl_disabled=True,  # nobody listens there, and the driver would read all authorities' files
+        user=SUPERUSER,
+        password=node.secret if secret is None else secret,
+        database=database,
+        charset="utf8mb4",
+        autocommit=True,
+        connect_timeout=_CONNECT_TIMEOUT,
+        read_timeout=_STATEMENT_TIMEOUT,
+        write_timeout=_STATEMENT_TIMEOUT,
+        program_name="openrdb",
+    )
+    with session.cursor() as cursor:
+        cursor.execute(_PIN, list(_PINNED.values()))
+    return session

@@ -1,0 +1,39 @@
+"""A fresh copy of the template becomes an instance's: its administrator, and secrets of its own."""
+
+from __future__ import annotations
+
+from psycopg import Connection, OperationalError, sql
+
+from openrdb.engines.base import EngineNode
+from openrdb.engines.names import SUPERUSER
+from openrdb.engines.postgresql import replication, scram, session
+from openrdb.engines.postgresql.admin import privileges, users
+from openrdb.spec import Administrator
+
+
+def run(
+    node: EngineNode,
+    template_secret: str,
+    replication_secret: str,
+    administrator: Administrator | None,
+) -> None:
+    """Set both secrets and create the instance's first administrator, in one transaction."""
+    with _first_session(node, template_secret) as connection:
+        own = sql.Literal(scram.secret_verifier(node.secret))
+        connection.execute(
+            sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(SUPERUSER), own)
+        )
+        replication.ensure_role(connection, replication_secret)
+        if administrator is not None:
+            users.ensure(connection, administrator.name, administrator.verifier, is_admin=True)
+            privileges.apply(connection, administrator.name, "all")
+
+
+def _first_session(node: EngineNode, template_secret: str) -> Connection[tuple[object, ...]]:
+    try:
+        return session.connect(node, "rdb", secret=template_secret)
+    except OperationalError as error:
+        # Done before: the transaction was committed and its end not recorded.
+        if "password authentication failed" not in str(error):
+            raise
+        return session.connect(node, "rdb")

@@ -1,0 +1,23 @@
+"""What is known of PostgreSQL without a host."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from openrdb.catalog.node_types import NodeType
+from openrdb.engines.postgresql import config, scram
+from openrdb.engines.postgresql.admin import users
+
+
+class PostgreSQLRules:
+    name: ClassVar[str] = "PostgreSQL"
+    port: ClassVar[int] = 5432
+
+    def check_user_name(self, argument: str, name: str) -> None:
+        users.check_name(argument, name)
+
+    def verifier(self, password: str) -> str:
+        return scram.verifier(password)
+
+    def default_settings(self, node_type: NodeType) -> dict[str, str]:
+        return config.default_settings(node_type)

@@ -1,0 +1,116 @@
+"""Sessions of the superuser, which are possible over the Unix socket only."""
+
+from __future__ import annotations
+
+import os
+
+import psycopg
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
+from psycopg.conninfo import make_conninfo
+from psycopg.pq import Conninfo
+
+from openrdb.engines.base import EngineNode
+from openrdb.engines.names import SUPERUSER
+from openrdb.spec import NodeSpec
+
+_CONNECT_TIMEOUT = 10
+_PINNED = {
+    "search_path": "pg_catalog",
+    "session_authorization": SUPERUSER,
+    "role": "none",
+    "local_preload_libraries": "",
+    "client_encoding": "UTF8",
+    "standard_conforming_strings": "on",
+    "exit_on_error": "off",
+    "row_security": "off",
+    "synchronous_commit": "on",
+    "default_transaction_read_only": "off",
+    "default_transaction_isolation": "read\\ committed",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    # A tenant's lock ends in a refusal, not in a request that hangs.
+    "lock_timeout": "5s",
+    "statement_timeout": "60s",
+    # In a deadlock it is ours that is tried again, not the tenant's that fails.
+    "deadlock_timeout": "100ms",
+    # Verifiers go to no log, whatever tenants have logged, and to no view of statements.
+    "log_statement": "none",
+    "log_duration": "off",
+    "log_min_duration_statement": "-1",
+    "log_min_duration_sample": "-1",
+    "log_transaction_sample_rate": "0",
+    "log_min_error_statement": "panic",
+    "pg_stat_statements.track": "none",
+    "track_activities": "off",
+}
+_PINNED_FROM_17 = {"transaction_timeout": "0"}
+
+
+_NEVER_EMPTY = {
+    "sslmode": "disable",  # there is no TLS on Unix sockets
+    "sslcertmode": "disable",
+    "require_auth": "scram-sha-256",
+    "min_protocol_version": "3.0",
+    "max_protocol_version": "3.0",
+}
+"""Parameters of which an empty value means something else than none."""
+_EXPLICIT = {
+    name: _NEVER_EMPTY.get(name, (option.compiled or b"").decode())
+    for option in Conninfo.get_defaults()
+    if option.envvar and (name := option.keyword.decode()) != "service"
+}
+"""A value for every parameter that libpq would take from the environment."""
+_BEYOND_PARAMETERS = ("PGSERVICE", "PGTZ", "PGDATESTYLE", "PGGEQO")
+"""Variables that libpq obeys whatever its parameters are."""
+
+
+class _Lenient(Loader):
+    """Decodes any bytes: names made in a database of another encoding are no UTF-8, and must not
+    spoil a whole list."""
+
+    def load(self, data: Buffer) -> str:
+        return bytes(data).decode(errors="replace")
+
+
+def connect(
+    node: EngineNode, database: str, *, secret: str | None = None
+) -> psycopg.Connection[tuple[object, ...]]:
+    """Return a session of the superuser; its context manager commits and closes it.
+
+    What tenants set for their databases has no effect in it. Above all `search_path` has none of
+    their schemas, so that nothing they made is run by accident. Neither has this process's
+    environment any effect.
+
+    Args:
+        secret: the password, where it is not yet the node's own.
+
+    Raises:
+        psycopg.OperationalError: the server does not accept connections at the moment.
+    """
+    for name in _BEYOND_PARAMETERS:
+        os.environ.pop(name, None)
+    own: dict[str, str] = {
+        "host": str(node.paths.sockets),
+        "port": str(node.spec.port),
+        "user": SUPERUSER,
+        "password": node.secret if secret is None else secret,
+        "dbname": database,
+        "connect_timeout": str(_CONNECT_TIMEOUT),
+        "application_name": "openrdb",
+        "options": _options(node.spec),
+    }
+    connection = psycopg.connect(make_conninfo("", **(_EXPLICIT | own)))
+    for kind in ("name", "text"):
+        connection.adapters.register_loader(kind, _Lenient)
+    return connection
+
+
+def major(spec: NodeSpec) -> int:
+    """Return the major version: 17 of `PostgreSQL-17`."""
+    return int(spec.engine.rpartition("-")[2])
+
+
+def _options(spec: NodeSpec) -> str:
+    pinned = _PINNED | (_PINNED_FROM_17 if major(spec) >= 17 else {})
+    return " ".join(f"-c {name}={value}" for name, value in pinned.items())
