@@ -1,0 +1,27 @@
+"""The tables: desired and observed state, and the operations that lead from one to the other."""
+
+from openrdb.state.models.base import Base, Instant, now
+from openrdb.state.models.endpoints import Endpoint
+from openrdb.state.models.instances import AclRule, Instance, Tag
+from openrdb.state.models.networks import Ip, PrivateNetwork, Subnet, Vpc
+from openrdb.state.models.nodes import Node
+from openrdb.state.models.operations import Operation
+from openrdb.state.models.projects import ApiKey, Project
+
+__all__ = [
+    "AclRule",
+    "ApiKey",
+    "Base",
+    "Endpoint",
+    "Instance",
+    "Instant",
+    "Ip",
+    "Node",
+    "Operation",
+    "PrivateNetwork",
+    "Project",
+    "Subnet",
+    "Tag",
+    "Vpc",
+    "now",
+]
