@@ -28,7 +28,9 @@ from openrdb.observe.changes import Changes
 from openrdb.observe.healing import Healer
 from openrdb.observe.log_pruning import LogPruner
 from openrdb.operations import Operations, Services
+from openrdb.operations.adoption import adopt_certificates
 from openrdb.state.database import Database
+from openrdb.state.master_key import open_secrets
 from openrdb.system import files, locks
 from openrdb.system.layout import Layout
 
@@ -151,6 +153,7 @@ def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
         ending.callback(database.close)
         database.migrate()
         credentials = ensure_credentials(database, settings, url)
+        secrets = open_secrets(database, layout.master_key)
         choice = choose(settings.balancer, settings.public_address)
         host = local_host(
             settings.data_dir,
@@ -160,23 +163,24 @@ def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
             settings.engine_aliases,
         )
         ending.callback(host.close)
+        adopt_certificates(database, host, secrets)
         host.supervisor.ensure_up()
         host.prepare_templates(settings.warm_engines)
         changes = Changes()
-        operations = Operations(Services(settings, database, host, changes))
-        healer = Healer(database, host)
+        operations = Operations(Services(settings, database, host, changes, secrets))
+        healer = Healer(database, host, secrets)
         changes.on_any = healer.wake
         operations.launch()
         ending.callback(operations.close)
         healer.start()
         ending.callback(healer.close)
-        pruner = LogPruner(database, host, settings.logs_round)
+        pruner = LogPruner(database, host, secrets, settings.logs_round)
         pruner.start()
         ending.callback(pruner.close)
         metrics.watch(database)
         offers = Offers(installed, settings.allow_disabled_engines)
         backend = Backend(
-            settings, database, changes, offers, operations.start, operations.perform, host
+            settings, database, changes, offers, operations.start, operations.perform, host, secrets
         )
         config = uvicorn.Config(
             create_app(backend),

@@ -9,6 +9,17 @@ from uuid import UUID
 
 
 @dataclass(frozen=True)
+class Certificate:
+    """What a server presents to its clients: all PEM."""
+
+    key: str = field(repr=False)
+    presented: str
+    """The leaf that the authority signed."""
+    authority: str
+    """The certificate of the instance's authority: what users are shown. Its key is not here."""
+
+
+@dataclass(frozen=True)
 class NodeSpec:
     """A node as it is wanted: all that an engine needs to configure and run it."""
 
@@ -25,6 +36,13 @@ class NodeSpec:
     settings: Mapping[str, str] = field(default_factory=dict)
     """The user's, by the catalogue's names and in its units."""
     init_settings: Mapping[str, str] = field(default_factory=dict)
+    generation: int = 0
+    """Of the instance: hosts refuse specifications older than one they have seen."""
+    secret: str = field(default="", repr=False)
+    """The password of the engine's superuser."""
+    replication_secret: str = field(default="", repr=False)
+    """The password with which nodes replicate from each other."""
+    certificate: Certificate | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

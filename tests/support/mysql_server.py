@@ -18,11 +18,11 @@ from uuid import UUID
 import pymysql
 from pymysql.connections import Connection
 
+from openrdb import certificates
 from openrdb.engines.mysql import MySQL
 from openrdb.engines.mysql.administration import Administration
 from openrdb.engines.mysql.server import connect
 from openrdb.engines.mysql.server import socket as socket_of
-from openrdb.host import certificates
 from openrdb.spec import Administrator, NodeSpec
 from openrdb.system import accounts
 from openrdb.system.bundle import Bundle
@@ -72,9 +72,10 @@ class Server:
             self._bundle, paths.data, spec.uid, _TEMPLATE_SECRET, spec.init_settings
         )
         engine.personalise(paths.data)
-        made = certificates.make(spec.instance_id, "fr-par", [spec.address])
+        of_instance = (spec.instance_id, "fr-par", [spec.address])
+        made = certificates.issue(certificates.make_authority(*of_instance), *of_instance)
         accounts.write_file(paths.certificate, made.presented, spec.uid)
-        accounts.write_file(paths.authority, made.shown, spec.uid)
+        accounts.write_file(paths.authority, made.authority, spec.uid)
         accounts.write_file(paths.key, made.key, spec.uid)
         self._run()
         administrator = Administrator("admin", self.verifier)

@@ -10,11 +10,11 @@ from uuid import uuid4
 
 import psycopg
 
+from openrdb import certificates
 from openrdb.engines import engine_of
 from openrdb.engines.base import Administration
 from openrdb.engines.postgresql import server as superuser
 from openrdb.engines.postgresql.scram import verifier
-from openrdb.host import certificates
 from openrdb.spec import Administrator, NodeSpec
 from openrdb.system import accounts
 from openrdb.system.bundle import Bundle
@@ -60,7 +60,8 @@ class Server:
             accounts.ensure_directory(directory, uid)
         accounts.ensure_passage(paths.configuration, uid)
         self.engine.make_template(self.bundle, paths.data, uid, SECRETS[0], {})
-        made = certificates.make(spec.instance_id, "fr-par", [spec.address])
+        of_instance = (spec.instance_id, "fr-par", [spec.address])
+        made = certificates.issue(certificates.make_authority(*of_instance), *of_instance)
         accounts.write_file(paths.certificate, made.presented, uid)
         accounts.write_file(paths.key, made.key, uid)
         self._start()

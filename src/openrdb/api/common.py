@@ -15,6 +15,7 @@ from openrdb.config import Settings
 from openrdb.host.agent import Host
 from openrdb.observe.changes import Changes
 from openrdb.state.database import Database
+from openrdb.state.secrets import Secrets
 
 T = TypeVar("T")
 
@@ -33,6 +34,7 @@ class Backend:
     start: Callable[[UUID], None]
     perform: Callable[[UUID], None]
     host: Host
+    secrets: Secrets
 
 
 # Dependencies are coroutines: others take a thread each, which costs more than they do.

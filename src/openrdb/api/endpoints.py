@@ -14,7 +14,7 @@ from openrdb.api.instance_creation import add_endpoint
 from openrdb.config import Region
 from openrdb.engines import engine_of
 from openrdb.errors import InvalidArguments
-from openrdb.state import instances, operations, statuses
+from openrdb.state import endpoints, instances, operations, statuses
 from openrdb.state.models import Endpoint, Instance
 
 router = APIRouter(prefix=PREFIX)
@@ -39,7 +39,7 @@ def get_endpoint(
     region: Region, endpoint_id: UUID, backend: CurrentBackend, principal: CurrentPrincipal
 ) -> wire.Endpoint:
     with backend.database.read() as session:
-        return show(instances.get_endpoint(session, region, endpoint_id, principal))
+        return show(endpoints.get(session, region, endpoint_id, principal))
 
 
 @router.post("/instances/{instance_id}/endpoints")
@@ -77,13 +77,13 @@ def migrate_endpoint(
 ) -> wire.Endpoint:
     """The address and port lead to another instance, under that instance's rules and certificate."""
     with backend.database.write() as session:
-        endpoint = instances.get_endpoint(session, region, endpoint_id, principal)
+        endpoint = endpoints.get(session, region, endpoint_id, principal)
         instance = instances.get(session, region, endpoint.instance_id, principal)
         other = instances.get(session, region, body.instance_id, principal)
         _check_migration(endpoint, instance, other)
         statuses.require(instance, "migrate_endpoint")
         statuses.require(other, "migrate_endpoint")
-        instances.move_endpoint(endpoint, instance, other)
+        endpoints.move(endpoint, instance, other)
         statuses.move(instance, "configuring")
         statuses.move(other, "initializing")
         parameters = {"endpoint_id": str(endpoint_id), "other_instance_id": str(other.id)}
@@ -114,7 +114,7 @@ def delete_endpoint(
     region: Region, endpoint_id: UUID, backend: CurrentBackend, principal: CurrentPrincipal
 ) -> None:
     with backend.database.write() as session:
-        endpoint = instances.get_endpoint(session, region, endpoint_id, principal)
+        endpoint = endpoints.get(session, region, endpoint_id, principal)
         instance = instances.get(session, region, endpoint.instance_id, principal)
         statuses.require(instance, "delete_endpoint")
         statuses.move(instance, "configuring")

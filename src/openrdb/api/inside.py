@@ -35,7 +35,7 @@ def _looking(
     with backend.database.read() as session:
         instance = instances.get(session, region, instance_id, principal)
     statuses.require(instance, "look_inside")
-    with backend.host.administration(main_spec(instance)) as inside:
+    with backend.host.administration(main_spec(instance, backend.secrets)) as inside:
         yield inside
 
 

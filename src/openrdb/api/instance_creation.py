@@ -45,7 +45,6 @@ def new_instance(
         name=body.name or f"ins-{secrets.token_hex(4)}",
         status="provisioning",
         engine=offer.version.name,
-        engine_version=offer.minor,
         node_type=kind.name,
         volume_type=volume.type,
         volume_class=volume.class_,

@@ -61,11 +61,13 @@ def create_instance(
         instances.place(
             session,
             instance,
+            version=backend.offers.installed[instance.engine],
             node_ports=settings.node_ports,
             uids=settings.instance_uids if os.geteuid() == 0 else None,
         )
         session.add(instance)
         add_first_endpoints(session, instance, body, principal, settings)
+        backend.secrets.create(instance)
         operation = operations.record(
             session, instance, "create_instance", {"administrator": first_user}
         )
@@ -198,7 +200,7 @@ def restart_instance(
 
 def _check_made(instance: Instance) -> dict[str, Any]:
     """Raise PreconditionFailed where the creation itself failed: there is nothing to restart."""
-    if instance.certificate is None:
+    if instance.first_ready_at is None:
         raise PreconditionFailed("resource_not_usable", "the instance was never made; delete it")
     return {}
 
@@ -235,14 +237,10 @@ def get_instance_certificate(
 ) -> wire.Certificate:
     with backend.database.read() as session:
         instance = instances.get(session, region, instance_id, principal)
-    if instance.certificate is None:
-        raise PreconditionFailed(
-            "resource_not_usable", "the certificate is made while the instance is created"
-        )
     return wire.Certificate(
         name="ssl_certificate",
         content_type="application/x-pem-file",
-        content=base64.b64encode(instance.certificate.encode()).decode(),
+        content=base64.b64encode((instance.certificate or "").encode()).decode(),
     )
 
 

@@ -84,7 +84,7 @@ class _Own(Values):
         super().__init__(instance.settings)
         found = engine_version(instance.engine)
         self.version = instance.engine
-        as_is = as_run(found, instance.engine_version) if found else None
+        as_is = as_run(found, instance.primary.version) if found else None
         self.available = as_is.available_settings if as_is else ()
 
 
@@ -129,7 +129,8 @@ def _change(
 
 def _check_by_engine(backend: Backend, instance: Instance, own: Values) -> None:
     """Raise InvalidArguments for what the engine's own reading of its files refuses."""
-    spec = dataclasses.replace(main_spec(instance), settings=all_settings(instance, own))
+    spec = main_spec(instance, backend.secrets)
+    spec = dataclasses.replace(spec, settings=all_settings(instance, own))
     if (why := backend.host.check_configuration(spec)) is not None:
         raise InvalidArguments(("settings", "constraint", why))
 

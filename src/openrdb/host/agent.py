@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import secrets
 import shutil
 import socket
@@ -25,7 +24,7 @@ from openrdb.catalog.engines import engine_version
 from openrdb.engines import engine_of
 from openrdb.engines.base import Administration
 from openrdb.errors import HostError, TransientState
-from openrdb.host import certificates, logs
+from openrdb.host import logs
 from openrdb.host.balancer import Balancer, Choice, Target, balancer
 from openrdb.host.bundles.cache import Bundles
 from openrdb.host.bundles.shared import bundles_for_accounts
@@ -54,10 +53,11 @@ class Host(Protocol):
     def prepare_spare(self, spec: NodeSpec) -> None:
         """Begin to make a volume for the next instance of the same version."""
 
-    def ensure_certificate(
-        self, spec: NodeSpec, region: str, addresses: Sequence[str], *, not_this: str | None = None
-    ) -> str:
-        """Have a key and certificates, other than `not_this`; answers the PEM that users trust."""
+    def ensure_certificate(self, spec: NodeSpec) -> None:
+        """Write the node's key and certificates where its engine reads them."""
+
+    def server_key(self, instance_id: UUID, node_id: UUID) -> str | None:
+        """Return the key of the certificate that a node presents, if it has one."""
 
     def ensure_configuration(self, spec: NodeSpec) -> None: ...
 
@@ -109,8 +109,10 @@ class LocalHost:
         self._bundles = bundles
         self.supervisor = supervisor
         self._pool = DirectoryPool(layout.root)
-        self._master = _master_key(layout.master_key)
-        self._templates = Templates(layout.templates, self._pool, spares, self._secret)
+        self._template_secret = _template_secret(layout)
+        self._templates = Templates(
+            layout.templates, self._pool, spares, lambda _: self._template_secret
+        )
         self._deciding: dict[UUID, threading.Lock] = defaultdict(threading.Lock)
         self._changing: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
         self._balancer = balancer
@@ -125,10 +127,6 @@ class LocalHost:
             current = version is not None and not version.disabled
             if name in names if names is not None else current:
                 self._templates.prepare(bundle, engine_of(name), {})
-
-    def _secret(self, of: str) -> str:
-        # Derived, so that no secret of an instance is stored anywhere.
-        return hmac.digest(self._master, of.encode(), hashlib.sha256).hex()
 
     def port_is_free(self, address: str, port: int) -> bool:
         return self._balancer.is_free((address, port))
@@ -157,23 +155,18 @@ class LocalHost:
         bundle = self._bundles.find(spec.engine)
         self._templates.prepare(bundle, engine_of(spec.engine), spec.init_settings)
 
-    def ensure_certificate(
-        self, spec: NodeSpec, region: str, addresses: Sequence[str], *, not_this: str | None = None
-    ) -> str:
+    def ensure_certificate(self, spec: NodeSpec) -> None:
         paths = self._layout.node(spec.instance_id, spec.node_id)
         accounts.ensure_passage(paths.configuration, spec.uid)
-        old = None
-        if paths.key.exists() and paths.authority.exists():
-            old = (paths.authority.read_text(), paths.key.read_text())
-            if old[0] == not_this or not certificates.matches(*old):
-                old = None
-            elif certificates.is_for(old[0], addresses):
-                return old[0]
-        made = certificates.make(spec.instance_id, region, addresses, instead_of=old)
-        accounts.write_file(paths.key, made.key, spec.uid)
-        accounts.write_file(paths.certificate, made.presented, spec.uid)
-        accounts.write_file(paths.authority, made.shown, spec.uid)  # the last: it says all is done
-        return made.shown
+        if spec.certificate is None:
+            raise HostError(f"node {spec.node_id} is specified without a certificate")
+        accounts.write_file(paths.key, spec.certificate.key, spec.uid)
+        accounts.write_file(paths.certificate, spec.certificate.presented, spec.uid)
+        accounts.write_file(paths.authority, spec.certificate.authority, spec.uid)
+
+    def server_key(self, instance_id: UUID, node_id: UUID) -> str | None:
+        key = self._layout.node(instance_id, node_id).key
+        return key.read_text() if key.exists() else None
 
     def ensure_configuration(self, spec: NodeSpec) -> None:
         paths = self._layout.node(spec.instance_id, spec.node_id)
@@ -189,8 +182,7 @@ class LocalHost:
 
         def reopen() -> None:
             if self._wait_accepting(spec, _HEAL_TIMEOUT):  # else its next start opens them
-                secret = self._secret(str(spec.instance_id))
-                engine_of(spec.engine).reopen_logs(spec, paths, secret)
+                engine_of(spec.engine).reopen_logs(spec, paths, spec.secret)
 
         with self._changing[spec.instance_id]:
             logs.prune(paths.log, days, size, reopen)
@@ -257,13 +249,13 @@ class LocalHost:
 
     def ensure_bootstrapped(self, spec: NodeSpec, administrator: Administrator | None) -> None:
         paths = self._layout.node(spec.instance_id, spec.node_id)
-        both = (self._secret("template"), self._secret(str(spec.instance_id)))
+        both = (self._template_secret, spec.secret)
         engine_of(spec.engine).bootstrap(spec, paths, both, administrator)
 
     def ensure_reloaded(self, spec: NodeSpec) -> bool:
         self.ensure_accepting(spec)
         paths = self._layout.node(spec.instance_id, spec.node_id)
-        return engine_of(spec.engine).reload(spec, paths, self._secret(str(spec.instance_id)))
+        return engine_of(spec.engine).reload(spec, paths, spec.secret)
 
     def check_configuration(self, spec: NodeSpec) -> str | None:
         paths = self._layout.node(spec.instance_id, spec.node_id)
@@ -291,7 +283,7 @@ class LocalHost:
         engine = engine_of(spec.engine)
         if not self._wait_accepting(spec, _HEAL_TIMEOUT):
             raise TransientState("instance", str(spec.instance_id), "autohealing")
-        inside = engine.administration(spec, paths, self._secret(str(spec.instance_id)))
+        inside = engine.administration(spec, paths, spec.secret)
         if changing:
             with self._changing[spec.instance_id]:
                 yield inside
@@ -347,15 +339,16 @@ def local_host(
     return LocalHost(layout, bundles, supervisor, driver, spares=spares)
 
 
-def _master_key(path: Path) -> bytes:
-    """The deployment's secret, of which the engines' superuser secrets are derived."""
+def _template_secret(layout: Layout) -> str:
+    """Return the password of the superuser in templates, which each instance replaces at birth.
+
+    An older version derived it from the master key; templates that it made still have that one.
+    """
+    path = layout.template_secret
     if not path.exists():
-        partial = path.with_suffix(".partial")
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(32))
-            file.flush()
-            os.fsync(descriptor)
-        partial.rename(path)
+        secret = secrets.token_hex(32)
+        if layout.templates.exists() and layout.master_key.exists():
+            secret = hmac.digest(layout.master_key.read_bytes(), b"template", hashlib.sha256).hex()
+        accounts.write_file(path, secret, None)
         files.sync_directory(path.parent)
-    return path.read_bytes()
+    return path.read_text()

@@ -27,6 +27,7 @@ from openrdb.host.processes import Program
 from openrdb.operations.desired import balancer_targets, node_spec
 from openrdb.state.database import Database
 from openrdb.state.models import Instance, Node
+from openrdb.state.secrets import Secrets
 from openrdb.system import locks
 
 log = logging.getLogger(__name__)
@@ -54,9 +55,10 @@ class _Wanted:
 
 
 class Healer:
-    def __init__(self, database: Database, host: LocalHost) -> None:
+    def __init__(self, database: Database, host: LocalHost, secrets: Secrets) -> None:
         self._database = database
         self._host = host
+        self._secrets = secrets
         self._stopping = threading.Event()
         self._wake_reading, self._wake_writing = os.pipe()
         self._alarm = host.balancer_alarm()
@@ -111,7 +113,8 @@ class Healer:
             for instance in session.scalars(query).unique():
                 targets = balancer_targets(instance)
                 programs = [
-                    self._host.program(node_spec(instance, node)) for node in instance.nodes
+                    self._host.program(node_spec(instance, node, self._secrets))
+                    for node in instance.nodes
                 ]
                 programs += self._host.balancer_programs(targets)
                 wanted.programs.extend((instance.id, program) for program in programs)

@@ -9,15 +9,17 @@ from openrdb.host.agent import Host
 from openrdb.observe.healing import settled
 from openrdb.operations.desired import node_spec
 from openrdb.state.database import Database
+from openrdb.state.secrets import Secrets
 
 log = logging.getLogger(__name__)
 
 
 class LogPruner:
-    def __init__(self, database: Database, host: Host, interval: float) -> None:
+    def __init__(self, database: Database, host: Host, secrets: Secrets, interval: float) -> None:
         """`interval`: seconds between two rounds."""
         self._database = database
         self._host = host
+        self._secrets = secrets
         self._interval = interval
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="log-pruner", daemon=True)
@@ -34,7 +36,7 @@ class LogPruner:
         with self._database.read() as session:
             wanted = [
                 (
-                    node_spec(instance, node),
+                    node_spec(instance, node, self._secrets),
                     instance.logs_max_age_retention,
                     instance.logs_total_disk_retention,
                 )

@@ -11,5 +11,5 @@ def apply_logs_policy(run: Run) -> None:
     instance = run.instance()
     days, size = instance.logs_max_age_retention, instance.logs_total_disk_retention
     for node in instance.nodes:
-        run.step(run.host.ensure_logs_pruned, node_spec(instance, node), days, size)
+        run.step(run.host.ensure_logs_pruned, node_spec(instance, node, run.secrets), days, size)
     run.complete_with("ready")

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 @operation("apply_settings")
 def apply_settings(run: Run) -> None:
     instance = run.instance()
-    spec = main_spec(instance)
+    spec = main_spec(instance, run.secrets)
     before = run.parameters["before"]
 
     refusal = run.step(put_in_force, run.host, spec)

@@ -75,7 +75,7 @@ def set_privilege(run: Run) -> None:
 @contextmanager
 def alone(run: Run) -> Iterator[Administration]:
     """The inside of the instance, which no other operation changes meanwhile."""
-    spec = main_spec(run.instance())
+    spec = main_spec(run.instance(), run.secrets)
     if run.is_checked:  # half done perhaps, and nobody waits for the answer
         run.host.ensure_accepting(spec)
     with run.host.administration(spec, changing=True) as inside:
@@ -89,7 +89,7 @@ def ensure(run: Run, change: Callable[[Administration], None]) -> None:
         instance = run.instance()
         if instance.status == "deleting":
             raise NotFound("instance", str(instance.id))
-        with run.host.administration(main_spec(instance), changing=True) as inside:
+        with run.host.administration(main_spec(instance, run.secrets), changing=True) as inside:
             change(inside)
 
     run.step(made)

@@ -10,6 +10,6 @@ from openrdb.operations.steps import ensure_balancers, ensure_certified, settle
 @operation("create_endpoint")
 def create_endpoint(run: Run) -> None:
     run.step(ensure_free_public_port, run)
-    certificate = run.step(ensure_certified, run)
+    run.step(ensure_certified, run)
     ensure_balancers(run, run.instance())
-    settle(run, certificate)
+    settle(run)

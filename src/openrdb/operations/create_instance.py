@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openrdb.operations.desired import main_node, node_spec, staying_addresses
+from openrdb.operations.desired import main_node, node_spec
 from openrdb.operations.durable import Run, operation
 from openrdb.operations.steps import ensure_balancers, settle
 from openrdb.spec import Administrator
@@ -14,18 +14,18 @@ from openrdb.state.models import Instance
 def create_instance(run: Run) -> None:
     run.step(ensure_free_ports, run)
     instance = run.instance()
-    spec = node_spec(instance, main_node(instance))
-    host, addresses = run.host, staying_addresses(instance)
+    spec = node_spec(instance, main_node(instance), run.secrets)
+    host = run.host
 
     run.step(host.ensure_volume, spec)
-    certificate = run.step(host.ensure_certificate, spec, instance.region, addresses)
+    run.step(host.ensure_certificate, spec)
     run.step(host.ensure_configuration, spec)
     run.step(start_keeping, run, dict(spec.settings))
     run.step(host.ensure_running, spec)
     ensure_balancers(run, instance)
     run.step(host.ensure_accepting, spec)
     run.step(host.ensure_bootstrapped, spec, administrator(run))
-    settle(run, certificate)
+    settle(run)
     host.prepare_spare(spec)
 
 

@@ -9,5 +9,5 @@ from openrdb.operations.steps import ensure_balancers, ensure_certified, settle
 @operation("delete_endpoint")
 def delete_endpoint(run: Run) -> None:
     ensure_balancers(run, run.instance())
-    certificate = run.step(ensure_certified, run)
-    settle(run, certificate)
+    run.step(ensure_certified, run)
+    settle(run)

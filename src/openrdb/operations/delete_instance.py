@@ -18,7 +18,7 @@ def delete_instance(run: Run) -> None:
     for target in [*balancer_targets(instance), *leaving_targets(instance)]:
         run.step(host.ensure_no_balancer, target)
     for node in instance.nodes:
-        run.step(host.ensure_stopped, node_spec(instance, node))
+        run.step(host.ensure_stopped, node_spec(instance, node, run.secrets))
     run.step(host.ensure_removed, instance.id, [node.id for node in instance.nodes])
     run.complete(forget)
 

@@ -7,15 +7,16 @@ from openrdb.engines import engine_of
 from openrdb.host.balancer import Target
 from openrdb.spec import NodeSpec
 from openrdb.state.models import Endpoint, Instance, Node
+from openrdb.state.secrets import Secrets
 
 
 def main_node(instance: Instance) -> Node:
     """The node that takes writes."""
-    return next(node for node in instance.nodes if node.role == "main")
+    return instance.primary
 
 
-def main_spec(instance: Instance) -> NodeSpec:
-    return node_spec(instance, main_node(instance))
+def main_spec(instance: Instance, secrets: Secrets) -> NodeSpec:
+    return node_spec(instance, main_node(instance), secrets)
 
 
 def all_settings(instance: Instance, own: dict[str, str]) -> dict[str, str]:
@@ -30,17 +31,22 @@ def _kind(instance: Instance) -> NodeType:
     return kind
 
 
-def node_spec(instance: Instance, node: Node) -> NodeSpec:
+def node_spec(instance: Instance, node: Node, secrets: Secrets) -> NodeSpec:
+    passwords = secrets.open_for(instance)
     return NodeSpec(
         instance_id=instance.id,
         node_id=node.id,
         engine=instance.engine,
         address=node.address,
         port=node.port,
-        uid=node.uid,
+        uid=instance.uid,
         memory=_kind(instance).memory,
         settings=all_settings(instance, instance.settings),
         init_settings=instance.init_settings,
+        generation=instance.generation,
+        secret=passwords.superuser,
+        replication_secret=passwords.replication,
+        certificate=secrets.certificate_for(instance),
     )
 
 
@@ -56,11 +62,6 @@ def leaving_targets(instance: Instance) -> list[Target]:
     return [balancer_target(instance, endpoint) for endpoint in leaving]
 
 
-def staying_addresses(instance: Instance) -> list[str]:
-    """What the certificate is for."""
-    return [endpoint.ip for endpoint in instance.endpoints if not endpoint.leaving]
-
-
 def balancer_target(instance: Instance, endpoint: Endpoint) -> Target:
     """Only public endpoints are filtered (DESIGN section 8)."""
     node = main_node(instance)
@@ -70,7 +71,7 @@ def balancer_target(instance: Instance, endpoint: Endpoint) -> Target:
         instance_id=instance.id,
         listen=(endpoint.ip, endpoint.port),
         node=(node.address, node.port),
-        connections=int(main_spec(instance).settings["max_connections"]),
-        uid=node.uid,
+        connections=int(all_settings(instance, instance.settings)["max_connections"]),
+        uid=instance.uid,
         allowed=tuple(rule.ip for rule in instance.acl_rules) if public else None,
     )

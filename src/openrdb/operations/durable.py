@@ -31,6 +31,7 @@ from openrdb.observe.changes import Changes
 from openrdb.state import operations, statuses
 from openrdb.state.database import Database
 from openrdb.state.models import Instance, Operation
+from openrdb.state.secrets import Secrets
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Run:
     database: Database
     host: Host
     changes: Changes
+    secrets: Secrets
 
     def step(self, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do something that may be done again, and remember its result across a crash."""
@@ -149,6 +151,7 @@ class Services:
     database: Database
     host: Host
     changes: Changes
+    secrets: Secrets
 
 
 _awaited: dict[UUID, Exception | None] = {}
@@ -181,6 +184,7 @@ def _workflow(operation_id: str) -> None:
         database=services.database,
         host=services.host,
         changes=services.changes,
+        secrets=services.secrets,
     )
     try:
         _SEQUENCES[row.kind](run)

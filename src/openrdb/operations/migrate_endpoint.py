@@ -20,15 +20,14 @@ def migrate_endpoint(run: Run) -> None:
     for endpoint in other.endpoints:
         if endpoint.id == endpoint_id:  # its row is the other's since the request
             run.step(run.host.ensure_no_balancer, balancer_target(instance, endpoint))
-    certificates = {
-        str(one.id): run.step(ensure_certified, run, one.id) for one in (instance, other)
-    }
+    for one in (instance, other):
+        run.step(ensure_certified, run, one.id)
     for target in balancer_targets(other):
         run.step(run.host.ensure_balancer, target)
-    settle(run, certificates)
+    settle(run)
 
 
-def settle(run: Run, certificates: dict[str, str]) -> None:
+def settle(run: Run) -> None:
     """Both instances are ready, in one transaction."""
 
     def change(instance: Instance) -> None:
@@ -36,7 +35,6 @@ def settle(run: Run, certificates: dict[str, str]) -> None:
         assert session is not None  # noqa: S101
         other = session.get_one(Instance, UUID(run.parameters["other_instance_id"]))
         for one in (instance, other):
-            one.certificate = certificates[str(one.id)]
             statuses.move(one, "ready")
 
     run.complete(change)

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from openrdb.operations.desired import main_spec, staying_addresses
+from openrdb.operations.desired import main_spec
 from openrdb.operations.durable import Run, operation
-from openrdb.state import statuses
 from openrdb.state.models import Instance
 
 
 @operation("renew_certificate")
 def renew_certificate(run: Run) -> None:
-    instance = run.instance()
-    spec, addresses = main_spec(instance), staying_addresses(instance)
-    old = run.parameters["certificate"]
-
-    new = run.step(run.host.ensure_certificate, spec, instance.region, addresses, not_this=old)
+    run.step(renew, run)
+    spec = main_spec(run.instance(), run.secrets)
+    run.step(run.host.ensure_certificate, spec)
     run.step(run.host.ensure_reloaded, spec)
-    show(run, new)
+    run.complete_with("ready")
 
 
-def show(run: Run, certificate: str) -> None:
-    def change(instance: Instance) -> None:
-        instance.certificate = certificate
-        statuses.move(instance, "ready")
-
-    run.complete(change)
+def renew(run: Run) -> None:
+    """Replace the authority and the servers' certificate, unless a first attempt has done it."""
+    with run.database.write() as session:
+        instance = session.get_one(Instance, run.instance_id)
+        if instance.certificate == run.parameters["certificate"]:
+            run.secrets.renew(instance)

@@ -8,20 +8,24 @@ from openrdb.operations.desired import (
     balancer_targets,
     leaving_targets,
     main_spec,
-    staying_addresses,
 )
 from openrdb.operations.durable import Run
 from openrdb.state import statuses
-from openrdb.state.models import Instance
+from openrdb.state.models import Instance, now
 
 
-def ensure_certified(run: Run, instance_id: UUID | None = None) -> str:
-    """Have the certificate name the endpoints that there are, and in force; answers its PEM."""
-    instance = run.instance(instance_id)
-    spec = main_spec(instance)
-    certificate = run.host.ensure_certificate(spec, instance.region, staying_addresses(instance))
+def readdress(run: Run, instance_id: UUID | None = None) -> None:
+    """Make the instance's certificates name its current endpoints."""
+    with run.database.write() as session:
+        run.secrets.readdress(session.get_one(Instance, instance_id or run.instance_id))
+
+
+def ensure_certified(run: Run, instance_id: UUID | None = None) -> None:
+    """Reissue the certificates for the current endpoints, and load them into the server."""
+    readdress(run, instance_id)
+    spec = main_spec(run.instance(instance_id), run.secrets)
+    run.host.ensure_certificate(spec)
     run.host.ensure_reloaded(spec)
-    return certificate
 
 
 def ensure_balancers(run: Run, instance: Instance) -> None:
@@ -32,11 +36,11 @@ def ensure_balancers(run: Run, instance: Instance) -> None:
         run.step(run.host.ensure_balancer, target)
 
 
-def settle(run: Run, certificate: str) -> None:
+def settle(run: Run) -> None:
     """Show the endpoints, to which connections succeed from now on, and forget those that left."""
 
     def change(instance: Instance) -> None:
-        instance.certificate = certificate
+        instance.first_ready_at = instance.first_ready_at or now()
         instance.endpoints = [endpoint for endpoint in instance.endpoints if not endpoint.leaving]
         for endpoint in instance.endpoints:
             endpoint.published = True

@@ -13,6 +13,8 @@ from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
 from sqlalchemy.orm import Session
 
+from openrdb.state import generations
+
 MIGRATIONS = Path(__file__).parent / "migrations"
 _WRITER = 0x6F706E72646200
 """The advisory lock that writers take on PostgreSQL, as SQLite's write lock."""
@@ -46,6 +48,13 @@ def open_engine(url: str) -> Engine:
     return create_engine(url, pool_size=10, max_overflow=20, pool_pre_ping=True)
 
 
+class _Writing(Session):
+    """A session that raises the generations of the instances whose nodes it changes."""
+
+
+generations.watch(_Writing)
+
+
 class Database:
     """Where sessions come from: `read()` sees one moment's state, `write()` commits at its end."""
 
@@ -73,7 +82,7 @@ class Database:
         """One writer at a time, on either database: what was read holds until the commit."""
         with (
             self._writing,
-            Session(self.engine, expire_on_commit=False) as session,
+            _Writing(self.engine, expire_on_commit=False) as session,
             session.begin(),
         ):
             if self.engine.dialect.name == "postgresql":

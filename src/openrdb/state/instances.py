@@ -13,7 +13,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, aliased, raiseload
 
 from openrdb.errors import NotFound, QuotasExceeded
 from openrdb.state.access import Principal
-from openrdb.state.models import Endpoint, Instance, Node, Tag
+from openrdb.state.models import Endpoint, Instance, Node, Tag, Volume
 
 ORDERS: dict[str, tuple[str, ...]] = {
     "created_at_asc": ("created_at", "id"),
@@ -92,8 +92,8 @@ def page(
         offset = total - offset - count  # the shorter way to a page far back is from the end
     order = _order(columns, order_by, backwards)
     ids = session.scalars(matching.order_by(*order).limit(count).offset(offset)).all()
-    # Lists show neither nodes nor rules.
-    unshown = (raiseload(Instance.nodes), raiseload(Instance.acl_rules))
+    hidden = (Instance.nodes, Instance.acl_rules, Instance.secrets)
+    unshown = [raiseload(relation) for relation in hidden]
     of_page = select(Instance).where(Instance.id.in_(ids)).options(*unshown)
     return list(session.scalars(of_page.order_by(*_order(_OF_INSTANCES, order_by)))), total
 
@@ -138,24 +138,6 @@ def _matching(
     return select(columns["id"]).where(*conditions)
 
 
-def get_endpoint(
-    session: Session, region: str, endpoint_id: UUID, principal: Principal
-) -> Endpoint:
-    """A published endpoint.
-
-    Raises:
-        NotFound: there is none, or it is another project's instance's.
-    """
-    endpoint = session.get(Endpoint, endpoint_id)
-    if endpoint is None or not endpoint.published or endpoint.leaving:
-        raise NotFound("endpoint", str(endpoint_id))
-    try:
-        get(session, region, endpoint.instance_id, principal)
-    except NotFound:
-        raise NotFound("endpoint", str(endpoint_id)) from None
-    return endpoint
-
-
 def tag(instance: Instance, tags: Iterable[str]) -> None:
     """Give an instance without tags these, in their order."""
     texts = list(tags)
@@ -185,17 +167,24 @@ def place(
     session: Session,
     instance: Instance,
     *,
+    version: str,
     node_ports: tuple[int, int],
     uids: tuple[int, int] | None,
 ) -> None:
-    """Give a new instance its main node, with a free port.
+    """Give a new instance its Unix account, and its primary node with a volume and a free port.
+
+    Args:
+        version: the minor version that it will run, until its host says which it runs.
 
     Raises:
         QuotasExceeded: a range is used up.
     """
     port = _free(session, select(Node.port), node_ports, "instances")
-    uid = _free(session, select(Node.uid), uids, "instances") if uids else None
-    instance.nodes.append(Node(address="127.0.0.1", port=port, uid=uid))
+    instance.uid = _free(session, select(Instance.uid), uids, "instances") if uids else None
+    node = Node(id=uuid4(), address="127.0.0.1", port=port, version=version)
+    key = f"instances/{instance.id}/nodes/{node.id}/data"
+    node.volume = Volume(key=key, size=instance.volume_size)
+    instance.nodes.append(node)
 
 
 def add_load_balancer(
@@ -210,12 +199,6 @@ def add_load_balancer(
     endpoint = Endpoint(id=uuid4(), kind="load_balancer", ip=address, port=port)
     instance.endpoints.append(endpoint)
     return endpoint
-
-
-def move_endpoint(endpoint: Endpoint, instance: Instance, other: Instance) -> None:
-    """Give an instance's endpoint, with its address and port, to another instance."""
-    instance.endpoints.remove(endpoint)
-    other.endpoints.append(endpoint)
 
 
 def another_port(session: Session, row: Node | Endpoint, ports: tuple[int, int]) -> None:

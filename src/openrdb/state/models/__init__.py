@@ -2,18 +2,23 @@
 
 from openrdb.state.models.base import Base, Instant, now
 from openrdb.state.models.endpoints import Endpoint
+from openrdb.state.models.hosts import LOCAL_HOST, Host
 from openrdb.state.models.instances import AclRule, Instance, Tag
 from openrdb.state.models.networks import Ip, PrivateNetwork, Subnet, Vpc
-from openrdb.state.models.nodes import Node
+from openrdb.state.models.nodes import Node, Volume
 from openrdb.state.models.operations import Operation
 from openrdb.state.models.projects import ApiKey, Project
+from openrdb.state.models.secrets import InstanceSecrets
 
 __all__ = [
+    "LOCAL_HOST",
     "AclRule",
     "ApiKey",
     "Base",
     "Endpoint",
+    "Host",
     "Instance",
+    "InstanceSecrets",
     "Instant",
     "Ip",
     "Node",
@@ -22,6 +27,7 @@ __all__ = [
     "Project",
     "Subnet",
     "Tag",
+    "Volume",
     "Vpc",
     "now",
 ]

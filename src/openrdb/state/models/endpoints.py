@@ -37,4 +37,8 @@ class Endpoint(Base):
     """Shown; a load balancer from the moment that connections succeed, a private one at once."""
     leaving: Mapped[bool] = mapped_column(default=False)
     """Being deleted: not shown any more, and no process is kept for it."""
+    rule: Mapped[str] = mapped_column(default="primary")
+    """Which backend takes connections: `primary`, whichever node that is, or `node`: always one."""
+    node_id: Mapped[UUID | None]
+    """The one node of the rule `node`."""
     created_at: Mapped[datetime] = mapped_column(default=now)

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from openrdb.state.models.base import Base, now
 from openrdb.state.models.endpoints import Endpoint
 from openrdb.state.models.nodes import Node
+from openrdb.state.models.secrets import InstanceSecrets
 
 
 class Instance(Base):
@@ -25,6 +26,7 @@ class Instance(Base):
         Index("ix_instances_project", "region", "project_id", "created_at", "id"),
         Index("ix_instances_name", "region", "organization_id", "name", "id"),
         Index("ix_instances_status", "region", "organization_id", "status", "id"),
+        Index("ix_instances_uid", "uid", unique=True),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
@@ -35,8 +37,6 @@ class Instance(Base):
     status: Mapped[str]
     engine: Mapped[str]
     """As asked: `PostgreSQL-17`."""
-    engine_version: Mapped[str]
-    """The bundle's version that the nodes run: `17.11`."""
     node_type: Mapped[str]
     volume_type: Mapped[str]
     volume_class: Mapped[str]
@@ -55,8 +55,14 @@ class Instance(Base):
     logs_max_age_retention: Mapped[int | None] = mapped_column(default=30)
     logs_total_disk_retention: Mapped[int | None]
     certificate: Mapped[str | None]
-    """PEM; its key is only in the node's directory."""
+    """PEM of the instance's authority, as users download it; its key is among the secrets."""
+    uid: Mapped[int | None]
+    """The Unix account that its nodes' processes run as; null: that of the agent."""
+    generation: Mapped[int] = mapped_column(default=1)
+    """Raised with each change of what its nodes should be: hosts refuse older specifications."""
     created_at: Mapped[datetime] = mapped_column(default=now)
+    first_ready_at: Mapped[datetime | None]
+    """When its creation ended well; null: it has not, or failed."""
 
     tags: Mapped[list[Tag]] = relationship(
         order_by="Tag.position", cascade="all, delete-orphan", lazy="selectin"
@@ -66,6 +72,14 @@ class Instance(Base):
         order_by="Endpoint.created_at", cascade="all, delete-orphan", lazy="selectin"
     )
     acl_rules: Mapped[list[AclRule]] = relationship(cascade="all, delete-orphan", lazy="selectin")
+    secrets: Mapped[InstanceSecrets | None] = relationship(
+        cascade="all, delete-orphan", lazy="joined", uselist=False
+    )
+
+    @property
+    def primary(self) -> Node:
+        """The node that takes writes."""
+        return next(node for node in self.nodes if node.role == "primary")
 
 
 class AclRule(Base):
