@@ -24,10 +24,10 @@ from bench.report import Figure, Goal
 from bench.served import Client, control_plane, pss, served
 from bench.setup import Setup
 from openrdb.state import instances
-from openrdb.state.access import Principal
 from openrdb.state.database import Database
 from openrdb.state.instances import Filters
 from openrdb.state.models import Endpoint, Instance, Node, Tag
+from openrdb.state.scope import Page, Principal
 
 MANY, FEW = 100_000, 100
 _PAGE = 20
@@ -104,7 +104,7 @@ def _in_state(service: Service, count: int) -> Iterator[Figure]:
                 started = time.perf_counter()
                 with database.read() as session:
                     found, _ = instances.page(
-                        session, region, principal, filters, order, page, _PAGE
+                        session, region, principal, filters, order, Page(page, _PAGE)
                     )
                 assert found
                 return (time.perf_counter() - started) * 1e3

@@ -232,6 +232,16 @@ def keys_revoke(
     out.print(f"revoked {access_key}")
 
 
+@keys_app.command("rotate-master")
+def keys_rotate_master(data_dir: DataDir = None) -> None:
+    """Seal all secrets with a new master key. The service must be stopped; databases run on."""
+    from openrdb import rotation  # noqa: PLC0415
+
+    settings = settings_from(data_dir=data_dir)
+    rotation.rotate_master_key(settings)
+    out.print(f"{settings.data_dir} has a new master key; back it up, apart from the state")
+
+
 def _with_progress(title: str, work: Callable[[Callable[[int, int], None]], Any]) -> Any:  # noqa: ANN401
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn  # noqa: PLC0415
 

@@ -37,10 +37,11 @@ from openrdb.host.balancer import choose
 from openrdb.host.bundles.cache import Bundles
 from openrdb.observe.changes import Changes
 from openrdb.state import access
-from openrdb.state.access import NewKey, Principal
+from openrdb.state.access import NewKey
 from openrdb.state.database import Database
 from openrdb.state.master_key import open_secrets
 from openrdb.state.models import Instance, Project
+from openrdb.state.scope import Principal
 from openrdb.system.layout import Layout
 from tests.support.service import unprivileged, wait_until
 

@@ -14,8 +14,8 @@ from openrdb.api.common import PREFIX, Backend, CurrentBackend, CurrentPage
 from openrdb.config import Region
 from openrdb.errors import InvalidArguments
 from openrdb.state import instances, operations, statuses
-from openrdb.state.access import Principal
 from openrdb.state.models import AclRule, Instance
+from openrdb.state.scope import Principal
 
 router = APIRouter(prefix=PREFIX + "/instances/{instance_id}/acls")
 

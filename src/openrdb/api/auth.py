@@ -16,8 +16,8 @@ from openrdb.errors import (
     PermissionsDenied,
 )
 from openrdb.state import access
-from openrdb.state.access import Principal
 from openrdb.state.database import Database
+from openrdb.state.scope import Principal
 
 _LARGEST_BODY = 2**20
 _GUARDED = ("/rdb/", "/vpc/", "/ipam/", "/account/", "/iam/")

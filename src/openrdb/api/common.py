@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, cast
 from uuid import UUID
 
 from fastapi import Depends, Query, Request
@@ -15,9 +15,8 @@ from openrdb.config import Settings
 from openrdb.host.agent import Host
 from openrdb.observe.changes import Changes
 from openrdb.state.database import Database
+from openrdb.state.scope import Page
 from openrdb.state.secrets import Secrets
-
-T = TypeVar("T")
 
 PREFIX = "/rdb/v1/regions/{region}"
 _LARGEST_PAGE = 100
@@ -54,18 +53,6 @@ OptionalId = Annotated[UUID | None, NoneIfEmpty]
 NO_NUL = r"^[^\x00]*$"
 """What PostgreSQL cannot keep in a text is in none of ours."""
 OptionalText = Annotated[str | None, Field(max_length=255, pattern=NO_NUL)]
-
-
-@dataclass(frozen=True)
-class Page:
-    """`page` from 1; `page_size` 20, at most 100 (behaviours.md, "Wire")."""
-
-    page: int
-    page_size: int
-
-    def of(self, items: Sequence[T]) -> list[T]:
-        first = (self.page - 1) * self.page_size
-        return list(items[first : first + self.page_size])
 
 
 async def _page(

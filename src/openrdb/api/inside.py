@@ -20,7 +20,7 @@ from openrdb.errors import InvalidArguments, NotFound
 from openrdb.operations.desired import main_spec
 from openrdb.spec import Database, Privilege, User
 from openrdb.state import instances, operations, statuses
-from openrdb.state.access import Principal
+from openrdb.state.scope import Principal
 
 router = APIRouter(prefix=PREFIX + "/instances/{instance_id}")
 

@@ -18,8 +18,8 @@ from openrdb.engines import engine_of
 from openrdb.engines.passwords import check_password
 from openrdb.errors import InvalidArguments, NotFound, PermissionsDenied
 from openrdb.state import instances, networks
-from openrdb.state.access import Principal
 from openrdb.state.models import AclRule, Endpoint, Instance, PrivateNetwork, Project, now
+from openrdb.state.scope import Principal
 
 _BACKUP_FREQUENCY = timedelta(hours=24)
 

@@ -35,8 +35,8 @@ from openrdb.api.instance_view import show
 from openrdb.config import Region
 from openrdb.errors import NotFound, PreconditionFailed
 from openrdb.state import access, instances, operations, statuses
-from openrdb.state.access import Principal
 from openrdb.state.models import Instance, Operation, now
+from openrdb.state.scope import Principal
 
 router = APIRouter(prefix=PREFIX)
 
@@ -97,9 +97,7 @@ def list_instances(
         has_maintenances=has_maintenances,
     )
     with backend.database.read() as session:
-        found, total = instances.page(
-            session, region, principal, filters, order_by, page.page, page.page_size
-        )
+        found, total = instances.page(session, region, principal, filters, order_by, page)
         shown = [show(instance, backend.offers) for instance in found]
     return wire.Instances(instances=shown, total_count=total)
 

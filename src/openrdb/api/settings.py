@@ -17,8 +17,8 @@ from openrdb.config import Region
 from openrdb.errors import InvalidArguments
 from openrdb.operations.desired import all_settings, main_spec
 from openrdb.state import instances, operations, statuses
-from openrdb.state.access import Principal
 from openrdb.state.models import Instance
+from openrdb.state.scope import Principal
 
 router = APIRouter(prefix=PREFIX + "/instances/{instance_id}/settings")
 

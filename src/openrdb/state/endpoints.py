@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 
 from openrdb.errors import NotFound
 from openrdb.state import instances
-from openrdb.state.access import Principal
 from openrdb.state.models import Endpoint, Instance, Node
+from openrdb.state.scope import Principal
 
 TO_PRIMARY: Final = "primary"
 TO_NODE: Final = "node"

@@ -55,9 +55,7 @@ def list_projects(
 ) -> wire.Projects:
     filters = projects.Filters(organization_id, name, project_ids or [])
     with backend.database.read() as session:
-        found, total = projects.page(
-            session, principal, filters, order_by, page.page, page.page_size
-        )
+        found, total = projects.page(session, principal, filters, order_by, page)
     return wire.Projects(projects=[show(project) for project in found], total_count=total)
 
 

@@ -15,9 +15,9 @@ from openrdb.api.companions import wire
 from openrdb.config import Region
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
 from openrdb.state import access, listing, networks
-from openrdb.state.access import Principal
-from openrdb.state.listing import Condition, of_endpoint
+from openrdb.state.listing import of_endpoint
 from openrdb.state.models import Instance, Ip, PrivateNetwork, Subnet, now
+from openrdb.state.scope import Condition, Principal, visible
 
 router = APIRouter(prefix="/ipam/v1/regions/{region}")
 
@@ -105,8 +105,7 @@ def list_ips(
     # An attached one was made for its endpoint.
     by = order_by.replace("attached_at", "created_at")
     with backend.database.read() as session:
-        order = listing.Order(by, page.page, page.page_size)
-        found, total = listing.page(session, Ip, scope, order, conditions)
+        found, total = listing.page(session, Ip, scope, by, page, conditions)
         return wire.IPs(ips=show(session, found), total_count=total)
 
 
@@ -164,7 +163,7 @@ def _source(
 
 
 def _get(session: Session, region: Region, ip_id: UUID, principal: Principal) -> Ip:
-    return access.visible(session.get(Ip, ip_id), region, principal, "ip", ip_id)
+    return visible(session.get(Ip, ip_id), region, principal, "ip", ip_id)
 
 
 @router.get("/ips/{ip_id}")

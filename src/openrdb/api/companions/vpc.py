@@ -13,8 +13,9 @@ from openrdb.api.common import Backend, CurrentBackend, CurrentPage, OptionalId,
 from openrdb.api.companions import wire
 from openrdb.config import Region
 from openrdb.state import access, listing, models, networks
-from openrdb.state.listing import Condition, Scope
+from openrdb.state.listing import Scope
 from openrdb.state.models import now
+from openrdb.state.scope import Condition
 
 router = APIRouter(prefix="/vpc/v2/regions/{region}")
 
@@ -98,9 +99,8 @@ def list_vpcs(
     if routing_enabled is not None:
         conditions.append(models.Vpc.routing_enabled.is_(routing_enabled))
     _ensure_default_vpc(backend, region, scope)
-    order = listing.Order(order_by, page.page, page.page_size)
     with backend.database.read() as session:
-        found, total = listing.page(session, models.Vpc, scope, order, conditions)
+        found, total = listing.page(session, models.Vpc, scope, order_by, page, conditions)
         counts = networks.network_counts(session, [vpc.id for vpc in found])
     shown = [show_vpc(vpc, counts.get(vpc.id, 0)) for vpc in found]
     return wire.VPCs(vpcs=shown, total_count=total)
@@ -215,9 +215,10 @@ def list_private_networks(
         conditions.append(models.PrivateNetwork.vpc_id == vpc_id)
     if dhcp_enabled is not None:
         conditions.append(models.PrivateNetwork.dhcp_enabled.is_(dhcp_enabled))
-    order = listing.Order(order_by, page.page, page.page_size)
     with backend.database.read() as session:
-        found, total = listing.page(session, models.PrivateNetwork, scope, order, conditions)
+        found, total = listing.page(
+            session, models.PrivateNetwork, scope, order_by, page, conditions
+        )
     shown = [show_network(network) for network in found]
     return wire.PrivateNetworks(private_networks=shown, total_count=total)
 

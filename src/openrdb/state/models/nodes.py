@@ -27,7 +27,7 @@ class Node(Base):
     address: Mapped[str]
     port: Mapped[int]
     role: Mapped[str] = mapped_column(default="primary")
-    """What it should be: `primary`, `standby` or `read_replica`."""
+    """What it should be: `primary`, `standby` or `replica`."""
     desired: Mapped[str] = mapped_column(default="stopped", index=True)
     """`running`: it is started again whenever it is found dead; `stopped`: it is left alone."""
     observed_role: Mapped[str | None]
