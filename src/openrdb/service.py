@@ -27,7 +27,8 @@ from openrdb.observe import metrics
 from openrdb.observe.changes import Changes
 from openrdb.observe.healing import Healer
 from openrdb.observe.log_pruning import LogPruner
-from openrdb.operations import Operations, Services
+from openrdb.operations.run import Services
+from openrdb.operations.workflows import Operations
 from openrdb.state.database import Database
 from openrdb.system import files, locks
 from openrdb.system.layout import Layout
