@@ -11,7 +11,7 @@ from typing import ParamSpec, Protocol, TypeVar
 from uuid import UUID
 
 from openrdb.config import Settings
-from openrdb.errors import NotFound
+from openrdb.errors import NotFound, OpenRDBError
 from openrdb.host.agent import Host
 from openrdb.observe.changes import Changes
 from openrdb.operations.registry import OnFailure, Operation
@@ -148,13 +148,17 @@ class Run:
         """End the operation with the instance `ready`."""
         self.complete(lambda instance: statuses.move(instance, InstanceStatus.READY))
 
-    def fail(self, reason: str) -> None:
+    def fail(self, error: Exception) -> None:
         """End the operation as failed. Only a status that it has set itself changes."""
         operation = self.operation
         with self.database.write() as session:
             row = session.get(models.Operation, self.operation_id)
             if not operations.finish(
-                session, self.operation_id, reason, can_be_retried=operation.is_moving
+                session,
+                self.operation_id,
+                f"{type(error).__name__}: {error}",
+                error_type=error.type if isinstance(error, OpenRDBError) else "internal",
+                can_be_retried=operation.is_moving,
             ):
                 return
             before = row.status_before if row else None

@@ -108,7 +108,7 @@ def _workflow(operation_id: str) -> None:
             )
         if row.id in _awaited:
             _awaited[row.id] = error
-        run.fail(f"{type(error).__name__}: {error}")
+        run.fail(error)
 
 
 def _cause(error: Exception) -> Exception:

@@ -74,17 +74,22 @@ def refused(
     *,
     is_failure: bool,
 ) -> None:
-    """Add the event of a request that changed nothing."""
+    """Add the event of a request that changed nothing.
+
+    A no-op if the request has been accepted: then its operation's end says what became of it.
+    """
     outcome = "failed" if is_failure else "refused"
     event = _of_request(caller, outcome, *(subject or (None, None)))
     event.error_type = error_type
-    session.add(event)
+    if session.get(Event, event.id) is None:
+        session.add(event)
 
 
 def _of_request(
     caller: Caller, outcome: str, subject_type: str | None, subject_id: str | None
 ) -> Event:
     return Event(
+        id=UUID(caller.request_id),
         action=caller.action[:_LONGEST_TEXT],
         outcome=outcome,
         subject_type=subject_type,
@@ -96,7 +101,9 @@ def _of_request(
     )
 
 
-def of_operation(session: Session, operation: Operation, outcome: str) -> None:
+def of_operation(
+    session: Session, operation: Operation, outcome: str, error_type: str | None = None
+) -> None:
     """Add the event of an operation that has ended or is overdue."""
     session.add(
         Event(
@@ -105,6 +112,7 @@ def of_operation(session: Session, operation: Operation, outcome: str) -> None:
             subject_type=operation.subject_type,
             subject_id=str(operation.subject_id),
             operation_id=operation.id,
+            error_type=error_type,
             reason=operation.error,
             duration=(now() - operation.created_at).total_seconds(),
         )

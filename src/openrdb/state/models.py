@@ -358,7 +358,10 @@ class Operation(Base):
 
 
 class Event(Base):
-    """What a key's holder asked for, or how an operation ended; rows are only added, and pruned."""
+    """What a key's holder asked for, or how an operation ended; rows are only added, and pruned.
+
+    The id of a request's event is the request's.
+    """
 
     __tablename__ = "events"
     __table_args__ = (

@@ -63,7 +63,12 @@ def mark_checked(session: Session, operation_id: UUID) -> None:
 
 
 def finish(
-    session: Session, operation_id: UUID, error: str | None = None, *, can_be_retried: bool = False
+    session: Session,
+    operation_id: UUID,
+    error: str | None = None,
+    *,
+    error_type: str | None = None,
+    can_be_retried: bool = False,
 ) -> bool:
     """End an operation, with its event; False if it had ended already.
 
@@ -79,7 +84,7 @@ def finish(
     if not can_be_retried:
         operation.parameters = {}
     operation.finished_at = now()
-    events.of_operation(session, operation, operation.status)
+    events.of_operation(session, operation, operation.status, error_type)
     return True
 
 
