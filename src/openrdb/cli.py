@@ -16,7 +16,7 @@ from rich.logging import RichHandler
 from rich.table import Table
 from rich.text import Text
 
-from openrdb import __version__
+from openrdb import __version__, operations_cli
 from openrdb.config import Settings
 from openrdb.credentials import read_credentials
 from openrdb.errors import HostError
@@ -52,6 +52,11 @@ def settings_from(**flags: Any) -> Settings:  # noqa: ANN401
         where = ".".join(str(part) for part in first["loc"])
         why = first["msg"].removeprefix("Value error, ")
         raise HostError(f"configuration: {where}: {why}") from None
+
+
+app.add_typer(
+    operations_cli.application(settings_from, out), name="operations", no_args_is_help=True
+)
 
 
 @app.command()

@@ -27,8 +27,9 @@ from openrdb.observe import metrics
 from openrdb.observe.changes import Changes
 from openrdb.observe.healing import Healer
 from openrdb.observe.log_pruning import LogPruner
-from openrdb.operations import Operations, Services
 from openrdb.operations.adoption import adopt_certificates
+from openrdb.operations.run import Services
+from openrdb.operations.workflows import Operations
 from openrdb.state.database import Database
 from openrdb.state.master_key import open_secrets
 from openrdb.system import files, locks

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, cast
+from enum import StrEnum
+from typing import Annotated, Any, TypeVar, cast
 from uuid import UUID
 
 from fastapi import Depends, Query, Request
 from pydantic import BeforeValidator, Field
+from sqlalchemy.orm import Session
 
 from openrdb.catalog.offers import Offers
 from openrdb.config import Settings
 from openrdb.host.agent import Host
 from openrdb.observe.changes import Changes
+from openrdb.operations.begin import Begun, begin
+from openrdb.operations.registry import Operation
+from openrdb.state import instances
 from openrdb.state.database import Database
+from openrdb.state.events import Caller
+from openrdb.state.models import Instance
 from openrdb.state.scope import Page
 from openrdb.state.secrets import Secrets
+
+T = TypeVar("T")
 
 PREFIX = "/rdb/v1/regions/{region}"
 _LARGEST_PAGE = 100
@@ -34,6 +43,30 @@ class Backend:
     perform: Callable[[UUID], None]
     host: Host
     secrets: Secrets
+
+    def begin(
+        self,
+        caller: Caller,
+        find: Callable[[Session], T],
+        request: StrEnum | None,
+        prepare: Callable[[Session, T], Operation | None],
+        *,
+        wait: bool = False,
+    ) -> Begun[T]:
+        """Accept a request as `operations.begin` does; with `wait` return at the operation's end."""
+        return begin(
+            self.database,
+            self.perform if wait else self.start,
+            caller,
+            find=find,
+            request=request,
+            prepare=prepare,
+        )
+
+
+def the_instance(region: str, instance_id: UUID, caller: Caller) -> Callable[[Session], Instance]:
+    """Return what finds an instance, if the caller may see it."""
+    return lambda session: instances.get(session, region, instance_id, caller.principal)
 
 
 # Dependencies are coroutines: others take a thread each, which costs more than they do.

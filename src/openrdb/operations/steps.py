@@ -9,15 +9,24 @@ from openrdb.operations.desired import (
     leaving_targets,
     main_spec,
 )
-from openrdb.operations.durable import Run
-from openrdb.state import statuses
-from openrdb.state.models import Instance, now
+from openrdb.operations.run import Run
+from openrdb.spec import NodeSpec
+from openrdb.state import instances
+from openrdb.state.models import Endpoint, Instance, now
+from openrdb.state.statuses import instance as statuses
+from openrdb.state.statuses.instance import InstanceStatus
+
+
+def ensure_accepting(run: Run, spec: NodeSpec) -> None:
+    """Wait until the engine accepts connections, and make sure at each attempt that it is running."""
+    run.host.ensure_running(spec)
+    run.host.ensure_accepting(spec)
 
 
 def readdress(run: Run, instance_id: UUID | None = None) -> None:
     """Make the instance's certificates name its current endpoints."""
     with run.database.write() as session:
-        run.secrets.readdress(session.get_one(Instance, instance_id or run.instance_id))
+        run.secrets.readdress(session.get_one(Instance, instance_id or run.operation.subject_id))
 
 
 def ensure_certified(run: Run, instance_id: UUID | None = None) -> None:
@@ -25,11 +34,26 @@ def ensure_certified(run: Run, instance_id: UUID | None = None) -> None:
     readdress(run, instance_id)
     spec = main_spec(run.instance(instance_id), run.secrets)
     run.host.ensure_certificate(spec)
+    run.host.ensure_running(spec)
     run.host.ensure_reloaded(spec)
 
 
+def ensure_free_public_port(run: Run) -> None:
+    """Move a load balancer that nobody has seen yet to another port where a stranger has taken its
+    own; private endpoints have an address of their own."""
+    for endpoint in run.instance().endpoints:
+        if endpoint.published or endpoint.kind != "load_balancer":
+            continue
+        address, port = endpoint.ip, endpoint.port
+        while not run.host.port_is_free(address, port):
+            with run.database.write() as session:
+                row = session.get_one(Endpoint, endpoint.id)
+                instances.another_port(session, row, run.settings.endpoint_ports)
+                port = row.port
+
+
 def ensure_balancers(run: Run, instance: Instance) -> None:
-    """Have every endpoint lead to the instance, but those that leave."""
+    """Make every endpoint lead to the instance, and end those that are being deleted."""
     for target in leaving_targets(instance):
         run.step(run.host.ensure_no_balancer, target)
     for target in balancer_targets(instance):
@@ -37,13 +61,13 @@ def ensure_balancers(run: Run, instance: Instance) -> None:
 
 
 def settle(run: Run) -> None:
-    """Show the endpoints, to which connections succeed from now on, and forget those that left."""
+    """Show the endpoints, to which connections succeed from now on, and forget the deleted ones."""
 
     def change(instance: Instance) -> None:
         instance.first_ready_at = instance.first_ready_at or now()
         instance.endpoints = [endpoint for endpoint in instance.endpoints if not endpoint.leaving]
         for endpoint in instance.endpoints:
             endpoint.published = True
-        statuses.move(instance, "ready")
+        statuses.move(instance, InstanceStatus.READY)
 
     run.complete(change)

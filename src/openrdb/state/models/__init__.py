@@ -2,6 +2,7 @@
 
 from openrdb.state.models.base import Base, Instant, now
 from openrdb.state.models.endpoints import Endpoint
+from openrdb.state.models.events import Event
 from openrdb.state.models.hosts import LOCAL_HOST, Host
 from openrdb.state.models.instances import AclRule, Instance, Tag
 from openrdb.state.models.networks import Ip, PrivateNetwork, Subnet, Vpc
@@ -16,6 +17,7 @@ __all__ = [
     "ApiKey",
     "Base",
     "Endpoint",
+    "Event",
     "Host",
     "Instance",
     "InstanceSecrets",
