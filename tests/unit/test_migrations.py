@@ -13,7 +13,8 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from uuid import UUID
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -21,6 +22,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import select
 
 from openrdb import certificates
+from openrdb.operations.adoption import adopt_certificates
 from openrdb.state import master_key
 from openrdb.state.database import Database
 from openrdb.state.models import LOCAL_HOST, Base, Host, Instance
@@ -126,3 +128,30 @@ def test_authorities_are_adopted_and_separated_by_a_renewal(
         assert not certificates.matches(presented.authority, key)
         assert not certificates.matches(presented.presented, key)
         assert not certificates.matches(presented.authority, presented.key)
+
+
+class KeysOfHost:
+    """A host as far as adoption asks it: the keys that its nodes' servers have."""
+
+    def __init__(self, keys: dict[UUID, str | None]) -> None:
+        self.keys = keys
+
+    def server_key(self, instance_id: UUID, _: UUID) -> str | None:
+        return self.keys[instance_id]
+
+
+def test_adoption_asks_the_host_and_renews_what_does_not_fit(
+    old: Database, tmp_path: Path, keys: dict[str, Any]
+) -> None:
+    opened = master_key.open_secrets(old, tmp_path / "master.key")
+    before = instances_of(old)
+    kept, lost = before["PostgreSQL-17"], before["MySQL-9"]
+    server_keys = keys["server_keys"]
+    host = KeysOfHost({kept.id: server_keys[str(kept.id)], lost.id: server_keys[str(kept.id)]})
+    adopt_certificates(old, cast(Any, host), opened)
+    after = instances_of(old)
+    assert after["PostgreSQL-17"].certificate == kept.certificate
+    assert after["MySQL-9"].certificate != lost.certificate
+    assert not certificates.matches(after["MySQL-9"].certificate or "", server_keys[str(lost.id)])
+    adopt_certificates(old, cast(Any, KeysOfHost({})), opened)
+    assert instances_of(old)["MySQL-9"].certificate == after["MySQL-9"].certificate

@@ -12,10 +12,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from openrdb.errors import InvalidArguments, PreconditionFailed
-from openrdb.host.addresses import of_interfaces
 from openrdb.state import addresses, scope, subnets
 from openrdb.state.models import Endpoint, Instance, Ip, PrivateNetwork, Project, Subnet, Vpc, now
 from openrdb.state.scope import Principal
+from openrdb.system.addresses import of_interfaces
 
 _TAGS_OF_ENDPOINTS = ["managed", "scwdbaas"]
 """Of an address that an instance got, as recorded."""

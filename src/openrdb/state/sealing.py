@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -26,7 +26,7 @@ KEY_BYTES: Final = 32
 _FORMAT: Final = b"\x01"
 _ID_BYTES: Final = 8
 _NONCE_BYTES: Final = 12
-HEADER_BYTES: Final = len(_FORMAT) + _ID_BYTES
+_HEADER_BYTES: Final = len(_FORMAT) + _ID_BYTES
 """The bytes of a sealed value that name its master key."""
 
 
@@ -54,7 +54,7 @@ class Keyring:
         Raises:
             SecretsUnreadable: no master key at hand sealed it, or it was sealed for something else.
         """
-        header, rest = sealed[:HEADER_BYTES], sealed[HEADER_BYTES:]
+        header, rest = sealed[:_HEADER_BYTES], sealed[_HEADER_BYTES:]
         cipher = self._ciphers.get(header)
         if cipher is None:
             raise SecretsUnreadable(
@@ -67,13 +67,13 @@ class Keyring:
         except InvalidTag:
             raise SecretsUnreadable(f"{purpose} of {row_id} in the state is damaged") from None
 
-    def check(self, headers: Iterable[bytes]) -> None:
-        """Check that the keys open values that begin with these headers.
+    def check(self, sealed: bytes) -> None:
+        """Check that one of the keys sealed a value.
 
         Raises:
-            SecretsUnreadable: one of the keys is missing.
+            SecretsUnreadable: another key did.
         """
-        if set(headers) - set(self._ciphers):
+        if sealed[:_HEADER_BYTES] not in self._ciphers:
             raise SecretsUnreadable(
                 "master.key is not the one that sealed the secrets in the state: put the right one "
                 "back into the data directory"

@@ -13,14 +13,14 @@ import secrets
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from openrdb import certificates
 from openrdb.certificates import Authority
 from openrdb.spec import Certificate
 from openrdb.state.models import Instance, InstanceSecrets
-from openrdb.state.sealing import HEADER_BYTES, Keyring, SecretsUnreadable
+from openrdb.state.sealing import Keyring, SecretsUnreadable
 
 _BYTES = 32
 SUPERUSER = "superuser"
@@ -163,13 +163,15 @@ class Secrets:
     # -- all instances --------------------------------------------------------------------------
 
     def check(self, session: Session) -> None:
-        """Check that the master keys open the secrets that are in the state.
+        """Check that the master keys open the secrets in the state, by one of them: all are sealed
+        with the same key, or with one of the two of a rotation.
 
         Raises:
             SecretsUnreadable: they do not.
         """
-        header = func.substr(InstanceSecrets.superuser, 1, HEADER_BYTES)
-        self._keyring.check(session.scalars(select(header).distinct()))
+        sealed = session.scalars(select(InstanceSecrets.superuser).limit(1)).first()
+        if sealed is not None:
+            self._keyring.check(sealed)
 
     @staticmethod
     def unsealed() -> Select[UUID]:

@@ -9,7 +9,7 @@ import psutil
 
 
 def of_interfaces() -> frozenset[IPv4Address]:
-    """The IPv4 addresses of its interfaces."""
+    """Return the IPv4 addresses of the machine's interfaces."""
     return frozenset(
         IPv4Address(one.address)
         for addresses in psutil.net_if_addrs().values()
