@@ -34,7 +34,7 @@ def recorded(api: Api) -> list[Event]:
 def instance(api: Api) -> Instance:
     """A ready instance, of which only the row is there."""
     with api.database.write() as session:
-        added = row(api.key, certificate="PEM")
+        added = row(api.key, certificate="PEM", first_ready_at=now())
         session.add(added)
     return added
 

@@ -118,25 +118,20 @@ def retry(session: Session, operation_id: UUID) -> models.Operation:
         raise NotFound("operation", str(operation_id))
     if failed.status != "failed":
         raise _not_usable(f"the operation is {failed.status}, and only a failed one can be retried")
-    operation = _kept(failed)
-    newest = _newest_moving(session, failed)
-    if newest != failed.id:
-        raise _not_usable("a later operation has changed the same subject; retry or repeat that")
+    kind = KINDS.get(failed.kind)
+    if kind is None or kind.meanwhile is None:
+        raise _not_usable("the operation left its subject as it was; repeat the request")
+    if _newest_moving(session, failed) != failed.id:
+        raise _not_usable("a later operation has changed the same subject")
+    try:
+        operation = load(failed)
+    except ValidationError:
+        raise _not_usable("the operation's parameters are not kept any more") from None
     _require(session, operation, SUBJECTS[operation.subject_type].retry)
     row = _record(session, operation)
     failed.parameters = {}
     events.of_operation(session, row, "retried")
     return row
-
-
-def _kept(failed: models.Operation) -> Operation:
-    try:
-        operation = load(failed)
-    except (KeyError, ValidationError):
-        raise _not_usable("the operation's parameters are not kept any more") from None
-    if not operation.is_moving:
-        raise _not_usable("the operation left its subject as it was; repeat the request")
-    return operation
 
 
 def _newest_moving(session: Session, of: models.Operation) -> UUID | None:

@@ -27,7 +27,12 @@ class CreateEndpoint(InstanceOperation):
     endpoint_id: UUID
 
     def sequence(self, run: Run) -> None:
-        run.step(ensure_free_public_port, run)
+        run.step(ensure_free_port, run)
         run.step(ensure_certified, run)
         ensure_balancers(run, run.instance())
         settle(run)
+
+
+def ensure_free_port(run: Run) -> None:
+    """Find a port that no stranger has, once: afterwards the endpoint's own balancer has it."""
+    run.check(ensure_free_public_port, run)

@@ -52,7 +52,10 @@ class CreateInstance(InstanceOperation):
 
 def ensure_free_ports(run: Run) -> None:
     """Move to other ports where a stranger has taken those that the state thought free."""
-    for node in run.instance().nodes:
+    instance = run.instance()
+    if main_node(instance).desired == "running":  # the instance's own processes may have them
+        return
+    for node in instance.nodes:
         port = node.port
         while not run.host.port_is_free(node.address, port):
             with run.database.write() as session:

@@ -62,10 +62,15 @@ def upgrade() -> None:
 
 
 def _take_over() -> None:
-    """Make a column of what the parameters held: that the precondition has held."""
+    """Make a column of what the parameters held: that the precondition has held.
+
+    A running creation of an endpoint has found its port.
+    """
     operations = sa.table(
         "operations",
         sa.column("id", sa.Uuid()),
+        sa.column("kind", sa.String()),
+        sa.column("status", sa.String()),
         sa.column("parameters", sa.JSON()),
         sa.column("is_checked", sa.Boolean()),
     )
@@ -75,6 +80,8 @@ def _take_over() -> None:
             kept = {name: value for name, value in row.parameters.items() if name != _CHECKED}
             changed = sa.update(operations).where(operations.c.id == row.id)
             connection.execute(changed.values(parameters=kept, is_checked=True))
+    found = (operations.c.kind == "create_endpoint", operations.c.status == "running")
+    connection.execute(sa.update(operations).where(*found).values(is_checked=True))
 
 
 def downgrade() -> None:
