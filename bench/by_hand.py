@@ -24,7 +24,7 @@ from uuid import uuid4
 import psutil
 from tests.support.service import unprivileged
 
-from openrdb.host import certificates
+from openrdb import certificates
 from openrdb.system.bundle import Bundle
 
 _TIMEOUT = 60
@@ -171,8 +171,9 @@ class ByHand(ABC):
 
 
 def _make_certificate(directory: Path) -> None:
-    made = certificates.make(uuid4(), "fr-par", ["127.0.0.1"])
-    (directory / "authority.crt").write_text(made.shown)
+    of_instance = (uuid4(), "fr-par", ["127.0.0.1"])
+    made = certificates.issue(certificates.make_authority(*of_instance), *of_instance)
+    (directory / "authority.crt").write_text(made.authority)
     (directory / "server.crt").write_text(made.presented)
     (directory / "server.key").write_text(made.key)
     (directory / "server.key").chmod(0o600)

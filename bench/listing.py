@@ -24,10 +24,10 @@ from bench.report import Figure, Goal
 from bench.served import Client, control_plane, pss, served
 from bench.setup import Setup
 from openrdb.state import instances
-from openrdb.state.access import Principal
 from openrdb.state.database import Database
 from openrdb.state.instances import Filters
-from openrdb.state.models import Endpoint, Instance, Node, Tag
+from openrdb.state.models import Endpoint, Instance, InstanceSecrets, Node, Tag
+from openrdb.state.scope import Page, Principal
 
 MANY, FEW = 100_000, 100
 _PAGE = 20
@@ -104,7 +104,7 @@ def _in_state(service: Service, count: int) -> Iterator[Figure]:
                 started = time.perf_counter()
                 with database.read() as session:
                     found, _ = instances.page(
-                        session, region, principal, filters, order, page, _PAGE
+                        session, region, principal, filters, order, Page(page, _PAGE)
                     )
                 assert found
                 return (time.perf_counter() - started) * 1e3
@@ -135,9 +135,9 @@ def _principal(database: Database) -> Principal:
 def _fill(service: Service) -> None:
     """Copy the one instance into all others, in the tables as they are."""
     with closing(Database(f"sqlite:///{service.data_dir / 'state.sqlite'}")) as database:
-        tables = [model.__table__ for model in (Instance, Node, Endpoint, Tag)]
+        tables = [model.__table__ for model in (Instance, Node, Endpoint, InstanceSecrets, Tag)]
         with database.engine.begin() as connection:
-            originals = [_original(connection, table) for table in tables[:3]]
+            originals = [_original(connection, table) for table in tables[:4]]
             regions = [("fr-par", MANY - 1), ("nl-ams", FEW)]
             numbers = [(region, number) for region, count in regions for number in range(count)]
             copies = (_copies(i, *which, *originals) for i, which in enumerate(numbers))
@@ -157,6 +157,7 @@ def _copies(
     instance: dict[str, Any],
     node: dict[str, Any],
     endpoint: dict[str, Any],
+    secrets: dict[str, Any],
 ) -> Iterable[list[dict[str, Any]]]:
     instance_id: UUID = uuid4()
     address = f"10.{position >> 16}.{position >> 8 & 255}.{position & 255}"
@@ -180,6 +181,7 @@ def _copies(
             endpoint
             | {"id": uuid4(), "instance_id": instance_id, "ip": address, "created_at": created}
         ],
+        [secrets | {"instance_id": instance_id}],
         [
             {
                 "instance_id": instance_id,

@@ -18,7 +18,7 @@ from rich.logging import RichHandler
 from rich.table import Table
 from rich.text import Text
 
-from openrdb import __version__
+from openrdb import __version__, operations_cli
 from openrdb.config import Settings, load_settings
 from openrdb.credentials import read_credentials
 from openrdb.errors import HostError
@@ -49,6 +49,11 @@ def settings_from(**flags: Any) -> Settings:  # noqa: ANN401
         HostError: a value of it is wrong; one line says which.
     """
     return load_settings(**{name: value for name, value in flags.items() if value is not None})
+
+
+app.add_typer(
+    operations_cli.application(settings_from, out), name="operations", no_args_is_help=True
+)
 
 
 @app.command()
@@ -295,6 +300,16 @@ def keys_revoke(
 
     keys.revoke(settings_from(data_dir=data_dir), access_key, force=force)
     out.print(f"revoked {access_key}")
+
+
+@keys_app.command("rotate-master")
+def keys_rotate_master(data_dir: DataDir = None) -> None:
+    """Seal all secrets with a new master key. The service must be stopped; databases run on."""
+    from openrdb import rotation  # noqa: PLC0415
+
+    settings = settings_from(data_dir=data_dir)
+    rotation.rotate_master_key(settings)
+    out.print(f"{settings.data_dir} has a new master key; back it up, apart from the state")
 
 
 def _with_progress(title: str, work: Callable[[Callable[[int, int], None]], Any]) -> Any:  # noqa: ANN401

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import logging
 import os
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,6 @@ from openrdb.errors import HostError
 from openrdb.host.space import LEAST_FREE
 from openrdb.system import accounts, files, locks
 from openrdb.system.layout import Layout
-from openrdb.system.master_key import ensure_master_key
 
 log = logging.getLogger(__name__)
 
@@ -75,20 +73,6 @@ def prepare_files(layout: Layout) -> None:
             files.open_private(path).close()
         except OSError as error:
             raise HostError(_cannot_write(path, error)) from None
-
-
-def ensure_key(layout: Layout, instances: int) -> bytes:
-    """Return the master key, a new one if nothing depends on it.
-
-    Raises:
-        HostError: it was lost or damaged, and there are instances.
-    """
-    had = layout.master_key.exists()
-    key = ensure_master_key(layout.master_key, needed_by=instances)
-    if not had:
-        # Their superuser's secret went with the old one.
-        shutil.rmtree(layout.templates, ignore_errors=True)
-    return key
 
 
 def _discard_if_damaged(path: Path) -> None:

@@ -156,7 +156,7 @@ class OutOfStock(OpenRDBError):
 class HostError(OpenRDBError):
     """The machine cannot do what is asked: no disk, no binary, no permission, no free port.
 
-    Never raised at a request's answer; the CLI prints it, an operation records it.
+    The CLI prints it and an operation records it; API clients get a refusal that they know.
     """
 
 

@@ -38,7 +38,7 @@ class ListedKey:
 
 
 @contextmanager
-def _state(settings: Settings) -> Iterator[Database]:
+def opened_state(settings: Settings) -> Iterator[Database]:
     """The state of a data directory that has been served.
 
     Raises:
@@ -69,7 +69,7 @@ def create(
     Raises:
         HostError: there is no such project, or there are several of that name.
     """
-    with _state(settings) as database, database.write() as session:
+    with opened_state(settings) as database, database.write() as session:
         key = access.create_key(
             session,
             _project(session, project),
@@ -105,7 +105,7 @@ def listed(settings: Settings) -> list[ListedKey]:
     """All keys, the oldest first."""
     of_projects = select(ApiKey, Project.name).outerjoin(Project, Project.id == ApiKey.project_id)
     ordered = of_projects.order_by(ApiKey.created_at, ApiKey.access_key)
-    with _state(settings) as database, database.read() as session:
+    with opened_state(settings) as database, database.read() as session:
         return [
             ListedKey(
                 access_key=key.access_key,
@@ -125,7 +125,7 @@ def revoke(settings: Settings, access_key: str, *, force: bool) -> None:
         HostError: there is none of that access key, or it is the one of the credentials.
     """
     own = read_credentials(settings.data_dir)["SCW_ACCESS_KEY"]
-    with _state(settings) as database, database.write() as session:
+    with opened_state(settings) as database, database.write() as session:
         key = session.get(ApiKey, access_key)
         if key is None:
             raise HostError(f"there is no key {access_key}")

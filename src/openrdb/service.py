@@ -25,13 +25,16 @@ from openrdb.host import checks
 from openrdb.host.balancer import choose
 from openrdb.host.base import Host
 from openrdb.host.bundles.cache import Bundles
-from openrdb.master_key import MasterKey
 from openrdb.observe import metrics
 from openrdb.observe.changes import Changes
-from openrdb.operations import Operations, Services, desired
+from openrdb.operations import desired
+from openrdb.operations.adoption import adopt_certificates
+from openrdb.operations.run import Services
+from openrdb.operations.workflows import Operations
 from openrdb.state.database import Database
+from openrdb.state.master_key import open_secrets
 from openrdb.state.models import Instance, Node
-from openrdb.state.running import count_instances
+from openrdb.state.secrets import Secrets
 from openrdb.system import process
 from openrdb.system.layout import Layout
 
@@ -54,7 +57,7 @@ def installed_versions(settings: Settings) -> dict[str, str]:
     return installed
 
 
-def adopt_nodes(database: Database, host: Host) -> None:
+def adopt_nodes(database: Database, host: Host, secrets: Secrets) -> None:
     """Tell the agent of nodes that it does not know: those that an older version made."""
     known = {node.node_id for node in host.nodes()}
     with database.read() as session:
@@ -62,7 +65,7 @@ def adopt_nodes(database: Database, host: Host) -> None:
         for node in nodes:
             instance = session.get_one(Instance, node.instance_id)
             if node.desired == "running":
-                host.adopt_node(desired.node_spec(instance, node), "running")
+                host.adopt_node(desired.node_spec(instance, node, secrets), "running")
                 for route in desired.routes(instance):
                     host.ensure_route(route)
 
@@ -125,22 +128,29 @@ def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
         database = Database(settings.database_url)
         ending.callback(database.close)
         database.migrate()
-        data_directory.ensure_key(layout, count_instances(database))
         credentials = ensure_credentials(database, settings, url)
+        secrets = open_secrets(database, layout.master_key)
         choose(settings.balancer, settings.public_address)  # refuses what cannot work here
-        desired.open_secrets(MasterKey(layout.master_key))
         link = AgentLink(layout, AgentSettings.of(settings))
         ending.callback(link.close)
         link.open()
-        adopt_nodes(database, link.host)
+        adopt_certificates(database, link.host, secrets)
+        adopt_nodes(database, link.host, secrets)
         changes = Changes()
-        operations = Operations(Services(settings, database, link.host, changes))
+        operations = Operations(Services(settings, database, link.host, changes, secrets))
         operations.launch()
         ending.callback(operations.close)
         metrics.watch(database)
         offers = Offers(installed, settings.allow_disabled_engines)
         backend = Backend(
-            settings, database, changes, offers, operations.start, operations.perform, link.host
+            settings,
+            database,
+            changes,
+            offers,
+            operations.start,
+            operations.perform,
+            link.host,
+            secrets,
         )
         config = uvicorn.Config(
             create_app(backend),

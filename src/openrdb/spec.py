@@ -15,11 +15,13 @@ Desired = Literal["running", "stopped"]
 
 @dataclass(frozen=True)
 class Certificate:
-    """What a server presents, and what its clients trust; all PEM."""
+    """What a server presents to its clients: all PEM."""
 
     key: str = field(repr=False)
     presented: str
+    """The leaf that the authority signed."""
     authority: str
+    """The certificate of the instance's authority: what users are shown. Its key is not here."""
 
 
 @dataclass(frozen=True)

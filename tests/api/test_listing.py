@@ -16,10 +16,11 @@ from scaleway.rdb.v1 import Instance as SdkInstance
 from scaleway.rdb.v1 import ListInstancesRequestOrderBy as Order
 
 from openrdb.state import instances
-from openrdb.state.access import NewKey, Principal
+from openrdb.state.access import NewKey
 from openrdb.state.database import Database
 from openrdb.state.instances import Filters
 from openrdb.state.models import Instance
+from openrdb.state.scope import Page, Principal
 from tests.api.test_wire import body, remove, settled
 from tests.support.service import Service
 from tests.support.state_database import REGION, Api, another_key, first_key, principal, row
@@ -71,7 +72,12 @@ class Filled:
     ) -> tuple[list[Instance], int]:
         with self.database.read() as session:
             return instances.page(
-                session, region, who or self.principal, filters or Filters(), order_by, *page
+                session,
+                region,
+                who or self.principal,
+                filters or Filters(),
+                order_by,
+                Page(*page),
             )
 
     def every(self, filters: Filters | None = None, order_by: str = "created_at_asc") -> list[UUID]:

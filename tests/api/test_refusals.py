@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 from collections.abc import Iterator
@@ -11,12 +12,14 @@ from uuid import UUID, uuid4
 
 import pytest
 import requests
+from cryptography import x509
 from sqlalchemy import func, select
 
 from openrdb.errors import NotFound, PermissionsDenied
 from openrdb.state import access, instances
 from openrdb.state.database import Database
-from openrdb.state.models import Endpoint, Instance, Node, Operation
+from openrdb.state.models import Endpoint, Instance, Node, Operation, now
+from openrdb.state.scope import Page
 from tests.api.test_wire import assert_not_found, body, remove, settled
 from tests.support.service import PASSWORD, Service
 from tests.support.state_database import REGION, Api, another_key, first_key, principal, row
@@ -599,7 +602,7 @@ def test_what_was_never_made_is_not_restarted(api: Api) -> None:
 
 def test_only_one_of_two_meets_a_ready_instance(api: Api) -> None:
     with api.database.write() as session:
-        kept = row(api.key, certificate="PEM")
+        kept = row(api.key, first_ready_at=now())
         session.add(kept)
     path = f"/instances/{kept.id}"
     assert api.request("POST", f"{path}/restart").json()["status"] == "restarting"
@@ -607,14 +610,19 @@ def test_only_one_of_two_meets_a_ready_instance(api: Api) -> None:
     assert recorded(api.database) == len(api.started) == 1
 
 
-def test_a_certificate_that_is_not_made_yet(api: Api) -> None:
+def test_the_certificate_is_there_from_the_request_on(api: Api) -> None:
+    """Also where the creation fails: clients read it before they delete the instance."""
     created = api.request("POST", "/instances", json=body()).json()
-    answer = api.request("GET", f"/instances/{created['id']}/certificate")
-    assert answer.status_code == 412
-    refusal = answer.json()
-    assert refusal["type"] == "precondition_failed"
-    assert refusal["precondition"] == "resource_not_usable"
-    assert refusal["help_message"]
+    path = f"/instances/{created['id']}"
+    with api.database.write() as session:
+        session.get_one(Instance, UUID(created["id"])).status = "error"
+    answer = api.request("GET", f"{path}/certificate")
+    assert answer.status_code == 200
+    shown = x509.load_pem_x509_certificate(base64.b64decode(answer.json()["content"]))
+    names = shown.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert "127.0.0.1" in names.get_values_for_type(x509.DNSName)
+    assert api.request("POST", f"{path}/restart").status_code == 412
+    assert api.request("DELETE", path).json()["status"] == "deleting"
 
 
 def test_an_endpoint_that_nobody_can_use_yet(api: Api) -> None:
@@ -689,7 +697,7 @@ def test_visibility_in_the_state(database: Database) -> None:
         who = principal(database, asking)
         with database.read() as session:
             found, total = instances.page(
-                session, REGION, who, instances.Filters(), "created_at_asc", 1, 100
+                session, REGION, who, instances.Filters(), "created_at_asc", Page(1, 100)
             )
             assert {one.id for one in found} == {rows[owner].id for owner in seen}
             assert total == len(seen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import subprocess
 
 import pytest
@@ -45,7 +46,7 @@ def project(service: Service) -> str:
 
 
 def test_help(service: Service) -> None:
-    for command in ([], ["create"], ["list"], ["revoke"]):
+    for command in ([], ["create"], ["list"], ["revoke"], ["rotate-master"]):
         done = service.run("keys", *command, "--help")
         assert done.returncode == 0
         assert "Usage" in done.stdout
@@ -151,3 +152,27 @@ def test_where_nothing_was_served(service: Service) -> None:
     for command in (["create"], ["list"], ["revoke", "SCW"]):
         done = service.run("keys", *command, "--data-dir", nowhere)
         one_line(done, "has `openrdb serve` run on it?")
+
+
+def test_the_master_key_is_rotated_while_databases_run(fresh_service: Service) -> None:
+    service = fresh_service
+    service.start()
+    instance = service.create()
+    one_line(keys(service, "rotate-master"), "is served already")
+    path, secret = service.data_dir / "master.key", service.superuser_secret(instance)
+    old = path.read_bytes()
+
+    service.kill(signal.SIGTERM)
+    with service.superuser(instance) as session:
+        done = keys(service, "rotate-master")
+        assert done.returncode == 0, done.stderr
+        assert path.read_bytes() != old
+        service.start()
+        assert session.execute("SELECT 1").fetchone() == (1,)
+    assert service.superuser_secret(instance) == secret
+    with service.connection(service.create(name="after")) as session:
+        assert session.execute("SELECT 1").fetchone() == (1,)
+
+    service.kill(signal.SIGTERM)
+    path.write_bytes(old)
+    one_line(keys(service, "rotate-master"), "master.key is not the one")

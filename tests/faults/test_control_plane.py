@@ -200,9 +200,10 @@ def test_what_was_recorded_but_not_started_is_swept_up(fresh_service: Service) -
     with sqlite3.connect(service.data_dir / "state.sqlite") as state:
         state.execute("UPDATE instances SET status = 'deleting'")
         state.execute(
-            "INSERT INTO operations (id, instance_id, kind, parameters, status, created_at) "
-            "SELECT lower(hex(randomblob(16))), id, 'delete_instance', '{}', 'recorded',"
-            " '2026-01-01 00:00:00.000000' FROM instances"
+            "INSERT INTO operations (id, subject_type, subject_id, kind, parameters, status,"
+            " created_at, is_checked, is_overdue, attempts) "
+            "SELECT lower(hex(randomblob(16))), 'instance', id, 'delete_instance', '{}',"
+            " 'recorded', '2026-01-01 00:00:00.000000', 0, 0, 0 FROM instances"
         )
     service.start()
     wait_until(lambda: gone(service.sdk(), instance.id))

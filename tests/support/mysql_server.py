@@ -18,13 +18,13 @@ from uuid import UUID
 import pymysql
 from pymysql.connections import Connection
 
+from openrdb import certificates
 from openrdb.engines import rules_of, server_of, templates_of
 from openrdb.engines.base import EngineNode
 from openrdb.engines.base import Server as EngineServer
 from openrdb.engines.mysql.admin.administration import Administration
 from openrdb.engines.mysql.session import connect
 from openrdb.engines.mysql.session import socket as socket_of
-from openrdb.host import certificates
 from openrdb.spec import Administrator, NodeSpec
 from openrdb.system import accounts
 from openrdb.system.bundle import Bundle
@@ -81,9 +81,10 @@ class Server:
         spec, paths, templates = self.spec, self.paths, templates_of(self.spec.engine)
         templates.make(self._bundle, paths.data, spec.uid, _TEMPLATE_SECRET, spec.init_settings)
         templates.renew_identity(paths.data)
-        made = certificates.make(spec.instance_id, "fr-par", [spec.address])
+        of_instance = (spec.instance_id, "fr-par", [spec.address])
+        made = certificates.issue(certificates.make_authority(*of_instance), *of_instance)
         accounts.write_file(paths.certificate, made.presented, spec.uid)
-        accounts.write_file(paths.authority, made.shown, spec.uid)
+        accounts.write_file(paths.authority, made.authority, spec.uid)
         accounts.write_file(paths.key, made.key, spec.uid)
         self._run()
         first = Administrator("admin", self.verifier) if administrator else None

@@ -10,12 +10,12 @@ from uuid import uuid4
 
 import psycopg
 
+from openrdb import certificates
 from openrdb.engines import server_of, templates_of
 from openrdb.engines.base import Administration, EngineNode
 from openrdb.engines.base import Server as EngineServer
 from openrdb.engines.postgresql import session as superuser
 from openrdb.engines.postgresql.scram import verifier
-from openrdb.host import certificates
 from openrdb.spec import Administrator, NodeSpec
 from openrdb.system import accounts
 from openrdb.system.bundle import Bundle
@@ -70,7 +70,8 @@ class Server:
             accounts.ensure_directory(directory, uid)
         accounts.ensure_passage(paths.configuration, uid)
         templates_of(spec.engine).make(self.bundle, paths.data, uid, SECRETS[0], {})
-        made = certificates.make(spec.instance_id, "fr-par", [spec.address])
+        of_instance = (spec.instance_id, "fr-par", [spec.address])
+        made = certificates.issue(certificates.make_authority(*of_instance), *of_instance)
         accounts.write_file(paths.certificate, made.presented, uid)
         accounts.write_file(paths.key, made.key, uid)
         self._start()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
 import json
 import os
 import pwd
@@ -14,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
@@ -27,6 +25,10 @@ from scaleway import Client
 from scaleway.rdb.v1 import Instance, RdbV1API
 
 from openrdb.host.bundles.cache import Bundles
+from openrdb.state import models
+from openrdb.state.database import Database
+from openrdb.state.sealing import load_keyring
+from openrdb.state.secrets import Secrets
 from openrdb.system.layout import Layout
 from tests.support.tenants import Login
 
@@ -310,13 +312,19 @@ class Service:
     ) -> Iterator[psycopg.Connection[Any]]:
         """A session of PostgreSQL's own superuser: by the Unix socket, and with the master key."""
         layout = Layout(self.data_dir)
-        key = layout.master_key.read_bytes()
-        secret = hmac.digest(key, instance.id.encode(), hashlib.sha256).hex()
+        secret = self.superuser_secret(instance)
         (running,) = layout.instance(UUID(instance.id)).glob("nodes/*/data/postmaster.pid")
         lines = running.read_text().splitlines()
         place = {"host": lines[4], "port": lines[3], "user": "_rdb_superadmin", "dbname": database}
         with psycopg.connect(**place, password=secret, autocommit=True) as connection:
             yield connection
+
+    def superuser_secret(self, instance: Instance) -> str:
+        """The password of the engine's superuser, as the state has it sealed."""
+        opened = Secrets(load_keyring(Layout(self.data_dir).master_key))
+        state = Database(f"sqlite:///{self.data_dir}/state.sqlite")
+        with closing(state), state.read() as session:
+            return opened.open_for(session.get_one(models.Instance, UUID(instance.id))).superuser
 
     def login(
         self,

@@ -37,9 +37,12 @@ from openrdb.host.bundles.cache import Bundles
 from openrdb.host.local import LocalHost
 from openrdb.observe.changes import Changes
 from openrdb.state import access
-from openrdb.state.access import NewKey, Principal
+from openrdb.state.access import NewKey
 from openrdb.state.database import Database
+from openrdb.state.master_key import open_secrets
 from openrdb.state.models import Instance, Project
+from openrdb.state.scope import Principal
+from openrdb.system.layout import Layout
 from tests.support.service import unprivileged, wait_until
 
 REGION = "fr-par"
@@ -178,7 +181,6 @@ def row(key: NewKey, **values: Any) -> Instance:
         "name": "test",
         "status": "ready",
         "engine": "PostgreSQL-17",
-        "engine_version": "17.0",
         "node_type": "db-dev-s",
         "volume_type": "lssd",
         "volume_class": "lssd",
@@ -209,8 +211,9 @@ class Api:
         offers = Offers(installed, configured.allow_disabled_engines)
         choice = choose("haproxy", "127.0.0.1")
         host = LocalHost(data_dir, configured.cache, build="", spares=0, aliases={}, choice=choice)
+        secrets = open_secrets(database, Layout(data_dir).master_key)
         begin = self.started.append
-        backend = Backend(configured, database, Changes(), offers, begin, begin, host)
+        backend = Backend(configured, database, Changes(), offers, begin, begin, host, secrets)
         config = uvicorn.Config(create_app(backend), log_level="warning", access_log=False)
         self._server = uvicorn.Server(config)
         self._socket = socket.create_server(("127.0.0.1", 0))

@@ -42,26 +42,6 @@ def test_the_directories_under_a_strict_umask(tmp_path: Path) -> None:
         assert path.stat().st_mode & 0o777 == expected, path
 
 
-@pytest.mark.parametrize("had", [None, b"", b"short"])
-def test_the_master_key_is_not_replaced_while_it_is_needed(
-    layout: Layout, had: bytes | None
-) -> None:
-    if had is not None:
-        layout.master_key.write_bytes(had)
-    with pytest.raises(HostError, match=r"master\.key is .*backup"):
-        data_directory.ensure_key(layout, 2)
-    assert not had or layout.master_key.read_bytes() == had
-
-
-def test_a_new_master_key_needs_new_templates(layout: Layout) -> None:
-    (layout.templates / "postgresql-17").mkdir(parents=True)
-    key = data_directory.ensure_key(layout, 0)
-    assert len(key) == 32
-    assert layout.master_key.stat().st_mode & 0o777 == 0o600
-    assert not layout.templates.exists()
-    assert data_directory.ensure_key(layout, 2) == key
-
-
 @pytest.mark.parametrize("damage", [b"", b"no database at all", None])
 def test_damaged_workflows_are_thrown_away(layout: Layout, damage: bytes | None) -> None:
     path = layout.root / "workflows.sqlite"

@@ -10,8 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from openrdb.api.wire import InstanceStatus
 from openrdb.errors import TransientState
-from openrdb.state import statuses
 from openrdb.state.models import Instance
+from openrdb.state.statuses import instance as statuses
 
 ANY = sorted(InstanceStatus.__args__)  # type: ignore[attr-defined]
 
@@ -38,8 +38,9 @@ LEADS_TO = {
     "create_endpoint": "initializing",
     "delete_endpoint": "configuring",
     "migrate_endpoint": "configuring",
-    "look_inside": None,
-    "change_inside": None,
+    "read_content": None,
+    "change_content": None,
+    "retry": "configuring",
 }
 
 

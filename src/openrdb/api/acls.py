@@ -7,14 +7,16 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from fastapi import APIRouter
+from sqlalchemy.orm import Session
 
 from openrdb.api import wire
-from openrdb.api.auth import CurrentPrincipal
-from openrdb.api.common import PREFIX, Backend, CurrentBackend, CurrentPage
+from openrdb.api.auth import CurrentCaller, CurrentPrincipal
+from openrdb.api.common import PREFIX, Backend, CurrentBackend, CurrentPage, the_instance
 from openrdb.config import Region
 from openrdb.errors import InvalidArguments
-from openrdb.state import instances, operations, statuses
-from openrdb.state.access import Principal
+from openrdb.operations.instances.apply_acl import ApplyAcl
+from openrdb.state import instances
+from openrdb.state.events import Caller
 from openrdb.state.models import AclRule, Instance
 
 router = APIRouter(prefix=PREFIX + "/instances/{instance_id}/acls")
@@ -45,11 +47,11 @@ def add_instance_acl_rules(
     instance_id: UUID,
     body: wire.SetACLRules,
     backend: CurrentBackend,
-    principal: CurrentPrincipal,
+    caller: CurrentCaller,
 ) -> wire.ACLRules:
     """Answers all rules."""
     added = _checked(body.rules)
-    instance = _change(backend, principal, region, instance_id, lambda old: old | added)
+    instance = _change(backend, caller, region, instance_id, lambda old: old | added)
     return wire.ACLRules(rules=_shown(instance))
 
 
@@ -59,10 +61,10 @@ def set_instance_acl_rules(
     instance_id: UUID,
     body: wire.SetACLRules,
     backend: CurrentBackend,
-    principal: CurrentPrincipal,
+    caller: CurrentCaller,
 ) -> wire.ACLRules:
     wanted = _checked(body.rules)
-    instance = _change(backend, principal, region, instance_id, lambda _: wanted)
+    instance = _change(backend, caller, region, instance_id, lambda _: wanted)
     return wire.ACLRules(rules=_shown(instance))
 
 
@@ -72,7 +74,7 @@ def delete_instance_acl_rules(
     instance_id: UUID,
     body: wire.DeleteACLRules,
     backend: CurrentBackend,
-    principal: CurrentPrincipal,
+    caller: CurrentCaller,
 ) -> wire.ACLRules:
     """Answers the rules that were deleted; unknown ones are passed over."""
     ips = {_network(f"acl_rule_ips.{at}", ip) for at, ip in enumerate(body.acl_rule_ips)}
@@ -82,20 +84,18 @@ def delete_instance_acl_rules(
         deleted.update({ip: text for ip, text in old.items() if ip in ips})
         return {ip: text for ip, text in old.items() if ip not in ips}
 
-    instance = _change(backend, principal, region, instance_id, without)
+    instance = _change(backend, caller, region, instance_id, without)
     return wire.ACLRules(rules=_show(instance, deleted))
 
 
 def _change(
     backend: Backend,
-    principal: Principal,
+    caller: Caller,
     region: Region,
     instance_id: UUID,
     change: Callable[[Rules], Rules],
 ) -> Instance:
-    with backend.database.write() as session:
-        instance = instances.get(session, region, instance_id, principal)
-        statuses.require(instance, "set_acl")
+    def prepare(_: Session, instance: Instance) -> ApplyAcl:
         rules = change({rule.ip: rule.description for rule in instance.acl_rules})
         if len(rules) > _MOST_RULES:
             raise InvalidArguments(("rules", "constraint", f"at most {_MOST_RULES} in all"))
@@ -106,10 +106,10 @@ def _change(
         instance.acl_rules = [
             present.get(ip) or AclRule(ip=ip, description=text) for ip, text in rules.items()
         ]
-        statuses.move(instance, "configuring")
-        operation = operations.record(session, instance, "apply_acl")
-    backend.start(operation.id)
-    return instance
+        return ApplyAcl(instance.id)
+
+    find = the_instance(region, instance_id, caller)
+    return backend.begin(caller, find, ApplyAcl.request, prepare).subject
 
 
 def _checked(rules: Sequence[wire.ACLRuleRequest]) -> Rules:

@@ -14,7 +14,17 @@ from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from openrdb import __version__
-from openrdb.api import acls, endpoints, engines, errors, inside, instances, settings
+from openrdb.api import (
+    acls,
+    databases,
+    endpoints,
+    engines,
+    errors,
+    instances,
+    privileges,
+    settings,
+    users,
+)
 from openrdb.api.auth import Guard
 from openrdb.api.common import Backend
 from openrdb.api.companions import account, iam, ipam, vpc
@@ -43,7 +53,7 @@ def create_app(backend: Backend) -> FastAPI:
     app.state.backend = backend
     app.add_middleware(Guard, database=backend.database)
     errors.install(app)
-    for module in (engines, instances, inside, acls, settings, endpoints):
+    for module in (engines, instances, users, databases, privileges, acls, settings, endpoints):
         app.include_router(module.router)
     for companion in (vpc, ipam, account, iam):
         app.include_router(companion.router)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from typing import Annotated, Any
+from uuid import uuid4
 
 from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openrdb.api import errors
 from openrdb.errors import (
@@ -15,9 +18,10 @@ from openrdb.errors import (
     OpenRDBError,
     PermissionsDenied,
 )
-from openrdb.state import access
-from openrdb.state.access import Principal
+from openrdb.state import access, events
 from openrdb.state.database import Database
+from openrdb.state.events import Caller
+from openrdb.state.scope import Principal
 
 _LARGEST_BODY = 2**20
 _GUARDED = ("/rdb/", "/vpc/", "/ipam/", "/account/", "/iam/")
@@ -26,31 +30,76 @@ _ACTIONS = {"POST": "create", "DELETE": "delete"}
 _PLACES = ("regions", "zones")
 _RESOURCES = {"backups": "database_backup", "snapshots": "instance_snapshot"}
 """What errors name otherwise than paths do."""
+_FIRST_ERROR, _FIRST_FAILURE = 400, 500
+_SUBJECTS = ("instance", "endpoint", "vpc", "private_network", "ip", "project")
+"""Path parameters that name what a request is about, without `_id`."""
 
 
 class Guard:
     """Refuses requests to the API without a valid key, changes by keys that only read, and bodies
-    over 1 MiB. The key is looked up for each request: a revoked one is of no use from then on."""
+    over 1 MiB. The key is looked up for each request: a revoked one is of no use from then on.
+
+    Every answer has an `X-Request-Id`, and every change that was refused leaves an event.
+    """
 
     def __init__(self, app: ASGIApp, database: Database) -> None:
         self._app = app
         self._database = database
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(_GUARDED):
-            request = Request(scope)
-            try:
-                _check_size(request)
-                token = request.headers.get("x-auth-token")
-                holder = await run_in_threadpool(self._authenticate, token)
-                if holder.read_only and request.method not in _LOOKS:
-                    action = _ACTIONS.get(request.method, "update")
-                    raise PermissionsDenied(action, _resource(scope["path"]))
-                scope["state"]["principal"] = holder
-            except OpenRDBError as error:
-                await errors.answer(error)(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+        if scope["type"] != "http" or not scope["path"].startswith(_GUARDED):
+            await self._app(scope, receive, send)
+            return
+        state = scope["state"]
+        state["request_id"] = str(uuid4())
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["X-Request-Id"] = state["request_id"]
+                if message["status"] >= _FIRST_ERROR:
+                    await self._record_refusal(
+                        scope, is_failure=message["status"] >= _FIRST_FAILURE
+                    )
+            await send(message)
+
+        try:
+            await self._authorize(Request(scope))
+        except OpenRDBError as error:
+            state["error_type"] = error.type
+            await errors.answer(error)(scope, receive, answer)
+            return
+        try:
+            await self._app(scope, receive, answer)
+        except Exception:
+            await self._record_refusal(scope, is_failure=True)
+            raise
+
+    async def _authorize(self, request: Request) -> None:
+        _check_size(request)
+        token = request.headers.get("x-auth-token")
+        holder = await run_in_threadpool(self._authenticate, token)
+        request.state.principal = holder
+        if holder.read_only and request.method not in _LOOKS:
+            action = _ACTIONS.get(request.method, "update")
+            raise PermissionsDenied(action, _resource(request.url.path))
+
+    async def _record_refusal(self, scope: Scope, *, is_failure: bool) -> None:
+        state = scope["state"]
+        if scope["method"] in _LOOKS or "principal" not in state:
+            return
+        caller = state.get("caller") or _caller(Request(scope), state["principal"], {})
+
+        def record() -> None:
+            with self._database.write(durable=False) as session:
+                events.refused(
+                    session,
+                    caller,
+                    _subject(scope),
+                    state.get("error_type", "internal"),
+                    is_failure=is_failure,
+                )
+
+        await run_in_threadpool(record)
 
     def _authenticate(self, token: str | None) -> Principal:
         with self._database.read() as session:
@@ -74,6 +123,24 @@ def _check_size(request: Request) -> None:
         raise InvalidArguments(("body", "constraint", f"must have at most {_LARGEST_BODY} bytes"))
 
 
+def _subject(scope: Scope) -> tuple[str, str] | None:
+    named = scope.get("path_params", {})
+    return next(
+        ((name, str(named[f"{name}_id"])) for name in _SUBJECTS if f"{name}_id" in named), None
+    )
+
+
+def _caller(request: Request, holder: Principal, parameters: dict[str, Any]) -> Caller:
+    route = request.scope.get("route")
+    return Caller(
+        principal=holder,
+        source=request.client.host if request.client else "",
+        request_id=request.state.request_id,
+        action=getattr(route, "name", None) or f"{request.method} {request.url.path}",
+        parameters=parameters,
+    )
+
+
 async def principal(request: Request) -> Principal:
     found = getattr(request.state, "principal", None)
     if not isinstance(found, Principal):
@@ -82,3 +149,23 @@ async def principal(request: Request) -> Principal:
 
 
 CurrentPrincipal = Annotated[Principal, Depends(principal)]
+
+
+async def caller(request: Request) -> Caller:
+    """Who asks for a change, and for which one: the body, and names in the path."""
+    holder = await principal(request)
+    try:
+        body = json.loads(await request.body() or b"{}")
+    except ValueError:
+        body = {}
+    named = {
+        name: value
+        for name, value in request.path_params.items()
+        if name != "region" and name.removesuffix("_id") not in _SUBJECTS
+    }
+    parameters = named | (body if isinstance(body, dict) else {"body": body})
+    request.state.caller = found = _caller(request, holder, parameters)
+    return found
+
+
+CurrentCaller = Annotated[Caller, Depends(caller)]

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Annotated, Any, TypeVar, cast
 from uuid import UUID
 
 from fastapi import Depends, Query, Request
 from pydantic import BeforeValidator, Field
+from sqlalchemy.orm import Session
 
 from openrdb.catalog.offers import Offers
 from openrdb.config import Settings
 from openrdb.host.base import Host
 from openrdb.observe.changes import Changes
+from openrdb.operations.begin import Begun, begin
+from openrdb.operations.registry import Operation
+from openrdb.state import instances
 from openrdb.state.database import Database
+from openrdb.state.events import Caller
+from openrdb.state.models import Instance
+from openrdb.state.scope import Page
+from openrdb.state.secrets import Secrets
 
 T = TypeVar("T")
 
@@ -33,6 +42,31 @@ class Backend:
     start: Callable[[UUID], None]
     perform: Callable[[UUID], None]
     host: Host
+    secrets: Secrets
+
+    def begin(
+        self,
+        caller: Caller,
+        find: Callable[[Session], T],
+        request: StrEnum | None,
+        prepare: Callable[[Session, T], Operation | None],
+        *,
+        wait: bool = False,
+    ) -> Begun[T]:
+        """Accept a request as `operations.begin` does; with `wait` return at the operation's end."""
+        return begin(
+            self.database,
+            self.perform if wait else self.start,
+            caller,
+            find=find,
+            request=request,
+            prepare=prepare,
+        )
+
+
+def the_instance(region: str, instance_id: UUID, caller: Caller) -> Callable[[Session], Instance]:
+    """Return what finds an instance, if the caller may see it."""
+    return lambda session: instances.get(session, region, instance_id, caller.principal)
 
 
 # Dependencies are coroutines: others take a thread each, which costs more than they do.
@@ -52,18 +86,6 @@ OptionalId = Annotated[UUID | None, NoneIfEmpty]
 NO_NUL = r"^[^\x00]*$"
 """What PostgreSQL cannot keep in a text is in none of ours."""
 OptionalText = Annotated[str | None, Field(max_length=255, pattern=NO_NUL)]
-
-
-@dataclass(frozen=True)
-class Page:
-    """`page` from 1; `page_size` 20, at most 100 (behaviours.md, "Wire")."""
-
-    page: int
-    page_size: int
-
-    def of(self, items: Sequence[T]) -> list[T]:
-        first = (self.page - 1) * self.page_size
-        return list(items[first : first + self.page_size])
 
 
 async def _page(

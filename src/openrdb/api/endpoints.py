@@ -6,15 +6,19 @@ from typing import Literal, cast
 from uuid import UUID
 
 from fastapi import APIRouter
+from sqlalchemy.orm import Session
 
 from openrdb.api import wire
-from openrdb.api.auth import CurrentPrincipal
-from openrdb.api.common import PREFIX, CurrentBackend
+from openrdb.api.auth import CurrentCaller, CurrentPrincipal
+from openrdb.api.common import PREFIX, CurrentBackend, the_instance
 from openrdb.api.instance_creation import add_endpoint
 from openrdb.config import Region
 from openrdb.engines import rules_of
 from openrdb.errors import InvalidArguments
-from openrdb.state import instances, operations, statuses
+from openrdb.operations.endpoints.create import CreateEndpoint
+from openrdb.operations.endpoints.delete import DeleteEndpoint
+from openrdb.operations.endpoints.migrate import MigrateEndpoint
+from openrdb.state import endpoints, instances
 from openrdb.state.models import Endpoint, Instance
 
 router = APIRouter(prefix=PREFIX)
@@ -39,7 +43,7 @@ def get_endpoint(
     region: Region, endpoint_id: UUID, backend: CurrentBackend, principal: CurrentPrincipal
 ) -> wire.Endpoint:
     with backend.database.read() as session:
-        return show(instances.get_endpoint(session, region, endpoint_id, principal))
+        return show(endpoints.get(session, region, endpoint_id, principal))
 
 
 @router.post("/instances/{instance_id}/endpoints")
@@ -48,23 +52,23 @@ def create_endpoint(
     instance_id: UUID,
     body: wire.CreateEndpoint,
     backend: CurrentBackend,
-    principal: CurrentPrincipal,
+    caller: CurrentCaller,
 ) -> wire.Endpoint | wire.ComingEndpoint:
     """A private one is answered at once, a load balancer appears when it works, as recorded."""
-    with backend.database.write() as session:
-        instance = instances.get(session, region, instance_id, principal)
-        statuses.require(instance, "create_endpoint")
-        spec = body.endpoint_spec
+    added: list[Endpoint] = []
+
+    def prepare(session: Session, instance: Instance) -> CreateEndpoint:
+        spec, principal = body.endpoint_spec, caller.principal
         endpoint = add_endpoint(
             session, instance, spec, "endpoint_spec", principal, backend.settings
         )
-        statuses.move(instance, "initializing")
-        parameters = {"endpoint_id": str(endpoint.id)}
-        operation = operations.record(session, instance, "create_endpoint", parameters)
-        session.flush()
-        shown = show(endpoint) if endpoint.published else wire.ComingEndpoint()
-    backend.start(operation.id)
-    return shown
+        added.append(endpoint)
+        return CreateEndpoint(instance.id, endpoint.id)
+
+    find = the_instance(region, instance_id, caller)
+    backend.begin(caller, find, CreateEndpoint.request, prepare)
+    (endpoint,) = added
+    return show(endpoint) if endpoint.published else wire.ComingEndpoint()
 
 
 @router.post("/endpoints/{endpoint_id}/migrate")
@@ -73,25 +77,28 @@ def migrate_endpoint(
     endpoint_id: UUID,
     body: wire.MigrateEndpoint,
     backend: CurrentBackend,
-    principal: CurrentPrincipal,
+    caller: CurrentCaller,
 ) -> wire.Endpoint:
     """The address and port lead to another instance, under that instance's rules and certificate."""
-    with backend.database.write() as session:
-        endpoint = instances.get_endpoint(session, region, endpoint_id, principal)
+    principal = caller.principal
+
+    def find(session: Session) -> Instance:
+        endpoint = endpoints.get(session, region, endpoint_id, principal)
         instance = instances.get(session, region, endpoint.instance_id, principal)
         other = instances.get(session, region, body.instance_id, principal)
         _check_migration(endpoint, instance, other)
-        statuses.require(instance, "migrate_endpoint")
-        statuses.require(other, "migrate_endpoint")
-        instances.move_endpoint(endpoint, instance, other)
-        statuses.move(instance, "configuring")
-        statuses.move(other, "initializing")
-        parameters = {"endpoint_id": str(endpoint_id), "other_instance_id": str(other.id)}
-        operation = operations.record(session, instance, "migrate_endpoint", parameters)
-        session.flush()
-        shown = show(endpoint)
-    backend.start(operation.id)
-    return shown
+        return instance
+
+    def prepare(session: Session, instance: Instance) -> MigrateEndpoint:
+        endpoint = session.get_one(Endpoint, endpoint_id)
+        other = session.get_one(Instance, body.instance_id)
+        endpoints.move(endpoint, instance, other)
+        moved.append(endpoint)
+        return MigrateEndpoint(instance.id, endpoint_id, other.id)
+
+    moved: list[Endpoint] = []
+    backend.begin(caller, find, MigrateEndpoint.request, prepare)
+    return show(moved[0])
 
 
 def _check_migration(endpoint: Endpoint, instance: Instance, other: Instance) -> None:
@@ -111,14 +118,16 @@ def _check_migration(endpoint: Endpoint, instance: Instance, other: Instance) ->
 
 @router.delete("/endpoints/{endpoint_id}", status_code=204)
 def delete_endpoint(
-    region: Region, endpoint_id: UUID, backend: CurrentBackend, principal: CurrentPrincipal
+    region: Region, endpoint_id: UUID, backend: CurrentBackend, caller: CurrentCaller
 ) -> None:
-    with backend.database.write() as session:
-        endpoint = instances.get_endpoint(session, region, endpoint_id, principal)
-        instance = instances.get(session, region, endpoint.instance_id, principal)
-        statuses.require(instance, "delete_endpoint")
-        statuses.move(instance, "configuring")
-        endpoint.leaving = True
-        parameters = {"endpoint_id": str(endpoint_id)}
-        operation = operations.record(session, instance, "delete_endpoint", parameters)
-    backend.start(operation.id)
+    principal = caller.principal
+
+    def find(session: Session) -> Instance:
+        endpoint = endpoints.get(session, region, endpoint_id, principal)
+        return instances.get(session, region, endpoint.instance_id, principal)
+
+    def prepare(session: Session, instance: Instance) -> DeleteEndpoint:
+        session.get_one(Endpoint, endpoint_id).leaving = True
+        return DeleteEndpoint(instance.id, endpoint_id)
+
+    backend.begin(caller, find, DeleteEndpoint.request, prepare)

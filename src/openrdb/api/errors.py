@@ -12,7 +12,15 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from openrdb.errors import InvalidArguments, NotFound, OpenRDBError, Reason
+from openrdb.errors import (
+    HostError,
+    InvalidArguments,
+    NotFound,
+    OpenRDBError,
+    OutOfStock,
+    Reason,
+    TransientState,
+)
 
 log = logging.getLogger(__name__)
 
@@ -53,28 +61,49 @@ def _detail(error: dict[str, Any]) -> tuple[str, Reason, str]:
 def install(app: FastAPI) -> None:
     """Have every error leave the application in the wire's form."""
 
-    @app.exception_handler(OpenRDBError)
-    async def _refused(_: Request, error: OpenRDBError) -> JSONResponse:
-        if error.status >= 500:
-            log.error("%s", error)
+    def respond(request: Request, error: OpenRDBError) -> JSONResponse:
+        request.state.error_type = error.type
         return answer(error)
 
+    @app.exception_handler(OpenRDBError)
+    async def _refused(request: Request, error: OpenRDBError) -> JSONResponse:
+        if error.status >= 500:
+            log.error("%s", error)
+        return respond(request, error)
+
+    @app.exception_handler(HostError)
+    async def _unable(request: Request, error: HostError) -> JSONResponse:
+        log.error("%s", error)
+        return respond(request, _without_host(request))
+
     @app.exception_handler(RequestValidationError)
-    async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        return answer(from_validation(error.errors()))
+    async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return respond(request, from_validation(error.errors()))
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
         if error.status_code == 404:
-            return answer(NotFound("path", request.url.path))
+            return respond(request, NotFound("path", request.url.path))
         if error.status_code == 400:
-            return answer(InvalidArguments(("body", "format", "the body cannot be read")))
+            return respond(request, InvalidArguments(("body", "format", "the body cannot be read")))
+        request.state.error_type = "method_not_allowed"
         body = {"message": str(error.detail).lower(), "type": "method_not_allowed"}
         headers = cast("dict[str, str] | None", error.headers)
         return JSONResponse(body, status_code=error.status_code, headers=headers)
 
     @app.exception_handler(Exception)
-    async def _failed(_: Request, error: Exception) -> JSONResponse:
+    async def _failed(request: Request, error: Exception) -> JSONResponse:
         log.exception("a request failed", exc_info=error)
         body = {"message": "internal error", "type": "internal"}
-        return JSONResponse(body, status_code=500)
+        request_id = getattr(request.state, "request_id", None)
+        headers = {"X-Request-Id": request_id} if request_id else None
+        return JSONResponse(body, status_code=500, headers=headers)
+
+
+def _without_host(request: Request) -> OpenRDBError:
+    """Return what clients know of a machine that cannot do what is asked: what the machine says is
+    for its operator."""
+    instance_id = request.path_params.get("instance_id")
+    if instance_id is None:
+        return OutOfStock("instance")
+    return TransientState("instance", str(instance_id), "autohealing")

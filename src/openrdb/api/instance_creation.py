@@ -17,9 +17,11 @@ from openrdb.config import Settings
 from openrdb.engines import rules_of
 from openrdb.engines.passwords import check_password
 from openrdb.errors import InvalidArguments, NotFound, PermissionsDenied
+from openrdb.spec import Administrator
 from openrdb.state import instances, networks
-from openrdb.state.access import Principal
 from openrdb.state.models import AclRule, Endpoint, Instance, PrivateNetwork, Project, now
+from openrdb.state.scope import Principal
+from openrdb.state.statuses.instance import InstanceStatus
 
 _BACKUP_FREQUENCY = timedelta(hours=24)
 
@@ -43,9 +45,8 @@ def new_instance(
         organization_id=project.organization_id,
         project_id=project.id,
         name=body.name or f"ins-{secrets.token_hex(4)}",
-        status="provisioning",
+        status=InstanceStatus.PROVISIONING.value,
         engine=offer.version.name,
-        engine_version=offer.minor,
         node_type=kind.name,
         volume_type=volume.type,
         volume_class=volume.class_,
@@ -154,8 +155,8 @@ def _network(
     return network
 
 
-def administrator(body: wire.CreateInstance, offer_name: str) -> dict[str, str] | None:
-    """The first user with the password's verifier; None where no name is given.
+def administrator(body: wire.CreateInstance, offer_name: str) -> Administrator | None:
+    """Return the first user with the password's verifier; None where no name is given.
 
     Raises:
         InvalidArguments: the name is reserved or malformed, or the password too weak.
@@ -165,7 +166,7 @@ def administrator(body: wire.CreateInstance, offer_name: str) -> dict[str, str] 
     engine = rules_of(offer_name)
     engine.check_user_name("user_name", body.user_name)
     check_password("password", body.password)
-    return {"name": body.user_name, "verifier": engine.verifier(body.password)}
+    return Administrator(body.user_name, engine.verifier(body.password))
 
 
 def asked_project(body: wire.CreateInstance, principal: Principal) -> UUID | None:

@@ -6,9 +6,8 @@ import asyncio
 import base64
 import os
 import time
-from collections.abc import Callable
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query
@@ -16,14 +15,14 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from openrdb.api import wire
-from openrdb.api.auth import CurrentPrincipal
+from openrdb.api.auth import CurrentCaller, CurrentPrincipal
 from openrdb.api.common import (
     PREFIX,
-    Backend,
     CurrentBackend,
     CurrentPage,
     OptionalId,
     OptionalText,
+    the_instance,
 )
 from openrdb.api.instance_creation import (
     add_first_endpoints,
@@ -34,9 +33,15 @@ from openrdb.api.instance_creation import (
 from openrdb.api.instance_view import show
 from openrdb.config import Region
 from openrdb.errors import NotFound, PreconditionFailed
-from openrdb.state import access, instances, operations, statuses
-from openrdb.state.access import Principal
-from openrdb.state.models import Instance, Operation, now
+from openrdb.operations.instances.apply_logs_policy import ApplyLogsPolicy
+from openrdb.operations.instances.create import CreateInstance
+from openrdb.operations.instances.delete import DeleteInstance
+from openrdb.operations.instances.renew_certificate import RenewCertificate
+from openrdb.operations.instances.restart import RestartInstance
+from openrdb.state import access, instances
+from openrdb.state.models import Instance, now
+from openrdb.state.statuses import instance as statuses
+from openrdb.state.statuses.instance import InstanceRequest, InstanceStatus
 
 router = APIRouter(prefix=PREFIX)
 
@@ -49,27 +54,32 @@ def create_instance(
     region: Region,
     body: wire.CreateInstance,
     backend: CurrentBackend,
-    principal: CurrentPrincipal,
+    caller: CurrentCaller,
 ) -> wire.Instance:
     """Record a new instance and its creation in one transaction, then begin."""
-    with backend.database.write() as session:
-        asked = asked_project(body, principal)
+    principal, settings = caller.principal, backend.settings
+    asked = asked_project(body, principal)
+    with backend.database.read() as session:
         project = access.project_for_creation(session, principal, asked, "create", "instance")
-        instance = new_instance(body, region, project, backend)
-        first_user = administrator(body, instance.engine)
-        settings = backend.settings
+    instance = new_instance(body, region, project, backend)
+    first_user = administrator(body, instance.engine)
+
+    def add(session: Session) -> Instance:
+        # The project may have been deleted since.
+        access.project_for_creation(session, principal, asked, "create", "instance")
         instances.place(
             session,
             instance,
+            version=backend.offers.installed[instance.engine],
             node_ports=settings.node_ports,
             uids=settings.instance_uids if os.geteuid() == 0 else None,
         )
         session.add(instance)
         add_first_endpoints(session, instance, body, principal, settings)
-        operation = operations.record(
-            session, instance, "create_instance", {"administrator": first_user}
-        )
-    backend.start(operation.id)
+        backend.secrets.create(instance)
+        return instance
+
+    backend.begin(caller, add, None, lambda _, made: CreateInstance(made.id, first_user))
     return show(instance, backend.offers)
 
 
@@ -95,9 +105,7 @@ def list_instances(
         has_maintenances=has_maintenances,
     )
     with backend.database.read() as session:
-        found, total = instances.page(
-            session, region, principal, filters, order_by, page.page, page.page_size
-        )
+        found, total = instances.page(session, region, principal, filters, order_by, page)
         shown = [show(instance, backend.offers) for instance in found]
     return wire.Instances(instances=shown, total_count=total)
 
@@ -128,21 +136,18 @@ def update_instance(
     instance_id: UUID,
     body: wire.UpdateInstance,
     backend: CurrentBackend,
-    principal: CurrentPrincipal,
+    caller: CurrentCaller,
 ) -> wire.Instance:
     """Change what needs no node at once; a new logs policy is applied by an operation."""
-    operation: Operation | None = None
-    with backend.database.write() as session:
-        instance = instances.get(session, region, instance_id, principal)
-        statuses.require(instance, "update")
+
+    def prepare(session: Session, instance: Instance) -> ApplyLogsPolicy | None:
         _update_attributes(session, instance, body)
-        if _update_logs_policy(instance, body.logs_policy):
-            statuses.require(instance, "configure")
-            statuses.move(instance, "configuring")
-            operation = operations.record(session, instance, "apply_logs_policy")
-    if operation is not None:
-        backend.start(operation.id)
-    return show(instance, backend.offers)
+        changed = _update_logs_policy(instance, body.logs_policy)
+        return ApplyLogsPolicy(instance.id) if changed else None
+
+    find = the_instance(region, instance_id, caller)
+    begun = backend.begin(caller, find, InstanceRequest.UPDATE, prepare)
+    return show(begun.subject, backend.offers)
 
 
 def _update_attributes(session: Session, instance: Instance, body: wire.UpdateInstance) -> None:
@@ -160,7 +165,7 @@ def _update_attributes(session: Session, instance: Instance, body: wire.UpdateIn
 
 
 def _update_schedule(instance: Instance, disabled: bool | None, frequency: int | None) -> None:
-    """Change when backups are made; a rhythm given, be it the old one, counts from now on."""
+    """Change when backups are made; a rhythm that is given, even the old one, counts from now on."""
     enabled_again = instance.backup_disabled and disabled is False
     if disabled is not None:
         instance.backup_disabled = disabled
@@ -170,7 +175,7 @@ def _update_schedule(instance: Instance, disabled: bool | None, frequency: int |
 
 
 def _update_logs_policy(instance: Instance, policy: wire.LogsPolicyRequest | None) -> bool:
-    """Whether the policy changed."""
+    """Change the policy; return whether it is another one."""
     if policy is None:
         return False
     old = (instance.logs_max_age_retention, instance.logs_total_disk_retention)
@@ -182,51 +187,30 @@ def _update_logs_policy(instance: Instance, policy: wire.LogsPolicyRequest | Non
 
 @router.delete("/instances/{instance_id}")
 def delete_instance(
-    region: Region, instance_id: UUID, backend: CurrentBackend, principal: CurrentPrincipal
+    region: Region, instance_id: UUID, backend: CurrentBackend, caller: CurrentCaller
 ) -> wire.Instance:
-    instance = _begin(backend, principal, region, instance_id, "delete", "deleting")
-    return show(instance, backend.offers)
+    find = the_instance(region, instance_id, caller)
+    begun = backend.begin(
+        caller, find, DeleteInstance.request, lambda _, instance: DeleteInstance(instance.id)
+    )
+    return show(begun.subject, backend.offers)
 
 
 @router.post("/instances/{instance_id}/restart")
 def restart_instance(
-    region: Region, instance_id: UUID, backend: CurrentBackend, principal: CurrentPrincipal
+    region: Region, instance_id: UUID, backend: CurrentBackend, caller: CurrentCaller
 ) -> wire.Instance:
-    instance = _begin(backend, principal, region, instance_id, "restart", "restarting", _check_made)
-    return show(instance, backend.offers)
+    """Refused where the creation itself failed: there is nothing to restart."""
 
+    def prepare(_: Session, instance: Instance) -> RestartInstance:
+        if instance.first_ready_at is None:
+            help_message = "the instance was never made; delete it"
+            raise PreconditionFailed("resource_not_usable", help_message)
+        return RestartInstance(instance.id)
 
-def _check_made(instance: Instance) -> dict[str, Any]:
-    """Raise PreconditionFailed where the creation itself failed: there is nothing to restart."""
-    if instance.certificate is None:
-        raise PreconditionFailed("resource_not_usable", "the instance was never made; delete it")
-    return {}
-
-
-_KINDS = {
-    "delete": "delete_instance",
-    "restart": "restart_instance",
-    "renew_certificate": "renew_certificate",
-}
-
-
-def _begin(
-    backend: Backend,
-    principal: Principal,
-    region: Region,
-    instance_id: UUID,
-    request: str,
-    status: str,
-    parameters: Callable[[Instance], dict[str, Any]] = lambda _: {},
-) -> Instance:
-    """Move an instance to the status of an operation and record that, then begin it."""
-    with backend.database.write() as session:
-        instance = instances.get(session, region, instance_id, principal)
-        statuses.require(instance, request)
-        statuses.move(instance, status)
-        operation = operations.record(session, instance, _KINDS[request], parameters(instance))
-    backend.start(operation.id)
-    return instance
+    find = the_instance(region, instance_id, caller)
+    begun = backend.begin(caller, find, RestartInstance.request, prepare)
+    return show(begun.subject, backend.offers)
 
 
 @router.get("/instances/{instance_id}/certificate")
@@ -235,43 +219,37 @@ def get_instance_certificate(
 ) -> wire.Certificate:
     with backend.database.read() as session:
         instance = instances.get(session, region, instance_id, principal)
-    if instance.certificate is None:
-        raise PreconditionFailed(
-            "resource_not_usable", "the certificate is made while the instance is created"
-        )
     return wire.Certificate(
         name="ssl_certificate",
         content_type="application/x-pem-file",
-        content=base64.b64encode(instance.certificate.encode()).decode(),
+        content=base64.b64encode((instance.certificate or "").encode()).decode(),
     )
 
 
 @router.post("/instances/{instance_id}/renew-certificate", status_code=204)
 async def renew_instance_certificate(
-    region: Region, instance_id: UUID, backend: CurrentBackend, principal: CurrentPrincipal
+    region: Region, instance_id: UUID, backend: CurrentBackend, caller: CurrentCaller
 ) -> None:
     """Answers when the new certificate is in force: clients read it next, and find `ready`."""
+    find = the_instance(region, instance_id, caller)
 
     def begin() -> None:
-        _begin(
-            backend,
-            principal,
-            region,
-            instance_id,
-            "renew_certificate",
-            "configuring",
-            lambda instance: {"certificate": instance.certificate},
+        backend.begin(
+            caller,
+            find,
+            RenewCertificate.request,
+            lambda _, instance: RenewCertificate(instance.id, instance.certificate),
         )
 
-    def status() -> str:
+    def is_configuring() -> bool:
         with backend.database.read() as session:
-            return instances.get(session, region, instance_id, principal).status
+            return find(session).status == InstanceStatus.CONFIGURING
 
     with backend.changes.of(instance_id) as change:
         await run_in_threadpool(begin)
         deadline = asyncio.get_running_loop().time() + _RENEWAL_WAIT
         try:
-            while await run_in_threadpool(status) == "configuring":
+            while await run_in_threadpool(is_configuring):
                 left = deadline - asyncio.get_running_loop().time()
                 if left <= 0 or not await change.wait(left):
                     return

@@ -7,18 +7,20 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from fastapi import APIRouter
+from sqlalchemy.orm import Session
 
 from openrdb.api import wire
-from openrdb.api.auth import CurrentPrincipal
-from openrdb.api.common import PREFIX, Backend, CurrentBackend
+from openrdb.api.auth import CurrentCaller
+from openrdb.api.common import PREFIX, Backend, CurrentBackend, the_instance
 from openrdb.catalog.engines import as_run, engine_version
 from openrdb.catalog.setting_values import problem
 from openrdb.config import Region
 from openrdb.errors import InvalidArguments
 from openrdb.operations.desired import all_settings, main_spec
-from openrdb.state import instances, operations, statuses
-from openrdb.state.access import Principal
+from openrdb.operations.instances.apply_settings import ApplySettings
+from openrdb.state.events import Caller
 from openrdb.state.models import Instance
+from openrdb.state.statuses import instance as statuses
 
 router = APIRouter(prefix=PREFIX + "/instances/{instance_id}/settings")
 
@@ -31,13 +33,13 @@ def add_instance_settings(
     instance_id: UUID,
     body: wire.SetSettings,
     backend: CurrentBackend,
-    principal: CurrentPrincipal,
+    caller: CurrentCaller,
 ) -> wire.InstanceSettings:
     """Answers all settings."""
-    after = _change(
-        backend, principal, region, instance_id, lambda own: own | _checked(own, body.settings)
+    _, after = _change(
+        backend, caller, region, instance_id, lambda own: own | _checked(own, body.settings)
     )
-    return _show({name: after.settings[name] for name in sorted(after.settings)})
+    return _show({name: after[name] for name in sorted(after)})
 
 
 @router.put("")
@@ -46,10 +48,10 @@ def set_instance_settings(
     instance_id: UUID,
     body: wire.SetSettings,
     backend: CurrentBackend,
-    principal: CurrentPrincipal,
+    caller: CurrentCaller,
 ) -> wire.InstanceSettings:
     """Replaces all; answers what was just set, in its order."""
-    _change(backend, principal, region, instance_id, lambda own: _checked(own, body.settings))
+    _change(backend, caller, region, instance_id, lambda own: _checked(own, body.settings))
     return _show({setting.name: setting.value for setting in body.settings})
 
 
@@ -59,10 +61,9 @@ def delete_instance_settings(
     instance_id: UUID,
     body: wire.DeleteSettings,
     backend: CurrentBackend,
-    principal: CurrentPrincipal,
+    caller: CurrentCaller,
 ) -> wire.InstanceSettings:
     """Back to their defaults; answers those that were deleted."""
-    deleted: Values = {}
 
     def without(own: _Own) -> Values:
         known = {setting.name for setting in own.available}
@@ -70,11 +71,10 @@ def delete_instance_settings(
             if name not in known:
                 help_message = f"{name} is not a setting of {own.version}"
                 raise InvalidArguments((f"setting_names.{at}", "constraint", help_message))
-        deleted.update({name: own[name] for name in sorted(own) if name in body.setting_names})
-        return {name: value for name, value in own.items() if name not in deleted}
+        return {name: value for name, value in own.items() if name not in body.setting_names}
 
-    _change(backend, principal, region, instance_id, without)
-    return _show(deleted)
+    before, after = _change(backend, caller, region, instance_id, without)
+    return _show({name: before[name] for name in sorted(before.keys() - after.keys())})
 
 
 class _Own(Values):
@@ -84,7 +84,7 @@ class _Own(Values):
         super().__init__(instance.settings)
         found = engine_version(instance.engine)
         self.version = instance.engine
-        as_is = as_run(found, instance.engine_version) if found else None
+        as_is = as_run(found, instance.primary.version) if found else None
         self.available = as_is.available_settings if as_is else ()
 
 
@@ -107,29 +107,32 @@ def _checked(own: _Own, settings: Sequence[wire.SettingRequest]) -> Values:
 
 def _change(
     backend: Backend,
-    principal: Principal,
+    caller: Caller,
     region: Region,
     instance_id: UUID,
     change: Callable[[_Own], Values],
-) -> Instance:
+) -> tuple[Values, Values]:
+    """Replace an instance's own settings; return those before and after."""
+    find = the_instance(region, instance_id, caller)
     with backend.database.read() as session:
-        instance = instances.get(session, region, instance_id, principal)
-        statuses.require(instance, "set_settings")
+        instance = find(session)
+    statuses.require(instance, ApplySettings.request)
     _check_by_engine(backend, instance, change(_Own(instance)))
-    with backend.database.write() as session:
-        instance = instances.get(session, region, instance_id, principal)
-        statuses.require(instance, "set_settings")
+
+    def prepare(_: Session, instance: Instance) -> ApplySettings:
         before = dict(instance.settings)
         instance.settings = change(_Own(instance))
-        statuses.move(instance, "configuring")
-        operation = operations.record(session, instance, "apply_settings", {"before": before})
-    backend.start(operation.id)
-    return instance
+        return ApplySettings(instance.id, before)
+
+    begun = backend.begin(caller, find, ApplySettings.request, prepare)
+    assert isinstance(begun.operation, ApplySettings)  # noqa: S101
+    return begun.operation.before, begun.subject.settings
 
 
 def _check_by_engine(backend: Backend, instance: Instance, own: Values) -> None:
     """Raise InvalidArguments for what the engine's own reading of its files refuses."""
-    spec = dataclasses.replace(main_spec(instance), settings=all_settings(instance, own))
+    spec = main_spec(instance, backend.secrets)
+    spec = dataclasses.replace(spec, settings=all_settings(instance, own))
     if (why := backend.host.check_configuration(spec)) is not None:
         raise InvalidArguments(("settings", "constraint", why))
 

@@ -56,13 +56,12 @@ class Host(Protocol):
     def prepare_spare(self, spec: NodeSpec) -> None:
         """Begin to make a volume for the next instance of the same version."""
 
-    def ensure_certificate(
-        self, spec: NodeSpec, region: str, addresses: Sequence[str], not_this: str | None = None
-    ) -> str:
-        """Make a key and certificates other than `not_this`; return the PEM that users trust."""
+    def server_key(self, instance_id: UUID, node_id: UUID) -> str | None:
+        """Return the key (PEM) that a node's server presents a certificate of, if there is one."""
 
     def ensure_configuration(self, spec: NodeSpec) -> None:
-        """Write the node's configuration files; they are in force from the next reload or start."""
+        """Write the node's configuration files and certificates; they are in force from the next
+        reload or start."""
 
     def ensure_running(self, spec: NodeSpec) -> None:
         """Keep the node running from now on: it is started whenever it is found dead."""

@@ -20,7 +20,7 @@ from openrdb.catalog.engines import engine_version
 from openrdb.engines import server_of, templates_of
 from openrdb.engines.base import Server
 from openrdb.errors import HostError, OutdatedSpec, StartFailed, TransientState
-from openrdb.host import administration, certificates, logs
+from openrdb.host import administration, logs
 from openrdb.host.balancer import Choice, Target, balancer
 from openrdb.host.base import PROTOCOL
 from openrdb.host.bundles.shared import bundles_for_accounts
@@ -196,12 +196,7 @@ class LocalHost:
                     f"asked for in {spec.generation}"
                 )
             else:
-                kept = spec.certificate or known.spec.certificate
-                record = replace(
-                    known,
-                    spec=replace(spec, certificate=kept),
-                    desired=desired or known.desired,
-                )
+                record = replace(known, spec=spec, desired=desired or known.desired)
             if record != known:
                 self._ensure_places(spec)
                 self._records.save_node(record)
@@ -229,10 +224,18 @@ class LocalHost:
             return
         paths = self._layout.node(spec.instance_id, spec.node_id)
         record = self._accept(spec, desired)
-        if paths.data.exists():
-            program = self._program(record.spec)
-            if not self._healer.adopt(program) and desired == "running":
-                self._healer.keep_later(program)
+        if paths.data.exists() and desired == "running":
+            self._healer.keep_later(self._program(record.spec))
+            self._healer.in_background(partial(self._prepare_replication, spec))
+
+    def _prepare_replication(self, spec: NodeSpec) -> None:
+        """Give a node of an older version the accounts and access rules that others are born with."""
+        program = self._program(spec)
+        self._wait_accepting(spec, program, _ACCEPT_TIMEOUT)
+        record = self._record(spec.node_id)
+        self._write_configuration(record)
+        with self._changing[spec.instance_id]:
+            self._server(record).ensure_replication_ready(record.spec.replication_secret)
 
     def ensure_volume(self, spec: NodeSpec) -> None:
         paths = self._layout.node(spec.instance_id, spec.node_id)
@@ -256,24 +259,9 @@ class LocalHost:
         bundle = self._bundles.find(spec.engine)
         self._templates.prepare(bundle, templates_of(spec.engine), spec.init_settings)
 
-    def ensure_certificate(
-        self, spec: NodeSpec, region: str, addresses: Sequence[str], not_this: str | None = None
-    ) -> str:
-        self._accept(spec)
-        paths = self._layout.node(spec.instance_id, spec.node_id)
-        accounts.ensure_passage(paths.configuration, spec.uid)
-        old = None
-        if paths.key.exists() and paths.authority.exists():
-            old = (paths.authority.read_text(), paths.key.read_text())
-            if old[0] == not_this or not certificates.matches(*old):
-                old = None
-            elif certificates.is_for(old[0], addresses):
-                return old[0]
-        made = certificates.make(spec.instance_id, region, addresses, instead_of=old)
-        accounts.write_file(paths.key, made.key, spec.uid)
-        accounts.write_file(paths.certificate, made.presented, spec.uid)
-        accounts.write_file(paths.authority, made.shown, spec.uid)  # the last: it says all is done
-        return made.shown
+    def server_key(self, instance_id: UUID, node_id: UUID) -> str | None:
+        key = self._layout.node(instance_id, node_id).key
+        return key.read_text() if key.exists() else None
 
     def ensure_configuration(self, spec: NodeSpec) -> None:
         self._write_configuration(self._accept(spec))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from prometheus_client.core import REGISTRY, GaugeMetricFamily
@@ -10,6 +11,7 @@ from sqlalchemy import func, select
 
 from openrdb.state.database import Database
 from openrdb.state.models import Instance, Operation
+from openrdb.state.operations import late
 
 
 class _State(Collector):
@@ -25,15 +27,23 @@ class _State(Collector):
         operations = GaugeMetricFamily(
             "openrdb_operations", "Operations by status", labels=["kind", "status"]
         )
+        overdue = GaugeMetricFamily(
+            "openrdb_operations_overdue",
+            "Unfinished operations past their deadline",
+            labels=["kind"],
+        )
         with self._database.read() as session:
             group = (Instance.region, Instance.engine, Instance.status)
             for *labels, count in session.execute(select(*group, func.count()).group_by(*group)):
                 instances.add_metric(labels, count)
+            for kind, count in Counter(row.kind for row in late(session)).items():
+                overdue.add_metric([kind], count)
             kinds = (Operation.kind, Operation.status)
             for *labels, count in session.execute(select(*kinds, func.count()).group_by(*kinds)):
                 operations.add_metric(labels, count)
         yield instances
         yield operations
+        yield overdue
 
 
 def watch(database: Database) -> None:

@@ -1,32 +1,31 @@
-"""Durable operations, one module a sequence; importing this package makes all of them known."""
+"""Durable operations, one module a kind; importing this package makes all kinds known."""
 
-from openrdb.operations import (
+from openrdb.operations import databases, privileges, users
+from openrdb.operations.endpoints import create as create_endpoint
+from openrdb.operations.endpoints import delete as delete_endpoint
+from openrdb.operations.endpoints import migrate as migrate_endpoint
+from openrdb.operations.instances import (
     apply_acl,
     apply_logs_policy,
     apply_settings,
-    change_inside,
-    create_endpoint,
-    create_instance,
-    delete_endpoint,
-    delete_instance,
-    migrate_endpoint,
+    create,
+    delete,
     renew_certificate,
-    restart_instance,
+    restart,
 )
-from openrdb.operations.durable import Operations, Services
 
 __all__ = [
-    "Operations",
-    "Services",
     "apply_acl",
     "apply_logs_policy",
     "apply_settings",
-    "change_inside",
+    "create",
     "create_endpoint",
-    "create_instance",
+    "databases",
+    "delete",
     "delete_endpoint",
-    "delete_instance",
     "migrate_endpoint",
+    "privileges",
     "renew_certificate",
-    "restart_instance",
+    "restart",
+    "users",
 ]

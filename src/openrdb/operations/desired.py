@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from openrdb.catalog.node_types import NodeType, node_type
 from openrdb.engines import rules_of
-from openrdb.master_key import MasterKey
 from openrdb.spec import Backend, LogsPolicy, NodeSpec, Route
 from openrdb.state.models import Endpoint, Instance, Node
-
-_master: MasterKey | None = None
-
-
-def open_secrets(master: MasterKey) -> None:
-    """Let specs carry the secrets that are derived of a key."""
-    global _master  # noqa: PLW0603
-    _master = master
+from openrdb.state.secrets import Secrets
 
 
 def main_node(instance: Instance) -> Node:
     """The node that takes writes."""
-    return next(node for node in instance.nodes if node.role == "main")
+    return instance.primary
 
 
-def main_spec(instance: Instance) -> NodeSpec:
-    return node_spec(instance, main_node(instance))
+def main_spec(instance: Instance, secrets: Secrets) -> NodeSpec:
+    return node_spec(instance, main_node(instance), secrets)
 
 
 def all_settings(instance: Instance, own: dict[str, str]) -> dict[str, str]:
@@ -38,20 +30,23 @@ def _kind(instance: Instance) -> NodeType:
     return kind
 
 
-def node_spec(instance: Instance, node: Node) -> NodeSpec:
+def node_spec(instance: Instance, node: Node, secrets: Secrets) -> NodeSpec:
+    passwords = secrets.open_for(instance)
     return NodeSpec(
         instance_id=instance.id,
         node_id=node.id,
         engine=instance.engine,
         address=node.address,
         port=node.port,
-        uid=node.uid,
+        uid=instance.uid,
         memory=_kind(instance).memory,
         vcpus=_kind(instance).vcpus,
         settings=all_settings(instance, instance.settings),
         init_settings=instance.init_settings,
-        secret=_master.secret(str(instance.id)) if _master else "",
-        replication_secret=_master.secret(f"replication-{instance.id}") if _master else "",
+        generation=instance.generation,
+        secret=passwords.superuser,
+        replication_secret=passwords.replication,
+        certificate=secrets.certificate_for(instance),
         logs=LogsPolicy(instance.logs_max_age_retention, instance.logs_total_disk_retention),
     )
 
@@ -68,22 +63,18 @@ def leaving_routes(instance: Instance) -> list[Route]:
     return [route(instance, endpoint) for endpoint in leaving]
 
 
-def staying_addresses(instance: Instance) -> list[str]:
-    """What the certificate is for."""
-    return [endpoint.ip for endpoint in instance.endpoints if not endpoint.leaving]
-
-
 def route(instance: Instance, endpoint: Endpoint) -> Route:
-    """Only public endpoints are filtered (DESIGN section 8)."""
-    node = main_node(instance)
+    """Return what the load balancer does for an endpoint; only public ones are filtered."""
     public = endpoint.kind == "load_balancer"
     return Route(
         endpoint_id=endpoint.id,
         instance_id=instance.id,
         address=endpoint.ip,
         port=endpoint.port,
-        backends=(Backend(node.id, node.address, node.port),),
-        connections=int(main_spec(instance).settings["max_connections"]),
-        uid=node.uid,
+        backends=tuple(Backend(one.id, one.address, one.port) for one in instance.nodes),
+        connections=int(all_settings(instance, instance.settings)["max_connections"]),
+        uid=instance.uid,
+        generation=instance.generation,
+        rule=endpoint.node_id if endpoint.rule == "node" and endpoint.node_id else "primary",
         allowed=tuple(rule.ip for rule in instance.acl_rules) if public else None,
     )

@@ -8,38 +8,58 @@ from openrdb.operations.desired import (
     leaving_routes,
     main_spec,
     routes,
-    staying_addresses,
 )
-from openrdb.operations.durable import Run
-from openrdb.state import statuses
-from openrdb.state.models import Instance
+from openrdb.operations.run import Run
+from openrdb.state import instances
+from openrdb.state.models import Endpoint, Instance, now
+from openrdb.state.statuses import instance as statuses
+from openrdb.state.statuses.instance import InstanceStatus
 
 
-def ensure_certified(run: Run, instance_id: UUID | None = None) -> str:
-    """Have the certificate name the endpoints that there are, and in force; answers its PEM."""
-    instance = run.instance(instance_id)
-    spec = main_spec(instance)
-    certificate = run.host.ensure_certificate(spec, instance.region, staying_addresses(instance))
+def readdress(run: Run, instance_id: UUID | None = None) -> None:
+    """Make the instance's certificates name its current endpoints."""
+    with run.database.write() as session:
+        run.secrets.readdress(session.get_one(Instance, instance_id or run.operation.subject_id))
+
+
+def ensure_certified(run: Run, instance_id: UUID | None = None) -> None:
+    """Reissue the certificates for the current endpoints, and load them into the server."""
+    readdress(run, instance_id)
+    spec = main_spec(run.instance(instance_id), run.secrets)
+    run.host.ensure_configuration(spec)
     run.host.ensure_reloaded(spec)
-    return certificate
+
+
+def ensure_free_public_port(run: Run) -> None:
+    """Move a load balancer that nobody has seen yet to another port where a stranger has taken its
+    own; private endpoints have an address of their own."""
+    for endpoint in run.instance().endpoints:
+        if endpoint.published or endpoint.kind != "load_balancer":
+            continue
+        address, port = endpoint.ip, endpoint.port
+        while not run.host.port_is_free(address, port):
+            with run.database.write() as session:
+                row = session.get_one(Endpoint, endpoint.id)
+                instances.another_port(session, row, run.settings.endpoint_ports)
+                port = row.port
 
 
 def ensure_balancers(run: Run, instance: Instance) -> None:
-    """Have every endpoint lead to the instance, but those that leave."""
+    """Make every endpoint lead to the instance, and end those that are being deleted."""
     for each in leaving_routes(instance):
         run.step(run.host.ensure_no_route, each)
     for each in routes(instance):
         run.step(run.host.ensure_route, each)
 
 
-def settle(run: Run, certificate: str) -> None:
-    """Show the endpoints, to which connections succeed from now on, and forget those that left."""
+def settle(run: Run) -> None:
+    """Show the endpoints, to which connections succeed from now on, and forget the deleted ones."""
 
     def change(instance: Instance) -> None:
-        instance.certificate = certificate
+        instance.first_ready_at = instance.first_ready_at or now()
         instance.endpoints = [endpoint for endpoint in instance.endpoints if not endpoint.leaving]
         for endpoint in instance.endpoints:
             endpoint.published = True
-        statuses.move(instance, "ready")
+        statuses.move(instance, InstanceStatus.READY)
 
     run.complete(change)

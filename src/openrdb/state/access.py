@@ -1,4 +1,4 @@
-"""Organization, projects, API keys, and what a key's holder may see (DESIGN section 12)."""
+"""Organization, projects and API keys (DESIGN section 12)."""
 
 from __future__ import annotations
 
@@ -7,32 +7,16 @@ import hmac
 import secrets
 import string
 from dataclasses import dataclass
-from typing import TypeVar
 from uuid import UUID, uuid4
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from openrdb.errors import DeniedAuthentication, NotFound, PermissionsDenied
-from openrdb.state.models import ApiKey, Ip, PrivateNetwork, Project, Vpc
-
-Owned = TypeVar("Owned", bound=Vpc | PrivateNetwork | Ip)
+from openrdb.state.models import ApiKey, Project
+from openrdb.state.scope import Principal
 
 _ACCESS_KEY_ALPHABET = string.ascii_uppercase + string.digits
-
-
-@dataclass(frozen=True)
-class Principal:
-    """Who asks: a key of one project, or (project None) of the whole organization."""
-
-    access_key: str
-    organization_id: UUID
-    project_id: UUID | None
-    default_project_id: UUID
-    read_only: bool = False
-
-    def sees(self, project_id: UUID) -> bool:
-        return self.project_id is None or self.project_id == project_id
 
 
 @dataclass(frozen=True)
@@ -123,11 +107,7 @@ def get_key(session: Session, access_key: str, principal: Principal) -> ApiKey:
         NotFound: there is none, or it is another organization's, or beyond the holder's project.
     """
     key = session.get(ApiKey, access_key)
-    if (
-        key is None
-        or key.organization_id != principal.organization_id
-        or principal.project_id not in (None, key.project_id)
-    ):
+    if key is None or not principal.sees(key.organization_id, key.project_id):
         raise NotFound("api_key", access_key)
     return key
 
@@ -141,31 +121,9 @@ def default_project(session: Session) -> Project | None:
 def find_project(session: Session, principal: Principal, project_id: UUID) -> Project | None:
     """A project that the key is for."""
     project = session.get(Project, project_id)
-    if (
-        project is None
-        or project.organization_id != principal.organization_id
-        or not principal.sees(project.id)
-    ):
+    if project is None or not principal.sees(project.organization_id, project.id):
         return None
     return project
-
-
-def visible(
-    row: Owned | None, region: str, principal: Principal, resource: str, resource_id: UUID
-) -> Owned:
-    """The row, if the key's holder may see it.
-
-    Raises:
-        NotFound: there is none, or it is another region's or another project's.
-    """
-    if (
-        row is None
-        or row.region != region
-        or row.organization_id != principal.organization_id
-        or not principal.sees(row.project_id)
-    ):
-        raise NotFound(resource, str(resource_id))
-    return row
 
 
 def project_for_creation(

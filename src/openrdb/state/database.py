@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
+from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from openrdb.errors import HostError
+from openrdb.state import generations
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 _WRITER = 0x6F706E72646200
@@ -38,8 +43,13 @@ def sqlite_engine(url: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        reads = connection.get_execution_options().get("reads", False)
-        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+        options = connection.get_execution_options()
+        if options.get("reads", False):
+            connection.exec_driver_sql("BEGIN")
+        else:
+            level = "FULL" if options.get("durable", True) else "NORMAL"
+            connection.exec_driver_sql(f"PRAGMA synchronous={level}")
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
 
@@ -50,17 +60,28 @@ def open_engine(url: str) -> Engine:
     return create_engine(url, pool_size=10, max_overflow=20, pool_pre_ping=True)
 
 
+class _Writing(Session):
+    """A session that raises the generations of the instances whose nodes it changes."""
+
+
+generations.watch(_Writing)
+
+
 class Database:
     """Where sessions come from: `read()` sees one moment's state, `write()` commits at its end."""
 
     def __init__(self, url: str) -> None:
         self.engine = open_engine(url)
         self._reading = self.engine.execution_options(reads=True)
+        self._noting = self.engine.execution_options(durable=False)
         # Threads of this process wait in line here; SQLite would have them sleep and try again.
         self._writing = threading.Lock()
 
     def migrate(self) -> None:
-        """Bring the tables to this version's form.
+        """Bring the tables to this version's form, after saving the state as it is.
+
+        The copy of an SQLite database is `state.sqlite.before-0003`, named after the first
+        migration that is to be made. A PostgreSQL database is its operator's to save.
 
         Raises:
             HostError: a newer version wrote them, or the database cannot be used.
@@ -68,6 +89,7 @@ class Database:
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))
         try:
+            self._save(ScriptDirectory.from_config(config))
             with self.engine.connect() as connection:
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
@@ -79,21 +101,39 @@ class Database:
             url = self.engine.url.render_as_string()
             raise HostError(f"cannot use the state {url}: {_first_line(error.orig)}") from None
 
+    def _save(self, migrations: ScriptDirectory) -> None:
+        path = self.engine.url.database
+        if self.engine.dialect.name != "sqlite" or path is None:
+            return
+        with self._reading.connect() as connection:
+            current = MigrationContext.configure(connection).get_current_revision()
+        if current is None:  # a new database: there is nothing to save
+            return
+        pending = [one.revision for one in migrations.iterate_revisions("head", current)]
+        if pending:
+            _copy(Path(path), Path(f"{path}.before-{pending[-1]}"))
+
     @contextmanager
     def read(self) -> Iterator[Session]:
         with Session(self._reading, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
-    def write(self) -> Iterator[Session]:
-        """One writer at a time, on either database: what was read holds until the commit."""
+    def write(self, *, durable: bool = True) -> Iterator[Session]:
+        """One writer at a time, on either database: what was read holds until the commit.
+
+        What is not durable may be lost in a power cut, though never in a crash of the process.
+        """
+        engine = self.engine if durable else self._noting
         with (
             self._writing,
-            Session(self.engine, expire_on_commit=False) as session,
+            _Writing(engine, expire_on_commit=False) as session,
             session.begin(),
         ):
-            if self.engine.dialect.name == "postgresql":
+            if engine.dialect.name == "postgresql":
                 session.execute(select(func.pg_advisory_xact_lock(_WRITER)))
+                if not durable:
+                    session.execute(text("SET LOCAL synchronous_commit = off"))
             yield session
 
     def close(self) -> None:
@@ -102,3 +142,18 @@ class Database:
 
 def _first_line(error: BaseException | None) -> str:
     return (str(error).strip().splitlines() or ["no reason given"])[0]
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy an SQLite database, also while it is used; the copy is whole or not there."""
+    partial = target.with_name(f"{target.name}.partial")
+    partial.unlink(missing_ok=True)
+    partial.touch(mode=0o600)
+    with closing(sqlite3.connect(source)) as read, closing(sqlite3.connect(partial)) as written:
+        read.backup(written)
+    descriptor = os.open(partial, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    partial.rename(target)

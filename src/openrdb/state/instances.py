@@ -8,12 +8,21 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Select, UnaryExpression, func, select
-from sqlalchemy.orm import InstrumentedAttribute, Session, aliased, raiseload
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session, aliased, raiseload
 
-from openrdb.errors import NotFound, QuotasExceeded
-from openrdb.state.access import Principal
-from openrdb.state.models import Endpoint, Instance, Node, Tag
+from openrdb.errors import QuotasExceeded
+from openrdb.state.models import Endpoint, Instance, Node, Tag, Volume
+from openrdb.state.scope import (
+    Columns,
+    Owner,
+    Page,
+    Principal,
+    ids_of_page,
+    in_order,
+    owned,
+    visible,
+)
 
 ORDERS: dict[str, tuple[str, ...]] = {
     "created_at_asc": ("created_at", "id"),
@@ -25,8 +34,6 @@ ORDERS: dict[str, tuple[str, ...]] = {
     "status_desc": ("-status", "-id"),
 }
 """What lists are ordered by; a minus: downwards."""
-
-Columns = dict[str, InstrumentedAttribute[Any]]
 
 _OF_INSTANCES: Columns = {
     name: getattr(Instance, name)
@@ -57,15 +64,8 @@ def get(session: Session, region: str, instance_id: UUID, principal: Principal) 
     Raises:
         NotFound: there is none, or it is another project's.
     """
-    instance = session.get(Instance, instance_id)
-    if (
-        instance is None
-        or instance.region != region
-        or instance.organization_id != principal.organization_id
-        or not principal.sees(instance.project_id)
-    ):
-        raise NotFound("instance", str(instance_id))
-    return instance
+    row = session.get(Instance, instance_id)
+    return visible(row, region, principal, "instance", instance_id)
 
 
 def page(
@@ -74,28 +74,20 @@ def page(
     principal: Principal,
     filters: Filters,
     order_by: str,
-    page_number: int,
-    page_size: int,
+    page: Page,
 ) -> tuple[list[Instance], int]:
-    """A page of instances and the count of all that match."""
+    """Return a page of instances and the count of all that match."""
     if filters.has_maintenances:
         return [], 0  # no deployment plans maintenances yet, so no instance has any
     columns = _columns(filters, order_by)
     by_sqlite = session.get_bind().dialect.name == "sqlite"
     matching = _matching(columns, region, principal, filters, by_sqlite=by_sqlite)
-    total = session.scalar(select(func.count()).select_from(matching.subquery())) or 0
-    offset = (page_number - 1) * page_size
-    count = min(page_size, total - offset)
-    if count <= 0:
-        return [], total
-    if backwards := offset > total // 2:
-        offset = total - offset - count  # the shorter way to a page far back is from the end
-    order = _order(columns, order_by, backwards)
-    ids = session.scalars(matching.order_by(*order).limit(count).offset(offset)).all()
-    # Lists show neither nodes nor rules.
-    unshown = (raiseload(Instance.nodes), raiseload(Instance.acl_rules))
-    of_page = select(Instance).where(Instance.id.in_(ids)).options(*unshown)
-    return list(session.scalars(of_page.order_by(*_order(_OF_INSTANCES, order_by)))), total
+    order = [(columns[part.lstrip("-")], part.startswith("-")) for part in ORDERS[order_by]]
+    ids, total = ids_of_page(session, matching, order, page)
+    hidden = (Instance.nodes, Instance.acl_rules, Instance.secrets)
+    unshown = [raiseload(relation) for relation in hidden]
+    found = session.scalars(select(Instance).where(Instance.id.in_(ids)).options(*unshown)).all()
+    return in_order(found, ids), total
 
 
 def _columns(filters: Filters, order_by: str) -> Columns:
@@ -104,25 +96,14 @@ def _columns(filters: Filters, order_by: str) -> Columns:
     return _OF_TAGS if by_tag else _OF_INSTANCES
 
 
-def _order(columns: Columns, order_by: str, backwards: bool = False) -> list[UnaryExpression[Any]]:
-    parts = [(part.startswith("-"), columns[part.lstrip("-")]) for part in ORDERS[order_by]]
-    return [column.desc() if down != backwards else column.asc() for down, column in parts]
-
-
 def _matching(
     columns: Columns, region: str, principal: Principal, filters: Filters, *, by_sqlite: bool
 ) -> Select[UUID]:
     """The ids of what the key's holder may see and the filters let through."""
     conditions = [
         columns["region"] == region,
-        columns["organization_id"] == principal.organization_id,
+        *owned(columns, principal, Owner(filters.organization_id, filters.project_id)),
     ]
-    if principal.project_id is not None:
-        conditions.append(columns["project_id"] == principal.project_id)
-    if filters.organization_id is not None:
-        conditions.append(columns["organization_id"] == filters.organization_id)
-    if filters.project_id is not None:
-        conditions.append(columns["project_id"] == filters.project_id)
     if filters.name:
         name = columns["name"]
         # SQLite's LIKE passes over case by itself, and three times as fast.
@@ -136,24 +117,6 @@ def _matching(
         of_it = (other.instance_id == columns["id"], other.tag == tag)
         conditions.append(select(other.position).where(*of_it).exists())
     return select(columns["id"]).where(*conditions)
-
-
-def get_endpoint(
-    session: Session, region: str, endpoint_id: UUID, principal: Principal
-) -> Endpoint:
-    """A published endpoint.
-
-    Raises:
-        NotFound: there is none, or it is another project's instance's.
-    """
-    endpoint = session.get(Endpoint, endpoint_id)
-    if endpoint is None or not endpoint.published or endpoint.leaving:
-        raise NotFound("endpoint", str(endpoint_id))
-    try:
-        get(session, region, endpoint.instance_id, principal)
-    except NotFound:
-        raise NotFound("endpoint", str(endpoint_id)) from None
-    return endpoint
 
 
 def tag(instance: Instance, tags: Iterable[str]) -> None:
@@ -185,17 +148,24 @@ def place(
     session: Session,
     instance: Instance,
     *,
+    version: str,
     node_ports: tuple[int, int],
     uids: tuple[int, int] | None,
 ) -> None:
-    """Give a new instance its main node, with a free port.
+    """Give a new instance its Unix account, and its primary node with a volume and a free port.
+
+    Args:
+        version: the minor version that it will run, until its host says which it runs.
 
     Raises:
         QuotasExceeded: a range is used up.
     """
     port = _free(session, select(Node.port), node_ports, "instances")
-    uid = _free(session, select(Node.uid), uids, "instances") if uids else None
-    instance.nodes.append(Node(address="127.0.0.1", port=port, uid=uid))
+    instance.uid = _free(session, select(Instance.uid), uids, "instances") if uids else None
+    node = Node(id=uuid4(), address="127.0.0.1", port=port, version=version)
+    key = f"instances/{instance.id}/nodes/{node.id}/data"
+    node.volume = Volume(key=key, size=instance.volume_size)
+    instance.nodes.append(node)
 
 
 def add_load_balancer(
@@ -210,12 +180,6 @@ def add_load_balancer(
     endpoint = Endpoint(id=uuid4(), kind="load_balancer", ip=address, port=port)
     instance.endpoints.append(endpoint)
     return endpoint
-
-
-def move_endpoint(endpoint: Endpoint, instance: Instance, other: Instance) -> None:
-    """Give an instance's endpoint, with its address and port, to another instance."""
-    instance.endpoints.remove(endpoint)
-    other.endpoints.append(endpoint)
 
 
 def another_port(session: Session, row: Node | Endpoint, ports: tuple[int, int]) -> None:

@@ -8,15 +8,23 @@ from ipaddress import ip_address
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Select, UnaryExpression, column, func, select
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import Select, column, func, select
+from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
 
-from openrdb.state.access import Principal
 from openrdb.state.models import Endpoint, Instance, Ip, PrivateNetwork, Vpc
+from openrdb.state.scope import (
+    Columns,
+    Condition,
+    Owner,
+    Page,
+    Principal,
+    ids_of_page,
+    in_order,
+    owned,
+)
 
 Row = TypeVar("Row", Vpc, PrivateNetwork, Ip)
-Condition = ColumnElement[bool]
 
 _BY_ADDRESS = "ip_address"
 
@@ -33,71 +41,46 @@ class Scope:
     """One of them must be there, as the official SDK says."""
 
 
-@dataclass(frozen=True)
-class Order:
-    """`created_at_asc`, and so on; which page, and how long."""
-
-    by: str
-    page_number: int
-    page_size: int
-
-    @property
-    def column(self) -> str:
-        return self.by.rpartition("_")[0]
-
-    @property
-    def descends(self) -> bool:
-        return self.by.endswith("_desc")
-
-
 def page(
     session: Session,
     model: type[Row],
     scope: Scope,
-    order: Order,
+    order_by: str,
+    page: Page,
     conditions: Collection[Condition] = (),
 ) -> tuple[list[Row], int]:
-    """A page of rows, and the count of all that match."""
+    """Return a page of rows, and the count of all that match.
+
+    Args:
+        order_by: a column and a direction: `created_at_asc`.
+    """
+    column_name, _, direction = order_by.rpartition("_")
+    descends = direction == "desc"
     matching = select(model.id).where(*_visible(session, model, scope), *conditions)
-    total = session.scalar(select(func.count()).select_from(matching.subquery())) or 0
-    if order.column == _BY_ADDRESS:
-        ids = _by_address(session, matching, order)
+    if column_name == _BY_ADDRESS:
+        every = _by_address(session, matching, descends=descends)
+        ids, total = page.of(every), len(every)
     else:
-        columns = [getattr(model, order.column), model.id]
-        offset = (order.page_number - 1) * order.page_size
-        ordered = matching.order_by(*(_directed(one, order) for one in columns))
-        ids = list(session.scalars(ordered.offset(offset).limit(order.page_size)))
-    rows = {row.id: row for row in session.scalars(select(model).where(model.id.in_(ids)))}
-    return [rows[identifier] for identifier in ids], total
+        order = [(getattr(model, column_name), descends), (model.id, descends)]
+        ids, total = ids_of_page(session, matching, order, page)
+    return in_order(session.scalars(select(model).where(model.id.in_(ids))).all(), ids), total
 
 
-def _directed(one: InstrumentedAttribute[Any], order: Order) -> UnaryExpression[Any]:
-    return one.desc() if order.descends else one.asc()
-
-
-def _by_address(session: Session, matching: Select[UUID], order: Order) -> list[UUID]:
-    """In the order of numbers, which texts have not."""
+def _by_address(session: Session, matching: Select[UUID], *, descends: bool) -> list[UUID]:
+    """Return the ids of all addresses in the order of their numbers, which is not that of texts."""
     rows = session.execute(matching.add_columns(Ip.address)).all()
-    numbered = sorted((int(ip_address(text)), one) for one, text in rows)
-    ids = [identifier for _, identifier in numbered]
-    if order.descends:
-        ids.reverse()
-    first = (order.page_number - 1) * order.page_size
-    return ids[first : first + order.page_size]
+    numbered = sorted(((int(ip_address(text)), one) for one, text in rows), reverse=descends)
+    return [identifier for _, identifier in numbered]
 
 
 def _visible(session: Session, model: type[Row], scope: Scope) -> list[Condition]:
-    principal = scope.principal
-    conditions: list[Condition] = [
-        model.region == scope.region,
-        model.organization_id == principal.organization_id,
-    ]
-    if principal.project_id is not None:
-        conditions.append(model.project_id == principal.project_id)
-    if scope.organization_id is not None:
-        conditions.append(model.organization_id == scope.organization_id)
-    if scope.project_id is not None:
-        conditions.append(model.project_id == scope.project_id)
+    columns: Columns = {
+        "organization_id": model.organization_id,
+        "project_id": model.project_id,
+    }
+    asked: Owner = Owner(scope.organization_id, scope.project_id)
+    conditions: list[Condition] = owned(columns, scope.principal, asked)
+    conditions.append(model.region == scope.region)
     if scope.tags:
         conditions.append(_has_one_of(session, model, scope.tags))
     return conditions

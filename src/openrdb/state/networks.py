@@ -12,10 +12,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from openrdb.errors import InvalidArguments, PreconditionFailed
-from openrdb.host.addresses import of_interfaces
-from openrdb.state import access, addresses, subnets
-from openrdb.state.access import Principal
+from openrdb.state import addresses, scope, subnets
 from openrdb.state.models import Endpoint, Instance, Ip, PrivateNetwork, Project, Subnet, Vpc, now
+from openrdb.state.scope import Principal
+from openrdb.system.addresses import of_interfaces
 
 _TAGS_OF_ENDPOINTS = ["managed", "scwdbaas"]
 """Of an address that an instance got, as recorded."""
@@ -33,7 +33,7 @@ def get_private_network(
         NotFound: there is none, or it is another project's.
     """
     row = session.get(PrivateNetwork, network_id)
-    return access.visible(row, region, principal, "private_network", network_id)
+    return scope.visible(row, region, principal, "private_network", network_id)
 
 
 def attach(
@@ -212,7 +212,7 @@ def get_vpc(session: Session, region: str, vpc_id: UUID, principal: Principal) -
     Raises:
         NotFound: there is none, or it is another project's.
     """
-    return access.visible(session.get(Vpc, vpc_id), region, principal, "vpc", vpc_id)
+    return scope.visible(session.get(Vpc, vpc_id), region, principal, "vpc", vpc_id)
 
 
 def create_vpc(

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from openrdb.state.models import Instance, Operation, now
+from openrdb.state import events
+from openrdb.state.models import Operation, now
 
 KEPT = timedelta(days=7)
 """How long an ended operation stays readable."""
-
-
-def record(
-    session: Session, instance: Instance, kind: str, parameters: dict[str, Any] | None = None
-) -> Operation:
-    """Write down that this is to be done; commit it together with the state that it leads to."""
-    operation = Operation(instance_id=instance.id, kind=kind, parameters=parameters or {})
-    session.add(operation)
-    return operation
+UNFINISHED = ("recorded", "running")
 
 
 def unstarted(session: Session, older_than: timedelta) -> list[Operation]:
-    """Recorded operations that nothing has begun, oldest first."""
+    """Return recorded operations that nothing has begun, oldest first."""
     query = select(Operation).where(
         Operation.status == "recorded", Operation.created_at <= now() - older_than
     )
@@ -33,44 +25,94 @@ def unstarted(session: Session, older_than: timedelta) -> list[Operation]:
 
 
 def unfinished(session: Session) -> list[Operation]:
-    """Operations that have not ended, oldest first."""
-    query = select(Operation).where(Operation.status.in_(("recorded", "running")))
+    """Return operations that have not ended, oldest first."""
+    query = select(Operation).where(Operation.status.in_(UNFINISHED))
     return list(session.scalars(query.order_by(Operation.created_at)))
 
 
-def begin(session: Session, operation_id: UUID) -> Operation | None:
-    """Mark as running; None when it has ended already or is gone."""
+def failed(session: Session) -> list[Operation]:
+    """Return operations that failed and are still kept, oldest first."""
+    query = select(Operation).where(Operation.status == "failed")
+    return list(session.scalars(query.order_by(Operation.created_at)))
+
+
+def enter(session: Session, operation_id: UUID, build: str) -> Operation | None:
+    """Mark an operation as running by this build; None if it has ended already or is gone."""
     operation = session.get(Operation, operation_id)
     if operation is None or operation.finished_at is not None:
         return None
     if operation.status == "recorded":
         operation.status = "running"
         operation.started_at = now()
+    operation.attempts += 1
+    operation.build = build
     return operation
 
 
-def keep(session: Session, operation_id: UUID, found: dict[str, Any]) -> None:
-    """Add to the parameters what is to be known after a crash."""
-    operation = session.get_one(Operation, operation_id)
-    operation.parameters = operation.parameters | found
+def enter_step(session: Session, operation_id: UUID, step: str) -> None:
+    """Write down which step begins."""
+    operation = session.get(Operation, operation_id)
+    if operation is not None and operation.finished_at is None:
+        operation.step = step
+        operation.step_started_at = now()
 
 
-def finish(session: Session, operation_id: UUID, error: str | None = None) -> bool:
-    """End an operation; False when it had ended already."""
+def mark_checked(session: Session, operation_id: UUID) -> None:
+    """Write down that the precondition has held, once and for all."""
+    session.get_one(Operation, operation_id).is_checked = True
+
+
+def finish(
+    session: Session,
+    operation_id: UUID,
+    error: str | None = None,
+    *,
+    error_type: str | None = None,
+    can_be_retried: bool = False,
+) -> bool:
+    """End an operation, with its event; False if it had ended already.
+
+    Its parameters, among which are verifiers, are kept only where it can be retried.
+    """
     operation = session.get(Operation, operation_id)
     if operation is None or operation.finished_at is not None:
         return False
     operation.status = "failed" if error else "done"
     operation.error = error
-    operation.parameters = {}
+    if not error:
+        operation.step = None
+    if not can_be_retried:
+        operation.parameters = {}
     operation.finished_at = now()
+    events.of_operation(session, operation, operation.status, error_type)
     return True
 
 
+def late(session: Session) -> list[Operation]:
+    """Return unfinished operations whose deadline has passed."""
+    unfinished = Operation.status.in_(UNFINISHED)
+    return list(session.scalars(select(Operation).where(unfinished, Operation.deadline_at < now())))
+
+
+def mark_overdue(session: Session) -> list[Operation]:
+    """Add an event for each operation that has become late since the last look; return these."""
+    found = [operation for operation in late(session) if not operation.is_overdue]
+    for operation in found:
+        operation.is_overdue = True
+        events.of_operation(session, operation, "overdue")
+    return found
+
+
 def old(session: Session) -> list[UUID]:
-    """Operations that ended so long ago that nobody asks for them any more."""
+    """Return operations that ended so long ago that nobody asks for them any more."""
     return list(session.scalars(select(Operation.id).where(Operation.finished_at < now() - KEPT)))
 
 
 def forget(session: Session, operation_ids: list[UUID]) -> None:
     session.execute(delete(Operation).where(Operation.id.in_(operation_ids)))
+
+
+def forget_parameters(session: Session, subject_id: UUID) -> None:
+    """Forget what a subject's ended operations kept for being retried."""
+    ended = (Operation.subject_id == subject_id, Operation.finished_at.is_not(None))
+    session.execute(update(Operation).where(*ended).values(parameters={}))

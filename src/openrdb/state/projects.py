@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
 from sqlalchemy import delete as delete_from
-from sqlalchemy import func, select, true, update
+from sqlalchemy import select, true, update
 from sqlalchemy.orm import Session
 
 from openrdb.errors import NotFound, PreconditionFailed
-from openrdb.state.access import Principal, find_project
+from openrdb.state.access import find_project
 from openrdb.state.models import ApiKey, Instance, PrivateNetwork, Project, Vpc, now
+from openrdb.state.scope import Owner, Page, Principal, ids_of_page, in_order, owned
 
 
 @dataclass(frozen=True)
@@ -57,26 +58,21 @@ def page(
     principal: Principal,
     filters: Filters,
     order_by: str,
-    page_number: int,
-    page_size: int,
+    page: Page,
 ) -> tuple[list[Project], int]:
-    """A page of the projects that the key may see, and the count of all that match."""
-    conditions = [Project.organization_id == principal.organization_id]
-    if principal.project_id is not None:
-        conditions.append(Project.id == principal.project_id)
-    if filters.organization_id is not None:
-        conditions.append(Project.organization_id == filters.organization_id)
+    """Return a page of the projects that the key may see, and the count of all that match."""
+    columns = {"organization_id": Project.organization_id, "project_id": Project.id}
+    conditions = owned(columns, principal, Owner(filters.organization_id))
     if filters.name:
         conditions.append(Project.name.icontains(filters.name, autoescape=True))
     if filters.ids:
         conditions.append(Project.id.in_(filters.ids))
     name, _, direction = order_by.rpartition("_")
-    columns = (Project.created_at if name == "created_at" else Project.name, Project.id)
-    order = [column.desc() if direction == "desc" else column.asc() for column in columns]
-    total = session.scalar(select(func.count()).select_from(Project).where(*conditions)) or 0
-    matching = select(Project).where(*conditions).order_by(*order)
-    of_page = matching.offset((page_number - 1) * page_size).limit(page_size)
-    return list(session.scalars(of_page)), total
+    first = Project.created_at if name == "created_at" else Project.name
+    order = [(column, direction == "desc") for column in (first, Project.id)]
+    ids, total = ids_of_page(session, select(Project.id).where(*conditions), order, page)
+    found = session.scalars(select(Project).where(Project.id.in_(ids))).all()
+    return in_order(found, ids), total
 
 
 def delete(session: Session, project: Project) -> None:

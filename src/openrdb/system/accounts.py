@@ -107,7 +107,8 @@ def _isolated(command: list[str]) -> list[str]:
     """
     entry = f"{TEMPLATE_ACCOUNT}:x:{TEMPLATE_UID}:{TEMPLATE_UID}::/:/bin/false"
     script = (
-        'mount -t tmpfs -o mode=755 none /mnt && printf "%s\\n" "$0" >/mnt/passwd && chmod 644 /mnt/passwd'
+        'mount -t tmpfs -o mode=755 none /mnt && printf "%s\\n" "$0" >/mnt/passwd'
+        " && chmod 644 /mnt/passwd"  # whatever the umask
         ' && mount --bind /mnt/passwd /etc/passwd && umount --lazy /mnt && exec "$@"'
     )
     unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]

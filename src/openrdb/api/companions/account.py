@@ -6,11 +6,11 @@ from uuid import UUID
 
 from fastapi import APIRouter
 
-from openrdb.api.auth import CurrentPrincipal
+from openrdb.api.auth import CurrentCaller, CurrentPrincipal
 from openrdb.api.common import CurrentBackend, CurrentPage, OptionalId, OptionalText
 from openrdb.api.companions import wire
 from openrdb.errors import PermissionsDenied
-from openrdb.state import models, projects
+from openrdb.state import events, models, projects
 from openrdb.state.models import now
 
 router = APIRouter(prefix="/account/v3")
@@ -30,16 +30,17 @@ def show(project: models.Project, *, qualified: bool = True) -> wire.Project:
 
 @router.post("/projects")
 def create_project(
-    body: wire.CreateProject, backend: CurrentBackend, principal: CurrentPrincipal
+    body: wire.CreateProject, backend: CurrentBackend, caller: CurrentCaller
 ) -> wire.Project:
     """Only a key of the whole organization makes projects."""
-    foreign = body.organization_id not in (None, principal.organization_id)
-    if foreign or principal.project_id is not None:
+    foreign = body.organization_id not in (None, caller.principal.organization_id)
+    if foreign or caller.principal.project_id is not None:
         raise PermissionsDenied("create", "project")
     with backend.database.write() as session:
         project = projects.create(
-            session, principal.organization_id, body.name, body.description or ""
+            session, caller.principal.organization_id, body.name, body.description or ""
         )
+        events.accepted(session, caller, "project", project.id)
     return show(project, qualified=False)
 
 
@@ -55,9 +56,7 @@ def list_projects(
 ) -> wire.Projects:
     filters = projects.Filters(organization_id, name, project_ids or [])
     with backend.database.read() as session:
-        found, total = projects.page(
-            session, principal, filters, order_by, page.page, page.page_size
-        )
+        found, total = projects.page(session, principal, filters, order_by, page)
     return wire.Projects(projects=[show(project) for project in found], total_count=total)
 
 
@@ -74,23 +73,25 @@ def update_project(
     project_id: UUID,
     body: wire.UpdateProject,
     backend: CurrentBackend,
-    principal: CurrentPrincipal,
+    caller: CurrentCaller,
 ) -> wire.Project:
     with backend.database.write() as session:
-        project = projects.get(session, project_id, principal)
+        project = projects.get(session, project_id, caller.principal)
         project.name = body.name or project.name
         if body.description is not None:
             project.description = body.description
         if session.is_modified(project):
             project.updated_at = now()
+        events.accepted(session, caller, "project", project.id)
     return show(project)
 
 
 @router.delete("/projects/{project_id}", status_code=204)
-def delete_project(project_id: UUID, backend: CurrentBackend, principal: CurrentPrincipal) -> None:
+def delete_project(project_id: UUID, backend: CurrentBackend, caller: CurrentCaller) -> None:
     """Only a key of the whole organization deletes projects."""
     with backend.database.write() as session:
-        project = projects.get(session, project_id, principal)
-        if principal.project_id is not None:
+        project = projects.get(session, project_id, caller.principal)
+        if caller.principal.project_id is not None:
             raise PermissionsDenied("delete", "project")
         projects.delete(session, project)
+        events.accepted(session, caller, "project", project.id)

@@ -9,15 +9,15 @@ from fastapi import APIRouter, Query
 from sqlalchemy import false, select
 from sqlalchemy.orm import Session
 
-from openrdb.api.auth import CurrentPrincipal
+from openrdb.api.auth import CurrentCaller, CurrentPrincipal
 from openrdb.api.common import CurrentBackend, CurrentPage, OptionalId, OptionalText
 from openrdb.api.companions import wire
 from openrdb.config import Region
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
-from openrdb.state import access, listing, networks
-from openrdb.state.access import Principal
-from openrdb.state.listing import Condition, of_endpoint
+from openrdb.state import access, events, listing, networks
+from openrdb.state.listing import of_endpoint
 from openrdb.state.models import Instance, Ip, PrivateNetwork, Subnet, now
+from openrdb.state.scope import Condition, Principal, visible
 
 router = APIRouter(prefix="/ipam/v1/regions/{region}")
 
@@ -105,20 +105,21 @@ def list_ips(
     # An attached one was made for its endpoint.
     by = order_by.replace("attached_at", "created_at")
     with backend.database.read() as session:
-        order = listing.Order(by, page.page, page.page_size)
-        found, total = listing.page(session, Ip, scope, order, conditions)
+        found, total = listing.page(session, Ip, scope, by, page, conditions)
         return wire.IPs(ips=show(session, found), total_count=total)
 
 
 @router.post("/ips")
 def book_ip(
-    region: Region, body: wire.BookIP, backend: CurrentBackend, principal: CurrentPrincipal
+    region: Region, body: wire.BookIP, backend: CurrentBackend, caller: CurrentCaller
 ) -> wire.IP:
     """Take an address of a private network for later: the one asked for, or the lowest free."""
     _check_available(body)
     with backend.database.write() as session:
-        project = access.project_for_creation(session, principal, body.project_id, "create", "ip")
-        network = _source(session, region, body.source, principal)
+        project = access.project_for_creation(
+            session, caller.principal, body.project_id, "create", "ip"
+        )
+        network = _source(session, region, body.source, caller.principal)
         if network.project_id != project.id:
             help_message = "is not the private network's project"
             raise InvalidArguments(("project_id", "constraint", help_message))
@@ -129,6 +130,7 @@ def book_ip(
             tags=body.tags or [],
             public_address=backend.settings.public_address,
         )
+        events.accepted(session, caller, "ip", ip.id)
         return show(session, [ip])[0]
 
 
@@ -164,7 +166,7 @@ def _source(
 
 
 def _get(session: Session, region: Region, ip_id: UUID, principal: Principal) -> Ip:
-    return access.visible(session.get(Ip, ip_id), region, principal, "ip", ip_id)
+    return visible(session.get(Ip, ip_id), region, principal, "ip", ip_id)
 
 
 @router.get("/ips/{ip_id}")
@@ -181,27 +183,27 @@ def update_ip(
     ip_id: UUID,
     body: wire.UpdateIP,
     backend: CurrentBackend,
-    principal: CurrentPrincipal,
+    caller: CurrentCaller,
 ) -> wire.IP:
     if body.reverses:
         help_message = "reverse names are not available here"
         raise InvalidArguments(("reverses", "constraint", help_message))
     with backend.database.write() as session:
-        ip = _get(session, region, ip_id, principal)
+        ip = _get(session, region, ip_id, caller.principal)
         if body.tags is not None:
             ip.tags = body.tags
         if session.is_modified(ip):
             ip.updated_at = now()
+        events.accepted(session, caller, "ip", ip.id)
         return show(session, [ip])[0]
 
 
 @router.delete("/ips/{ip_id}", status_code=204)
-def release_ip(
-    region: Region, ip_id: UUID, backend: CurrentBackend, principal: CurrentPrincipal
-) -> None:
+def release_ip(region: Region, ip_id: UUID, backend: CurrentBackend, caller: CurrentCaller) -> None:
     with backend.database.write() as session:
-        ip = _get(session, region, ip_id, principal)
+        ip = _get(session, region, ip_id, caller.principal)
         if ip.endpoint_id is not None:
             help_message = "the address is attached to an instance; delete its endpoint first"
             raise PreconditionFailed("resource_still_in_use", help_message)
         session.delete(ip)
+        events.accepted(session, caller, "ip", ip.id)

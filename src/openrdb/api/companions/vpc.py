@@ -8,13 +8,14 @@ from uuid import UUID
 from fastapi import APIRouter
 from sqlalchemy.orm import Session
 
-from openrdb.api.auth import CurrentPrincipal
+from openrdb.api.auth import CurrentCaller, CurrentPrincipal
 from openrdb.api.common import Backend, CurrentBackend, CurrentPage, OptionalId, OptionalText
 from openrdb.api.companions import wire
 from openrdb.config import Region
-from openrdb.state import access, listing, models, networks
-from openrdb.state.listing import Condition, Scope
+from openrdb.state import access, events, listing, models, networks
+from openrdb.state.listing import Scope
 from openrdb.state.models import now
+from openrdb.state.scope import Condition
 
 router = APIRouter(prefix="/vpc/v2/regions/{region}")
 
@@ -70,11 +71,14 @@ def show_network(network: models.PrivateNetwork) -> wire.PrivateNetwork:
 
 @router.post("/vpcs")
 def create_vpc(
-    region: Region, body: wire.CreateVPC, backend: CurrentBackend, principal: CurrentPrincipal
+    region: Region, body: wire.CreateVPC, backend: CurrentBackend, caller: CurrentCaller
 ) -> wire.VPC:
     with backend.database.write() as session:
-        project = access.project_for_creation(session, principal, body.project_id, "create", "vpc")
+        project = access.project_for_creation(
+            session, caller.principal, body.project_id, "create", "vpc"
+        )
         vpc = networks.create_vpc(session, region, project, name=body.name, tags=body.tags or [])
+        events.accepted(session, caller, "vpc", vpc.id)
     return show_vpc(vpc, 0)
 
 
@@ -98,9 +102,8 @@ def list_vpcs(
     if routing_enabled is not None:
         conditions.append(models.Vpc.routing_enabled.is_(routing_enabled))
     _ensure_default_vpc(backend, region, scope)
-    order = listing.Order(order_by, page.page, page.page_size)
     with backend.database.read() as session:
-        found, total = listing.page(session, models.Vpc, scope, order, conditions)
+        found, total = listing.page(session, models.Vpc, scope, order_by, page, conditions)
         counts = networks.network_counts(session, [vpc.id for vpc in found])
     shown = [show_vpc(vpc, counts.get(vpc.id, 0)) for vpc in found]
     return wire.VPCs(vpcs=shown, total_count=total)
@@ -137,33 +140,38 @@ def update_vpc(
     vpc_id: UUID,
     body: wire.UpdateVPC,
     backend: CurrentBackend,
-    principal: CurrentPrincipal,
+    caller: CurrentCaller,
 ) -> wire.VPC:
     with backend.database.write() as session:
-        vpc = networks.get_vpc(session, region, vpc_id, principal)
+        vpc = networks.get_vpc(session, region, vpc_id, caller.principal)
         vpc.name = body.name or vpc.name
         if body.tags is not None:
             vpc.tags = body.tags
         if session.is_modified(vpc):
             vpc.updated_at = now()
+        events.accepted(session, caller, "vpc", vpc.id)
         return _show(session, vpc)
 
 
 @router.delete("/vpcs/{vpc_id}", status_code=204)
 def delete_vpc(
-    region: Region, vpc_id: UUID, backend: CurrentBackend, principal: CurrentPrincipal
+    region: Region, vpc_id: UUID, backend: CurrentBackend, caller: CurrentCaller
 ) -> None:
     with backend.database.write() as session:
-        networks.delete_vpc(session, networks.get_vpc(session, region, vpc_id, principal))
+        networks.delete_vpc(session, networks.get_vpc(session, region, vpc_id, caller.principal))
+        events.accepted(session, caller, "vpc", vpc_id)
 
 
 @router.post("/vpcs/{vpc_id}/enable-custom-routes-propagation")
 @router.post("/vpcs/{vpc_id}/enable-routing")
 def enable(
-    region: Region, vpc_id: UUID, backend: CurrentBackend, principal: CurrentPrincipal
+    region: Region, vpc_id: UUID, backend: CurrentBackend, caller: CurrentCaller
 ) -> wire.VPC:
     """Both are on from the beginning."""
-    return get_vpc(region, vpc_id, backend, principal)
+    with backend.database.write() as session:
+        vpc = networks.get_vpc(session, region, vpc_id, caller.principal)
+        events.accepted(session, caller, "vpc", vpc.id)
+        return _show(session, vpc)
 
 
 # -- private networks -------------------------------------------------------------------------------
@@ -174,13 +182,17 @@ def create_private_network(
     region: Region,
     body: wire.CreatePrivateNetwork,
     backend: CurrentBackend,
-    principal: CurrentPrincipal,
+    caller: CurrentCaller,
 ) -> wire.PrivateNetwork:
     with backend.database.write() as session:
         project = access.project_for_creation(
-            session, principal, body.project_id, "create", "private_network"
+            session, caller.principal, body.project_id, "create", "private_network"
         )
-        vpc = networks.get_vpc(session, region, body.vpc_id, principal) if body.vpc_id else None
+        vpc = (
+            networks.get_vpc(session, region, body.vpc_id, caller.principal)
+            if body.vpc_id
+            else None
+        )
         network = networks.create_private_network(
             session,
             region,
@@ -192,6 +204,7 @@ def create_private_network(
             vpc=vpc,
             default_route_propagation_enabled=bool(body.default_route_propagation_enabled),
         )
+        events.accepted(session, caller, "private_network", network.id)
     return show_network(network)
 
 
@@ -215,9 +228,10 @@ def list_private_networks(
         conditions.append(models.PrivateNetwork.vpc_id == vpc_id)
     if dhcp_enabled is not None:
         conditions.append(models.PrivateNetwork.dhcp_enabled.is_(dhcp_enabled))
-    order = listing.Order(order_by, page.page, page.page_size)
     with backend.database.read() as session:
-        found, total = listing.page(session, models.PrivateNetwork, scope, order, conditions)
+        found, total = listing.page(
+            session, models.PrivateNetwork, scope, order_by, page, conditions
+        )
     shown = [show_network(network) for network in found]
     return wire.PrivateNetworks(private_networks=shown, total_count=total)
 
@@ -238,10 +252,12 @@ def update_private_network(
     private_network_id: UUID,
     body: wire.UpdatePrivateNetwork,
     backend: CurrentBackend,
-    principal: CurrentPrincipal,
+    caller: CurrentCaller,
 ) -> wire.PrivateNetwork:
     with backend.database.write() as session:
-        network = networks.get_private_network(session, region, private_network_id, principal)
+        network = networks.get_private_network(
+            session, region, private_network_id, caller.principal
+        )
         network.name = body.name or network.name
         if body.tags is not None:
             network.tags = body.tags
@@ -249,21 +265,30 @@ def update_private_network(
             network.default_route_propagation_enabled = body.default_route_propagation_enabled
         if session.is_modified(network):
             network.updated_at = now()
+        events.accepted(session, caller, "private_network", network.id)
     return show_network(network)
 
 
 @router.delete("/private-networks/{private_network_id}", status_code=204)
 def delete_private_network(
-    region: Region, private_network_id: UUID, backend: CurrentBackend, principal: CurrentPrincipal
+    region: Region, private_network_id: UUID, backend: CurrentBackend, caller: CurrentCaller
 ) -> None:
     with backend.database.write() as session:
-        network = networks.get_private_network(session, region, private_network_id, principal)
+        network = networks.get_private_network(
+            session, region, private_network_id, caller.principal
+        )
         networks.delete_private_network(session, network)
+        events.accepted(session, caller, "private_network", network.id)
 
 
 @router.post("/private-networks/{private_network_id}/enable-dhcp")
 def enable_dhcp(
-    region: Region, private_network_id: UUID, backend: CurrentBackend, principal: CurrentPrincipal
+    region: Region, private_network_id: UUID, backend: CurrentBackend, caller: CurrentCaller
 ) -> wire.PrivateNetwork:
     """It is on from the beginning."""
-    return get_private_network(region, private_network_id, backend, principal)
+    with backend.database.write() as session:
+        network = networks.get_private_network(
+            session, region, private_network_id, caller.principal
+        )
+        events.accepted(session, caller, "private_network", network.id)
+    return show_network(network)

@@ -1,0 +1,101 @@
+"""Users: what the engine itself holds, read and changed live."""
+
+from __future__ import annotations
+
+from typing import Literal
+from uuid import UUID
+
+from fastapi import APIRouter
+
+from openrdb.api import content, wire
+from openrdb.api.auth import CurrentCaller, CurrentPrincipal
+from openrdb.api.common import PREFIX, CurrentBackend, CurrentPage, OptionalText
+from openrdb.config import Region
+from openrdb.errors import NotFound
+from openrdb.operations.users import CreateUser, DeleteUser, UpdateUser
+from openrdb.spec import User
+
+router = APIRouter(prefix=PREFIX + "/instances/{instance_id}")
+
+
+@router.get("/users")
+def list_users(
+    region: Region,
+    instance_id: UUID,
+    backend: CurrentBackend,
+    principal: CurrentPrincipal,
+    page: CurrentPage,
+    name: OptionalText = None,
+    order_by: Literal["name_asc", "name_desc", "is_admin_asc", "is_admin_desc"] = "name_asc",
+) -> wire.Users:
+    """The users, also those made by SQL; `name` is exact, as recorded."""
+    engine = content.reading(backend, principal, region, instance_id)
+    found = sorted(engine.users(), key=lambda user: user.name)
+    if name:
+        found = [user for user in found if user.name == name]
+    if order_by.startswith("is_admin"):
+        found.sort(key=lambda user: user.is_admin)
+    if order_by.endswith("_desc"):
+        found.reverse()
+    return wire.Users(users=[_user(user) for user in page.of(found)], total_count=len(found))
+
+
+def _user(user: User) -> wire.User:
+    return wire.User(name=user.name, is_admin=user.is_admin)
+
+
+@router.post("/users")
+def create_user(
+    region: Region,
+    instance_id: UUID,
+    body: wire.CreateUser,
+    backend: CurrentBackend,
+    caller: CurrentCaller,
+) -> wire.User:
+    verifier = content.verifier(backend, caller, region, instance_id, body.password)
+    content.change(
+        backend,
+        caller,
+        region,
+        instance_id,
+        lambda found: CreateUser(found, body.name, verifier, body.is_admin),
+    )
+    return wire.User(name=body.name, is_admin=body.is_admin)
+
+
+@router.patch("/users/{name}")
+def update_user(
+    region: Region,
+    instance_id: UUID,
+    name: content.PathName,
+    body: wire.UpdateUser,
+    backend: CurrentBackend,
+    caller: CurrentCaller,
+) -> wire.User:
+    verifier = None
+    if body.password:
+        verifier = content.verifier(backend, caller, region, instance_id, body.password)
+    content.change(
+        backend,
+        caller,
+        region,
+        instance_id,
+        lambda found: UpdateUser(found, name, verifier, body.is_admin),
+    )
+    engine = content.reading(backend, caller.principal, region, instance_id)
+    found = [user for user in engine.users() if user.name == name]
+    if not found:  # dropped by SQL meanwhile
+        raise NotFound("user", name)
+    return _user(found[0])
+
+
+@router.delete("/users/{name}", status_code=204)
+def delete_user(
+    region: Region,
+    instance_id: UUID,
+    name: content.PathName,
+    backend: CurrentBackend,
+    caller: CurrentCaller,
+) -> None:
+    """What the user owned in managed databases is their owner's from then on."""
+    content.change(backend, caller, region, instance_id, lambda found: DeleteUser(found, name))

@@ -1,0 +1,1 @@
+"""Operations on an instance as a whole."""

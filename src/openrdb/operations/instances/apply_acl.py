@@ -1,0 +1,24 @@
+"""POST, PUT, DELETE /instances/{id}/acls: configuring → ready; sessions of removed networks are cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from openrdb.operations.desired import routes
+from openrdb.operations.registry import InstanceOperation, register
+from openrdb.operations.run import Run
+from openrdb.state.statuses.instance import InstanceRequest, InstanceStatus
+
+
+@register
+@dataclass(frozen=True)
+class ApplyAcl(InstanceOperation):
+    kind = "apply_acl"
+    request = InstanceRequest.SET_ACL
+    meanwhile = InstanceStatus.CONFIGURING
+    deadline = 60.0
+
+    def sequence(self, run: Run) -> None:
+        for each in routes(run.instance()):
+            run.step(run.host.ensure_route, each)
+        run.complete_ready()

@@ -1,0 +1,78 @@
+"""POST, PUT, DELETE /instances/{id}/settings: configuring → ready, the values in force.
+
+Settings with which the engine does not start are taken back: the instance is `ready` with the old
+ones, and the operation says why.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from dataclasses import dataclass
+
+from openrdb.errors import StartFailed
+from openrdb.host.base import Host
+from openrdb.operations.desired import all_settings, main_spec, routes
+from openrdb.operations.registry import InstanceOperation, register
+from openrdb.operations.run import Run
+from openrdb.spec import NodeSpec
+from openrdb.state.models import Instance
+from openrdb.state.statuses import instance as statuses
+from openrdb.state.statuses.instance import InstanceRequest, InstanceStatus
+
+log = logging.getLogger(__name__)
+
+
+@register
+@dataclass(frozen=True)
+class ApplySettings(InstanceOperation):
+    kind = "apply_settings"
+    request = InstanceRequest.SET_SETTINGS
+    meanwhile = InstanceStatus.CONFIGURING
+    deadline = 300.0
+
+    before: dict[str, str]
+    """The instance's own settings until now."""
+
+    def sequence(self, run: Run) -> None:
+        instance = run.instance()
+        spec = main_spec(instance, run.secrets)
+
+        refusal = run.step(put_in_force, run.host, spec)
+        if refusal is None:
+            for each in routes(instance):  # it lets in as many as the engine takes
+                run.step(run.host.ensure_route, each)
+            run.complete_ready()
+        else:
+            log.warning("instance %s: settings taken back: %s", instance.id, refusal)
+            old = dataclasses.replace(spec, settings=all_settings(instance, self.before))
+            run.step(put_back, run.host, old)
+            take_back(run, self.before, refusal)
+
+
+def put_in_force(host: Host, spec: NodeSpec) -> str | None:
+    """Reload, or restart where one of the values needs it; return why the engine refuses them."""
+    host.ensure_configuration(spec)
+    try:
+        # After a crash in the middle of the restart it may find an engine that has stopped.
+        if host.ensure_reloaded(spec):
+            host.ensure_restarted(spec)
+    except StartFailed as failure:
+        return str(failure)
+    return None
+
+
+def put_back(host: Host, spec: NodeSpec) -> None:
+    """Restart the engine with the old values."""
+    host.ensure_configuration(spec)
+    host.ensure_restarted(spec)
+
+
+def take_back(run: Run, before: dict[str, str], refusal: str) -> None:
+    """End the operation as failed, with the instance `ready` and its old settings."""
+
+    def change(instance: Instance) -> None:
+        instance.settings = before
+        statuses.move(instance, InstanceStatus.READY)
+
+    run.complete(change, error=refusal)

@@ -1,0 +1,74 @@
+"""POST /instances: provisioning → initializing → ready."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from openrdb.operations.desired import main_node, node_spec
+from openrdb.operations.registry import InstanceOperation, register
+from openrdb.operations.run import Run
+from openrdb.operations.steps import (
+    ensure_balancers,
+    ensure_free_public_port,
+    settle,
+)
+from openrdb.spec import Administrator
+from openrdb.state import instances
+from openrdb.state.models import Instance, Node
+from openrdb.state.statuses import instance as statuses
+from openrdb.state.statuses.instance import InstanceStatus
+
+
+@register
+@dataclass(frozen=True)
+class CreateInstance(InstanceOperation):
+    kind = "create_instance"
+    request = None
+    meanwhile = InstanceStatus.PROVISIONING
+    later = frozenset({InstanceStatus.INITIALIZING})
+    deadline = 300.0
+
+    administrator: Administrator | None
+    """The first user: their password only as a verifier."""
+
+    def sequence(self, run: Run) -> None:
+        run.step(ensure_free_ports, run)
+        instance = run.instance()
+        spec = node_spec(instance, main_node(instance), run.secrets)
+        host = run.host
+
+        run.step(host.ensure_volume, spec)
+        run.step(host.ensure_configuration, spec)
+        run.step(start_keeping, run, dict(spec.settings))
+        run.step(host.ensure_running, spec)
+        ensure_balancers(run, instance)
+        run.step(host.ensure_accepting, spec)
+        run.step(host.ensure_bootstrapped, spec, self.administrator)
+        settle(run)
+        host.prepare_spare(spec)
+
+
+def ensure_free_ports(run: Run) -> None:
+    """Move to other ports where a stranger has taken those that the state thought free."""
+    instance = run.instance()
+    if main_node(instance).desired == "running":  # the instance's own processes may have them
+        return
+    for node in instance.nodes:
+        port = node.port
+        while not run.host.port_is_free(node.address, port):
+            with run.database.write() as session:
+                row = session.get_one(Node, node.id)
+                instances.another_port(session, row, run.settings.node_ports)
+                port = row.port
+    ensure_free_public_port(run)
+
+
+def start_keeping(run: Run, settings: dict[str, str]) -> None:
+    """Let the node be started again whenever it dies; the default settings appear."""
+
+    def change(instance: Instance) -> None:
+        main_node(instance).desired = "running"
+        instance.settings = settings
+        statuses.move(instance, InstanceStatus.INITIALIZING)
+
+    run.change(change)

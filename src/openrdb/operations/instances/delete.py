@@ -1,0 +1,53 @@
+"""DELETE /instances/{id}: deleting → gone; later reads answer 404."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy.orm import object_session
+
+from openrdb.operations.desired import leaving_routes, node_spec, routes
+from openrdb.operations.registry import InstanceOperation, register
+from openrdb.operations.run import Run
+from openrdb.state import operations
+from openrdb.state.models import Instance
+from openrdb.state.statuses.instance import InstanceRequest, InstanceStatus
+
+
+@register
+@dataclass(frozen=True)
+class DeleteInstance(InstanceOperation):
+    kind = "delete_instance"
+    request = InstanceRequest.DELETE
+    meanwhile = InstanceStatus.DELETING
+    deadline = 300.0
+
+    def sequence(self, run: Run) -> None:
+        instance = run.instance()
+        host = run.host
+
+        run.step(stop_keeping, run)
+        for each in [*routes(instance), *leaving_routes(instance)]:
+            run.step(host.ensure_no_route, each)
+        for node in instance.nodes:
+            run.step(host.ensure_stopped, node_spec(instance, node, run.secrets))
+        run.step(host.ensure_removed, instance.id, [node.id for node in instance.nodes])
+        run.complete(forget)
+
+
+def stop_keeping(run: Run) -> None:
+    """Let nobody start the instance's processes again."""
+
+    def change(instance: Instance) -> None:
+        for node in instance.nodes:
+            node.desired = "stopped"
+
+    run.change(change)
+
+
+def forget(instance: Instance) -> None:
+    """Remove the row, those of its nodes, endpoints and tags, and what failed operations kept."""
+    session = object_session(instance)
+    assert session is not None  # noqa: S101
+    operations.forget_parameters(session, instance.id)
+    session.delete(instance)

@@ -1,0 +1,34 @@
+"""POST /instances/{id}/restart: restarting → ready.
+
+From `error` it also brings about what the operation that failed was for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from openrdb.operations.desired import main_spec
+from openrdb.operations.registry import InstanceOperation, register
+from openrdb.operations.run import Run
+from openrdb.operations.steps import ensure_balancers, readdress, settle
+from openrdb.state.statuses.instance import InstanceRequest, InstanceStatus
+
+
+@register
+@dataclass(frozen=True)
+class RestartInstance(InstanceOperation):
+    kind = "restart_instance"
+    request = InstanceRequest.RESTART
+    meanwhile = InstanceStatus.RESTARTING
+    deadline = 300.0
+
+    def sequence(self, run: Run) -> None:
+        run.step(readdress, run)
+        instance = run.instance()
+        spec = main_spec(instance, run.secrets)
+        host = run.host
+
+        run.step(host.ensure_configuration, spec)
+        run.step(host.ensure_restarted, spec)
+        ensure_balancers(run, instance)
+        settle(run)

@@ -1,0 +1,182 @@
+"""What a sequence works with while its operation is under way, and how it ends."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import ParamSpec, Protocol, TypeVar
+from uuid import UUID
+
+from openrdb.config import Settings
+from openrdb.errors import NotFound, OpenRDBError
+from openrdb.host.base import Host
+from openrdb.observe.changes import Changes
+from openrdb.operations.registry import OnFailure, Operation
+from openrdb.state import models, operations
+from openrdb.state.database import Database
+from openrdb.state.models import Instance
+from openrdb.state.secrets import Secrets
+from openrdb.state.statuses import instance as statuses
+from openrdb.state.statuses.instance import InstanceStatus
+from openrdb.state.subjects import SUBJECTS
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class KeyedLocks:
+    """A lock a key, there as long as somebody holds it or waits for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._locks: dict[UUID, threading.RLock] = {}
+        self._users: dict[UUID, int] = defaultdict(int)
+
+    @contextmanager
+    def hold(self, key: UUID) -> Iterator[None]:
+        with self._lock:
+            lock = self._locks.setdefault(key, threading.RLock())
+            self._users[key] += 1
+        try:
+            with lock:
+                yield
+        finally:
+            with self._lock:
+                self._users[key] -= 1
+                if not self._users[key]:
+                    del self._users[key], self._locks[key]
+
+
+@dataclass(frozen=True)
+class Services:
+    """What sequences need; there is one a process."""
+
+    settings: Settings
+    database: Database
+    host: Host
+    changes: Changes
+    secrets: Secrets
+    content_locks: KeyedLocks = field(default_factory=KeyedLocks)
+    """One change of an instance's users, databases and privileges at a time."""
+
+
+class Checkpoint(Protocol):
+    """Calls a function once, and afterwards answers its recorded result."""
+
+    def __call__(self, name: str, do: Callable[[], T]) -> T: ...
+
+
+@dataclass
+class Run:
+    """One operation under way."""
+
+    operation_id: UUID
+    operation: Operation
+    services: Services
+    checkpoint: Checkpoint
+    is_checked: bool
+    """Whether the precondition has held: from then on the operation may be half done."""
+
+    @property
+    def settings(self) -> Settings:
+        return self.services.settings
+
+    @property
+    def database(self) -> Database:
+        return self.services.database
+
+    @property
+    def secrets(self) -> Secrets:
+        return self.services.secrets
+
+    @property
+    def host(self) -> Host:
+        return self.services.host
+
+    def step(self, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do something that can be repeated, and remember its result across a crash."""
+        name = do.__name__
+
+        def entered() -> T:
+            with self.database.write(durable=False) as session:
+                operations.enter_step(session, self.operation_id, name)
+            return do(*args, **kwargs)
+
+        return self.checkpoint(name, entered)
+
+    def check(self, check: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Check a precondition once, before the first change.
+
+        The result is stored with the operation: after a crash the check could fail only because of
+        the operation's own partial work.
+        """
+        if not self.is_checked:
+            check(*args, **kwargs)
+            with self.database.write() as session:
+                operations.mark_checked(session, self.operation_id)
+            self.is_checked = True
+
+    def instance(self, instance_id: UUID | None = None) -> Instance:
+        """Return the instance, or another one, as it is now.
+
+        Raises:
+            NotFound: it has been deleted meanwhile.
+        """
+        wanted = instance_id or self.operation.subject_id
+        with self.database.read() as session:
+            found = session.get(Instance, wanted)
+        if found is None:
+            raise NotFound("instance", str(wanted))
+        return found
+
+    def change(self, change: Callable[[Instance], None]) -> None:
+        """Change the instance's row, and wake up those who wait for it."""
+        with self.database.write() as session:
+            change(session.get_one(Instance, self.operation.subject_id))
+        self._announce()
+
+    def complete(
+        self, change: Callable[[Instance], None] | None = None, error: str | None = None
+    ) -> None:
+        """Make the last change and end the operation, in one transaction; as failed if with an error.
+
+        A crash after it repeats nothing: by then another operation may have begun.
+        """
+        with self.database.write() as session:
+            if operations.finish(session, self.operation_id, error) and change is not None:
+                change(session.get_one(Instance, self.operation.subject_id))
+        self._announce()
+
+    def complete_ready(self) -> None:
+        """End the operation with the instance `ready`."""
+        self.complete(lambda instance: statuses.move(instance, InstanceStatus.READY))
+
+    def fail(self, error: Exception) -> None:
+        """End the operation as failed. Only a status that it has set itself changes."""
+        operation = self.operation
+        with self.database.write() as session:
+            row = session.get(models.Operation, self.operation_id)
+            if not operations.finish(
+                session,
+                self.operation_id,
+                f"{type(error).__name__}: {error}",
+                error_type=error.type if isinstance(error, OpenRDBError) else "internal",
+                can_be_retried=operation.is_moving,
+            ):
+                return
+            before = row.status_before if row else None
+            for concern in operation.concerns():
+                subject = SUBJECTS[concern.subject_type]
+                found = subject.find(session, concern.subject_id)
+                if found is not None and found.status in concern.statuses:
+                    back = operation.on_failure is OnFailure.BACK and before
+                    subject.machine.move(found, before if back else subject.failed)
+        self._announce()
+
+    def _announce(self) -> None:
+        ids = {concern.subject_id for concern in self.operation.concerns()}
+        for subject_id in ids | {self.operation.subject_id}:
+            self.services.changes.announce(subject_id)

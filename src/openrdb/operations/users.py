@@ -1,0 +1,57 @@
+"""POST, PATCH, DELETE /instances/{id}/users. Passwords are known only as the engine's verifiers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from openrdb.engines.base import Administration
+from openrdb.operations.content import ContentOperation
+from openrdb.operations.registry import register
+
+
+@register
+@dataclass(frozen=True)
+class CreateUser(ContentOperation):
+    kind = "create_user"
+
+    name: str
+    verifier: str
+    is_admin: bool
+
+    def check(self, content: Administration) -> None:
+        content.check_create_user(self.name)
+
+    def make(self, content: Administration) -> None:
+        content.create_user(self.name, self.verifier, is_admin=self.is_admin)
+
+
+@register
+@dataclass(frozen=True)
+class UpdateUser(ContentOperation):
+    """What is None stays as it is."""
+
+    kind = "update_user"
+
+    name: str
+    verifier: str | None
+    is_admin: bool | None
+
+    def check(self, content: Administration) -> None:
+        content.check_update_user(self.name)
+
+    def make(self, content: Administration) -> None:
+        content.update_user(self.name, verifier=self.verifier, is_admin=self.is_admin)
+
+
+@register
+@dataclass(frozen=True)
+class DeleteUser(ContentOperation):
+    kind = "delete_user"
+
+    name: str
+
+    def check(self, content: Administration) -> None:
+        content.check_delete_user(self.name)
+
+    def make(self, content: Administration) -> None:
+        content.delete_user(self.name)

@@ -1,0 +1,269 @@
+"""Durable operations: a sequence of steps that a crash interrupts but never loses.
+
+The row of an operation, committed together with the state that it leads to, is the truth. Its
+workflow has the row's id, so starting it twice is starting it once: right after the commit, by the
+sweep if a crash came between, and by recovery if it came in the middle. DBOS keeps the workflows and
+their steps; nothing else imports it.
+
+What DBOS keeps can be thrown away: steps ensure, so a sequence can always begin again at its first
+step. That is done where the sources have changed since, as its steps may not be the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+
+from dbos import DBOS, DBOSConfig, SetWorkflowID
+from dbos import error as dbos_error
+from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy.orm import Session
+
+import openrdb
+from openrdb.errors import OpenRDBError, TransientState
+from openrdb.operations import registry
+from openrdb.operations.run import Run, Services
+from openrdb.state import events, operations
+from openrdb.state.models import Operation
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_EXECUTOR = "openrdb"
+_ATTEMPTS = 3
+_TIDY = 3600.0
+"""Seconds between two looks for what can be forgotten."""
+_ALIVE = {"PENDING", "ENQUEUED"}
+"""Statuses of workflows that DBOS itself brings to their end."""
+
+_services: Services | None = None
+"""One a process, as DBOS is."""
+
+_awaited: dict[UUID, Exception | None] = {}
+"""Operations whose end a request waits for, and how they failed."""
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether an error is an answer to what was asked, and not a mishap on the way to it."""
+    return isinstance(error, OpenRDBError) and error.status < 500
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether it is worth trying again: an engine that ended is started again."""
+    return isinstance(error, TransientState)
+
+
+@cache
+def build() -> str:
+    """Return a hash of the package's sources, by which a changed sequence is known."""
+    root = Path(openrdb.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _checkpoint(name: str, do: Callable[[], T]) -> T:
+    """Call a step, and again after a mishap; its result is recorded with the workflow."""
+    options: Any = {
+        "name": name,
+        "retries_allowed": True,
+        "max_attempts": _ATTEMPTS,
+        "should_retry": lambda error: is_passing(error) or not is_refusal(error),
+    }
+    return DBOS.run_step(options, do)
+
+
+@DBOS.workflow(name="operation")
+def _workflow(operation_id: str) -> None:
+    assert _services is not None, "operations run after launch only"  # noqa: S101
+    services = _services
+    with services.database.write() as session:
+        row = operations.enter(session, UUID(operation_id), build())
+    if row is None:
+        return
+    run = Run(row.id, registry.load(row), services, _checkpoint, row.is_checked)
+    try:
+        run.operation.sequence(run)
+    except Exception as failure:
+        error = _cause(failure)
+        if not is_refusal(error):
+            log.error(
+                "operation %s on %s %s failed",
+                row.kind,
+                row.subject_type,
+                row.subject_id,
+                exc_info=error,
+            )
+        if row.id in _awaited:
+            _awaited[row.id] = error
+        run.fail(error)
+
+
+def _cause(error: Exception) -> Exception:
+    """Return what a step failed with at last, out of what DBOS makes of it."""
+    if isinstance(error, dbos_error.DBOSMaxStepRetriesExceeded):
+        return error.errors[-1]
+    return error
+
+
+def _sqlite_engine(path: Path) -> Engine:
+    """DBOS' own way of connecting, but with a log and `synchronous=NORMAL`.
+
+    After a power cut a step may be done again, which is harmless: the operations themselves are in
+    the state, whose every commit is on disk.
+    """
+    engine = create_engine(f"sqlite:///{path}")
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401
+        connection.isolation_level = "IMMEDIATE"
+        for pragma in ("busy_timeout=30000", "foreign_keys=ON", "journal_mode=WAL"):
+            connection.execute(f"PRAGMA {pragma}")
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    return engine
+
+
+def _discard_damaged(path: Path) -> None:
+    """Remove a file of workflows that cannot be read; the state's rows say what is to be done."""
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            findings = connection.execute("PRAGMA quick_check").fetchall()
+    except sqlite3.DatabaseError as error:
+        findings = [(str(error),)]
+    if findings != [("ok",)]:
+        log.warning("%s is damaged (%s): all operations begin again", path, findings[0][0])
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{path}{suffix}").unlink(missing_ok=True)
+
+
+class Operations:
+    """Starts operations, and sweeps up those that a crash left recorded and not started."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._stopping = threading.Event()
+        self._sweeper = threading.Thread(target=self._sweep, name="sweep", daemon=True)
+
+    def launch(self) -> None:
+        """Resume what was under way, start what was recorded.
+
+        DBOS resumes workflows of this build by itself. Those of another one are deleted, and started
+        anew like those that a power cut took.
+        """
+        global _services  # noqa: PLW0603
+        _services = self._services
+        DBOS(config=self._configuration())
+        DBOS.launch()
+        self._delete_stale()
+        self._start_found(operations.unfinished)
+        self._sweeper.start()
+
+    def _configuration(self) -> DBOSConfig:
+        configuration: DBOSConfig = {
+            "name": "openrdb",
+            "application_version": build(),
+            "executor_id": _EXECUTOR,
+            "log_level": "WARNING",
+        }
+        url = self._services.settings.database_url
+        if make_url(url).get_backend_name() == "sqlite":
+            path = self._services.settings.data_dir / "workflows.sqlite"
+            _discard_damaged(path)
+            configuration["system_database_engine"] = _sqlite_engine(path)
+        configuration["system_database_url"] = url
+        return configuration
+
+    def start(self, operation_id: UUID) -> None:
+        """Start a recorded operation; once, however often this is called."""
+        with SetWorkflowID(str(operation_id)):
+            DBOS.start_workflow(_workflow, str(operation_id))
+
+    def perform(self, operation_id: UUID) -> None:
+        """Start a recorded operation and return at its end; raises what it failed with."""
+        _awaited[operation_id] = None
+        try:
+            with SetWorkflowID(str(operation_id)):
+                DBOS.start_workflow(_workflow, str(operation_id)).get_result()
+        finally:
+            error = _awaited.pop(operation_id)
+        if error is not None:
+            raise error
+
+    def close(self) -> None:
+        """Stop starting; what is under way stops where it is, and goes on at the next launch."""
+        self._stopping.set()
+        if self._sweeper.ident is not None:
+            self._sweeper.join()
+        DBOS.destroy(workflow_completion_timeout_sec=0)
+
+    def _delete_stale(self) -> None:
+        """Delete the workflows of unfinished operations that DBOS does not bring to their end."""
+        with self._services.database.read() as session:
+            ids = [str(row.id) for row in operations.unfinished(session)]
+        if not ids:
+            return
+        known = DBOS.list_workflows(workflow_ids=ids, load_input=False, load_output=False)
+        stale = [
+            one.workflow_id
+            for one in known
+            if one.app_version != build() or one.status not in _ALIVE
+        ]
+        if stale:
+            DBOS.delete_workflows(stale)
+
+    def _start_found(self, find: Callable[[Session], list[Operation]]) -> None:
+        with self._services.database.read() as session:
+            found = find(session)
+        for row in found:
+            self.start(row.id)
+
+    def _sweep(self) -> None:
+        interval = self._services.settings.sweep
+        older_than = timedelta(seconds=interval)
+        tidied = -_TIDY
+        while not self._stopping.wait(interval):
+            try:
+                self._start_found(partial(operations.unstarted, older_than=older_than))
+                self._report_overdue()
+                if time.monotonic() - tidied > _TIDY:
+                    self._tidy()
+                    tidied = time.monotonic()
+            except Exception:
+                log.exception("the sweep failed; it is tried again")
+
+    def _report_overdue(self) -> None:
+        with self._services.database.read() as session:
+            if all(row.is_overdue for row in operations.late(session)):
+                return
+        with self._services.database.write() as session:
+            for row in operations.mark_overdue(session):
+                log.warning(
+                    "operation %s on %s %s is past its deadline, in step %s",
+                    row.kind,
+                    row.subject_type,
+                    row.subject_id,
+                    row.step,
+                )
+
+    def _tidy(self) -> None:
+        """Forget operations of long ago: their workflows first, so that none is left without."""
+        with self._services.database.read() as session:
+            found = operations.old(session)
+        if found:
+            DBOS.delete_workflows([str(operation_id) for operation_id in found])
+        with self._services.database.write() as session:
+            operations.forget(session, found)
+            events.prune(session)

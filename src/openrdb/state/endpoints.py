@@ -1,0 +1,54 @@
+"""Endpoints and the routes behind them: which nodes take their connections."""
+
+from __future__ import annotations
+
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from openrdb.errors import NotFound
+from openrdb.state import instances
+from openrdb.state.models import Endpoint, Instance, Node
+from openrdb.state.scope import Principal
+
+TO_PRIMARY: Final = "primary"
+TO_NODE: Final = "node"
+
+
+def get(session: Session, region: str, endpoint_id: UUID, principal: Principal) -> Endpoint:
+    """Return a published endpoint.
+
+    Raises:
+        NotFound: there is none, or it is another project's instance's.
+    """
+    endpoint = session.get(Endpoint, endpoint_id)
+    if endpoint is None or not endpoint.published or endpoint.leaving:
+        raise NotFound("endpoint", str(endpoint_id))
+    try:
+        instances.get(session, region, endpoint.instance_id, principal)
+    except NotFound:
+        raise NotFound("endpoint", str(endpoint_id)) from None
+    return endpoint
+
+
+def backends(endpoint: Endpoint, instance: Instance) -> list[Node]:
+    """Return the nodes that may take an endpoint's connections; the first one does now.
+
+    By the rule `primary`, the primary and then the standbys that may take over; by the rule `node`,
+    that node alone.
+    """
+    if endpoint.rule == TO_NODE:
+        return [node for node in instance.nodes if node.id == endpoint.node_id]
+    standbys = [node for node in instance.nodes if node.role == "standby"]
+    return [instance.primary, *standbys]
+
+
+def move(endpoint: Endpoint, instance: Instance, other: Instance) -> None:
+    """Give an endpoint of an instance, with its address and port, to another instance.
+
+    Its connections then go by the other instance's primary, rules and certificate.
+    """
+    instance.endpoints.remove(endpoint)
+    other.endpoints.append(endpoint)
+    endpoint.rule, endpoint.node_id = TO_PRIMARY, None

@@ -1,0 +1,165 @@
+"""The append-only record of requests that change something, and of how operations ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from openrdb.state.models import Event, Ip, Operation, PrivateNetwork, Project, Vpc, now
+from openrdb.state.scope import Principal
+from openrdb.state.subjects import SUBJECTS
+
+KEPT = timedelta(days=90)
+"""How long events outlive their subject."""
+_SECRETS = ("password", "secret", "verifier", "token")
+"""Parts of the names of fields whose values are never recorded."""
+_LONGEST_TEXT = 255
+_LONGEST_LIST = 100
+_DEEPEST = 5
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who sent a request, and what it asks for."""
+
+    principal: Principal
+    source: str
+    request_id: str
+    action: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+def without_secrets(value: Any, depth: int = 0) -> Any:  # noqa: ANN401
+    """Return a copy without the values of secret fields, its texts and lists shortened."""
+    if isinstance(value, str):
+        # PostgreSQL keeps no NUL in a text.
+        return value[:_LONGEST_TEXT].replace("\x00", "")
+    if isinstance(value, Mapping | list) and depth == _DEEPEST:
+        return "…"
+    if isinstance(value, Mapping):
+        return {
+            str(name)[:_LONGEST_TEXT].replace("\x00", ""): without_secrets(part, depth + 1)
+            for name, part in list(value.items())[:_LONGEST_LIST]
+            if not any(secret in str(name).lower() for secret in _SECRETS)
+        }
+    if isinstance(value, list):
+        return [without_secrets(part, depth + 1) for part in value[:_LONGEST_LIST]]
+    return value
+
+
+def accepted(
+    session: Session,
+    caller: Caller,
+    subject_type: str,
+    subject_id: UUID,
+    operation_id: UUID | None = None,
+) -> None:
+    """Add the event of an accepted request, in the transaction of its change."""
+    event = _of_request(caller, "accepted", subject_type, str(subject_id))
+    event.operation_id = operation_id
+    session.add(event)
+
+
+def refused(
+    session: Session,
+    caller: Caller,
+    subject: tuple[str, str] | None,
+    error_type: str,
+    *,
+    is_failure: bool,
+) -> None:
+    """Add the event of a request that changed nothing.
+
+    A no-op if the request has been accepted: then its operation's end says what became of it.
+    """
+    outcome = "failed" if is_failure else "refused"
+    event = _of_request(caller, outcome, *(subject or (None, None)))
+    event.error_type = error_type
+    if session.get(Event, event.id) is None:
+        session.add(event)
+
+
+def _of_request(
+    caller: Caller, outcome: str, subject_type: str | None, subject_id: str | None
+) -> Event:
+    return Event(
+        id=UUID(caller.request_id),
+        action=caller.action[:_LONGEST_TEXT],
+        outcome=outcome,
+        subject_type=subject_type,
+        subject_id=subject_id[:_LONGEST_TEXT] if subject_id else None,
+        access_key=caller.principal.access_key,
+        source=caller.source,
+        request_id=caller.request_id,
+        parameters=without_secrets(caller.parameters),
+    )
+
+
+def of_operation(
+    session: Session, operation: Operation, outcome: str, error_type: str | None = None
+) -> None:
+    """Add the event of an operation that has ended or is overdue."""
+    session.add(
+        Event(
+            action=operation.kind,
+            outcome=outcome,
+            subject_type=operation.subject_type,
+            subject_id=str(operation.subject_id),
+            operation_id=operation.id,
+            error_type=error_type,
+            reason=operation.error,
+            duration=(now() - operation.created_at).total_seconds(),
+        )
+    )
+
+
+_TABLES: Mapping[str, Any] = {
+    "vpc": Vpc,
+    "private_network": PrivateNetwork,
+    "ip": Ip,
+    "project": Project,
+    **{name: subject.model for name, subject in SUBJECTS.items()},
+}
+"""Where a subject is as long as it exists."""
+
+
+def prune(session: Session) -> None:
+    """Forget the events of subjects that have been gone for long, and old ones without a subject.
+
+    A subject's last event tells when it went.
+    """
+    before = now() - KEPT
+    last = (
+        select(Event.subject_type, Event.subject_id)
+        .where(Event.subject_id.is_not(None))
+        .group_by(Event.subject_type, Event.subject_id)
+        .having(func.max(Event.at) < before)
+    )
+    for subject_type, subject_id in session.execute(last).all():
+        if not _exists(session, subject_type, subject_id):
+            of_subject = (Event.subject_type == subject_type, Event.subject_id == subject_id)
+            session.execute(delete(Event).where(*of_subject))
+    session.execute(delete(Event).where(Event.subject_id.is_(None), Event.at < before))
+
+
+def _exists(session: Session, subject_type: str | None, subject_id: str | None) -> bool:
+    table = _TABLES.get(subject_type or "")
+    if table is None or subject_id is None:
+        return False
+    try:
+        known = UUID(subject_id)
+    except ValueError:
+        return False
+    return session.get(table, known) is not None
+
+
+def of_subject(session: Session, subject_id: UUID) -> Sequence[Event]:
+    """Return a subject's events, the oldest first."""
+    query = select(Event).where(Event.subject_id == str(subject_id)).order_by(Event.at)
+    return session.scalars(query).all()

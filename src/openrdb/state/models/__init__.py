@@ -1,0 +1,35 @@
+"""The tables: desired and observed state, and the operations that lead from one to the other."""
+
+from openrdb.state.models.base import Base, Instant, now
+from openrdb.state.models.endpoints import Endpoint
+from openrdb.state.models.events import Event
+from openrdb.state.models.hosts import LOCAL_HOST, Host
+from openrdb.state.models.instances import AclRule, Instance, Tag
+from openrdb.state.models.networks import Ip, PrivateNetwork, Subnet, Vpc
+from openrdb.state.models.nodes import Node, Volume
+from openrdb.state.models.operations import Operation
+from openrdb.state.models.projects import ApiKey, Project
+from openrdb.state.models.secrets import InstanceSecrets
+
+__all__ = [
+    "LOCAL_HOST",
+    "AclRule",
+    "ApiKey",
+    "Base",
+    "Endpoint",
+    "Event",
+    "Host",
+    "Instance",
+    "InstanceSecrets",
+    "Instant",
+    "Ip",
+    "Node",
+    "Operation",
+    "PrivateNetwork",
+    "Project",
+    "Subnet",
+    "Tag",
+    "Volume",
+    "Vpc",
+    "now",
+]

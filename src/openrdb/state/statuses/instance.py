@@ -1,0 +1,80 @@
+"""The instance's statuses, the moves between them, and the requests that each allows.
+
+A request that the status does not allow answers 409 `transient_state`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+from openrdb.state.statuses.machine import Machine
+
+
+class InstanceStatus(StrEnum):
+    PROVISIONING = "provisioning"
+    INITIALIZING = "initializing"
+    READY = "ready"
+    CONFIGURING = "configuring"
+    RESTARTING = "restarting"
+    ERROR = "error"
+    DELETING = "deleting"
+
+
+class InstanceRequest(StrEnum):
+    UPDATE = "update"
+    CONFIGURE = "configure"
+    RESTART = "restart"
+    RENEW_CERTIFICATE = "renew_certificate"
+    SET_ACL = "set_acl"
+    SET_SETTINGS = "set_settings"
+    CREATE_ENDPOINT = "create_endpoint"
+    DELETE_ENDPOINT = "delete_endpoint"
+    MIGRATE_ENDPOINT = "migrate_endpoint"
+    READ_CONTENT = "read_content"
+    """Users, databases and privileges."""
+    CHANGE_CONTENT = "change_content"
+    DELETE = "delete"
+    RETRY = "retry"
+    """The operator's: begin a failed operation again."""
+
+
+_S, _R = InstanceStatus, InstanceRequest
+
+MOVES: Final[dict[InstanceStatus, frozenset[InstanceStatus]]] = {
+    _S.PROVISIONING: frozenset({_S.INITIALIZING, _S.ERROR}),
+    _S.INITIALIZING: frozenset({_S.READY, _S.ERROR}),
+    _S.READY: frozenset({_S.CONFIGURING, _S.INITIALIZING, _S.RESTARTING, _S.DELETING}),
+    _S.CONFIGURING: frozenset({_S.READY, _S.ERROR}),
+    _S.RESTARTING: frozenset({_S.READY, _S.ERROR}),
+    # Also to where a failed operation was, when it is retried.
+    _S.ERROR: frozenset(
+        {_S.DELETING, _S.RESTARTING, _S.PROVISIONING, _S.INITIALIZING, _S.CONFIGURING}
+    ),
+    _S.DELETING: frozenset({_S.ERROR}),
+}
+
+TRANSIENT: Final = frozenset(
+    {_S.PROVISIONING, _S.INITIALIZING, _S.CONFIGURING, _S.RESTARTING, _S.DELETING}
+)
+"""Statuses that an operation will end by itself."""
+
+_READY = frozenset({_S.READY})
+ALLOWED: Final[dict[InstanceRequest, frozenset[InstanceStatus]]] = {
+    _R.UPDATE: frozenset({_S.READY, _S.CONFIGURING}),
+    _R.CONFIGURE: _READY,
+    _R.RESTART: frozenset({_S.READY, _S.ERROR}),
+    _R.RENEW_CERTIFICATE: _READY,
+    _R.SET_ACL: _READY,
+    _R.SET_SETTINGS: _READY,
+    _R.CREATE_ENDPOINT: _READY,
+    _R.DELETE_ENDPOINT: _READY,
+    _R.MIGRATE_ENDPOINT: _READY,  # of both instances
+    _R.READ_CONTENT: frozenset({_S.READY, _S.CONFIGURING, _S.INITIALIZING}),
+    _R.CHANGE_CONTENT: _READY,
+    _R.DELETE: frozenset({_S.READY, _S.ERROR}),
+    _R.RETRY: frozenset({_S.ERROR}),
+}
+
+INSTANCE: Final = Machine("instance", MOVES, ALLOWED)
+require, move = INSTANCE.require, INSTANCE.move

@@ -1,0 +1,126 @@
+"""A data directory of the release before is taken over, with what was under way in it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import requests
+from alembic import command
+from alembic.config import Config
+
+from openrdb.state.database import MIGRATIONS, Database
+from tests.support.killed_service import KilledService
+from tests.support.service import creation, gone, ports_of_worker, ready, wait_until
+
+
+@pytest.fixture
+def killed_service(cache: Path, worker_id: str) -> Iterator[KilledService]:
+    with KilledService(cache, ports_of_worker(worker_id, 1)) as service:
+        yield service
+
+
+def bring_back(path: Path, revision: str) -> None:
+    """Give a state the form of an earlier release."""
+    database = Database(f"sqlite:///{path}")
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with database.engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, revision)
+    database.close()
+
+
+def create_until(service: KilledService, steps: int) -> str:
+    """The id of an instance whose creation ends with the control plane, after some steps."""
+    service.kill()
+    service.kill_after("create_instance", steps)
+    service.start()
+    with contextlib.suppress(requests.ConnectionError):
+        service.request("POST", "/instances", json=creation(name="amid"))
+    wait_until(service.ended)
+    service.kill()
+    with contextlib.closing(sqlite3.connect(service.data_dir / "state.sqlite")) as state:
+        (row,) = state.execute("SELECT id FROM instances WHERE name = 'amid'").fetchall()
+    return str(row[0])
+
+
+@pytest.mark.parametrize("steps", [0, 6])
+def test_an_unfinished_creation_completes(killed_service: KilledService, steps: int) -> None:
+    service = killed_service
+    service.start()
+    running, doomed = service.create(name="running"), service.create(name="doomed")
+    with service.connection(running) as session:
+        instance_id = create_until(service, steps)
+        state_file = service.data_dir / "state.sqlite"
+        bring_back(state_file, "0002")
+        with contextlib.closing(sqlite3.connect(state_file)) as state, state:
+            columns = {row[1] for row in state.execute("PRAGMA table_info(operations)")}
+            assert "instance_id" in columns
+            assert "subject_id" not in columns
+            # A change of users whose precondition had held, and a deletion that nobody began.
+            for kind, subject, parameters in (
+                (
+                    "create_database",
+                    running.id,
+                    {"name": "late", "checked": True},
+                ),
+                ("delete_instance", doomed.id, {}),
+            ):
+                state.execute(
+                    "INSERT INTO operations (id, instance_id, kind, parameters, status, created_at)"
+                    " VALUES (?, ?, ?, ?, 'recorded', '2026-01-01 00:00:00.000000')",
+                    (uuid4().hex, subject.replace("-", ""), kind, json.dumps(parameters)),
+                )
+            state.execute("UPDATE instances SET status = 'deleting' WHERE name = 'doomed'")
+        service.start()
+        instance = ready(service.sdk(), str(instance_id))
+        with service.connection(instance) as own:
+            assert own.execute("SELECT current_user").fetchone() == ("admin",)
+        wait_until(lambda: gone(service.sdk(), doomed.id))
+        wait_until(lambda: "late" in databases(service, running.id))
+        assert session.execute("SELECT 1").fetchone() == (1,)
+    saved = service.data_dir / "state.sqlite.before-0003"
+    assert stat.S_IMODE(saved.stat().st_mode) == 0o600
+    with contextlib.closing(sqlite3.connect(saved)) as state:
+        names = [row[0] for row in state.execute("SELECT name FROM instances ORDER BY name")]
+        assert names == ["amid", "doomed", "running"]
+        assert "instance_id" in {row[1] for row in state.execute("PRAGMA table_info(operations)")}
+
+
+def databases(service: KilledService, instance_id: str) -> list[str]:
+    listed = service.request("GET", f"/instances/{instance_id}/databases").json()["databases"]
+    return [row["name"] for row in listed]
+
+
+def test_damaged_workflows_are_discarded(killed_service: KilledService) -> None:
+    service = killed_service
+    service.start()
+    instance_id = create_until(service, 5)
+    for file in service.data_dir.glob("workflows.sqlite-*"):
+        file.unlink()
+    (service.data_dir / "workflows.sqlite").write_bytes(b"no database" * 1000)
+    service.start()
+    ready(service.sdk(), instance_id)
+
+
+def test_a_changed_build_begins_again_at_the_first_step(killed_service: KilledService) -> None:
+    """Checkpoints of other sources are not trusted: here one is wrong, and never read."""
+    service = killed_service
+    service.start()
+    instance_id = create_until(service, 7)
+    path = service.data_dir / "workflows.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as workflows, workflows:
+        workflows.execute("UPDATE workflow_status SET application_version = 'earlier'")
+        renamed = workflows.execute("UPDATE operation_outputs SET function_name = 'no_such_step'")
+        assert renamed.rowcount >= 5
+    service.start()
+    instance = ready(service.sdk(), instance_id)
+    with service.connection(instance) as session:
+        assert session.execute("SELECT 1").fetchone() == (1,)
