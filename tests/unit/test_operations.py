@@ -1,0 +1,82 @@
+"""The kinds of operations: their rules hold together, and earlier rows can be read."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+import openrdb.operations  # noqa: F401  (makes the kinds known)
+from openrdb.operations.registry import KINDS, OnFailure, Operation, load
+from openrdb.state import models
+from openrdb.state.events import without_secrets
+from openrdb.state.subjects import SUBJECTS
+
+HERE, THERE = str(uuid4()), str(uuid4())
+EARLIER: dict[str, dict[str, Any]] = {
+    "create_instance": {"administrator": {"name": "admin", "verifier": "SCRAM-…"}},
+    "delete_instance": {},
+    "restart_instance": {},
+    "renew_certificate": {"certificate": "PEM"},
+    "apply_settings": {"before": {"work_mem": "4"}},
+    "apply_acl": {},
+    "apply_logs_policy": {},
+    "create_endpoint": {"endpoint_id": HERE},
+    "delete_endpoint": {"endpoint_id": HERE},
+    "migrate_endpoint": {"endpoint_id": HERE, "other_instance_id": THERE},
+    "create_user": {"name": "bob", "verifier": "SCRAM-…", "is_admin": False},
+    "update_user": {"name": "bob", "verifier": None, "is_admin": True},
+    "delete_user": {"name": "bob"},
+    "create_database": {"name": "one"},
+    "delete_database": {"name": "one"},
+    "set_privilege": {"database": "one", "user": "bob", "permission": "all"},
+}
+"""Parameters as the first release recorded them."""
+
+
+def loaded(kind: str, parameters: dict[str, Any]) -> Operation:
+    row = models.Operation(
+        subject_type="instance", subject_id=UUID(THERE), kind=kind, parameters=parameters
+    )
+    return load(row)
+
+
+def test_every_kind_has_been_recorded_before() -> None:
+    assert EARLIER.keys() <= KINDS.keys()
+
+
+@pytest.mark.parametrize("kind", EARLIER)
+def test_parameters_come_back_as_they_were_recorded(kind: str) -> None:
+    operation = loaded(kind, EARLIER[kind])
+    assert operation.parameters() == EARLIER[kind]
+    assert loaded(kind, operation.parameters()) == operation
+    assert operation.subject_id == UUID(THERE)
+
+
+@pytest.mark.parametrize("kind", EARLIER)
+def test_the_rules_of_a_kind_follow_the_tables_of_statuses(kind: str) -> None:
+    operation = loaded(kind, EARLIER[kind])
+    assert operation.deadline > 0
+    machine = SUBJECTS[operation.subject_type].machine
+    allowed = machine.allowed[operation.request] if operation.request else frozenset()
+    assert allowed or operation.request is None
+    for concern in operation.concerns():
+        subject = SUBJECTS[concern.subject_type]
+        for status in allowed:
+            assert concern.meanwhile in subject.machine.moves[status]
+        for retried in subject.machine.allowed[subject.retry]:
+            assert concern.meanwhile in subject.machine.moves[retried]
+        for status in concern.statuses:
+            targets = subject.machine.moves[status]
+            assert subject.failed in targets
+            if operation.on_failure is OnFailure.BACK:
+                assert allowed <= targets
+
+
+def test_secrets_are_left_out_at_any_depth_and_texts_shortened() -> None:
+    deep: Any = {"password": "x", "a": [{"Secret_Key": "x", "b": "y" * 999}]}
+    assert without_secrets(deep) == {"a": [{"b": "y" * 255}]}
+    for _ in range(50):
+        deep = {"deeper": deep}
+    assert "x" not in str(without_secrets(deep))
