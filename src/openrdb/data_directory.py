@@ -73,6 +73,10 @@ def prepare_files(layout: Layout) -> None:
             files.open_private(path).close()
         except OSError as error:
             raise HostError(_cannot_write(path, error)) from None
+    # Whoever can open a lock can hold it; earlier versions made them by the shell's umask.
+    for pattern in ("run/*.lock", "instances/*/*.lock"):
+        for path in layout.root.glob(pattern):
+            path.chmod(0o600)
 
 
 def _discard_if_damaged(path: Path) -> None:

@@ -58,11 +58,13 @@ def test_damaged_workflows_are_thrown_away(layout: Layout, damage: bytes | None)
 
 
 def test_what_another_umask_left_open(layout: Layout) -> None:
-    for name in ("state.sqlite", "workflows.sqlite", "openrdb.lock"):
+    (layout.instances / "an-instance").mkdir()
+    names = ["state.sqlite", "workflows.sqlite", "openrdb.lock", "run/supervisor.lock"]
+    for name in [*names, "instances/an-instance/node.lock"]:
         (layout.root / name).touch(mode=0o644)
     with data_directory.exclusive(layout):
         data_directory.prepare_files(layout)
-    for path in layout.root.iterdir():
+    for path in layout.root.rglob("*"):
         assert path.is_dir() or path.stat().st_mode & 0o077 == 0, path
 
 
