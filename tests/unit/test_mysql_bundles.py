@@ -98,7 +98,7 @@ def test_packages_that_nobody_signed_are_refused(repository, tmp_path):
 
 @needs_apt
 def test_a_server_is_installed_with_what_it_depends_on(repository, tmp_path, monkeypatch):
-    monkeypatch.setattr(debian, "_source", lambda mirror: f"deb [trusted=yes] {mirror} sid main\n")
+    monkeypatch.setattr(debian, "_line", lambda mirror: f"deb [trusted=yes] {mirror} sid main\n")
     cache = tmp_path / "cache"
     reports = []
     bundle = Offering(cache).install(
