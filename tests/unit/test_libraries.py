@@ -14,6 +14,7 @@ from openrdb.errors import HostError
 from openrdb.host.bundles import debian, elf, libraries
 from openrdb.host.bundles.cache import Bundles
 from openrdb.system.bundle import LISTING, Bundle
+from tests.support import apt_repository
 
 CACHE = Settings().cache
 MISSING = {"libopenrdb-one.so.1": "one", "libc.so.6": "libc6", "libopenrdb-two.so.2": "two"}
@@ -68,6 +69,46 @@ def test_what_apt_cannot_fetch_is_named_if_the_host_lacks_it(
     assert libraries.to_fetch(MISSING, tmp_path / "kept") > 0
     libraries.fetch("PostgreSQL-17", {"libc.so.6": "c"}, tmp_path / "kept", lambda *_: None)
     assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.skipif(not shutil.which("apt-get"), reason="needs apt-get")
+def test_libraries_come_from_the_hosts_own_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of which another may be out of order."""
+    place = "usr/lib/x86_64-linux-gnu"
+    packages = {
+        "openrdb-one": (
+            "Depends: openrdb-two (>= 1.0), libc6 (>= 2.36)\n",
+            {f"{place}/libopenrdb-one.so.1": "one", "usr/share/doc/openrdb-one/copyright": "free"},
+        ),
+        "openrdb-two": ("", {f"{place}/libopenrdb-two.so.2": "two"}),
+    }
+    apt_repository.make(tmp_path / "pool", "stable", packages)
+    (tmp_path / "sources.list").write_text(
+        f"deb [trusted=yes] copy:{tmp_path}/pool stable main\n"
+        f"deb [trusted=yes] copy:{tmp_path}/nowhere stable main\n"
+    )
+    (tmp_path / "apt.conf").write_text(
+        f'Dir::Etc::sourcelist "{tmp_path}/sources.list";\nDir::Etc::sourceparts "-";\n'
+    )
+    monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
+    kept, needs = tmp_path / "kept", {"libopenrdb-one.so.1": "openrdb-one"}
+    libraries.fetch("PostgreSQL-17", needs, kept, lambda *_: None)
+    assert {path.name for path in kept.iterdir()} == {
+        "libopenrdb-one.so.1",
+        "libopenrdb-two.so.2",
+        LISTING,
+    }
+    assert (kept / LISTING).read_text().split() == [
+        "openrdb-one_1.0-1_all.deb",
+        "openrdb-two_1.0-1_all.deb",
+    ]
+    assert libraries.to_fetch(needs, kept) == 0
+    assert not kept.with_name("kept.partial").exists()
+    needs = {"libopenrdb-three.so.3": "openrdb-three"}
+    with pytest.raises(HostError, match=r"nowhere.*lacks libopenrdb-three"):
+        libraries.fetch("PostgreSQL-17", needs, tmp_path / "other", lambda *_: None)
 
 
 def test_a_bundle_gets_the_libraries_that_it_needs_and_no_others(

@@ -105,10 +105,19 @@ def fetch(
         (place / directory).mkdir(parents=True)
     apt = ["apt-get", "-c", str(place / "apt.conf"), "--quiet"]
     lists = int(size * _LISTS_SHARE)
-    update = [*apt, "update", *(["--error-on=any"] if source else [])]
-    _run(title, update, progress, 0, lists, size)
+    update = [*apt, "update", "--error-on=any"]
     install = [*apt, "install", "--yes", "--download-only", *packages]
-    _run(title, install, progress, lists, size, size)
+    failed = None
+    try:
+        _run(title, update, progress, 0, lists, size)
+    except HostError as error:
+        if source is not None:
+            raise
+        failed = error  # one of the host's sources, which may have nothing that is wanted
+    try:
+        _run(title, install, progress, lists, size, size)
+    except HostError as error:
+        raise failed or error from None
     progress(size, size)
     return sorted((place / "cache" / "archives").glob("*.deb"))
 

@@ -14,7 +14,6 @@ import fcntl
 import os
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -126,13 +125,14 @@ def _is_fresh(kept: Path) -> bool:
 
 def _fetch(title: str, packages: Iterable[str], kept: Path, progress: Progress) -> None:
     """Put the libraries of packages, and of those that they depend on, into a new directory."""
-    with tempfile.TemporaryDirectory(dir=kept.parent, prefix=f"{kept.name}.") as directory:
-        place = Path(directory)
-        made = place / "made"
-        made.mkdir()
+    place = kept.with_name(f"{kept.name}.partial")
+    shutil.rmtree(place, ignore_errors=True)  # what an interrupted one left
+    made = place / "made"
+    made.mkdir(parents=True)
+    try:
         fetched = debian.fetch(
             title,
-            sorted(packages),
+            sorted(set(packages)),
             place,
             without=_WITHOUT,
             source=None,
@@ -147,6 +147,8 @@ def _fetch(title: str, packages: Iterable[str], kept: Path, progress: Progress) 
         (made / LISTING).write_text("".join(f"{package.name}\n" for package in fetched))
         shutil.rmtree(kept, ignore_errors=True)
         made.rename(kept)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
