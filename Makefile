@@ -1,6 +1,8 @@
 # Everything a user or CI needs; `make serve` and `make test` set up what they lack.
 VENV := .venv
 BIN := $(VENV)/bin
+# Nothing but errors; a package without a wheel is built as pip will always do.
+PIP := $(BIN)/pip -q --disable-pip-version-check
 # The system's interpreter first: an unprivileged account can reach it too.
 PYTHON ?= $(shell for p in /usr/bin/python3 python3 python3.11 python3.12 python3.13; do \
 	"$$p" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -8,7 +10,7 @@ PYTHON ?= $(shell for p in /usr/bin/python3 python3 python3.11 python3.12 python
 WORKERS ?= 2
 .DEFAULT_GOAL := help
 
-.PHONY: help setup serve test test-all bench lint format lock clean
+.PHONY: help setup serve test test-all test-fresh bench lint format lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -19,14 +21,14 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.runtime: requirements.lock pyproject.toml | $(VENV)/bin/python
-	@echo "· installing the locked dependencies"
-	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@echo "· installing the locked dependencies (up to a minute)"
+	@$(PIP) install --use-pep517 --require-hashes -r requirements.lock
+	@$(PIP) install --use-pep517 --no-build-isolation --no-deps -e .
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
-	@echo "· installing the development tools"
-	@$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@echo "· installing the development tools (up to a minute)"
+	@$(PIP) install --use-pep517 --require-hashes -r requirements-dev.lock
 	@touch $@
 
 setup: $(VENV)/.runtime ## Install the locked dependencies and the engine bundles
@@ -41,6 +43,9 @@ test: setup $(VENV)/.dev lint ## Set everything up and pass the tests
 test-all: setup $(VENV)/.dev ## The tests on every version of the engines
 	@$(BIN)/pytest -n $(WORKERS) --dist worksteal --all-versions $(ARGS)
 
+test-fresh: ## Both commands on a bare Debian 12 and 13; needs root and debootstrap
+	@tests/fresh/run $(ARGS)
+
 bench: setup $(VENV)/.dev ## Measure; writes bench/RESULTS.md
 	@$(BIN)/python -m bench $(ARGS)
 
@@ -53,7 +58,7 @@ format: $(VENV)/.dev ## Put the code into shape
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 lock: $(VENV)/.dev ## Renew the lock files after a change of pyproject.toml
-	@$(BIN)/pip install -q uv
+	@$(PIP) install --use-pep517 uv
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --group build pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --group dev pyproject.toml -o requirements-dev.lock
 

@@ -7,8 +7,6 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -201,6 +199,21 @@ def demo(
     tour.run(settings_from(data_dir=data_dir), engine, out)
 
 
+@app.command("run", context_settings={"ignore_unknown_options": True})
+def run_program(
+    program: Annotated[str, typer.Argument(help="psql, pg_dump, mysql, mysqldump …")],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(help="Its arguments; after -- those that are ours too.")
+    ] = None,
+) -> None:
+    """Run a program of an engine, of the newest version that has it."""
+    from openrdb.host.bundles.cache import Bundles  # noqa: PLC0415
+
+    bundle = Bundles(settings_from().cache).with_program(program)
+    command = [*bundle.command(program), *(arguments or ())]
+    os.execve(command[0], command, os.environ | bundle.environment)  # noqa: S606
+
+
 @engines_app.command("list")
 def engines_list() -> None:
     """Show the engine versions, and which of them are installed."""
@@ -225,23 +238,9 @@ def engines_install(
     ] = None,
 ) -> None:
     """Download engine versions into the cache and verify them; does nothing where they are."""
-    from openrdb.host.bundles.cache import Bundles  # noqa: PLC0415
+    from openrdb import installation  # noqa: PLC0415
 
-    settings = settings_from()
-    bundles = Bundles(settings.cache)
-    installed = bundles.installed()
-    lacking = {
-        release.version_name: release.why_not(settings.debian_mirror)
-        for release in bundles.releases()
-        if release.default
-    }
-    for name in names or lacking:
-        if not names and name not in installed and lacking[name]:
-            out.print(f"! {name}: not installed: {lacking[name]}", soft_wrap=True)
-            continue
-        install = partial(bundles.install, name, mirror=settings.debian_mirror)
-        out.print(f"✓ {name}: {_with_progress(name, install).name}")
-    out.print(f"✓ load balancer {bundles.haproxy().name}")
+    installation.run(settings_from(), names or [], out, err)
 
 
 @keys_app.command("create")
@@ -310,15 +309,6 @@ def keys_rotate_master(data_dir: DataDir = None) -> None:
     settings = settings_from(data_dir=data_dir)
     rotation.rotate_master_key(settings)
     out.print(f"{settings.data_dir} has a new master key; back it up, apart from the state")
-
-
-def _with_progress(title: str, work: Callable[[Callable[[int, int], None]], Any]) -> Any:  # noqa: ANN401
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn  # noqa: PLC0415
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, console=err, transient=True) as progress:
-        task = progress.add_task(f"downloading {title}", total=None)
-        return work(lambda done, total: progress.update(task, completed=done, total=total))
 
 
 @app.callback(invoke_without_command=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import secrets
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -110,7 +111,7 @@ def _greet_by_psycopg(login: _Login) -> Sequence[str]:
 
 
 def _psql(login: _Login) -> str:
-    return f'psql "{_conninfo(login)}"'
+    return f'{sys.argv[0]} run psql "{_conninfo(login)}"'
 
 
 def _greet_by_pymysql(login: _Login) -> Sequence[str]:
@@ -135,7 +136,8 @@ def _greet_by_pymysql(login: _Login) -> Sequence[str]:
 
 def _mysql(login: _Login) -> str:
     return (
-        f"mysql --host={login.host} --port={login.port} --user={_USER} --password={login.password} "
+        f"{sys.argv[0]} run mysql --host={login.host} --port={login.port} "
+        f"--user={_USER} --password={login.password} "
         f"--ssl-mode=VERIFY_IDENTITY --ssl-ca={login.certificate} rdb"
     )
 

@@ -75,20 +75,25 @@ def test_doctor_is_content(service: Service) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "start", "verification"),
+    ("version", "client", "verification", "asking"),
     [
-        ("PostgreSQL-17", 'psql "', "sslmode=verify-full"),
-        ("MySQL-9", "mysql ", "--ssl-mode=VERIFY_IDENTITY"),
+        ("PostgreSQL-17", "psql", "sslmode=verify-full", "-Atc"),
+        ("MySQL-9", "mysql", "--ssl-mode=VERIFY_IDENTITY", "-Ne"),
     ],
 )
-def test_demo(cache: Path, service: Service, version: str, start: str, verification: str) -> None:
+def test_demo(
+    cache: Path, service: Service, version: str, client: str, verification: str, asking: str
+) -> None:
     if version not in Bundles(cache).installed():
         pytest.skip(f"{version} is not installed")
     done = service.run("demo", "--data-dir", str(service.data_dir), "--engine", version)
     assert done.returncode == 0, done.stderr
     assert f"hello from OpenRDB: {version.replace('-', ' ')}" in done.stdout
-    line = next(text for text in done.stdout.splitlines() if text.startswith(start))
+    line = next(text for text in done.stdout.splitlines() if f" run {client} " in text)
     assert verification in line
+    _, *printed = shlex.split(line)
+    asked = service.run(*printed, asking, "SELECT text FROM greeting")
+    assert asked.stdout == "hello from OpenRDB\n", asked.stderr
 
 
 def test_env_before_serve(service: Service) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from openrdb.host.bundles import mysql as mysql_release
 from openrdb.host.bundles.cache import Bundles
 from openrdb.host.bundles.mysql import MySQLRelease
 from openrdb.system.bundle import Bundle
+from tests.support import apt_repository
 
 SERVER = """#!/bin/sh
 echo "$0  Ver 9.7.4-2 for Linux on x86_64 ((Debian))"
@@ -38,52 +37,16 @@ class Offering(Bundles):
         return [RELEASE]
 
 
-def package(pool: Path, name: str, fields: str, files: dict[str, str]) -> str:
-    """Put a .deb with some programs into a pool; its entry in the list of packages."""
-    root = pool / name
-    for path, text in files.items():
-        file = root / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-        file.chmod(0o755)
-    control = (
-        f"Package: {name}\nVersion: 1.0-1\nArchitecture: all\nDescription: for a test\n"
-        f"Maintainer: nobody <nobody@localhost>\n{fields}"
-    )
-    (root / "DEBIAN").mkdir()
-    (root / "DEBIAN" / "control").write_text(control)
-    made = pool / f"{name}_1.0-1_all.deb"
-    build = ["dpkg-deb", "--build", "--root-owner-group", "-Znone", str(root), str(made)]
-    subprocess.run(build, check=True, capture_output=True)
-    shutil.rmtree(root)
-    content = made.read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    return f"{control}Filename: {made.name}\nSize: {len(content)}\nSHA256: {digest}\n\n"
-
-
 @pytest.fixture
 def repository(tmp_path, monkeypatch) -> Path:
     """An unsigned repository with a server and the library that it depends on."""
-    pool = tmp_path / "debian"
-    suite = pool / "dists" / debian.SUITE
-    architecture = subprocess.run(
-        ["dpkg", "--print-architecture"], check=True, capture_output=True, text=True
-    ).stdout.strip()
-    packages = suite / "main" / f"binary-{architecture}" / "Packages"
-    packages.parent.mkdir(parents=True)
     programs = ("usr/bin/mysql", "usr/bin/mysqldump", "usr/sbin/mysqld")
     depends = "Depends: perl:any, openrdb-fake-library (>= 1.0)\n"
     files = dict.fromkeys(programs, SERVER) | {"usr/share/mysql/english/errmsg.sys": "messages"}
     library = {"usr/lib/x86_64-linux-gnu/libfake.so.1": "library"}
-    packages.write_text(
-        package(pool, "openrdb-fake-server", depends, files)
-        + package(pool, "openrdb-fake-library", "", library)
-    )
-    digest = hashlib.sha256(packages.read_bytes()).hexdigest()
-    (suite / "Release").write_text(
-        f"Suite: unstable\nCodename: {debian.SUITE}\nArchitectures: {architecture}\nComponents: main\n"
-        f"SHA256:\n {digest} {packages.stat().st_size} {packages.relative_to(suite)}\n"
-    )
+    pool = tmp_path / "debian"
+    packages = {"openrdb-fake-server": (depends, files), "openrdb-fake-library": ("", library)}
+    apt_repository.make(pool, debian.SUITE, packages)
     monkeypatch.setattr(mysql_release, "system_bundles", lambda besides: {})
     return pool
 
@@ -98,7 +61,7 @@ def test_packages_that_nobody_signed_are_refused(repository, tmp_path):
 
 @needs_apt
 def test_a_server_is_installed_with_what_it_depends_on(repository, tmp_path, monkeypatch):
-    monkeypatch.setattr(debian, "_source", lambda mirror: f"deb [trusted=yes] {mirror} sid main\n")
+    monkeypatch.setattr(debian, "_line", lambda mirror: f"deb [trusted=yes] {mirror} sid main\n")
     cache = tmp_path / "cache"
     reports = []
     bundle = Offering(cache).install(

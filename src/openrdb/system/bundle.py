@@ -10,16 +10,9 @@ from pathlib import Path
 
 from openrdb.errors import HostError
 
-_DEBIAN_PACKAGES = {
-    "libcrypto": "libssl3",
-    "libgssapi_krb5": "libgssapi-krb5-2",
-    "liblz4": "liblz4-1",
-    "libreadline": "libreadline8",
-    "libssl": "libssl3",
-    "libxml2": "libxml2",
-    "libzstd": "libzstd1",
-}
-"""Libraries that the PyPI builds take from the system, and Debian 12's packages of them."""
+LISTING = "libraries.txt"
+"""In bundles whose programs find the libraries of the bundle by themselves: a line for each package
+that libraries were taken from, as `name_version_architecture.deb`."""
 
 
 @dataclass(frozen=True)
@@ -27,17 +20,23 @@ class Bundle:
     """One installed engine version's binaries."""
 
     name: str
-    """Of this very build: "postgresql-17.11.0-r1", "mysql-9.7.4", "system-postgresql-15"."""
+    """Of this very build: "postgresql-17.11.0-r2", "mysql-9.7.4", "system-postgresql-15"."""
     version: str
     """The engine's own minor version: "17.11", "9.7.4"."""
     path: Path
 
     def program(self, name: str) -> Path:
         """The path of a program; HostError where the bundle lacks it (11-13 have a server only)."""
-        for directory in ("bin", "sbin"):
-            if (found := self.path / directory / name).is_file():
-                return found
+        if found := self._program(name):
+            return found
         raise HostError(f"{self.name} has no program {name}")
+
+    def has_program(self, name: str) -> bool:
+        return self._program(name) is not None
+
+    def _program(self, name: str) -> Path | None:
+        places = (self.path / directory / name for directory in ("bin", "sbin"))
+        return next(filter(Path.is_file, places), None)
 
     def command(self, name: str) -> list[str]:
         """The argument vector that runs a program, by the bundle's own loader where it brings one.
@@ -54,10 +53,11 @@ class Bundle:
     def environment(self) -> dict[str, str]:
         """What the programs need in their environment.
 
-        Where libraries of a bundle's own are loaded by the system's loader, modules beside them have
-        no RUNPATH and would get the system's.
+        Bundles of earlier revisions and of npm packages have modules that do not find the libraries
+        beside them.
         """
-        own = self._loader() is None and any(self._libraries.glob("lib*.so.*"))
+        found = self._loader() is not None or (self.path / LISTING).exists()
+        own = not found and any(self._libraries.glob("lib*.so.*"))
         return {"LD_LIBRARY_PATH": str(self._libraries)} if own else {}
 
     @property
@@ -102,6 +102,4 @@ def _why_not(program: str, stderr: str) -> str:
     match = re.search(r"error while loading shared libraries: (\S+?):", stderr)
     if match is None:
         return f"{program} does not run on this host: {stderr.strip().rpartition(chr(10))[2]}"
-    package = _DEBIAN_PACKAGES.get(match[1].partition(".")[0])
-    remedy = f"; Debian: apt-get install {package}" if package else ""
-    return f"{program} needs the library {match[1]}, which this host lacks{remedy}"
+    return f"{program} needs the library {match[1]}, which this host lacks"

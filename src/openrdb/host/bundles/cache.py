@@ -1,6 +1,6 @@
 """Bundles: installed engine versions in the user cache, and installing them.
 
-A bundle is one directory below the cache, `postgresql-17.11.0-r1/` with `bin/`, `lib/`, `share/`. It
+A bundle is one directory below the cache, `postgresql-17.11.0-r2/` with `bin/`, `lib/`, `share/`. It
 is made beside its place and renamed into it, so that a bundle that is there is complete and may be
 used offline. What can be installed is a data file: `catalog/bundles.toml`.
 """
@@ -78,7 +78,7 @@ class Bundles:
         text = (resources.files("openrdb.catalog") / "bundles.toml").read_text()
         tables = tomllib.loads(text)
         return [
-            *map(PostgreSQLRelease.of, tables["postgresql"]),
+            *(PostgreSQLRelease.of(table, tables["libraries"]) for table in tables["postgresql"]),
             *map(MySQLRelease.of, tables["mysql"]),
         ]
 
@@ -107,6 +107,13 @@ class Bundles:
         return next(
             (one for one in [*cached, *self.installed().values()] if one.name == name), None
         )
+
+    def with_program(self, name: str) -> Bundle:
+        """The bundle of the newest engine version that has a program; HostError: none has it."""
+        having = [bundle for bundle in self.installed().values() if bundle.has_program(name)]
+        if not having:
+            raise HostError(f"no installed engine has a program {name}")
+        return max(having, key=lambda bundle: [int(part) for part in bundle.version.split(".")])
 
     def install(
         self, version_name: str, progress: Progress | None = None, *, mirror: str | None = None

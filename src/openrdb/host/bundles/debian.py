@@ -26,11 +26,13 @@ _KEYRINGS = (
 _LISTS_SHARE = 0.2
 """How much of what is fetched are the lists of packages."""
 
+_OWN_SOURCES = """\
+Dir::Etc::sourcelist "{place}/sources.list";
+Dir::Etc::sourceparts "-";
+"""
 _CONFIGURATION = """\
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;
-Dir::Etc::sourcelist "{place}/sources.list";
-Dir::Etc::sourceparts "-";
 Dir::State "{place}/state";
 Dir::State::status "{place}/status";
 Dir::Cache "{place}/cache";
@@ -46,7 +48,7 @@ Package: {name}
 Status: install ok installed
 Architecture: all
 Multi-Arch: allowed
-Version: 999
+Version: 999:999
 Description: taken for installed
 
 """
@@ -54,8 +56,13 @@ _PROGRESS = re.compile(r"dlstatus:\d+:(\d+(?:\.\d+)?):")
 _NO_PROGRESS = re.compile(r"(?:Get|Hit|Ign):\d+ |pmstatus:")
 
 
+def has_sources() -> bool:
+    """Return whether this host has apt, with a distribution's packages to fetch from."""
+    return all(map(shutil.which, ("apt-get", "dpkg-deb"))) and bool(_package_lists())
+
+
 def why_not(mirror: str | None) -> str | None:
-    """What this host must have before packages can be fetched; None: it has it."""
+    """What this host must have before packages of Debian's can be fetched; None: it has it."""
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         return "it comes from Debian's packages, and this host has no apt"
     if _keyring() is None:
@@ -74,29 +81,43 @@ def fetch(
     place: Path,
     *,
     without: Sequence[str],
-    mirror: str | None,
+    source: str | None,
     size: int,
     progress: Progress,
 ) -> list[Path]:
-    """Download packages and what they depend on, into an empty directory; their files.
+    """Download packages and what they depend on, into a directory; return their files.
 
-    `without`: packages that are taken for installed. `size`: about how many bytes it is.
+    Args:
+        without: packages that are taken for installed.
+        source: a line of a `sources.list`; None: the host's own sources, any of which may fail.
+        size: about how many bytes are downloaded.
 
     Raises:
-        HostError: beginning with the title; the host lacks apt, or the packages cannot be had.
+        HostError: the packages cannot be fetched; the message begins with the title.
     """
-    if missing := why_not(mirror):
-        raise HostError(f"{title} cannot be fetched: {missing}")
-    (place / "sources.list").write_text(_source(mirror or _own_mirror()))
+    configuration = _CONFIGURATION
+    if source is not None:
+        configuration += _OWN_SOURCES
+        (place / "sources.list").write_text(source)
     (place / "status").write_text("".join(_INSTALLED.format(name=name) for name in without))
-    (place / "apt.conf").write_text(_CONFIGURATION.format(place=place))
+    (place / "apt.conf").write_text(configuration.format(place=place))
     for directory in ("state/lists/partial", "cache/archives/partial"):
         (place / directory).mkdir(parents=True)
     apt = ["apt-get", "-c", str(place / "apt.conf"), "--quiet"]
     lists = int(size * _LISTS_SHARE)
-    _run(title, [*apt, "update", "--error-on=any"], progress, 0, lists, size)
+    update = [*apt, "update", "--error-on=any"]
     install = [*apt, "install", "--yes", "--download-only", *packages]
-    _run(title, install, progress, lists, size, size)
+    failed = None
+    try:
+        _run(title, update, progress, 0, lists, size)
+    except HostError as error:
+        if source is not None:
+            raise
+        failed = error  # one of the host's sources, which may have nothing that is wanted
+    try:
+        _run(title, install, progress, lists, size, size)
+    except HostError as error:
+        raise failed or error from None
     progress(size, size)
     return sorted((place / "cache" / "archives").glob("*.deb"))
 
@@ -109,7 +130,18 @@ def unpack(title: str, package: Path, target: Path) -> None:
         raise HostError(f"{title}: {package.name} cannot be unpacked: {done.stderr.strip()}")
 
 
-def _source(mirror: str | None) -> str:
+def source(title: str, mirror: str | None) -> str:
+    """Return the line of a `sources.list` for the suite of Debian's that has MySQL.
+
+    Raises:
+        HostError: the host lacks apt, Debian's keys or a mirror.
+    """
+    if missing := why_not(mirror):
+        raise HostError(f"{title} cannot be fetched: {missing}")
+    return _line(mirror or _own_mirror())
+
+
+def _line(mirror: str | None) -> str:
     return f"deb [signed-by={_keyring()}] {mirror} {SUITE} main\n"
 
 
@@ -119,6 +151,11 @@ def _keyring() -> Path | None:
 
 def _own_mirror() -> str | None:
     """The mirror of Debian that the host's own apt uses."""
+    return next((uri for uri in _package_lists() if uri.rstrip("/").endswith("/debian")), None)
+
+
+def _package_lists() -> list[str]:
+    """The URLs of the repositories that the host's own apt uses."""
     command = [
         "apt-get",
         "indextargets",
@@ -128,8 +165,7 @@ def _own_mirror() -> str | None:
         "Created-By: Packages",
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    uris = done.stdout.splitlines()
-    return next((uri for uri in uris if uri.rstrip("/").endswith("/debian")), None)
+    return done.stdout.splitlines()
 
 
 def _run(

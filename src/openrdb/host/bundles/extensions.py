@@ -64,3 +64,4 @@ def complete(root: Path, major: int) -> None:
     script = directory / "uuid-ossp--1.1.sql"
     if script.exists():
         script.write_text((_CATALOG / script.name).read_text())
+        (root / "lib" / "uuid-ossp.so").unlink(missing_ok=True)

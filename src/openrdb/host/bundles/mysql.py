@@ -108,7 +108,7 @@ def _add_packages(
         release.packages,
         place,
         without=_WITHOUT,
-        mirror=mirror,
+        source=debian.source(release.version_name, mirror),
         size=release.size - before,
         progress=lambda done, _: progress(before + done, release.size),
     )

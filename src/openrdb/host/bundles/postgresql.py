@@ -11,13 +11,13 @@ import shutil
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from openrdb.errors import HostError
-from openrdb.host.bundles import archives, downloads, extensions
+from openrdb.host.bundles import archives, downloads, extensions, libraries
 from openrdb.host.bundles.downloads import Package, Progress
 from openrdb.host.bundles.extensions import Graft
 from openrdb.system.bundle import Bundle, open_to_all, version_line
@@ -27,6 +27,11 @@ _SYSTEM = Path("/usr/lib/postgresql")
 
 _KEPT = {"bin", "lib", "share", "pg-symlinks.json"}
 """What a server needs of a download; left out are the headers."""
+
+_REMOVED = ("lib/pgxs", "lib/pkgconfig", "lib/*plpython3*", "share/extension/*plpython3*")
+"""What tenants cannot use: tools to build extensions, and a language that needs the host's Python."""
+_LIBRARIES = ".libraries"
+"""Beside the bundles: libraries that were fetched for one of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +44,18 @@ class PostgreSQLRelease(Package):
     revision: int = 0
     """Counts what has been made of the same download: a bundle of an older one is replaced."""
     grafts: tuple[Graft, ...] = ()
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    """Those that it takes from the system, and the packages of Debian's that hold them."""
 
     @classmethod
-    def of(cls, table: dict[str, Any]) -> PostgreSQLRelease:
+    def of(cls, table: dict[str, Any], libraries: Mapping[str, str]) -> PostgreSQLRelease:
+        """Read a table of `bundles.toml`; `libraries` is what all builds of PyPI's need."""
+        needs = libraries if table["source"] == "pypi" else {}
         grafts = [
             Graft(**graft | {key: tuple(graft.get(key, ())) for key in ("files", "cpu_flags")})
             for graft in table.get("grafts", ())
         ]
-        return cls(**table | {"grafts": tuple(grafts)})
+        return cls(**table | {"grafts": tuple(grafts), "libraries": needs})
 
     @property
     def bundle_name(self) -> str:
@@ -56,7 +65,7 @@ class PostgreSQLRelease(Package):
     def why_not(self, mirror: str | None) -> str | None:
         if self.source == "npm" and shutil.which("npm") is None:
             return "it is fetched by npm, which this host lacks"
-        return None
+        return libraries.why_not(self.libraries)
 
     def made(self, name: str) -> bool:
         return name == self.bundle_name
@@ -73,16 +82,24 @@ class PostgreSQLRelease(Package):
 def _make(release: PostgreSQLRelease, target: Path, progress: Progress) -> None:
     """Fill an empty directory with a release and what is added to it."""
     grafts = [graft for graft in release.grafts if graft.runs_here()]
-    total = release.size + sum(graft.size for graft in grafts)
-    with _fetched(release.version_name, release, target, progress, 0, total) as download:
+    kept = target.with_name(_LIBRARIES)
+    fetched = libraries.to_fetch(release.libraries, kept)
+    total = fetched + release.size + sum(graft.size for graft in grafts)
+    if fetched:
+        libraries.fetch(
+            release.version_name, release.libraries, kept, lambda done, _: progress(done, total)
+        )
+    with _fetched(release.version_name, release, target, progress, fetched, total) as download:
         _unpack(download, target)
-    fetched = release.size
+    fetched += release.size
     for graft in grafts:
         title = f"{graft.extension} for {release.version_name}"
         with _fetched(title, graft, target, progress, fetched, total) as download:
             extensions.graft(graft, download, target)
         fetched += graft.size
     extensions.complete(target, int(release.version.partition(".")[0]))
+    if release.libraries:
+        libraries.add(target, kept)
 
 
 @contextlib.contextmanager
@@ -108,6 +125,8 @@ def _unpack(download: Path, target: Path) -> None:
             inner = next(name for name in wheel.namelist() if name.endswith(".tar.gz"))
             with wheel.open(inner) as stream, tarfile.open(fileobj=stream, mode="r|gz") as tarball:
                 archives.extract(tarball, 1, _KEPT, target)
+        for path in [path for pattern in _REMOVED for path in target.glob(pattern)]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     else:
         with tarfile.open(download, mode="r|gz") as tarball:
             archives.extract(tarball, 2, _KEPT, target)  # package/native/
