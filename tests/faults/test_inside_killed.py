@@ -21,8 +21,15 @@ import pytest
 import requests
 from scaleway.rdb.v1 import Instance
 
-from tests.faults.test_control_plane import in_background
-from tests.support.service import PASSWORD, Service, creation, gone, ready, wait_until
+from tests.support.service import (
+    PASSWORD,
+    Service,
+    creation,
+    gone,
+    in_background,
+    ready,
+    wait_until,
+)
 from tests.support.tenants import Login, Session, Tenant, tenant_of
 
 NETWORKS = "//vpc/v2/regions/fr-par/private-networks"
