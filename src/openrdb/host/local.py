@@ -478,11 +478,27 @@ class LocalHost:
     # -- rounds --------------------------------------------------------------------------------
 
     def _round(self) -> None:
+        self._heal_sockets()
         self._heal_routes()
         self._jobs.list()  # ends what a killed wrapper has left
         if time.monotonic() >= self._logs_due:
             self._logs_due = time.monotonic() + self._logs_round
             self._prune_all_logs()
+
+    def _heal_sockets(self) -> None:
+        """Replace engines whose directory of sockets was removed: nobody can administer them, and
+        only a start makes it again."""
+        accounts.passable_directory(self._layout.run)
+        for record in self._wanted_nodes():
+            spec = record.spec
+            running = self._healer.pid(_program_name(spec)) is not None
+            if not running or self._layout.sockets(spec.node_id).exists():
+                continue
+            log.warning("the sockets of node %s were removed: restarting it", spec.node_id)
+            try:
+                self._healer.replace(self._program(spec))
+            except (HostError, KeyError) as error:
+                log.warning("node %s is restarted later: %s", spec.node_id, error)
 
     def _heal_routes(self) -> None:
         """Put back what was lost of endpoints."""
@@ -491,6 +507,8 @@ class LocalHost:
             missing = self._balancer.missing(list(targets.values()))
             if missing:
                 self._balancer.ensure_all(list(targets.values()))
+            for endpoint_id in targets.keys() - self._records.routes.keys():
+                self._balancer.remove(targets[endpoint_id])  # it was removed meanwhile
         except (HostError, OSError) as error:
             log.warning("endpoints are not served: %s", error)
 
@@ -514,7 +532,7 @@ def _template_secret(layout: Layout) -> str:
 
     Templates of unknown secret are removed: they can be made again.
     """
-    path = layout.templates / "secret"
+    path = layout.template_secret
     if not path.exists():
         if layout.templates.exists():
             shutil.rmtree(layout.templates)

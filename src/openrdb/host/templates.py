@@ -79,7 +79,8 @@ class Templates:
         template = directory / _TEMPLATE
         with self._making[directory]:
             if not template.exists():
-                passable_directory(directory)
+                for each in (self._root, directory):
+                    passable_directory(each)
                 partial = self._partial(directory)
                 account = template_account()
                 maker.make(bundle, partial, account, self._secret, init)
