@@ -41,8 +41,6 @@ def pytest_report_header() -> str:
     return f"seed: OPENRDB_SEED={os.environ['OPENRDB_SEED']}"
 
 
-_SERVICES = {"service", "fresh_service", "root_service"}
-"""Fixtures whose users are slow; other modules that serve or start engines mark themselves."""
 POSTGRESQL = [f"PostgreSQL-{major}" for major in (14, 15, 16, 17, 18)]
 MYSQL = ["MySQL-8", "MySQL-9"]
 
@@ -72,7 +70,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("root") and os.geteuid() != 0:
             item.add_marker(pytest.mark.skip(reason="needs uid 0"))
-        if _SERVICES & set(getattr(item, "fixturenames", ())):
+        if "cache" in getattr(item, "fixturenames", ()):  # it runs programs of the bundles
             item.add_marker(pytest.mark.slow)
 
 

@@ -17,8 +17,6 @@ from tests.support.kinds import last_error
 from tests.support.programs import agent, holder, keeper
 from tests.support.service import Service, creation, ports_of_worker, wait_until
 
-pytestmark = pytest.mark.slow
-
 BACK = 60.0
 
 

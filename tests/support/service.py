@@ -240,7 +240,8 @@ class Service:
             try:
                 line = " ".join(process.cmdline())
                 mine = str(self.data_dir) in line or self._is_child_of_mine(process)
-                if mine and all(word in line for word in words):
+                alive = process.status() != psutil.STATUS_ZOMBIE
+                if mine and alive and all(word in line for word in words):
                     found.append(process)
             except psutil.Error:
                 continue

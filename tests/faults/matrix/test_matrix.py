@@ -27,7 +27,7 @@ from tests.support.leftovers import leftovers
 from tests.support.programs import agent
 from tests.support.service import in_background, installed, ports_of_worker, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 BACK = 120.0
 """Seconds after which nobody believes in it any more; what is measured is told at the end."""
