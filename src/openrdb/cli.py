@@ -27,7 +27,6 @@ app = typer.Typer(
     name="openrdb",
     help="Managed PostgreSQL and MySQL that anyone can run, with the Scaleway RDB v1 API.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 engines_app = typer.Typer(help="Engine versions: which there are, and installing them.")
