@@ -1,4 +1,4 @@
-"""The command line (DESIGN section 3). Exit codes: 0 done, 1 refused in one line, 2 wrong usage."""
+"""The command line. Exit codes: 0 done, 1 refused in one line, 2 wrong usage."""
 
 from __future__ import annotations
 

@@ -651,7 +651,7 @@ def test_no_room_left(database: Database, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("same_organization", [True, False])
 def test_another_projects_key(api: Api, same_organization: bool) -> None:
-    """By id 404, in lists absent, in a creation 403 (DESIGN section 12)."""
+    """Another project's instance is 404 by id and absent in lists; a creation there is 403."""
     organization = api.key.organization_id if same_organization else None
     stranger = another_key(api.database, organization)
     with api.database.write() as session:
