@@ -47,7 +47,7 @@ class NodeSpec:
     """The Unix account its processes run as; None: the agent's own."""
     memory: int
     """Bytes that the node type grants."""
-    vcpus: int
+    vcpus: int = 1
     """Processors that the node type grants."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """The user's, by the catalogue's names and in its units."""
