@@ -76,6 +76,10 @@ class NodeState:
     """Of the engine, without the packaging: `17.11`."""
     reason: str = ""
     """Why it does not run though it should."""
+    data_versions: Mapping[str, str] | None = None
+    """Versions of collations and time zones when its data was written; None: not known yet."""
+    warning: str = ""
+    """What the host changed since then, and what to do about it."""
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,11 @@ class Host(Protocol):
     def nodes(self) -> list[NodeState]: ...
 
     def changed_nodes(self, since: int, timeout: float) -> tuple[int, list[NodeState]]:
-        """Wait until a node has changed after `since`, or for some seconds; return the count of
-        changes so far and all nodes."""
+        """Wait until a node has changed after `since`, or for some seconds.
+
+        Returns:
+            The count of changes so far, and the nodes that changed since; all if `since` is negative.
+        """
 
     def port_is_free(self, address: str, port: int) -> bool: ...
 
