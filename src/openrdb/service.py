@@ -35,6 +35,7 @@ from openrdb.operations.workflows import Operations
 from openrdb.state.database import Database
 from openrdb.state.master_key import open_secrets
 from openrdb.state.models import Instance, Node
+from openrdb.state.models.hosts import LOCAL_HOST
 from openrdb.state.secrets import Secrets
 from openrdb.system import process
 from openrdb.system.layout import Layout
@@ -138,7 +139,8 @@ def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
         adopt_certificates(database, link.host, secrets)
         adopt_nodes(database, link.host, secrets)
         changes = Changes()
-        operations = Operations(Services(settings, database, link.host, changes, secrets))
+        hosts = {LOCAL_HOST: link.host}
+        operations = Operations(Services(settings, database, hosts, changes, secrets))
         operations.launch()
         ending.callback(operations.close)
         observer = NodeObserver(database, link.host)
@@ -153,7 +155,7 @@ def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
             offers,
             operations.start,
             operations.perform,
-            link.host,
+            hosts,
             secrets,
         )
         config = uvicorn.Config(
