@@ -41,6 +41,7 @@ from openrdb.state.access import NewKey
 from openrdb.state.database import Database
 from openrdb.state.master_key import open_secrets
 from openrdb.state.models import Instance, Project
+from openrdb.state.models.hosts import LOCAL_HOST
 from openrdb.state.scope import Principal
 from openrdb.system.layout import Layout
 from tests.support.service import unprivileged, wait_until
@@ -212,8 +213,8 @@ class Api:
         choice = choose("haproxy", "127.0.0.1")
         host = LocalHost(data_dir, configured.cache, build="", spares=0, aliases={}, choice=choice)
         secrets = open_secrets(database, Layout(data_dir).master_key)
-        begin = self.started.append
-        backend = Backend(configured, database, Changes(), offers, begin, begin, host, secrets)
+        begin, hosts = self.started.append, {LOCAL_HOST: host}
+        backend = Backend(configured, database, Changes(), offers, begin, begin, hosts, secrets)
         config = uvicorn.Config(create_app(backend), log_level="warning", access_log=False)
         self._server = uvicorn.Server(config)
         self._socket = socket.create_server(("127.0.0.1", 0))

