@@ -633,8 +633,9 @@ def test_an_endpoint_that_nobody_can_use_yet(api: Api) -> None:
     assert_not_found(answer, "endpoint", str(endpoint.id))
 
 
-def test_no_room_left(database: Database, tmp_path: Path) -> None:
-    with Api(database, tmp_path, endpoint_ports=(20000, 20001), node_ports=(12000, 12999)) as api:
+def test_no_room_left(database: Database, tmp_path: Path, cache: Path) -> None:
+    ports = {"endpoint_ports": (20000, 20001), "node_ports": (12000, 12999)}
+    with Api(database, tmp_path, cache=cache, **ports) as api:
         made = [api.request("POST", "/instances", json=body()) for _ in range(3)]
         assert [answer.status_code for answer in made] == [200, 200, 403]
         assert made[2].json() == {
