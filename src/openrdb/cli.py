@@ -1,4 +1,4 @@
-"""The command line (DESIGN section 3). Exit codes: 0 done, 1 refused in one line, 2 wrong usage."""
+"""The command line. Exit codes: 0 done, 1 refused in one line, 2 wrong usage."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ app = typer.Typer(
     name="openrdb",
     help="Managed PostgreSQL and MySQL that anyone can run, with the Scaleway RDB v1 API.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 engines_app = typer.Typer(help="Engine versions: which there are, and installing them.")
