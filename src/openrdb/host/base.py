@@ -25,23 +25,11 @@ PROTOCOL = 1
 """Raised with each change of the verbs or of what crosses that an older side does not understand."""
 
 
-class Host(Protocol):
-    """A machine that runs nodes.
+class Nodes(Protocol):
+    """The verbs of one node: a database server and its volume.
 
     All verbs with a spec raise `OutdatedSpec` where the host knows a newer one.
     """
-
-    def state(self) -> HostState: ...
-
-    def nodes(self) -> list[NodeState]: ...
-
-    def changed_nodes(self, since: int, timeout: float) -> tuple[int, list[NodeState]]:
-        """Wait until a node has changed after `since`, or for some seconds; return the count of
-        changes so far and all nodes."""
-
-    def port_is_free(self, address: str, port: int) -> bool: ...
-
-    # -- nodes ---------------------------------------------------------------------------------
 
     def adopt_node(self, spec: NodeSpec, desired: Desired) -> None:
         """Take over a node that an older version of OpenRDB made; a no-op if it is known."""
@@ -101,7 +89,9 @@ class Host(Protocol):
     def ensure_removed(self, instance_id: UUID, node_ids: Sequence[UUID]) -> None:
         """Remove all that there is of an instance's nodes, which have been stopped before."""
 
-    # -- jobs ----------------------------------------------------------------------------------
+
+class Jobs(Protocol):
+    """Programs that run once, found again by their id."""
 
     def start_job(self, spec: JobSpec) -> None:
         """Run a program once; a no-op if a job of its id was started before.
@@ -125,7 +115,9 @@ class Host(Protocol):
     def jobs(self) -> list[JobState]:
         """Return all jobs that are not forgotten."""
 
-    # -- routes --------------------------------------------------------------------------------
+
+class Routes(Protocol):
+    """What load balancers do for endpoints."""
 
     def ensure_route(self, route: Route) -> None:
         """Have an endpoint lead to its node, for clients of the allowed networks only.
@@ -135,3 +127,20 @@ class Host(Protocol):
 
     def ensure_no_route(self, route: Route) -> None:
         """End an endpoint and its sessions; a no-op if there is none."""
+
+
+class Host(Nodes, Jobs, Routes, Protocol):
+    """A machine, as its agent serves it."""
+
+    def state(self) -> HostState: ...
+
+    def nodes(self) -> list[NodeState]: ...
+
+    def changed_nodes(self, since: int, timeout: float) -> tuple[int, list[NodeState]]:
+        """Wait until a node has changed after `since`, or for some seconds.
+
+        Returns:
+            The count of changes so far, and the nodes that changed since; all if `since` is negative.
+        """
+
+    def port_is_free(self, address: str, port: int) -> bool: ...

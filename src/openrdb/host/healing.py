@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 from openrdb.errors import HostError, StartFailed
 from openrdb.host import processes
@@ -38,6 +39,8 @@ _AT_ONCE = 3
 """Failed starts after which the next one waits, and those that wait for the program are told why."""
 _LONGEST_PAUSE = 10.0
 _WORKERS = 8
+_WATCHERS = 64
+"""Starts that are followed at once; a recovery may take minutes."""
 
 
 @dataclass
@@ -67,11 +70,12 @@ class Healer:
         self._due: list[tuple[float, str]] = []
         self._rounds: list[Callable[[], None]] = []
         self._alarms: dict[int, tuple[socket.socket, Callable[[], None]]] = {}
-        self._on_change: Callable[[], None] = lambda: None
+        self._on_change: Callable[[str], None] = lambda _: None
         self._epoll = select.epoll()
         self._waking, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._epoll.register(self._waking, select.EPOLLIN)
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="healer")
+        self._watchers = ThreadPoolExecutor(_WATCHERS, thread_name_prefix="starts")
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="healer", daemon=True)
 
@@ -84,7 +88,8 @@ class Healer:
         self._wake()
         if self._thread.ident is not None:
             self._thread.join()
-        self._workers.shutdown(cancel_futures=True)
+        self._workers.shutdown(wait=False, cancel_futures=True)
+        self._watchers.shutdown(wait=False, cancel_futures=True)
 
     def each_round(self, do: Callable[[], None]) -> None:
         """Have something done in each round."""
@@ -95,20 +100,14 @@ class Healer:
         self._alarms[alarm.fileno()] = (alarm, do)
         self._epoll.register(alarm, select.EPOLLIN)
 
-    def on_change(self, do: Callable[[], None]) -> None:
-        """Have something done after each start, end and failure."""
+    def on_change(self, do: Callable[[str], None]) -> None:
+        """Have something done, given the program's name, after each start, end and failure."""
         self._on_change = do
 
     def in_background(self, do: Callable[[], None]) -> None:
         """Do something that nobody waits for."""
 
-        def guarded() -> None:
-            try:
-                do()
-            except Exception:
-                log.exception("work in the background failed")
-
-        self._workers.submit(guarded)
+        self._workers.submit(_guarded, do)
 
     # -- what is to run ------------------------------------------------------------------------
 
@@ -329,9 +328,14 @@ class Healer:
         try:
             kept.program.prepare()
             self._watch(kept, processes.start(kept.program))
+            self._follow(kept.program, kept.running)
         except (HostError, OSError) as error:
             self._note_failure(kept, str(error))
             raise HostError(str(error)) from error
+
+    def _follow(self, program: Program, running: Running | None) -> None:
+        if program.watch is not None and running is not None:
+            self._watchers.submit(_guarded, partial(program.watch, running.pid))
 
     def _revive(self, kept: _Kept) -> None:
         with kept.changed:
@@ -370,7 +374,14 @@ class Healer:
 
     def _tell(self, kept: _Kept) -> None:
         kept.changed.notify_all()
-        self._on_change()
+        self._on_change(kept.program.name)
+
+
+def _guarded(do: Callable[[], None]) -> None:
+    try:
+        do()
+    except Exception:
+        log.exception("work in the background failed")
 
 
 def _silence(alarm: socket.socket) -> None:

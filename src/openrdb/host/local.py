@@ -17,7 +17,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from openrdb.catalog.engines import engine_version
-from openrdb.engines import server_of, templates_of
+from openrdb.engines import server_of, templates_of, versions
 from openrdb.engines.base import Server
 from openrdb.errors import HostError, OutdatedSpec, StartFailed, TransientState
 from openrdb.host import administration, logs
@@ -53,6 +53,7 @@ _HEAL_TIMEOUT = 10.0
 """Seconds in which an engine that was found dead is back."""
 _LOGS_ROUND = 60.0
 _REMOVED = ".removed-"
+_NODE = "node-"
 
 
 class LocalHost:
@@ -85,7 +86,9 @@ class LocalHost:
         self._guards: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
         self._changing: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
         self._logs_round, self._logs_due = logs_round, time.monotonic() + logs_round
+        self._warnings: dict[UUID, str] = {}
         self._count = 0
+        self._changed_at: dict[UUID, int] = {}
         self._changed = threading.Condition()
 
     # -- life ----------------------------------------------------------------------------------
@@ -100,7 +103,7 @@ class LocalHost:
         self._healer.each_round(self._round)
         if (alarm := self._balancer.alarm()) is not None:
             self._healer.on_alarm(alarm, self._heal_routes)
-        self._healer.on_change(self._note_change)
+        self._healer.on_change(self._note_program)
         self._healer.start()
         self._heal_routes()
         self._remove_leftovers()
@@ -153,12 +156,21 @@ class LocalHost:
     def changed_nodes(self, since: int, timeout: float) -> tuple[int, list[NodeState]]:
         with self._changed:
             self._changed.wait_for(lambda: self._count != since, timeout)
+            changed = [one for one, count in self._changed_at.items() if count > since]
             count = self._count
-        return count, self.nodes()
+        records = self._records.nodes
+        if since < 0:
+            return count, self.nodes()
+        return count, [self._node_state(records[one]) for one in changed if one in records]
 
-    def _note_change(self) -> None:
+    def _note_program(self, name: str) -> None:
+        if name.startswith(_NODE):
+            self._note_change(UUID(name.removeprefix(_NODE)))
+
+    def _note_change(self, node_id: UUID) -> None:
         with self._changed:
             self._count += 1
+            self._changed_at[node_id] = self._count
             self._changed.notify_all()
 
     def _node_state(self, record: NodeRecord) -> NodeState:
@@ -172,6 +184,8 @@ class LocalHost:
             bundle=record.bundle,
             version=self._bundle(record).version,
             reason="" if running else self._healer.reason(name),
+            data_versions=record.data_versions,
+            warning=self._warnings.get(record.spec.node_id, ""),
         )
 
     def port_is_free(self, address: str, port: int) -> bool:
@@ -200,7 +214,7 @@ class LocalHost:
             if record != known:
                 self._ensure_places(spec)
                 self._records.save_node(record)
-                self._note_change()
+                self._note_change(spec.node_id)
             return record
 
     def _record(self, node_id: UUID) -> NodeRecord:
@@ -236,6 +250,7 @@ class LocalHost:
         self._write_configuration(record)
         with self._changing[spec.instance_id]:
             self._server(record).ensure_replication_ready(record.spec.replication_secret)
+        self._compare_versions(spec.node_id)
 
     def ensure_volume(self, spec: NodeSpec) -> None:
         paths = self._layout.node(spec.instance_id, spec.node_id)
@@ -297,7 +312,8 @@ class LocalHost:
         for owner in (instance_id, *node_ids):
             shutil.rmtree(self._layout.sockets(owner), ignore_errors=True)
             self._guards.pop(owner, None)
-        self._note_change()
+            self._changed_at.pop(owner, None)
+            self._warnings.pop(owner, None)
 
     # -- processes -----------------------------------------------------------------------------
 
@@ -315,6 +331,7 @@ class LocalHost:
             stop_signal=server.stop_signal,
             cgroup=partial(self._cgroup, record.spec),
             prepare=partial(self._prepare, spec.node_id),
+            watch=partial(self._follow_start, spec),
             explain=partial(server.failure_reason, output),
         )
 
@@ -330,6 +347,28 @@ class LocalHost:
             raise HostError(f"the data directory {paths.data} is gone")
         self._write_configuration(record)
         self._server(record).prepare_start()
+
+    def _follow_start(self, spec: NodeSpec, pid: int) -> None:
+        """Note when a server that was started accepts connections, and what its data depends on."""
+        server = self._server(self._record(spec.node_id))
+        if server.wait_accepting(pid, _ACCEPT_TIMEOUT):
+            self._healer.note_steady(self._program(spec))
+            if self._record(spec.node_id).data_versions is not None:
+                self._compare_versions(spec.node_id)
+
+    def _compare_versions(self, node_id: UUID) -> None:
+        """Record the versions that a node's data depends on, or compare them with the record."""
+        with self._guards[node_id]:
+            record = self._records.nodes.get(node_id)
+            if record is None or record.desired != "running":
+                return
+            found = self._server(record).data_versions()
+            if record.data_versions is None:
+                self._records.save_node(replace(record, data_versions=found))
+            elif (warning := versions.changes(record.data_versions, found)) is not None:
+                log.warning("node %s: %s", node_id, warning)
+                self._warnings[node_id] = warning
+        self._note_change(node_id)
 
     def ensure_running(self, spec: NodeSpec) -> None:
         self._accept(spec, "running")
@@ -380,6 +419,7 @@ class LocalHost:
         self.ensure_accepting(spec)
         server = self._server(self._record(spec.node_id))
         server.bootstrap(self._template_secret, spec.replication_secret, administrator)
+        self._healer.in_background(partial(self._compare_versions, spec.node_id))
 
     def ensure_reloaded(self, spec: NodeSpec) -> bool:
         self.ensure_accepting(spec)
@@ -524,7 +564,7 @@ class LocalHost:
 
 
 def _program_name(spec: NodeSpec) -> str:
-    return f"node-{spec.node_id}"
+    return f"{_NODE}{spec.node_id}"
 
 
 def _template_secret(layout: Layout) -> str:

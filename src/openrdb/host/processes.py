@@ -50,6 +50,8 @@ class Program:
     """Seconds until it is killed."""
     cgroup: Callable[[], Cgroup | None] = lambda: None
     """Return the control group that its processes are in, with their limits; None if there is none."""
+    watch: Callable[[int], None] | None = None
+    """Follow a start, given the main process' pid, until the program does what it is for."""
     prepare: Callable[[], None] = _nothing
     """Make again whatever it needs and somebody removed; called before each start."""
     explain: Callable[[], str] = lambda: "it ended"

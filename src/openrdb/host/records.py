@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -30,6 +31,8 @@ class NodeRecord:
     """The binaries that it runs; newer ones are a maintenance's matter."""
     desired: Desired = "stopped"
     role: Role = "primary"
+    data_versions: Mapping[str, str] | None = None
+    """Versions of collations and time zones when the data was first written; None: not known yet."""
     format: int = FORMAT
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from openrdb.system import files
@@ -13,3 +14,9 @@ LEAST_FREE = 512 * 2**20
 def has_room(directory: Path) -> bool:
     """Return whether a data directory can take another volume."""
     return files.free_bytes(directory) >= LEAST_FREE
+
+
+def used_bytes(directory: Path) -> tuple[int, int]:
+    """Return how many bytes a data directory's file system has, and how many of them are taken."""
+    found = os.statvfs(directory)
+    return found.f_blocks * found.f_frsize, (found.f_blocks - found.f_bavail) * found.f_frsize

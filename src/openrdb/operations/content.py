@@ -7,8 +7,9 @@ afterwards; what the check refuses changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from uuid import UUID
 
 from openrdb.engines.base import Administration
 from openrdb.errors import NotFound
@@ -22,8 +23,11 @@ from openrdb.state.secrets import Secrets
 from openrdb.state.statuses.instance import InstanceRequest, InstanceStatus
 
 
-def administration(host: Host, instance: Instance, secrets: Secrets) -> Administration:
+def administration(
+    hosts: Mapping[UUID, Host], instance: Instance, secrets: Secrets
+) -> Administration:
     """Return what administers an instance's running engine; the only place that asks a host for it."""
+    host = hosts[instance.primary.host_id]
     return host_administration(host, main_spec(instance, secrets))
 
 
@@ -46,9 +50,10 @@ class ContentOperation(InstanceOperation):
         with run.services.content_locks.hold(self.subject_id):
             instance = run.instance()
             if run.is_checked:  # it may be half done, and nobody waits for the answer
-                run.host.ensure_accepting(main_spec(instance, run.secrets))
+                host = run.host_of(instance.primary)
+                host.ensure_accepting(main_spec(instance, run.secrets))
             else:
-                run.check(self.check, administration(run.host, instance, run.secrets))
+                run.check(self.check, administration(run.services.hosts, instance, run.secrets))
             run.step(change_content, run, self.make)
             run.complete()
 
@@ -62,4 +67,4 @@ def change_content(run: Run, make: Callable[[Administration], None]) -> None:
     instance = run.instance()
     if instance.status == InstanceStatus.DELETING:
         raise NotFound("instance", str(instance.id))
-    make(administration(run.host, instance, run.secrets))
+    make(administration(run.services.hosts, instance, run.secrets))

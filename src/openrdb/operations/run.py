@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import ParamSpec, Protocol, TypeVar
@@ -17,7 +17,8 @@ from openrdb.observe.changes import Changes
 from openrdb.operations.registry import OnFailure, Operation
 from openrdb.state import models, operations
 from openrdb.state.database import Database
-from openrdb.state.models import Instance
+from openrdb.state.models import Instance, Node
+from openrdb.state.models.hosts import LOCAL_HOST
 from openrdb.state.secrets import Secrets
 from openrdb.state.statuses import instance as statuses
 from openrdb.state.statuses.instance import InstanceStatus
@@ -56,7 +57,8 @@ class Services:
 
     settings: Settings
     database: Database
-    host: Host
+    hosts: Mapping[UUID, Host]
+    """Each by its id."""
     changes: Changes
     secrets: Secrets
     content_locks: KeyedLocks = field(default_factory=KeyedLocks)
@@ -93,8 +95,13 @@ class Run:
         return self.services.secrets
 
     @property
-    def host(self) -> Host:
-        return self.services.host
+    def edge(self) -> Host:
+        """The host whose load balancers serve endpoints."""
+        return self.services.hosts[LOCAL_HOST]
+
+    def host_of(self, node: Node) -> Host:
+        """Return the host that a node is on."""
+        return self.services.hosts[node.host_id]
 
     def step(self, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do something that can be repeated, and remember its result across a crash."""

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from openrdb.operations.desired import (
     leaving_routes,
-    main_spec,
+    node_spec,
     routes,
 )
 from openrdb.operations.run import Run
@@ -25,9 +25,15 @@ def readdress(run: Run, instance_id: UUID | None = None) -> None:
 def ensure_certified(run: Run, instance_id: UUID | None = None) -> None:
     """Reissue the certificates for the current endpoints, and load them into the server."""
     readdress(run, instance_id)
-    spec = main_spec(run.instance(instance_id), run.secrets)
-    run.host.ensure_configuration(spec)
-    run.host.ensure_reloaded(spec)
+    ensure_reloaded(run, run.instance(instance_id))
+
+
+def ensure_reloaded(run: Run, instance: Instance) -> None:
+    """Write every node's configuration and certificates, and load them into its server."""
+    for node in instance.nodes:
+        spec, host = node_spec(instance, node, run.secrets), run.host_of(node)
+        host.ensure_configuration(spec)
+        host.ensure_reloaded(spec)
 
 
 def ensure_free_public_port(run: Run) -> None:
@@ -37,7 +43,7 @@ def ensure_free_public_port(run: Run) -> None:
         if endpoint.published or endpoint.kind != "load_balancer":
             continue
         address, port = endpoint.ip, endpoint.port
-        while not run.host.port_is_free(address, port):
+        while not run.edge.port_is_free(address, port):
             with run.database.write() as session:
                 row = session.get_one(Endpoint, endpoint.id)
                 instances.another_port(session, row, run.settings.endpoint_ports)
@@ -47,9 +53,9 @@ def ensure_free_public_port(run: Run) -> None:
 def ensure_balancers(run: Run, instance: Instance) -> None:
     """Make every endpoint lead to the instance, and end those that are being deleted."""
     for each in leaving_routes(instance):
-        run.step(run.host.ensure_no_route, each)
+        run.step(run.edge.ensure_no_route, each)
     for each in routes(instance):
-        run.step(run.host.ensure_route, each)
+        run.step(run.edge.ensure_route, each)
 
 
 def settle(run: Run) -> None:

@@ -37,12 +37,11 @@ def wait_for(
         return True
     deadline = time.monotonic() + timeout
     with contextlib.ExitStack() as stack:
-        inotify = stack.enter_context(INotify())
-        with contextlib.suppress(FileNotFoundError):
-            inotify.add_watch(directory, WATCHED)
-        poll = select.poll()
-        poll.register(inotify.fileno(), select.POLLIN)
-        process = None
+        poll, process = select.poll(), None
+        inotify = _watching(directory)
+        if inotify is not None:
+            stack.enter_context(inotify)
+            poll.register(inotify.fileno(), select.POLLIN)
         if pid is not None:
             try:
                 process = os.pidfd_open(pid)
@@ -58,9 +57,20 @@ def wait_for(
             woken = {descriptor for descriptor, _ in poll.poll(min(50, left * 1000))}
             if process in woken:
                 return condition()
-            if woken:
+            if woken and inotify is not None:
                 inotify.read(timeout=0)
     return True
+
+
+def _watching(directory: Path) -> INotify | None:
+    """Return what says when a directory changes; None if the host has no more of that."""
+    try:
+        inotify = INotify()
+    except OSError:  # others use up the account's few; looking each 50 ms does without
+        return None
+    with contextlib.suppress(OSError):
+        inotify.add_watch(directory, WATCHED)
+    return inotify
 
 
 def dig_holes(paths: Iterable[Path]) -> None:

@@ -39,11 +39,11 @@ class MigrateEndpoint(InstanceOperation):
         instance, other = run.instance(), run.instance(self.other_instance_id)
         for endpoint in other.endpoints:
             if endpoint.id == self.endpoint_id:  # its row is the other's since the request
-                run.step(run.host.ensure_no_route, route(instance, endpoint))
+                run.step(run.edge.ensure_no_route, route(instance, endpoint))
         for one in (instance, other):
             run.step(ensure_certified, run, one.id)
         for each in routes(other):
-            run.step(run.host.ensure_route, each)
+            run.step(run.edge.ensure_route, each)
         settle_both(run, other.id)
 
 

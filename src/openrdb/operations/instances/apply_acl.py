@@ -20,5 +20,5 @@ class ApplyAcl(InstanceOperation):
 
     def sequence(self, run: Run) -> None:
         for each in routes(run.instance()):
-            run.step(run.host.ensure_route, each)
+            run.step(run.edge.ensure_route, each)
         run.complete_ready()

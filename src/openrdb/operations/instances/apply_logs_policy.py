@@ -24,5 +24,6 @@ class ApplyLogsPolicy(InstanceOperation):
     def sequence(self, run: Run) -> None:
         instance = run.instance()
         for node in instance.nodes:
-            run.step(run.host.ensure_logs_pruned, node_spec(instance, node, run.secrets))
+            host = run.host_of(node)
+            run.step(host.ensure_logs_pruned, node_spec(instance, node, run.secrets))
         run.complete_ready()

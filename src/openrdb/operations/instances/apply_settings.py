@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from openrdb.errors import StartFailed
 from openrdb.host.base import Host
-from openrdb.operations.desired import all_settings, main_spec, routes
+from openrdb.operations.desired import all_settings, node_spec, routes
 from openrdb.operations.registry import InstanceOperation, register
 from openrdb.operations.run import Run
 from openrdb.spec import NodeSpec
@@ -36,17 +36,20 @@ class ApplySettings(InstanceOperation):
 
     def sequence(self, run: Run) -> None:
         instance = run.instance()
-        spec = main_spec(instance, run.secrets)
-
-        refusal = run.step(put_in_force, run.host, spec)
+        refusal = None
+        for node in instance.nodes:
+            spec = node_spec(instance, node, run.secrets)
+            refusal = refusal or run.step(put_in_force, run.host_of(node), spec)
         if refusal is None:
             for each in routes(instance):  # it lets in as many as the engine takes
-                run.step(run.host.ensure_route, each)
+                run.step(run.edge.ensure_route, each)
             run.complete_ready()
         else:
             log.warning("instance %s: settings taken back: %s", instance.id, refusal)
-            old = dataclasses.replace(spec, settings=all_settings(instance, self.before))
-            run.step(put_back, run.host, old)
+            for node in instance.nodes:
+                spec = node_spec(instance, node, run.secrets)
+                old = dataclasses.replace(spec, settings=all_settings(instance, self.before))
+                run.step(put_back, run.host_of(node), old)
             take_back(run, self.before, refusal)
 
 

@@ -34,8 +34,8 @@ class CreateInstance(InstanceOperation):
     def sequence(self, run: Run) -> None:
         run.step(ensure_free_ports, run)
         instance = run.instance()
-        spec = node_spec(instance, main_node(instance), run.secrets)
-        host = run.host
+        node = main_node(instance)
+        spec, host = node_spec(instance, node, run.secrets), run.host_of(node)
 
         run.step(host.ensure_volume, spec)
         run.step(host.ensure_configuration, spec)
@@ -55,7 +55,7 @@ def ensure_free_ports(run: Run) -> None:
         return
     for node in instance.nodes:
         port = node.port
-        while not run.host.port_is_free(node.address, port):
+        while not run.host_of(node).port_is_free(node.address, port):
             with run.database.write() as session:
                 row = session.get_one(Node, node.id)
                 instances.another_port(session, row, run.settings.node_ports)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from uuid import UUID
 
 from sqlalchemy.orm import object_session
 
@@ -24,15 +25,24 @@ class DeleteInstance(InstanceOperation):
 
     def sequence(self, run: Run) -> None:
         instance = run.instance()
-        host = run.host
 
         run.step(stop_keeping, run)
         for each in [*routes(instance), *leaving_routes(instance)]:
-            run.step(host.ensure_no_route, each)
+            run.step(run.edge.ensure_no_route, each)
         for node in instance.nodes:
+            host = run.host_of(node)
             run.step(host.ensure_stopped, node_spec(instance, node, run.secrets))
-        run.step(host.ensure_removed, instance.id, [node.id for node in instance.nodes])
+        for host_id, nodes in nodes_by_host(instance).items():
+            run.step(run.services.hosts[host_id].ensure_removed, instance.id, nodes)
         run.complete(forget)
+
+
+def nodes_by_host(instance: Instance) -> dict[UUID, list[UUID]]:
+    """Return the ids of an instance's nodes by the hosts that they are on."""
+    found: dict[UUID, list[UUID]] = {}
+    for node in instance.nodes:
+        found.setdefault(node.host_id, []).append(node.id)
+    return found
 
 
 def stop_keeping(run: Run) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from openrdb.operations.desired import main_spec
 from openrdb.operations.registry import InstanceOperation, register
 from openrdb.operations.run import Run
+from openrdb.operations.steps import ensure_reloaded
 from openrdb.state.models import Instance
 from openrdb.state.statuses.instance import InstanceRequest, InstanceStatus
 
@@ -24,9 +24,7 @@ class RenewCertificate(InstanceOperation):
 
     def sequence(self, run: Run) -> None:
         run.step(renew, run, self.certificate)
-        spec = main_spec(run.instance(), run.secrets)
-        run.step(run.host.ensure_configuration, spec)
-        run.step(run.host.ensure_reloaded, spec)
+        run.step(ensure_reloaded, run, run.instance())
         run.complete_ready()
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from openrdb.operations.desired import main_spec
+from openrdb.operations.desired import node_spec
 from openrdb.operations.registry import InstanceOperation, register
 from openrdb.operations.run import Run
 from openrdb.operations.steps import ensure_balancers, readdress, settle
@@ -25,10 +25,10 @@ class RestartInstance(InstanceOperation):
     def sequence(self, run: Run) -> None:
         run.step(readdress, run)
         instance = run.instance()
-        spec = main_spec(instance, run.secrets)
-        host = run.host
 
-        run.step(host.ensure_configuration, spec)
-        run.step(host.ensure_restarted, spec)
+        for node in instance.nodes:
+            spec, host = node_spec(instance, node, run.secrets), run.host_of(node)
+            run.step(host.ensure_configuration, spec)
+            run.step(host.ensure_restarted, spec)
         ensure_balancers(run, instance)
         settle(run)

@@ -1,0 +1,97 @@
+"""What the hosts say of their nodes, written into the state as soon as it changes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from sqlalchemy import select
+
+from openrdb.engines.versions import TIME_ZONES
+from openrdb.errors import HostError
+from openrdb.host.base import Host
+from openrdb.spec import HostState, NodeState
+from openrdb.state import models
+from openrdb.state.database import Database
+from openrdb.state.models import now
+from openrdb.state.models.hosts import LOCAL_HOST
+
+log = logging.getLogger(__name__)
+
+_LONGEST_WAIT = 30.0
+_BATCH = 500
+_PAUSE = 1.0
+"""Seconds after a failure: a host that is away comes back by itself."""
+
+
+class NodeObserver:
+    """Follows one host."""
+
+    def __init__(self, database: Database, host: Host) -> None:
+        self._database = database
+        self._host = host
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="observer", daemon=True)
+
+    def start(self, state: HostState) -> None:
+        with self._database.write(durable=False) as session:
+            host = session.get_one(models.Host, LOCAL_HOST)
+            host.protocol, host.boot_id, host.last_seen_at = state.protocol, state.boot, now()
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop; a call under way is not waited for."""
+        self._stopping.set()
+
+    def _follow(self) -> None:
+        seen = -1
+        while not self._stopping.is_set():
+            try:
+                seen, nodes = self._host.changed_nodes(seen, _LONGEST_WAIT)
+                if not self._stopping.is_set():
+                    self._note(nodes)
+            except HostError as error:
+                log.debug("the host's nodes are not known: %s", error)
+                seen = -1
+                self._stopping.wait(_PAUSE)
+            except Exception:
+                log.exception("observing nodes failed; it is tried again")
+                self._stopping.wait(_PAUSE)
+
+    def _note(self, nodes: list[NodeState]) -> None:
+        for first in range(0, len(nodes), _BATCH):
+            batch = {node.node_id: node for node in nodes[first : first + _BATCH]}
+            query = select(models.Node).where(models.Node.id.in_(batch))
+            with self._database.read() as session:
+                rows = session.scalars(query).unique().all()
+            if any(_differs(row, batch[row.id]) for row in rows):
+                with self._database.write(durable=False) as session:
+                    for row in session.scalars(query).unique():
+                        _write(row, batch[row.id])
+
+
+def _state(node: NodeState) -> str:
+    if node.running:
+        return "running"
+    return "failed" if node.desired == "running" else "stopped"
+
+
+def _differs(row: models.Node, node: NodeState) -> bool:
+    known = (row.observed_state, row.observed_role, row.observed_reason, row.bundle, row.version)
+    is_recorded = row.volume is None or row.volume.collations is not None
+    return known != _observed(node) or (not is_recorded and node.data_versions is not None)
+
+
+def _observed(node: NodeState) -> tuple[str, str, str | None, str, str]:
+    return _state(node), node.role, node.reason or node.warning or None, node.bundle, node.version
+
+
+def _write(row: models.Node, node: NodeState) -> None:
+    row.observed_state, row.observed_role, row.observed_reason, row.bundle, row.version = _observed(
+        node
+    )
+    row.observed_at = now()
+    if row.volume is not None and node.data_versions is not None:
+        versions = dict(node.data_versions)
+        row.volume.time_zones = versions.pop(TIME_ZONES, None)
+        row.volume.collations = versions

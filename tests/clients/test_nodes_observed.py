@@ -1,0 +1,106 @@
+"""What the state says of nodes is what they are: the bundle, the state, the reason."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tests.support.programs import holder
+from tests.support.service import Service, ready, wait_until
+
+
+def node(service: Service, instance_id: str) -> dict[str, Any]:
+    """Return the row of an instance's only node."""
+    with sqlite3.connect(f"file:{service.data_dir / 'state.sqlite'}?mode=ro", uri=True) as state:
+        state.row_factory = sqlite3.Row
+        query = "SELECT * FROM nodes WHERE instance_id = ?"
+        return dict(state.execute(query, [instance_id.replace("-", "")]).fetchone())
+
+
+def test_a_node_remembers_its_bundle_and_says_its_state(fresh_service: Service) -> None:
+    service = fresh_service
+    service.start()
+    instance = service.create()
+    wait_until(lambda: node(service, instance.id)["observed_state"] == "running")
+    found = node(service, instance.id)
+    assert found["bundle"].startswith(f"postgresql-{found['version']}.")
+    assert found["observed_role"] == "primary"
+    record = next((service.data_dir / "instances" / instance.id).glob("nodes/*/node.json"))
+    assert json.loads(record.read_text())["bundle"] == found["bundle"]
+    assert record.stat().st_mode & 0o077 == 0
+    wait_until(lambda: json.loads(record.read_text())["data_versions"] is not None)
+    # What cannot start says why, and it is the node's own, whatever the instance's status.
+    control = next((service.data_dir / "instances" / instance.id).glob("nodes/*/data/global"))
+    (control / "pg_control").rename(control / "pg_control.away")
+    pid = holder(service, instance.id, "node")
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: "pg_control" in (node(service, instance.id)["observed_reason"] or ""))
+    assert node(service, instance.id)["observed_state"] == "failed"
+    service.environment["COLUMNS"] = "500"
+    told = service.run("doctor", "--data-dir", str(service.data_dir)).stdout
+    assert instance.id in told
+    assert "pg_control" in told
+    (control / "pg_control.away").rename(control / "pg_control")
+    wait_until(lambda: node(service, instance.id)["observed_state"] == "running")
+    assert node(service, instance.id)["observed_reason"] is None
+    wait_until(service.login(instance).answers)
+
+
+def test_changed_versions_of_what_data_depends_on_are_said(fresh_service: Service) -> None:
+    service = fresh_service
+    service.start()
+    instance = service.create()
+    record = next((service.data_dir / "instances" / instance.id).glob("nodes/*/node.json"))
+    wait_until(lambda: json.loads(record.read_text())["data_versions"] is not None)
+    service.kill_everything()
+    kept = json.loads(record.read_text())
+    kept["data_versions"]["time zones"] = "1999a"
+    record.write_text(json.dumps(kept))
+    service.start()
+    wait_until(lambda: "1999a" in (node(service, instance.id)["observed_reason"] or ""))
+    assert "REINDEX" not in node(service, instance.id)["observed_reason"]
+
+
+def test_a_newer_bundle_waits_for_a_maintenance(fresh_service: Service) -> None:
+    """A start takes the node's own bundle, not the newest; the next instance gets the newest."""
+    service = fresh_service
+    cache = Path(service.environment["OPENRDB_CACHE"])
+    own = service.home / "cache"
+    subprocess.run(["cp", "-a", "--reflink=auto", str(cache), str(own)], check=True)
+    (present,) = own.glob("postgresql-17.*")
+    service.environment["OPENRDB_CACHE"] = str(own)
+    service.start()
+    instance = service.create()
+    service.kill()
+    newer = present.with_name("postgresql-17.99.0-r9")
+    subprocess.run(["cp", "-a", str(present), str(newer)], check=True)
+    service.start()
+    service.sdk().restart_instance(instance_id=instance.id)
+    ready(service.sdk(), instance.id)
+    assert service.processes(instance.id, f"{present.name}/bin/postgres")
+    assert node(service, instance.id)["bundle"] == present.name
+    other = service.create(name="other")
+    assert service.processes(other.id, f"{newer.name}/bin/postgres")
+    wait_until(lambda: node(service, other.id)["version"] == "17.99")
+    assert node(service, instance.id)["version"] != "17.99"
+
+
+def test_a_node_that_should_be_stopped_is_left_alone(fresh_service: Service) -> None:
+    """As a standby that an operation stopped is: neither a start of the agent nor a round starts it."""
+    service = fresh_service
+    service.start()
+    stopped, running = service.create(), service.create(name="other")
+    service.kill_everything()
+    record = next((service.data_dir / "instances" / stopped.id).glob("nodes/*/node.json"))
+    kept = json.loads(record.read_text())
+    record.write_text(json.dumps(kept | {"desired": "stopped"}))
+    service.start()
+    wait_until(service.login(running).answers)
+    wait_until(lambda: node(service, stopped.id)["observed_state"] == "stopped")
+    assert not service.processes(stopped.id, "postgres")
