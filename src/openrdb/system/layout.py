@@ -66,6 +66,11 @@ class Layout:
         return self.root / "templates"
 
     @property
+    def template_secret(self) -> Path:
+        """The superuser's password in templates; what is made of them gets another one at birth."""
+        return self.templates / "secret"
+
+    @property
     def instances(self) -> Path:
         return self.root / "instances"
 
