@@ -53,6 +53,7 @@ _ACCEPT_TIMEOUT = 300.0
 _HEAL_TIMEOUT = 10.0
 """Seconds in which an engine that was found dead is back."""
 _LOGS_ROUND = 60.0
+_REMOVAL_TIMEOUT = 120.0
 _REMOVED = ".removed-"
 _NODE = "node-"
 
@@ -88,6 +89,7 @@ class LocalHost:
         self._guards: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
         self._changing: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
         self._logs_round, self._logs_due = logs_round, time.monotonic() + logs_round
+        self._removing = threading.Lock()
         self._warnings: dict[UUID, str] = {}
         self._count = 0
         self._changed_at: dict[UUID, int] = {}
@@ -111,7 +113,7 @@ class LocalHost:
         self._healer.on_change(self._note_program)
         self._healer.start()
         self._heal_routes()
-        self._remove_leftovers()
+        self._healer.in_background(self._remove_leftovers)
         self._prepare_templates(warm_engines)
 
     def close(self) -> None:
@@ -142,8 +144,20 @@ class LocalHost:
                 self._templates.prepare(bundle, templates_of(name), {})
 
     def _remove_leftovers(self) -> None:
-        for path in self._layout.root.glob(f"instances/{_REMOVED}*"):
-            shutil.rmtree(path, ignore_errors=True)
+        """Remove the files of deleted instances; a no-op while another thread does.
+
+        What an account still adds to is given up after a while, and tried again in a later round.
+        """
+        if not self._removing.acquire(blocking=False):
+            return
+        try:
+            tried = set[Path]()
+            while left := {*self._layout.instances.glob(f"{_REMOVED}*")} - tried:
+                for path in left:
+                    _remove(path)
+                tried |= left
+        finally:
+            self._removing.release()
 
     # -- what there is -------------------------------------------------------------------------
 
@@ -316,9 +330,10 @@ class LocalHost:
             removed = directory.with_name(f"{_REMOVED}{uuid4()}")
             directory.rename(removed)
             files.sync_directory(directory.parent)
-            self._healer.in_background(lambda: shutil.rmtree(removed, ignore_errors=True))
+            removed.chmod(0o700)
+            self._healer.in_background(self._remove_leftovers)
         for owner in (instance_id, *node_ids):
-            shutil.rmtree(self._layout.sockets(owner), ignore_errors=True)
+            files.remove_tree(self._layout.sockets(owner))
             self._guards.pop(owner, None)
             self._changed_at.pop(owner, None)
             self._warnings.pop(owner, None)
@@ -532,6 +547,7 @@ class LocalHost:
         if time.monotonic() >= self._logs_due:
             self._logs_due = time.monotonic() + self._logs_round
             self._prune_all_logs()
+            self._remove_leftovers()
 
     def _heal_routes(self) -> None:
         """Put back what was lost of endpoints."""
@@ -556,6 +572,13 @@ class LocalHost:
 
 def _program_name(spec: NodeSpec) -> str:
     return f"{_NODE}{spec.node_id}"
+
+
+def _remove(directory: Path) -> None:
+    try:
+        files.remove_tree(directory, _REMOVAL_TIMEOUT)
+    except OSError as error:
+        log.warning("not all of a deleted instance is removed: %s", error)
 
 
 def _template_secret(layout: Layout) -> str:

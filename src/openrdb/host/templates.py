@@ -54,12 +54,10 @@ class Templates:
         self, bundle: Bundle, maker: Maker, init: Mapping[str, str], target: Path, uid: Uid
     ) -> None:
         """Make `target` a fresh data directory with an identity of its own, owned by `uid`."""
-        spare = self._take_spare(self._place(bundle, maker, init), target)
-        if spare:
-            _give_tree(uid, target)
-        else:
-            self._pool.clone(self._ensure(bundle, maker, init), target, uid)
+        if not self._take_spare(self._place(bundle, maker, init), target):
+            self._pool.clone(self._ensure(bundle, maker, init), target, None)
         maker.renew_identity(target)
+        _give_tree(uid, target)
 
     def _place(self, bundle: Bundle, maker: Maker, init: Mapping[str, str]) -> Path:
         variant = [f"{name}={init[name]}" for name in sorted(init)]
@@ -112,9 +110,10 @@ def _tidy(place: Path) -> None:
 
 
 def _give_tree(uid: Uid, top: Path) -> None:
+    """Make a tree of ours an account's own: its top at last, before which nobody else can enter."""
     if uid is None:
         return
-    for directory, _, names in os.walk(top):
-        os.chown(directory, uid, uid)
+    for _, _, names, descriptor in os.fwalk(top, topdown=False):
         for name in names:
-            os.chown(f"{directory}/{name}", uid, uid, follow_symlinks=False)
+            os.chown(name, uid, uid, dir_fd=descriptor, follow_symlinks=False)
+        os.fchown(descriptor, uid, uid)

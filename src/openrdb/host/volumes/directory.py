@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +26,7 @@ class DirectoryPool:
         files.sync_file_system(target)
 
     def delete(self, volume: Path) -> None:
-        if volume.exists():
-            shutil.rmtree(volume)
+        files.remove_tree(volume)
 
     def free(self) -> int:
         return files.free_bytes(self.root)
