@@ -1,7 +1,7 @@
-"""The one error family. `api.errors` maps each to its wire form; the CLI prints the message.
+"""The one family of errors: `api.errors` maps each to its wire form, the CLI prints the message.
 
-Statuses and fields are those the official SDKs know (behaviours.md, "Wire"). A refusal is always one
-of these: nothing has changed when it is raised.
+Statuses and fields are those that the official SDKs know. A refusal is always one of these, and
+nothing has changed when it is raised.
 """
 
 from __future__ import annotations

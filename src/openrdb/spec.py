@@ -134,7 +134,7 @@ class Administrator:
 
 
 Permission = Literal["readonly", "readwrite", "all", "custom", "none"]
-"""What a user may do in a database; `custom`: grants that are none of our levels (DESIGN section 7)."""
+"""What a user may do in a database; `custom`: grants that are none of our levels."""
 
 
 @dataclass(frozen=True)

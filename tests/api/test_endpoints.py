@@ -202,8 +202,8 @@ def test_many_at_once_get_addresses_of_their_own(api: Api) -> None:
     assert listed.json()["total_count"] == 5
 
 
-def test_no_port_left(database: Database, tmp_path: Path) -> None:
-    with Api(database, tmp_path, endpoint_ports=(20000, 20000)) as api:
+def test_no_port_left(database: Database, tmp_path: Path, cache: Path) -> None:
+    with Api(database, tmp_path, cache=cache, endpoint_ports=(20000, 20000)) as api:
         ready(api, PUBLIC)
         bare = ready(api, private(network(api)))
         answer = add(api, bare, PUBLIC)

@@ -633,8 +633,9 @@ def test_an_endpoint_that_nobody_can_use_yet(api: Api) -> None:
     assert_not_found(answer, "endpoint", str(endpoint.id))
 
 
-def test_no_room_left(database: Database, tmp_path: Path) -> None:
-    with Api(database, tmp_path, endpoint_ports=(20000, 20001), node_ports=(12000, 12999)) as api:
+def test_no_room_left(database: Database, tmp_path: Path, cache: Path) -> None:
+    ports = {"endpoint_ports": (20000, 20001), "node_ports": (12000, 12999)}
+    with Api(database, tmp_path, cache=cache, **ports) as api:
         made = [api.request("POST", "/instances", json=body()) for _ in range(3)]
         assert [answer.status_code for answer in made] == [200, 200, 403]
         assert made[2].json() == {
@@ -651,7 +652,7 @@ def test_no_room_left(database: Database, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("same_organization", [True, False])
 def test_another_projects_key(api: Api, same_organization: bool) -> None:
-    """By id 404, in lists absent, in a creation 403 (DESIGN section 12)."""
+    """Another project's instance is 404 by id and absent in lists; a creation there is 403."""
     organization = api.key.organization_id if same_organization else None
     stranger = another_key(api.database, organization)
     with api.database.write() as session:

@@ -1,4 +1,4 @@
-"""What the API says, byte for byte as recorded (behaviours.md): fields, nulls, times, statuses."""
+"""The API byte for byte as recorded from the reference service: fields, nulls, times, statuses."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ import subprocess
 import pytest
 import requests
 
+from openrdb.cli.state.keys import listed
 from openrdb.config import Settings
-from openrdb.keys import listed
 from tests.cli.test_commands import one_line
 from tests.support.service import Service
 

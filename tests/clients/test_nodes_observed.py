@@ -6,10 +6,12 @@ import json
 import os
 import signal
 import sqlite3
+import subprocess
+from pathlib import Path
 from typing import Any
 
 from tests.support.programs import holder
-from tests.support.service import Service, wait_until
+from tests.support.service import Service, ready, wait_until
 
 
 def node(service: Service, instance_id: str) -> dict[str, Any]:
@@ -38,8 +40,12 @@ def test_a_node_remembers_its_bundle_and_says_its_state(fresh_service: Service) 
     pid = holder(service, instance.id, "node")
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: node(service, instance.id)["observed_state"] == "failed")
-    assert "pg_control" in node(service, instance.id)["observed_reason"]
+    wait_until(lambda: "pg_control" in (node(service, instance.id)["observed_reason"] or ""))
+    assert node(service, instance.id)["observed_state"] == "failed"
+    service.environment["COLUMNS"] = "500"
+    told = service.run("doctor", "--data-dir", str(service.data_dir)).stdout
+    assert instance.id in told
+    assert "pg_control" in told
     (control / "pg_control.away").rename(control / "pg_control")
     wait_until(lambda: node(service, instance.id)["observed_state"] == "running")
     assert node(service, instance.id)["observed_reason"] is None
@@ -59,3 +65,42 @@ def test_changed_versions_of_what_data_depends_on_are_said(fresh_service: Servic
     service.start()
     wait_until(lambda: "1999a" in (node(service, instance.id)["observed_reason"] or ""))
     assert "REINDEX" not in node(service, instance.id)["observed_reason"]
+
+
+def test_a_newer_bundle_waits_for_a_maintenance(fresh_service: Service) -> None:
+    """A start takes the node's own bundle, not the newest; the next instance gets the newest."""
+    service = fresh_service
+    cache = Path(service.environment["OPENRDB_CACHE"])
+    own = service.home / "cache"
+    subprocess.run(["cp", "-a", "--reflink=auto", str(cache), str(own)], check=True)
+    (present,) = own.glob("postgresql-17.*")
+    service.environment["OPENRDB_CACHE"] = str(own)
+    service.start()
+    instance = service.create()
+    service.kill()
+    newer = present.with_name("postgresql-17.99.0-r9")
+    subprocess.run(["cp", "-a", str(present), str(newer)], check=True)
+    service.start()
+    service.sdk().restart_instance(instance_id=instance.id)
+    ready(service.sdk(), instance.id)
+    assert service.processes(instance.id, f"{present.name}/bin/postgres")
+    assert node(service, instance.id)["bundle"] == present.name
+    other = service.create(name="other")
+    assert service.processes(other.id, f"{newer.name}/bin/postgres")
+    wait_until(lambda: node(service, other.id)["version"] == "17.99")
+    assert node(service, instance.id)["version"] != "17.99"
+
+
+def test_a_node_that_should_be_stopped_is_left_alone(fresh_service: Service) -> None:
+    """As a standby that an operation stopped is: neither a start of the agent nor a round starts it."""
+    service = fresh_service
+    service.start()
+    stopped, running = service.create(), service.create(name="other")
+    service.kill_everything()
+    record = next((service.data_dir / "instances" / stopped.id).glob("nodes/*/node.json"))
+    kept = json.loads(record.read_text())
+    record.write_text(json.dumps(kept | {"desired": "stopped"}))
+    service.start()
+    wait_until(service.login(running).answers)
+    wait_until(lambda: node(service, stopped.id)["observed_state"] == "stopped")
+    assert not service.processes(stopped.id, "postgres")

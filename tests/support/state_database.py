@@ -201,14 +201,17 @@ def row(key: NewKey, **values: Any) -> Instance:
 
 
 class Api:
-    """The application served by this process; operations are recorded and never begun."""
+    """The application served by this process; operations are recorded and never begun.
 
-    def __init__(self, database: Database, data_dir: Path, **settings: Any) -> None:
+    `cache` is one that all accounts reach: from a private one, root's host would copy every bundle.
+    """
+
+    def __init__(self, database: Database, data_dir: Path, cache: Path, **settings: Any) -> None:
         self.database = database
         self.key = first_key(database)
         self.started: list[UUID] = []
         installed = {v.name: f"{v.version}.9" for v in engine_versions() if not v.disabled}
-        configured = Settings(data_dir=data_dir, hold=0, **settings)
+        configured = Settings(data_dir=data_dir, cache=cache, hold=0, **settings)
         offers = Offers(installed, configured.allow_disabled_engines)
         choice = choose("haproxy", "127.0.0.1")
         host = LocalHost(data_dir, configured.cache, build="", spares=0, aliases={}, choice=choice)
@@ -255,7 +258,7 @@ class Api:
 
 
 @pytest.fixture
-def api(database: Database, tmp_path: Path) -> Iterator[Api]:
+def api(database: Database, tmp_path: Path, cache: Path) -> Iterator[Api]:
     """The API on a state of each kind."""
-    with Api(database, tmp_path) as served:
+    with Api(database, tmp_path, cache=cache) as served:
         yield served

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from openrdb import installation
+from openrdb.cli import installation
 from openrdb.config import Settings
 from openrdb.errors import HostError
 from openrdb.host.bundles import cache

@@ -15,7 +15,7 @@ from openrdb.state.statuses import instance as statuses
 
 ANY = sorted(InstanceStatus.__args__)  # type: ignore[attr-defined]
 
-# recordings/transitions.tsv, the causes that exist already; polls may have missed some in between
+# As the reference service showed them to polling clients, which may have missed some in between.
 RECORDED = [
     ("provisioning", "initializing"),
     ("provisioning", "ready"),

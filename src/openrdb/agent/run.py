@@ -22,7 +22,7 @@ from openrdb.system.layout import Layout
 log = logging.getLogger(__name__)
 
 _BACKLOG = 512
-_GRACE = 2
+_GRACE = 1
 """Seconds for calls under way when it is told to end; their callers call again."""
 
 

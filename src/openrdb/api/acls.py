@@ -1,4 +1,4 @@
-"""The networks whose clients are let in at public endpoints (behaviours.md, "ACL")."""
+"""The networks whose clients are let in at public endpoints (ACL)."""
 
 from __future__ import annotations
 

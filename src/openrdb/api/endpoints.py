@@ -1,4 +1,4 @@
-"""Endpoints: get, create, migrate, delete (behaviours.md, "Endpoints")."""
+"""Endpoints: get, create, migrate, delete."""
 
 from __future__ import annotations
 

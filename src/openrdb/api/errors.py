@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Error(BaseModel):
-    """The form of every error; some types have more fields (behaviours.md, "Wire")."""
+    """The form of every error; some types have more fields."""
 
     message: str
     type: str

@@ -73,10 +73,10 @@ def add_first_endpoints(
     principal: Principal,
     settings: Settings,
 ) -> None:
-    """Those asked for, and a load balancer where none is asked for (behaviours.md, "Instance").
+    """Add the endpoints that the request names; a load balancer if it names none.
 
     Raises:
-        InvalidArguments, NotFound, QuotasExceeded: one of them cannot be had.
+        InvalidArguments, NotFound, QuotasExceeded: one of them is impossible.
     """
     specs = body.init_endpoints or [wire.EndpointSpec(load_balancer={})]
     for position, spec in enumerate(specs):

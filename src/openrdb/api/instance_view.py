@@ -1,4 +1,4 @@
-"""An instance's row as the API shows it (behaviours.md, "Instance")."""
+"""An instance's row as the API shows it."""
 
 from __future__ import annotations
 

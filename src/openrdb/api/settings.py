@@ -1,4 +1,4 @@
-"""An instance's settings, checked against those of its engine's version (the document, "Settings")."""
+"""An instance's settings, checked against the catalogue's for its engine version."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from openrdb.config import Region
 
 
 def format_instant(moment: datetime) -> str:
-    """`2025-02-06T13:46:33.856892Z`; a whole second has no fraction (behaviours.md)."""
+    """Return a time as `2025-02-06T13:46:33.856892Z`; a whole second has no fraction."""
     text = moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
     return text.removesuffix(".000000") + "Z"
 

@@ -81,10 +81,9 @@ def volume_type(node_type: NodeType, name: str) -> VolumeType:
 
 
 def volume_size(node_type: NodeType, volume_type_name: str, asked: int) -> int:
-    """The size in bytes that a new volume has; `asked` 0 is the default.
+    """Return the size of a new volume in bytes; `asked` 0 is the default.
 
-    A local volume's size is the node type's own, other volumes' the least possible (behaviours,
-    "Wire" and "Instance").
+    The default of a local volume is the node type's own size, of other volumes the least possible.
 
     Raises:
         InvalidArguments: `volume_type` is none of the node type's, or `volume_size` is not within

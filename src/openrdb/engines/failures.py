@@ -11,7 +11,7 @@ from typing import Final
 
 _MOST_FILES = 10_000
 """Files looked at; the directory is the account's, which may put any number there."""
-UNKNOWN: Final = "it does not start, and says nothing"
+UNKNOWN: Final = "it ended, and says nothing of why"
 
 
 def latest(directory: Path, pattern: str) -> Path | None:

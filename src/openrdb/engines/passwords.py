@@ -1,4 +1,4 @@
-"""What a password must be, for every engine (DESIGN section 7); checked before anything is done."""
+"""The rules for passwords, the same for every engine; checked before anything is done."""
 
 from __future__ import annotations
 

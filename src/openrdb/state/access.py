@@ -1,4 +1,4 @@
-"""Organization, projects and API keys (DESIGN section 12)."""
+"""Organization, projects and API keys and what a key may do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Addresses of private networks: given out, booked by users, or chosen by them (DESIGN section 8)."""
+"""Addresses of private networks: assigned by us, booked by users, or chosen by them."""
 
 from __future__ import annotations
 
@@ -110,8 +110,10 @@ def check_static(
     public_address: str,
     own_addresses: Collection[IPv4Address],
 ) -> IPv4Interface:
-    """The address that a user chose for an endpoint; it may be outside of the network's subnet
-    (behaviours.md, "Endpoints"), but never one with which another's traffic could be caught.
+    """Return the address that a user chose for an endpoint.
+
+    As in the reference service it may be outside the network's subnet, but it must not catch the
+    traffic of anybody else.
 
     Raises:
         InvalidArguments: of the argument `service_ip`.

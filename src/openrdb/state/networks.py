@@ -1,4 +1,4 @@
-"""Private networks and the VPCs that they are in (recordings/companions.jsonl: `vpc/v2`)."""
+"""Private networks and the VPCs that they are in: the state behind `vpc/v2`."""
 
 from __future__ import annotations
 

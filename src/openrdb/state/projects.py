@@ -1,4 +1,4 @@
-"""Projects (recordings/companions.jsonl: `account/v3`)."""
+"""Projects: the state behind `account/v3`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ranges of private networks: those asked for, and those chosen (DESIGN section 8).
+"""Ranges of private networks: those that users ask for, and those that we choose.
 
 Endpoints are real addresses of this machine, so no two networks of a deployment may overlap, nor hold
 an address that the machine has for something else.
@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 from openrdb.errors import InvalidArguments, QuotasExceeded, Reason
 
 CHOSEN_LENGTH = 22
-"""As recorded: a new network gets an IPv4 /22 and an IPv6 /64."""
+"""A new network gets an IPv4 /22 and an IPv6 /64."""
 _LARGEST, _SMALLEST = 20, 29
 _UNIQUE_LOCAL = 0xFD << 120
 _THIS_NETWORK = IPv4Network("0.0.0.0/8")

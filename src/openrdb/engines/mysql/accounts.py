@@ -14,7 +14,7 @@ _PLAIN = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff\U00010000-\U0010ffff]+")
 
 
 def check_name(argument: str, name: str) -> None:
-    """Raise InvalidArguments unless a user may have this name (DESIGN section 7)."""
+    """Raise InvalidArguments unless a user may have this name."""
     if not 1 <= len(name) <= _LONGEST_NAME:
         help_message = f"must have 1 to {_LONGEST_NAME} characters"
         raise InvalidArguments((argument, "constraint", help_message))

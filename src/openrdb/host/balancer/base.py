@@ -1,7 +1,7 @@
-"""What a load balancer does for an endpoint: the `Balancer` interface (DESIGN section 8).
+"""What a load balancer does for an endpoint: the `Balancer` interface.
 
-TCP is passed through: TLS ends in the engine. A silent session lives six hours, as the document says
-("Endpoints").
+TCP is passed through: TLS ends in the engine. A silent session lives six hours, as the reference
+service documents it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a pool of volumes can do (DESIGN section 9)."""
+"""The `Pool` interface: where volumes are, and the only one that copies or removes them."""
 
 from __future__ import annotations
 

@@ -150,6 +150,6 @@ def _managed(session: Session, database: str) -> str:
 
 
 def _give_all(session: Session, user: str) -> None:
-    """Administrators have access to all databases (the document, "Database engines")."""
+    """Give administrators access to all databases, as the reference service documents it."""
     for database in databases.managed(session):
         privileges.apply(session, database, user, "all")

@@ -23,7 +23,7 @@ from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
 from openrdb.spec import Database
 
 FIRST: Final = "rdb"
-"""Every instance has it at birth (behaviours.md)."""
+"""The database that every instance is born with."""
 _OWNER = (SUPERUSER, "localhost")
 _LONGEST_NAME = 64
 _LONGEST_FILE_NAME = 255

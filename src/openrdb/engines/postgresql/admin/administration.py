@@ -119,7 +119,7 @@ class Administration:
             self._give_all(name)
 
     def _give_all(self, name: str) -> None:
-        """Administrators have access to all databases (the document, "Database engines")."""
+        """Give administrators access to all databases, as the reference service documents it."""
         for database in self._managed():
             self._in(database, lambda found: privileges.apply(found, name, "all"))
 

@@ -12,7 +12,7 @@ from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
 from openrdb.spec import Database
 
 FIRST = "rdb"
-"""Every instance has it at birth (behaviours.md)."""
+"""The database that every instance is born with."""
 INVALID = -2
 """The connection limit by which a database is marked whose deletion was interrupted."""
 _SYSTEM = {"postgres", "template0", "template1"}

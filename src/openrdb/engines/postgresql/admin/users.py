@@ -41,7 +41,7 @@ user's database is the user's; whether one can come in."""
 
 
 def check_name(argument: str, name: str) -> None:
-    """Raise InvalidArguments unless a user may have this name (DESIGN section 7)."""
+    """Raise InvalidArguments unless a user may have this name."""
     if not 1 <= len(name.encode()) <= _LONGEST_NAME:
         raise InvalidArguments((argument, "constraint", f"must have 1 to {_LONGEST_NAME} bytes"))
     if not _PLAIN.fullmatch(name) or name[0].isdigit():

@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from openrdb.cli.state.opened import opened_state
 from openrdb.config import Settings
 from openrdb.errors import HostError, NotFound, PreconditionFailed, TransientState
-from openrdb.keys import opened_state
 from openrdb.operations.begin import retry as begin_again
 from openrdb.state import events, models, operations
 from openrdb.state.models import now

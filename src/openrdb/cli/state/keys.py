@@ -5,23 +5,19 @@ The service looks a key up for each request, so that a change is in force with i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from openrdb.cli.state.opened import opened_state
 from openrdb.config import Settings
 from openrdb.credentials import read_credentials
 from openrdb.errors import HostError
 from openrdb.state import access
-from openrdb.state.database import Database
 from openrdb.state.models import ApiKey, Project
-from openrdb.system.process import clean_environment
 
 
 @dataclass(frozen=True)
@@ -35,25 +31,6 @@ class ListedKey:
     """`full` or `read-only`."""
     description: str
     created_at: datetime
-
-
-@contextmanager
-def opened_state(settings: Settings) -> Iterator[Database]:
-    """The state of a data directory that has been served.
-
-    Raises:
-        HostError: it has never been served, or the database is not at hand, or of another version.
-    """
-    read_credentials(settings.data_dir)
-    clean_environment()
-    database = Database(settings.database_url)
-    try:
-        yield database
-    except SQLAlchemyError as error:
-        why = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise HostError(f"cannot use the state of {settings.data_dir}: {why}") from None
-    finally:
-        database.close()
 
 
 def create(

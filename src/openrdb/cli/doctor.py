@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterator
 
+from openrdb.cli.state import troubles
 from openrdb.config import Settings
 from openrdb.errors import HostError
 from openrdb.host import checks, guard
@@ -24,6 +25,7 @@ def examine(settings: Settings) -> list[Finding]:
         *_node_ports(),
         *_cgroups(),
         *_api(settings),
+        *troubles.examine(settings),
     ]
 
 

@@ -1,0 +1,37 @@
+"""What all commands share: the consoles, the option for the data directory, the configuration."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from openrdb.config import Settings, load_settings
+from openrdb.errors import HostError
+
+out = Console()
+err = Console(stderr=True)
+
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where everything is kept.")]
+
+
+def settings_from(**flags: Any) -> Settings:  # noqa: ANN401
+    """Return the configuration, with what the command line gives.
+
+    Raises:
+        HostError: one of its values is wrong; one line says which.
+    """
+    return load_settings(**{name: value for name, value in flags.items() if value is not None})
+
+
+def exit_if_refused(do: Callable[[], None]) -> None:
+    """Call a function; print one line and exit with 1 if it refuses."""
+    try:
+        do()
+    except HostError as error:
+        err.print(f"[red]openrdb:[/red] {error}", soft_wrap=True, highlight=False)
+        sys.exit(1)
