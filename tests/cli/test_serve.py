@@ -146,8 +146,8 @@ def test_damaged_files(fresh_service: Service) -> None:
     service.kill()
     key = (service.data_dir / "master.key").read_bytes()
     for path, content, words in (
-        ("master.key", None, "put it back from a backup"),
-        ("master.key", b"", "put it back from a backup"),
+        ("master.key", None, "restore it from a backup"),
+        ("master.key", b"", "is not a master key"),
         ("credentials.json", b"", "credentials.json is damaged: remove it"),
     ):
         done = lost(service, path, content)

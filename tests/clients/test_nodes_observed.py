@@ -40,8 +40,12 @@ def test_a_node_remembers_its_bundle_and_says_its_state(fresh_service: Service) 
     pid = holder(service, instance.id, "node")
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: node(service, instance.id)["observed_state"] == "failed")
-    assert "pg_control" in node(service, instance.id)["observed_reason"]
+    wait_until(lambda: "pg_control" in (node(service, instance.id)["observed_reason"] or ""))
+    assert node(service, instance.id)["observed_state"] == "failed"
+    service.environment["COLUMNS"] = "500"
+    told = service.run("doctor", "--data-dir", str(service.data_dir)).stdout
+    assert instance.id in told
+    assert "pg_control" in told
     (control / "pg_control.away").rename(control / "pg_control")
     wait_until(lambda: node(service, instance.id)["observed_state"] == "running")
     assert node(service, instance.id)["observed_reason"] is None

@@ -89,7 +89,11 @@ def test_they_are_made_by_an_account_that_nobody_else_has(
 
     def looking(*arguments: Any) -> subprocess.CompletedProcess[str]:
         done = run(*arguments)
-        makers = [one for one in psutil.process_iter() if accounts.TEMPLATE_UID in one.uids()]
+        makers = [
+            one
+            for one in psutil.process_iter()
+            if accounts.TEMPLATE_UID in one.uids() and str(short_tmp) in " ".join(one.cmdline())
+        ]
         for path in (short_tmp / "templates").glob("*/*"):
             open_to_nobody = as_nobody(["test", "-x", str(path)]).returncode == 0
             reached.append((arguments[0], open_to_nobody, makers))

@@ -8,14 +8,20 @@ from pathlib import Path
 
 from openrdb.agent.run import run
 from openrdb.errors import HostError
+from openrdb.system import files
+from openrdb.system.layout import Layout
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="openrdb agent")
     parser.add_argument("--data-dir", type=Path, required=True)
+    data_dir: Path = parser.parse_args().data_dir
+    refusal = Layout(data_dir).agent_refusal
     try:
-        run(parser.parse_args().data_dir)
+        files.remove_file(refusal)
+        run(data_dir)
     except HostError as error:
+        files.write_private(refusal, str(error))
         sys.exit(f"openrdb agent: {error}")
 
 

@@ -50,8 +50,12 @@ class AgentLink:
         keeper.end_predecessors(self._layout)
         if changed or not self._is_current():
             self._end_agent()
+        files.remove_file(self._layout.agent_refusal)
         self._keeper.ensure_up()
-        if not files.wait_for(self._layout.run, self._is_current, _UP_TIMEOUT):
+        started = files.wait_for(self._layout.run, self._is_settled, _UP_TIMEOUT)
+        if started and (why := self._refusal()):
+            raise HostError(why)
+        if not started:
             raise HostError(f"the agent does not start; see {self._layout.run / 'agent.log'}")
         self._watcher.start()
         return self._connection.ask_state(_FROZEN)
@@ -62,6 +66,16 @@ class AgentLink:
         if self._watcher.ident is not None:
             self._watcher.join()
         self._connection.close()
+
+    def _is_settled(self) -> bool:
+        return self._is_current() or self._refusal() is not None
+
+    def _refusal(self) -> str | None:
+        """Return why the agent does not start; None if it says nothing."""
+        try:
+            return self._layout.agent_refusal.read_text()
+        except FileNotFoundError:
+            return None
 
     def _is_current(self) -> bool:
         try:

@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterator
 
+from openrdb.cli.state import troubles
 from openrdb.config import Settings
 from openrdb.errors import HostError
 from openrdb.host import checks
@@ -23,6 +24,7 @@ def examine(settings: Settings) -> list[Finding]:
         *_balancer(settings),
         *_cgroups(),
         *_api(settings),
+        *troubles.examine(settings),
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-UNKNOWN: Final = "it does not start, and says nothing"
+UNKNOWN: Final = "it ended, and says nothing of why"
 
 
 def latest(directory: Path, pattern: str) -> Path | None:

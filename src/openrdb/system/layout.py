@@ -83,6 +83,11 @@ class Layout:
         return self.run / "agent.sock"
 
     @property
+    def agent_refusal(self) -> Path:
+        """Why the agent does not start, for whoever waits for it."""
+        return self.run / "agent.refusal"
+
+    @property
     def agent_token(self) -> Path:
         """What requests to the agent carry."""
         return self.root / "agent.token"

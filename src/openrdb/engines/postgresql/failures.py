@@ -30,7 +30,9 @@ def reason(log: Path, output: Path) -> str:
 
     What it wrote before it opened its log is in `output`, after what earlier starts wrote there.
     """
-    early = files.read_tail(output).rpartition(_LOADED)[2]
+    _, loaded, early = files.read_tail(output).rpartition(_LOADED)
+    if loaded:
+        early = early.partition("\n")[2]
     if found := _complaint(_last_process(early)):
         return found
     newest = failures.latest(log, "*.log")
