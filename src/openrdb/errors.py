@@ -22,7 +22,7 @@ class OpenRDBError(Exception):
         return str(self)
 
     def fields(self) -> dict[str, object]:
-        """The type's own fields of the wire form, beside `message` and `type`."""
+        """Return the type's own fields in the wire form, in addition to `message` and `type`."""
         return {}
 
 

@@ -46,7 +46,7 @@ _BACKLOG = 512
 
 
 def installed_versions(settings: Settings) -> dict[str, str]:
-    """The minor version of each engine version that there are binaries of.
+    """Return the minor version of each installed engine version.
 
     Raises:
         HostError: there are none, or no load balancer's.

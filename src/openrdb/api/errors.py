@@ -59,7 +59,7 @@ def _detail(error: dict[str, Any]) -> tuple[str, Reason, str]:
 
 
 def install(app: FastAPI) -> None:
-    """Have every error leave the application in the wire's form."""
+    """Let every error leave the application in the wire's form."""
 
     def respond(request: Request, error: OpenRDBError) -> JSONResponse:
         request.state.error_type = error.type

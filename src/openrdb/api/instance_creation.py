@@ -94,7 +94,7 @@ def add_endpoint(
     """An endpoint's row; a private one is shown at once, a load balancer once it works.
 
     Raises:
-        InvalidArguments, NotFound, QuotasExceeded: it cannot be had.
+        InvalidArguments, NotFound, QuotasExceeded: it is impossible.
     """
     kinds = [
         kind for kind in ("load_balancer", "private_network") if getattr(spec, kind) is not None

@@ -12,7 +12,7 @@ _NAMESPACE = UUID("6f70656e-7264-4200-8000-656e67696e65")
 
 @dataclass(frozen=True)
 class Offer:
-    """An engine version, and the minor version of the binaries that there are of it."""
+    """An engine version with the minor version of its installed binaries."""
 
     version: EngineVersion
     minor: str

@@ -50,7 +50,7 @@ def attach(
     or at the lowest free one, which is booked for it. A static one is never booked, as recorded.
 
     Raises:
-        InvalidArguments: the static address cannot be had; the argument is `service_ip`.
+        InvalidArguments: the static address is not available; the argument is `service_ip`.
         QuotasExceeded: the network has no free address left.
     """
     # The endpoint may be the instance's already, and not yet fit for being written.
@@ -98,7 +98,7 @@ def book(
     """Take an address for a user: the one asked for, or the lowest free.
 
     Raises:
-        InvalidArguments: the one asked for cannot be had; the argument is `address`.
+        InvalidArguments: the requested address is not available; the argument is `address`.
         QuotasExceeded: the network has no free address left.
     """
     if asked:
@@ -151,7 +151,7 @@ def create_private_network(
     """A network in a VPC of its project, the default one if none is given.
 
     Raises:
-        InvalidArguments: the VPC is another project's, or the subnets cannot be had.
+        InvalidArguments: the VPC is another project's, or the subnets are not available.
         QuotasExceeded: the deployment's range is used up.
     """
     vpc = vpc or default_vpc(session, region, project)

@@ -61,7 +61,7 @@ def asked(
     """The range that a user asks for.
 
     Raises:
-        InvalidArguments: it is none, or cannot be had here.
+        InvalidArguments: it is not a subnet, or not available here.
     """
     if len(subnets) > 1:
         raise _refused(

@@ -64,7 +64,7 @@ def wait_for(
 
 
 def _watching(directory: Path) -> INotify | None:
-    """Return what says when a directory changes; None if the host has no more of that."""
+    """Return a watch on a directory; None if the host's inotify instances are used up."""
     try:
         inotify = INotify()
     except OSError:  # others use up the account's few; looking each 50 ms does without

@@ -38,7 +38,7 @@ def reload(node: EngineNode) -> bool:
                 cursor.execute(f"SET GLOBAL {name} = %s", [value])
             except pymysql.err.MySQLError as error:
                 if error.args[0] == ER.UNKNOWN_SYSTEM_VARIABLE:
-                    continue  # this minor version has it no more
+                    continue  # this minor version has dropped it
                 if error.args[0] != ER.INCORRECT_GLOBAL_LOCAL_VAR:  # it is read-only
                     raise
                 cursor.execute(f"SELECT @@GLOBAL.{name} = %s", [value])

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from openrdb.errors import HostError
-from openrdb.host.balancer.base import Network, Place, Target, nobody_listens, place
+from openrdb.host.balancer.base import Network, Place, Target, address_text, nobody_listens
 from openrdb.host.healing import Healer
 from openrdb.host.processes import Program, environment_of
 from openrdb.system import accounts, files
@@ -104,8 +104,8 @@ class HAProxy:
             socket=self._socket(target),
             # Beyond the engine's own limit, so that the engine says why it refuses.
             maxconn=target.connections + 20,
-            listen=place(target.listen),
-            node=place(target.node),
+            listen=address_text(target.listen),
+            node=address_text(target.node),
             filter="" if target.allowed is None else _filter(self._rules(target)),
         )
 

@@ -108,7 +108,7 @@ class Nftables:
             return ()
 
     def alarm(self) -> socket.socket:
-        """Rung by each change of any table: a firewall that is loaded anew may flush them all."""
+        """Return a socket that tells of each table's change: a firewall's reload may flush all."""
         alarm = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
         alarm.bind((0, _CHANGES_OF_TABLES))
         alarm.setblocking(False)
@@ -158,7 +158,7 @@ class Nftables:
         return hashlib.sha256(" ".join(sorted(words)).encode()).hexdigest()
 
     def _open(self) -> None:
-        """Have clients from outside led to the loopback; the table's guard is there by now."""
+        """Let the kernel forward clients from outside to the loopback, now that the guard is there."""
         if not _is_open():
             self._opened.touch()
             try:

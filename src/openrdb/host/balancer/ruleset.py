@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from ipaddress import ip_address
 from typing import Any
 
-from openrdb.host.balancer.base import Place, Target, place
+from openrdb.host.balancer.base import Place, Target, address_text
 
 PREFIX = "openrdb_"
 SILENCE = 6 * 3600
@@ -104,7 +104,7 @@ def endpoint(table: str, target: Target, forgotten: Collection[Place]) -> str:
         allow=allow,
         forget=_forget(table, family, forgotten),
         listen=_key(target.listen),
-        node=place(target.node),
+        node=address_text(target.node),
     )
 
 

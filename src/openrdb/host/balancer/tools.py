@@ -12,7 +12,7 @@ _TIMEOUT = 60.0
 
 
 def find(tool: str) -> str:
-    """A tool's path.
+    """Return a tool's path.
 
     Raises:
         HostError: it is not installed; says which package has it.
@@ -24,7 +24,7 @@ def find(tool: str) -> str:
 
 
 def run(tool: str, *arguments: str, text: str = "", allowed: tuple[int, ...] = (0,)) -> str:
-    """What a tool says when it is given arguments and a text to read.
+    """Run a tool with arguments and a text to read, and return what it prints.
 
     Raises:
         HostError: it is not installed, or ends with another code than those allowed.

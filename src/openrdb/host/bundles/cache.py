@@ -1,7 +1,7 @@
 """Bundles: installed engine versions in the user cache, and installing them.
 
 A bundle is one directory below the cache, `postgresql-17.11.0-r2/` with `bin/`, `lib/`, `share/`. It
-is made beside its place and renamed into it, so that a bundle that is there is complete and may be
+is made next to its place and renamed into it, so that a bundle that is there is complete and may be
 used offline. What can be installed is a data file: `catalog/bundles.toml`.
 """
 
@@ -117,7 +117,7 @@ class Bundles:
     def install(
         self, version_name: str, progress: Progress | None = None, *, mirror: str | None = None
     ) -> Bundle:
-        """Have the release of an engine version in the cache; at once when it is.
+        """Install the release of an engine version in the cache; a no-op if it is there.
 
         `mirror`: the URL of Debian's packages; None: the one that this host's apt uses.
         HostError, and nothing left behind, when it cannot be fetched, is not what was promised or

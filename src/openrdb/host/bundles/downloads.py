@@ -38,7 +38,7 @@ class Progress(Protocol):
 def fetch(title: str, package: Package, directory: Path, progress: Progress) -> Path:
     """Download a package into an empty directory; the path of a file whose digest is right.
 
-    HostError, beginning with the title, when it cannot be had.
+    HostError, beginning with the title, if it cannot be fetched.
     """
     client = {"pypi": _fetch_wheel, "npm": _fetch_archive, "maven": _fetch_jar}[package.source]
     progress(0, package.size)

@@ -1,8 +1,8 @@
-"""Databases: names, the list, making and ending them.
+"""Databases: names, the list, creating and dropping them.
 
-They have no owner in MySQL. Managed is what the superuser has been granted, who needs it for nothing
-else: nobody but a superuser can grant or revoke him anything, and it is copied and restored with the
-server's other grants.
+MySQL's databases have no owner. A grant to the superuser, who does not need it, marks the managed ones:
+nobody but a superuser can grant or revoke it, and it is copied and restored with the server's other
+grants.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def check_create(session: Session, name: str) -> None:
 
 
 def ensure(session: Session, name: str) -> str:
-    """Have the managed database, for nobody yet; the name that the server has it under."""
+    """Create the managed database, without grants; return the name that the server has it under."""
     kept = _kept(session, name)
     quoted = quoted_identifier(kept)
     if find(session, kept) is None:

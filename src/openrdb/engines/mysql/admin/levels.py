@@ -1,13 +1,13 @@
 """Permission levels: what each grants on a database, and what accounts have there by all grants.
 
-A database's grants hold for whatever is made in it later. What counts is the sum of
+A database's grants also hold for objects made later. What counts is the sum of
 
-- privileges on the whole server, less those that are taken back for the database (partial revokes).
-  The right to grant cannot be taken back for one, so that it is none of the database's matters,
-- privileges on the database. They are found by the user's name and the client's host, so those of
-  the anonymous user are everybody's who has none of his own; `_` and `%` in a database's name stand
-  for themselves where partial revokes are on,
-- the same of every role that the account may take, directly or through others,
+- privileges on the whole server, less those that are revoked for the database (partial revokes).
+  GRANT OPTION cannot be revoked for one database, so it is not counted here,
+- privileges on the database. The server finds them by the user's name and the client's host, so those
+  of the anonymous user apply to every user without an account of their own. `_` and `%` in a database's
+  name stand for themselves where partial revokes are on,
+- the same for every role that the account may take, directly or through others,
 - privileges on single tables, columns and routines, which are none of any level.
 """
 

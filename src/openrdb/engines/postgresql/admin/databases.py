@@ -68,7 +68,7 @@ def check_create(connection: Connection[Row], name: str) -> None:
 
 
 def ensure(connection: Connection[Row], name: str) -> None:
-    """Have the database, for nobody but its owner; of the template that tenants cannot change."""
+    """Create the database for nobody but its owner, from the template that tenants cannot change."""
     identifier = sql.Identifier(name)
     if is_managed(connection, name) is None:
         statement = sql.SQL("CREATE DATABASE {} OWNER {}")

@@ -88,7 +88,7 @@ _DIFFERING = f"""
     FROM object LEFT JOIN entry USING (kind, oid)
     WHERE owner <> %(user)s GROUP BY kind, oid, name
 """  # noqa: S608
-"""Kind, name, what the user has on it, and who beside the owner granted which part of it."""
+"""Kind, name, what the user has on it, and who except the owner granted which part of it."""
 
 Statements = tuple[sql.Composed, ...]
 """One thing to do, and how else where the server does not allow it."""
@@ -173,7 +173,8 @@ def apply(connection: Connection[Row], user: str, permission: Permission) -> Non
 
 
 def grant(connection: Connection[Row], user: str, level: Level) -> None:
-    """Have the user's grants in the current database be the level's, whoever granted others."""
+    """Make the user's grants in the current database those of the level; revoke all others, whoever
+    granted them."""
     for _ in range(_PASSES):
         failure: errors.Error | None = None
         for statements in _changes(connection, user, level):
