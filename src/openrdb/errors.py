@@ -37,7 +37,7 @@ class InvalidArguments(OpenRDBError):
         self.details = details
 
     def within(self, argument: str) -> InvalidArguments:
-        """The same of parts of an argument."""
+        """Return the same refusal for a part of an argument."""
         details = [(f"{argument}.{name}", reason, text) for name, reason, text in self.details]
         return InvalidArguments(*details)
 

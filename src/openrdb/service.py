@@ -73,7 +73,7 @@ def adopt_nodes(database: Database, host: Host, secrets: Secrets) -> None:
 
 
 def listen(settings: Settings) -> socket.socket:
-    """The API's socket.
+    """Return the API's socket.
 
     Raises:
         HostError: the port is in use, or the address not this machine's.

@@ -38,7 +38,7 @@ def answer(error: OpenRDBError) -> JSONResponse:
 
 
 def from_validation(errors: Sequence[Any]) -> InvalidArguments:
-    """What pydantic found wrong, with the argument's name as the client wrote it."""
+    """Return what pydantic found wrong, with the argument's name as the client wrote it."""
     return InvalidArguments(*(_detail(error) for error in errors))
 
 

@@ -14,7 +14,7 @@ _FALSE = frozenset({"off", "false", "no", "0"})
 
 
 def problem(setting: EngineSetting, value: str) -> str | None:  # noqa: PLR0911
-    """Why a setting does not take a value, to follow its name; None where it does."""
+    """Return why a setting does not take a value, to follow its name; None where it does."""
     if setting.property_type == "BOOLEAN":
         return None if value.lower() in TRUE | _FALSE else "must be on or off"
     if setting.property_type == "INT":

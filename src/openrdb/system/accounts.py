@@ -30,7 +30,7 @@ _TIMEOUT = 300
 
 
 def as_account(uid: Uid, command: list[str]) -> list[str]:
-    """The argument vector that runs a command as an account, without any capability."""
+    """Return the argument vector that runs a command as an account, without any capability."""
     if uid is None:
         return command
     privileges = ["--clear-groups", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"]
@@ -128,7 +128,7 @@ def take_over(top: Path) -> None:
 
 
 def ensure_directory(path: Path, uid: Uid) -> None:
-    """A directory of an account's own."""
+    """Make a directory of an account's own."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     if uid is not None:
         os.chown(path, uid, uid)
@@ -142,7 +142,7 @@ def passable_directory(path: Path) -> None:
 
 
 def ensure_passage(path: Path, uid: Uid) -> None:
-    """A directory that an account may pass through and nobody but us may write to.
+    """Make a directory that an account may pass through and nobody but us may write to.
 
     What root writes must not lie where an account could have put a symbolic link before.
     """
@@ -154,7 +154,7 @@ def ensure_passage(path: Path, uid: Uid) -> None:
 
 @contextlib.contextmanager
 def temporary_directory(parent: Path, uid: Uid) -> Iterator[Path]:
-    """A directory for as long as it is needed, whose files an account may read."""
+    """Yield a directory for as long as it is needed, whose files an account may read."""
     with tempfile.TemporaryDirectory(prefix="check-", dir=parent) as name:
         ensure_passage(Path(name), uid)
         yield Path(name)

@@ -30,7 +30,7 @@ WATCHED = events.CREATE | events.MODIFY | events.MOVED_TO | events.CLOSE_WRITE |
 def wait_for(
     directory: Path, condition: Callable[[], bool], timeout: float, *, pid: int | None = None
 ) -> bool:
-    """Whether a condition comes true within some seconds; looked at whenever the directory changes.
+    """Return whether a condition comes true in time; check it at each change of a directory.
 
     Ends at once, with the condition's last word, when the process `pid` ends.
     """

@@ -91,7 +91,7 @@ def _statements(bundle: Bundle, account: Uid, secret: str) -> str:
 
 
 def _time_zones(bundle: Bundle, account: Uid) -> str:
-    """Statements that tell the server the names of time zones, which it knows none of by itself."""
+    """Return statements that load the time zones, of which the server knows none by itself."""
     command, zones = bundle.command("mysql_tzinfo_to_sql"), str(bundle.path / "share" / "zoneinfo")
     done = unix_accounts.run(account, [*command, zones], bundle.environment)
     if done.returncode != 0 or not done.stdout:

@@ -136,7 +136,7 @@ class HAProxy:
             return False
 
     def _command(self, target: Target, command: str) -> str:
-        """What HAProxy says to a command.
+        """Return what HAProxy says to a command.
 
         Raises:
             HostError: it does not answer.
@@ -157,11 +157,11 @@ class HAProxy:
                 shutil.rmtree(directory)
 
     def has(self, target: Target) -> bool:
-        """Whether there is anything of an endpoint."""
+        """Return whether there is anything of an endpoint."""
         return self._directory(target).exists()
 
     def missing(self, targets: Collection[Target]) -> Collection[Target]:
-        """Those without files, as those that another driver had."""
+        """Return those without files, as those that another driver had."""
         return [target for target in targets if not self._configuration(target).exists()]
 
     def ensure_all(self, targets: Collection[Target]) -> None:
@@ -171,10 +171,10 @@ class HAProxy:
             self._healer.keep_later(self.program(target))
 
     def alarm(self) -> None:
-        """There is none: supervisor and healing watch the processes."""
+        """Return None: healing watches the processes."""
 
     def clear(self) -> None:
-        """There is nothing of it in the kernel."""
+        """Do nothing: HAProxy has nothing in the kernel."""
 
     def is_free(self, listen: Place) -> bool:
         return nobody_listens(listen)

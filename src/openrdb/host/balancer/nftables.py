@@ -42,7 +42,7 @@ class Nftables:
 
     @staticmethod
     def takes(target: Target) -> bool:
-        """Whether the kernel can lead an endpoint's clients to its node: it does not translate IPv6
+        """Return whether the kernel can forward an endpoint's clients: it does not translate IPv6
         to IPv4, and leads nobody from outside to ::1."""
         listen, node = ip_address(target.listen[0]), ip_address(target.node[0])
         inward = node.is_loopback and not listen.is_loopback
@@ -97,7 +97,7 @@ class Nftables:
         return None
 
     def missing(self, targets: Collection[Target]) -> Collection[Target]:
-        """All or none: it is known whether somebody touched the table, not what of it."""
+        """Return all endpoints or none: it is known only whether somebody touched the table."""
         with self._changing:
             closed = any(map(_serves_others, targets)) and not _is_open()
             if closed or not self._is_untouched():
@@ -115,12 +115,12 @@ class Nftables:
         return alarm
 
     def is_free(self, listen: Place) -> bool:
-        """Also of what other deployments on this machine lead elsewhere."""
+        """Return whether nothing listens there, other deployments on this machine included."""
         led = ruleset.led_from(tools.run("nft", "-j", "list", "maps", "inet"))
         return listen not in led and nobody_listens(listen)
 
     def _present(self, versions: Collection[int]) -> dict[Place, str]:
-        """The endpoints' chains by what the table leads to them."""
+        """Return the endpoints' chains by what the table leads to them."""
         here: dict[Place, str] = {}
         for version in versions:
             listed = self._listed("-j", "list", "map", "inet", self.table, f"endpoints{version}")
@@ -128,7 +128,7 @@ class Nftables:
         return here
 
     def _listed(self, *arguments: str) -> str:
-        """What nft lists of the table; nothing where it is not there."""
+        """Return what nft lists of the table; nothing where it is not there."""
         try:
             return tools.run("nft", *arguments)
         except HostError:
@@ -144,7 +144,7 @@ class Nftables:
         self._left, self._digest = (before + 1 if known and alone else None), None
 
     def _is_untouched(self) -> bool:
-        """Whether the table is as we left it; costs nothing where nobody changed any table."""
+        """Return whether the table is as we left it; costs nothing where nobody changed any table."""
         generation = _generation()
         if self._left != generation:
             if self._digest is None or self._digest != self._current_digest():
@@ -153,7 +153,7 @@ class Nftables:
         return True
 
     def _current_digest(self) -> str:
-        """Of all that the table says, in whatever order the kernel lists it."""
+        """Return a digest of the table, whatever the order in which the kernel lists it."""
         words = self._listed("list", "table", "inet", self.table).replace(",", " ").split()
         return hashlib.sha256(" ".join(sorted(words)).encode()).hexdigest()
 
@@ -168,7 +168,7 @@ class Nftables:
 
 
 def why_unusable(public_address: str) -> str | None:
-    """Why nftables cannot serve this host's endpoints, found by trying; None where it can."""
+    """Return why nftables cannot serve this host's endpoints, found by trying; None where it can."""
     if os.geteuid() != 0:
         return "it needs root"
     address = ip_address(public_address)
@@ -186,7 +186,7 @@ def why_unusable(public_address: str) -> str | None:
 
 
 def _serves_others(target: Target) -> bool:
-    """Whether clients of other machines are led to this machine's loopback."""
+    """Return whether clients of other machines are led to this machine's loopback."""
     return not ip_address(target.listen[0]).is_loopback and ip_address(target.node[0]).is_loopback
 
 
@@ -195,7 +195,7 @@ def _is_open() -> bool:
 
 
 def _led_to(target: Target, here: dict[Place, str]) -> set[Place]:
-    """What the table leads to an endpoint's chain."""
+    """Return what the table leads to an endpoint's chain."""
     return {listen for listen, chain in here.items() if chain == ruleset.chain(target)}
 
 
@@ -216,7 +216,7 @@ def _cut_strangers(targets: Collection[Target], abandoned: Collection[Place]) ->
 
 
 def _generation() -> int:
-    """The kernel's count of the changes made to all tables (NFT_MSG_GETGEN)."""
+    """Return the kernel's count of the changes made to all tables (NFT_MSG_GETGEN)."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as kernel:
         # A netlink header (its type is a request) and one of netfilter's.
         kernel.send(struct.pack("=IHHIIBBH", 20, _GET_GENERATION, 1, 0, 0, 0, 0, 0))

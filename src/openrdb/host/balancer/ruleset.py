@@ -85,7 +85,7 @@ def chain(target: Target) -> str:
 
 
 def frame(table: str, *, guarded: bool) -> str:
-    """What all endpoints share; harmless where it is."""
+    """Return what all endpoints share; harmless where it is."""
     text = _TABLE.format(table=table)
     for family in _FAMILIES.values():
         text += _FAMILY.format(table=table, silence=SILENCE, **asdict(family))
@@ -93,7 +93,7 @@ def frame(table: str, *, guarded: bool) -> str:
 
 
 def endpoint(table: str, target: Target, forgotten: Collection[Place]) -> str:
-    """An endpoint as it is to be, instead of what the map led from before."""
+    """Return an endpoint as it is to be, instead of what the map led from before."""
     family = family_of(target)
     names = {"table": table, "id": target.endpoint_id.hex, **asdict(family)}
     networks = [family.everybody] if target.networks is None else map(str, target.networks)

@@ -24,7 +24,7 @@ class Session:
 
 
 def led_from(listens: Collection[Place]) -> list[Session]:
-    """The sessions that came to some addresses and were led elsewhere."""
+    """Return the sessions that came to some addresses and were led elsewhere."""
     if len(listens) == 1:
         listed = [tools.run("conntrack", "-L", *_came_to(*listens))]
     else:

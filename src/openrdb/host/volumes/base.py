@@ -15,7 +15,7 @@ class Pool(Protocol):
         """Make `target` a copy of a directory at rest, owned by an account and durable."""
 
     def delete(self, volume: Path) -> None:
-        """Remove a volume; harmless when there is none."""
+        """Remove a volume; a no-op if there is none."""
 
     def free(self) -> int:
-        """Bytes that the pool can still take."""
+        """Return the bytes that the pool can still take."""

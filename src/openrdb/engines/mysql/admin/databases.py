@@ -58,7 +58,7 @@ def check_name(argument: str, name: str) -> None:
 
 
 def _bytes_on_disk(character: str) -> int:
-    """How the server writes it in file names: as it is, as `@1e`, or as `@00e9`."""
+    """Return how the server writes it in file names: as it is, as `@1e`, or as `@00e9`."""
     if character == "_" or (character.isascii() and character.isalnum()):
         return 1
     return 3 if character in _SHORT else 5
@@ -90,13 +90,13 @@ def managed(session: Session) -> list[str]:
 
 
 def find(session: Session, name: str) -> Database | None:
-    """None: there is no such database in users' sight."""
+    """Return a database; None if users see no such database."""
     kept = _kept(session, name)
     return next((one for one in listed(session, sizes=False) if one.name == kept), None)
 
 
 def _kept(session: Session, name: str) -> str:
-    """A database's name as the server keeps it, which may be in lower case."""
+    """Return a database's name as the server keeps it, which may be in lower case."""
     if max(name, default="") > _LAST_CHARACTER:
         return name  # there is none
     ((kept,),) = rows(session, _KEPT_NAME, name, name)
@@ -121,7 +121,7 @@ def ensure(session: Session, name: str) -> str:
 
 
 def managing(name: str) -> str:
-    """The statement that makes a database a managed one."""
+    """Return the statement that makes a database a managed one."""
     return f"GRANT ALL PRIVILEGES ON {quoted_identifier(name)}.* TO {quoted_account(_OWNER)}"
 
 

@@ -51,7 +51,7 @@ _LIMITS: Final = {
 
 
 def making_model() -> list[str]:
-    """Statements that make the model of an administrator, before there is any user."""
+    """Return statements that make the model of an administrator, before there is any user."""
     account = quoted_account(MODEL)
     return [
         f"CREATE USER {account} ACCOUNT LOCK",

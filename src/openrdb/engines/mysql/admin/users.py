@@ -63,13 +63,13 @@ def listed(session: Session) -> list[User]:
 
 
 def find(session: Session, name: str) -> None:
-    """Raises NotFound."""
+    """Raise NotFound if there is no such user."""
     if name not in names(session):
         raise NotFound("user", name)
 
 
 def accounts(session: Session, name: str) -> list[Account]:
-    """A user's accounts, one a host."""
+    """Return a user's accounts, one a host."""
     found = [(str(user), str(host)) for user, host in rows(session, _ACCOUNTS)]
     return [account for account in found if account[0] == name]
 

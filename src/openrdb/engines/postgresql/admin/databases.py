@@ -43,7 +43,7 @@ def listed(connection: Connection[Row], *, sizes: bool) -> list[Database]:
 
 
 def managed(connection: Connection[Row]) -> list[str]:
-    """The managed databases; not what an interrupted deletion has left of one."""
+    """Return the managed databases; not what an interrupted deletion has left of one."""
     query = f"""
         SELECT datname FROM pg_database
         WHERE {_MANAGED} AND datname <> ALL(%s) AND datallowconn AND datconnlimit <> {INVALID}
@@ -53,7 +53,7 @@ def managed(connection: Connection[Row]) -> list[str]:
 
 
 def is_managed(connection: Connection[Row], name: str) -> bool | None:
-    """None: there is no such database in users' sight."""
+    """Return whether a database is managed; None if users see no such database."""
     if name in _SYSTEM:
         return None
     query = f"SELECT {_MANAGED} FROM pg_database WHERE datname = %s"  # noqa: S608
@@ -102,6 +102,6 @@ def ensure_none(connection: Connection[Row], name: str) -> None:
 
 
 def reason(error: Error) -> str:
-    """What the server says of a refusal, for people."""
+    """Return what the server says of a refusal, for people."""
     said = (error.diag.message_primary, error.diag.message_detail)
     return ": ".join(text.rstrip(".") for text in said if text)

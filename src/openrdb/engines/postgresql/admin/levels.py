@@ -40,7 +40,7 @@ class Level:
 
 
 def levels(major: int) -> dict[Permission, Level]:
-    """The levels that can be set, on a major version."""
+    """Return the levels that can be set, on a major version."""
     write = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"})
     every = write | {"REFERENCES", "TRIGGER"} | ({"MAINTAIN"} if major >= 17 else set())
     usage = frozenset({"USAGE"})

@@ -97,7 +97,7 @@ _HERE = "(SELECT oid FROM pg_database WHERE datname = current_database())"
 
 
 def listed(connection: Connection[Row], database: str, users: dict[int, str]) -> list[Privilege]:
-    """Each user's level in the current database; `users`: names by OID."""
+    """Return each user's level in the current database; `users`: names by OID."""
     has: dict[int, dict[str, Counter[Privileges]]] = defaultdict(lambda: defaultdict(Counter))
     owned: dict[int, Counter[str]] = defaultdict(Counter)
     total: Counter[str] = Counter()
@@ -131,7 +131,7 @@ def _rows(connection: Connection[Row], query: str) -> list[Row]:
 
 
 def _fits(found: Counter[Privileges], objects: int, wanted: Privileges) -> bool:
-    """Whether exactly these privileges, and no others, are held on all of some objects."""
+    """Return whether exactly these privileges, and no others, are held on all of some objects."""
     return found == ({wanted: objects} if wanted and objects else {})
 
 

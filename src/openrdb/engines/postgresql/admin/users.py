@@ -60,12 +60,12 @@ def listed(connection: Connection[Row]) -> list[User]:
 
 
 def ids(connection: Connection[Row]) -> dict[int, str]:
-    """The names of all users by their OIDs."""
+    """Return the names of all users by their OIDs."""
     return {int(str(oid)): str(name) for oid, name, _ in connection.execute(_LISTED)}
 
 
 def find(connection: Connection[Row], name: str) -> User:
-    """Raises NotFound."""
+    """Raise NotFound if there is no such user."""
     for user in listed(connection):
         # What is no UTF-8 is listed with marks in its name, which are not in the name itself.
         if user.name == name and exists(connection, name):
