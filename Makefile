@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in /usr/bin/python3 python3 python3.11 python3.12 python
 WORKERS ?= 2
 .DEFAULT_GOAL := help
 
-.PHONY: help setup serve test test-all test-fresh bench lint format lock clean
+.PHONY: help setup serve test test-quick test-faults test-all test-fresh bench lint format lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,12 @@ serve: setup ## Set everything up and run the service
 
 test: setup $(VENV)/.dev lint ## Set everything up and pass the tests
 	@$(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+test-quick: setup $(VENV)/.dev ## The tests that start no service, in about a minute
+	@$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not slow" $(ARGS)
+
+test-faults: setup $(VENV)/.dev ## Every fault at every step of every operation; over an hour
+	@$(BIN)/pytest -n $(WORKERS) --dist worksteal tests/faults --all-faults $(ARGS)
 
 test-all: setup $(VENV)/.dev ## The tests on every version of the engines
 	@$(BIN)/pytest -n $(WORKERS) --dist worksteal --all-versions $(ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run what depends on the engine on every version, not a few",
     )
+    parser.addoption(
+        "--all-faults",
+        action="store_true",
+        help="try every fault of tests/faults/matrix, not a sample",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Here and not in the workers, which inherit it: all of them choose the same.
+    os.environ.setdefault("OPENRDB_SEED", str(secrets.randbelow(10**6)))
+
+
+def pytest_report_header() -> str:
+    return f"seed: OPENRDB_SEED={os.environ['OPENRDB_SEED']}"
 
 
 POSTGRESQL = [f"PostgreSQL-{major}" for major in (14, 15, 16, 17, 18)]
@@ -55,6 +70,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("root") and os.geteuid() != 0:
             item.add_marker(pytest.mark.skip(reason="needs uid 0"))
+        if "cache" in getattr(item, "fixturenames", ()):  # it runs programs of the bundles
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

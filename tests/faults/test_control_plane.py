@@ -6,9 +6,7 @@ import contextlib
 import random
 import signal
 import sqlite3
-import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,15 @@ import pytest
 import requests
 from scaleway.rdb.v1 import Instance
 
-from tests.support.service import Service, creation, gone, installed, ready, wait_until
+from tests.support.service import (
+    Service,
+    creation,
+    gone,
+    in_background,
+    installed,
+    ready,
+    wait_until,
+)
 from tests.support.tenants import tenant_of
 
 CYCLES = {"PostgreSQL-17": 14, "MySQL-9": 5}
@@ -47,12 +53,6 @@ def assert_nothing_left(service: Service) -> None:
     with contextlib.suppress(AssertionError):
         wait_until(lambda: not left_behind(service), 10)
     assert left_behind(service) == []
-
-
-def in_background(work: Callable[[], Any]) -> threading.Thread:
-    thread = threading.Thread(target=work)
-    thread.start()
-    return thread
 
 
 @pytest.mark.parametrize(

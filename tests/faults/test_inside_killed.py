@@ -21,8 +21,15 @@ import pytest
 import requests
 from scaleway.rdb.v1 import Instance
 
-from tests.faults.test_control_plane import in_background
-from tests.support.service import PASSWORD, Service, creation, gone, ready, wait_until
+from tests.support.service import (
+    PASSWORD,
+    Service,
+    creation,
+    gone,
+    in_background,
+    ready,
+    wait_until,
+)
 from tests.support.tenants import Login, Session, Tenant, tenant_of
 
 NETWORKS = "//vpc/v2/regions/fr-par/private-networks"
@@ -423,10 +430,11 @@ def test_a_power_cut_takes_the_workflows_of_changes(fresh_service: Service) -> N
     execute(
         service,
         *(
-            "INSERT INTO operations (id, instance_id, kind, parameters, status, created_at) SELECT "
-            f"lower(hex(randomblob(16))), id, 'create_user', '{json.dumps(asked | found)}',"
-            " 'running', '2026-01-01 00:00:00.000000' FROM instances"
-            for found in ({"name": "eve", "checked": True}, {"name": "mallory"})
+            "INSERT INTO operations (id, subject_type, subject_id, kind, parameters, status,"
+            " created_at, is_checked, is_overdue, attempts) SELECT lower(hex(randomblob(16))),"
+            f" 'instance', id, 'create_user', '{json.dumps(asked | {'name': name})}',"
+            f" 'running', '2026-01-01 00:00:00.000000', {checked}, 0, 1 FROM instances"
+            for name, checked in (("eve", 1), ("mallory", 0))
         ),
     )
     service.start()

@@ -192,3 +192,27 @@ def test_killed_at_any_line_of_a_start_it_runs_once(tmp_path: Path) -> None:
         if code == 7:
             return
     raise AssertionError("it was never started to the end")
+
+
+def test_what_is_killed_is_not_explained_by_earlier_words(healer: Healer, tmp_path: Path) -> None:
+    thing = program(tmp_path, "FOREVER", explain=lambda: "its words at an earlier end")
+    healer.keep(thing)
+    for _ in range(3):
+        pid = healer.wait_running(thing, 10)
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda pid=pid: healer.pid(thing.name) != pid)
+    assert healer.reason(thing.name) == "it was killed"
+    healer.release(thing)
+
+
+def test_only_what_is_kept_running_is_replaced(healer: Healer, tmp_path: Path) -> None:
+    thing = program(tmp_path, "FOREVER")
+    healer.replace(thing)
+    assert healer.pid(thing.name) is None
+    healer.keep(thing)
+    pid = healer.pid(thing.name)
+    healer.replace(thing)
+    assert healer.pid(thing.name) not in (None, pid)
+    healer.release(thing)
+    healer.replace(thing)
+    assert healer.pid(thing.name) is None

@@ -30,5 +30,5 @@ def agent(service: Service) -> int | None:
 
 
 def keeper(service: Service) -> int | None:
-    found = locks.holder(service.data_dir / "run" / "keeper.lock")
+    found = locks.holder(service.data_dir / "keeper.lock")
     return found.pid if found else None

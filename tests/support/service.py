@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -239,7 +240,8 @@ class Service:
             try:
                 line = " ".join(process.cmdline())
                 mine = str(self.data_dir) in line or self._is_child_of_mine(process)
-                if mine and all(word in line for word in words):
+                alive = process.status() != psutil.STATUS_ZOMBIE
+                if mine and alive and all(word in line for word in words):
                     found.append(process)
             except psutil.Error:
                 continue
@@ -389,3 +391,9 @@ def wait_until(condition: Callable[[], Any], timeout: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
+
+
+def in_background(work: Callable[[], Any]) -> threading.Thread:
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from openrdb.system.process import clean_environment, offer_to_oom_killer
+from tests.support.service import interpreter, unprivileged
 
 
 def said_by(code: str, *, before: str = "") -> str:
@@ -52,3 +53,13 @@ def test_a_tenants_process_is_ended_first() -> None:
     own = int(Path("/proc/self/oom_score_adj").read_text())
     assert int(said) == 500 > own
     offer_to_oom_killer(process.pid)  # has ended
+
+
+@pytest.mark.root
+def test_a_process_that_waits_to_be_reaped_is_left_alone() -> None:
+    """Its file is root's by then, whoever it belonged to."""
+    python, environment = interpreter()
+    code = "import subprocess as s, os; p = s.Popen(['true']); "
+    code += "os.waitid(os.P_PID, p.pid, os.WEXITED | os.WNOWAIT); "
+    code += "from openrdb.system.process import *; offer_to_oom_killer(p.pid)"
+    subprocess.run([*unprivileged(), python, "-c", code], env=environment, check=True)

@@ -91,7 +91,7 @@ class Supervisord:
 
     def __init__(self, layout: Layout) -> None:
         self._run = layout.run
-        self._lock = layout.run / "keeper.lock"
+        self._lock = layout.keeper_lock
         self._socket = layout.run / "supervisor.sock"
         self._configuration = layout.run / "keeper.conf"
         self._text = _CONFIGURATION.format(

@@ -177,6 +177,16 @@ class Healer:
             self.release(program)
             self.keep(program)
 
+    def replace(self, program: Program) -> None:
+        """End a program and start it again, if it is kept running; a no-op if it is not."""
+        with self._guard:
+            kept = self._kept.get(program.name)
+        if kept is None:
+            return
+        with kept.changed:
+            if kept.wanted and kept.running is not None:
+                self.restart(program)
+
     # -- what runs -----------------------------------------------------------------------------
 
     def pid(self, name: str) -> int | None:
@@ -339,11 +349,12 @@ class Healer:
             if running is None or running.descriptor != descriptor:
                 return  # ended on purpose
             kept.running = None
-            running.reap()
+            was_killed = running.reap()
             if not kept.wanted or self._stopping.is_set():
                 return
             if time.monotonic() - running.started < _STEADY:
-                self._note_failure(kept, kept.program.explain())
+                # What is killed has no last words; those in its files are of another time.
+                self._note_failure(kept, "it was killed" if was_killed else kept.program.explain())
             else:
                 log.warning("%s ended: starting it again", kept.program.name)
                 kept.failures = 0

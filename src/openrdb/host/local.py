@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from openrdb.catalog.engines import engine_version
 from openrdb.engines import server_of, templates_of, versions
@@ -29,9 +29,8 @@ from openrdb.host.healing import Healer
 from openrdb.host.jobs import Jobs
 from openrdb.host.processes import Program, environment_of
 from openrdb.host.records import NodeRecord, Records, RouteRecord
-from openrdb.host.space import has_room
 from openrdb.host.templates import Templates
-from openrdb.host.volumes import DirectoryPool
+from openrdb.host.volumes import DirectoryPool, Pool
 from openrdb.spec import (
     Administrator,
     Desired,
@@ -79,7 +78,7 @@ class LocalHost:
         self._healer = Healer()
         self._cgroups = Cgroups.find()
         self._balancer = balancer(choice, layout, self._bundles.haproxy(), self._healer)
-        self._template_secret = _template_secret(layout)
+        self._template_secret = _template_secret(layout, self._pool)
         self._templates = Templates(layout.templates, self._pool, spares, self._template_secret)
         self._records = Records(layout)
         self._jobs = Jobs(layout.jobs)
@@ -136,8 +135,9 @@ class LocalHost:
                 self._templates.prepare(bundle, templates_of(name), {})
 
     def _remove_leftovers(self) -> None:
-        for path in self._layout.root.glob(f"instances/{_REMOVED}*"):
-            shutil.rmtree(path, ignore_errors=True)
+        for path in self._layout.root.glob(f"instances/{_REMOVED}*"):  # an earlier version's
+            self._pool.delete_below(path)
+        self._healer.in_background(self._pool.remove_deleted)
 
     # -- what there is -------------------------------------------------------------------------
 
@@ -255,20 +255,13 @@ class LocalHost:
     def ensure_volume(self, spec: NodeSpec) -> None:
         paths = self._layout.node(spec.instance_id, spec.node_id)
         record = self._accept(spec)
-        if paths.data.exists():
-            return
-        if not has_room(self._layout.root):
-            raise HostError(f"no space is left in {self._layout.root}")
-        partial = paths.root / "data.partial"
-        self._pool.delete(partial)
-        init = spec.init_settings
-        self._templates.take(
-            self._bundle(record), templates_of(spec.engine), init, partial, spec.uid
-        )
-        partial.rename(paths.data)
-        for directory in (paths.root, paths.root.parent, paths.root.parent.parent):
-            files.sync_directory(directory)
-        files.sync_directory(self._layout.root / "instances")
+        volume = self._pool.volume(paths.data)
+        if not self._pool.exists(volume):
+            if not self._pool.has_room():
+                raise HostError(f"no space is left in {self._layout.root}")
+            bundle, maker = self._bundle(record), templates_of(spec.engine)
+            self._templates.take(bundle, maker, spec.init_settings, volume, spec.uid)
+        self._pool.settle(volume)
 
     def prepare_spare(self, spec: NodeSpec) -> None:
         bundle = self._bundles.find(spec.engine)
@@ -302,13 +295,9 @@ class LocalHost:
             self._healer.remove(self._program(node.spec))
         self._records.forget_instance(instance_id)
         self._changing.pop(instance_id, None)
-        directory = self._layout.instance(instance_id)
-        if directory.exists():
-            # Gone at once; what takes time is done when nobody waits for it any more.
-            removed = directory.with_name(f"{_REMOVED}{uuid4()}")
-            directory.rename(removed)
-            files.sync_directory(directory.parent)
-            self._healer.in_background(lambda: shutil.rmtree(removed, ignore_errors=True))
+        # Gone at once; what takes time is done when nobody waits for it any more.
+        self._pool.delete_below(self._layout.instance(instance_id))
+        self._healer.in_background(self._pool.remove_deleted)
         for owner in (instance_id, *node_ids):
             shutil.rmtree(self._layout.sockets(owner), ignore_errors=True)
             self._guards.pop(owner, None)
@@ -518,11 +507,27 @@ class LocalHost:
     # -- rounds --------------------------------------------------------------------------------
 
     def _round(self) -> None:
+        self._heal_sockets()
         self._heal_routes()
         self._jobs.list()  # ends what a killed wrapper has left
         if time.monotonic() >= self._logs_due:
             self._logs_due = time.monotonic() + self._logs_round
             self._prune_all_logs()
+
+    def _heal_sockets(self) -> None:
+        """Replace engines whose directory of sockets was removed: nobody can administer them, and
+        only a start makes it again."""
+        accounts.passable_directory(self._layout.run)
+        for record in self._wanted_nodes():
+            spec = record.spec
+            running = self._healer.pid(_program_name(spec)) is not None
+            if not running or self._layout.sockets(spec.node_id).exists():
+                continue
+            log.warning("the sockets of node %s were removed: restarting it", spec.node_id)
+            try:
+                self._healer.replace(self._program(spec))
+            except (HostError, KeyError) as error:
+                log.warning("node %s is restarted later: %s", spec.node_id, error)
 
     def _heal_routes(self) -> None:
         """Put back what was lost of endpoints."""
@@ -531,6 +536,8 @@ class LocalHost:
             missing = self._balancer.missing(list(targets.values()))
             if missing:
                 self._balancer.ensure_all(list(targets.values()))
+            for endpoint_id in targets.keys() - self._records.routes.keys():
+                self._balancer.remove(targets[endpoint_id])  # it was removed meanwhile
         except (HostError, OSError) as error:
             log.warning("endpoints are not served: %s", error)
 
@@ -549,15 +556,14 @@ def _program_name(spec: NodeSpec) -> str:
     return f"{_NODE}{spec.node_id}"
 
 
-def _template_secret(layout: Layout) -> str:
+def _template_secret(layout: Layout, pool: Pool) -> str:
     """Return the superuser's secret in templates; each instance gets one of its own at birth.
 
     Templates of unknown secret are removed: they can be made again.
     """
-    path = layout.templates / "secret"
+    path = layout.template_secret
     if not path.exists():
-        if layout.templates.exists():
-            shutil.rmtree(layout.templates)
+        pool.delete_below(layout.templates)
         accounts.passable_directory(layout.templates)
         files.write_private(path, secrets.token_hex(32))
     return path.read_text()

@@ -79,11 +79,12 @@ class Running:
     def pid(self) -> int:
         return self.identity.pid
 
-    def reap(self) -> None:
-        """Take the exit status of a process that has ended, and forget it."""
-        if self.child is not None:
-            self.child.wait()
+    def reap(self) -> bool:
+        """Take the exit status of a process that has ended, and forget it; return whether it is known
+        to have been killed."""
+        status = self.child.wait() if self.child is not None else 0
         os.close(self.descriptor)
+        return status == -signal.SIGKILL
 
 
 def environment_of(path: Path) -> dict[str, str]:

@@ -30,7 +30,7 @@ from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.orm import Session
 
 import openrdb
-from openrdb.errors import OpenRDBError, TransientState
+from openrdb.errors import OpenRDBError, StartFailed, TransientState
 from openrdb.operations import registry
 from openrdb.operations.run import Run, Services
 from openrdb.state import events, operations
@@ -64,6 +64,12 @@ def is_passing(error: BaseException) -> bool:
     return isinstance(error, TransientState)
 
 
+def _is_worth_repeating(error: BaseException) -> bool:
+    if isinstance(error, StartFailed):
+        return False  # its host has tried several times
+    return is_passing(error) or not is_refusal(error)
+
+
 @cache
 def build() -> str:
     """Return a hash of the package's sources, by which a changed sequence is known."""
@@ -80,7 +86,7 @@ def _checkpoint(name: str, do: Callable[[], T]) -> T:
         "name": name,
         "retries_allowed": True,
         "max_attempts": _ATTEMPTS,
-        "should_retry": lambda error: is_passing(error) or not is_refusal(error),
+        "should_retry": _is_worth_repeating,
     }
     return DBOS.run_step(options, do)
 
@@ -98,17 +104,21 @@ def _workflow(operation_id: str) -> None:
         run.operation.sequence(run)
     except Exception as failure:
         error = _cause(failure)
-        if not is_refusal(error):
-            log.error(
-                "operation %s on %s %s failed",
-                row.kind,
-                row.subject_type,
-                row.subject_id,
-                exc_info=error,
-            )
+        _report(row, error)
         if row.id in _awaited:
             _awaited[row.id] = error
         run.fail(error)
+
+
+def _report(row: Operation, error: Exception) -> None:
+    """Log why an operation failed: in one line where the error says it, else with a traceback."""
+    if is_refusal(error):
+        return
+    what = f"operation {row.kind} on {row.subject_type} {row.subject_id} failed"
+    if isinstance(error, OpenRDBError):
+        log.error("%s: %s", what, " ".join(str(error).split()))
+    else:
+        log.error(what, exc_info=error)
 
 
 def _cause(error: Exception) -> Exception:

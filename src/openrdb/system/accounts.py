@@ -33,16 +33,25 @@ def as_account(uid: Uid, command: list[str]) -> list[str]:
     """Return the argument vector that runs a command as an account, without any capability."""
     if uid is None:
         return command
+    return ["setpriv", *_identity(uid), "--", *command]
+
+
+def _identity(uid: Uid) -> list[str]:
+    if uid is None:
+        return []
     privileges = ["--clear-groups", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"]
-    return ["setpriv", f"--reuid={uid}", f"--regid={uid}", *privileges, "--", *command]
+    return [f"--reuid={uid}", f"--regid={uid}", *privileges]
 
 
 def run(
     uid: Uid, command: list[str], environment: Mapping[str, str], script: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """Run one of an engine's programs to its end, as an account and with nothing of our environment;
-    `script` is its input. Whether it succeeded is for the caller to see."""
-    whole = as_account(uid, command)
+    `script` is its input. Whether it succeeded is for the caller to see.
+
+    It ends with the thread that called it, as when our process is killed: nobody would know of it.
+    """
+    whole = ["setpriv", *_identity(uid), "--pdeathsig=KILL", "--", *command]
     return subprocess.run(
         _isolated(whole) if uid == TEMPLATE_UID else whole,
         input=script,
@@ -97,7 +106,8 @@ def why_not_isolated() -> str | None:
 def _isolated(command: list[str]) -> list[str]:
     """Return what runs a command in namespaces of its own, with an entry for `TEMPLATE_UID`.
 
-    The file is on a tmpfs that only these namespaces have, so that nothing is left behind.
+    The file is on a tmpfs that only these namespaces have, so that nothing is left behind. All ends
+    with the calling thread.
     """
     entry = f"{TEMPLATE_ACCOUNT}:x:{TEMPLATE_UID}:{TEMPLATE_UID}::/:/bin/false"
     script = (
@@ -106,7 +116,8 @@ def _isolated(command: list[str]) -> list[str]:
         ' && mount --bind /mnt/passwd /etc/passwd && umount --lazy /mnt && exec "$@"'
     )
     unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
-    return [*unshare, "--", "sh", "-c", script, entry, *command]
+    mortal = ["setpriv", "--pdeathsig=KILL", "--"]
+    return [*mortal, *unshare, "--", "sh", "-c", script, entry, *command]
 
 
 def take_over(top: Path) -> None:

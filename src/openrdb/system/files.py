@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import select
 import shutil
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _OTHERS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 """How to open what another account may have put there."""
+_FICLONE = 0x40049409
+_CANNOT_SHARE = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL)
 _libc = ctypes.CDLL(None, use_errno=True)
 WATCHED = events.CREATE | events.MODIFY | events.MOVED_TO | events.CLOSE_WRITE | events.DELETE_SELF
 
@@ -81,31 +84,61 @@ def dig_holes(paths: Iterable[Path]) -> None:
 
 
 def copy_tree(source: Path, target: Path, uid: Uid = None) -> None:
-    """Copy a directory; reflinks where the file system has them, holes stay holes.
+    """Copy a directory; extents are shared where the file system can, holes stay holes.
 
-    Symbolic links are not followed, modes are kept, owners become `uid`.
+    No symbolic link is followed, also if an account that may write to the source puts one there
+    meanwhile. Modes of files are kept, owners become `uid`.
+
+    Raises:
+        OSError: something is neither a file, a directory nor a link (EINVAL).
     """
     os.mkdir(target, 0o700)
+    with _directory(source) as reading, _directory(target) as writing:
+        _copy_entries(reading, writing, uid)
+
+
+@contextlib.contextmanager
+def _directory(path: Path | str, within: int | None = None) -> Iterator[int]:
+    descriptor = os.open(path, _OTHERS | os.O_DIRECTORY, dir_fd=within)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _copy_entries(source: int, target: int, uid: Uid) -> None:
     for entry in os.scandir(source):
-        to = target / entry.name
+        name = entry.name
         if entry.is_dir(follow_symlinks=False):
-            copy_tree(Path(entry.path), to, uid)
+            os.mkdir(name, 0o700, dir_fd=target)
+            with _directory(name, source) as reading, _directory(name, target) as writing:
+                _copy_entries(reading, writing, uid)
         elif entry.is_symlink():
-            os.symlink(os.readlink(entry.path), to)
+            os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
+            if uid is not None:
+                os.chown(name, uid, uid, dir_fd=target, follow_symlinks=False)
         else:
-            _copy_file(entry.path, to, uid)
+            _copy_file(name, source, target, uid)
     if uid is not None:
-        os.chown(target, uid, uid)
+        os.fchown(target, uid, uid)
 
 
-def _copy_file(source: str, target: Path, uid: Uid) -> None:
-    reading = os.open(source, os.O_RDONLY)
+def _copy_file(name: str, source: int, target: int, uid: Uid) -> None:
+    reading = os.open(name, _OTHERS, dir_fd=source)
     try:
         found = os.fstat(reading)
-        writing = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, found.st_mode & 0o777)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "is not a regular file", name)
+        mode = found.st_mode & 0o777
+        writing = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode, dir_fd=target)
         try:
-            if found.st_blocks * 512 < found.st_size:
-                _copy_sparse(reading, writing, found.st_size)
+            is_sparse = found.st_blocks * 512 < found.st_size
+            if _share_extents(reading, writing):
+                if is_sparse:
+                    _reserve(writing, found.st_size)
+            elif is_sparse:
+                _reserve(writing, found.st_size)
+                _copy_data(reading, writing, found.st_size)
             else:
                 _copy_range(reading, writing, 0, found.st_size)
             if uid is not None:
@@ -116,6 +149,26 @@ def _copy_file(source: str, target: Path, uid: Uid) -> None:
         os.close(reading)
 
 
+def _share_extents(reading: int, writing: int) -> bool:
+    """Make an empty file one that has another's extents, as btrfs and xfs can.
+
+    Returns:
+        False if the file system cannot, or not for these two.
+    """
+    try:
+        fcntl.ioctl(writing, _FICLONE, reading)
+    except OSError as error:
+        if error.errno in _CANNOT_SHARE:
+            return False
+        raise
+    return True
+
+
+def _reserve(writing: int, size: int) -> None:
+    """Have the holes filled later without "no space left"."""
+    os.posix_fallocate(writing, 0, size)
+
+
 def _copy_range(reading: int, writing: int, offset: int, end: int) -> None:
     while offset < end:
         copied = os.copy_file_range(reading, writing, end - offset, offset, offset)
@@ -124,9 +177,8 @@ def _copy_range(reading: int, writing: int, offset: int, end: int) -> None:
         offset += copied
 
 
-def _copy_sparse(reading: int, writing: int, size: int) -> None:
-    # Reserved but not written: the volume can be filled later without "no space left".
-    os.posix_fallocate(writing, 0, size)
+def _copy_data(reading: int, writing: int, size: int) -> None:
+    """Copy all but the holes."""
     offset = 0
     while offset < size:
         try:
@@ -137,6 +189,33 @@ def _copy_sparse(reading: int, writing: int, size: int) -> None:
             raise
         offset = os.lseek(reading, start, os.SEEK_HOLE)
         _copy_range(reading, writing, start, offset)
+
+
+def give_tree(top: Path, uid: Uid) -> None:
+    """Make an account the owner of a directory and of all that is in it; no link is followed.
+
+    The directory must be out of the account's reach until this has returned.
+    """
+    if uid is None:
+        return
+    for _, _, names, descriptor in os.fwalk(top):
+        os.fchown(descriptor, uid, uid)
+        for name in names:
+            os.chown(name, uid, uid, dir_fd=descriptor, follow_symlinks=False)
+
+
+def tree_size(top: Path) -> int:
+    """Return the bytes that a directory takes on its device, with all that is in it.
+
+    What is removed meanwhile does not count; no link is followed.
+    """
+    blocks = 0
+    for _, _, names, descriptor in os.fwalk(top):
+        blocks += os.fstat(descriptor).st_blocks
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                blocks += os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_blocks
+    return blocks * 512
 
 
 def sync_file_system(path: Path) -> None:

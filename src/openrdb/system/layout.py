@@ -74,6 +74,11 @@ class Layout:
         return self.root / "openrdb.lock"
 
     @property
+    def keeper_lock(self) -> Path:
+        """Held by what keeps the agent running."""
+        return self.root / "keeper.lock"
+
+    @property
     def agent_lock(self) -> Path:
         """Held by the host's agent."""
         return self.root / "agent.lock"

@@ -55,5 +55,6 @@ def offer_to_oom_killer(pid: int) -> None:
     Call it right after the start, as what is started by then keeps the old value. Harmless when the
     process has ended.
     """
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+    # Of a process that has ended and is not reaped yet, the kernel lets only root write the file.
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
         Path(f"/proc/{pid}/oom_score_adj").write_text(str(_TENANT_OOM_SCORE))

@@ -32,7 +32,7 @@ _BATCH = 100
 """Rules in one command line: HAProxy reads at most 16 KiB of it."""
 _SESSION = re.compile(r"^(0x[0-9a-f]+): proto=tcpv\S+ src=(\S+):\d+ fe=public ", re.MULTILINE)
 
-_ALERT = re.compile(r"\[ALERT\]\s+\(\d+\) : (.*)")
+_ALERT = re.compile(r"\[ALERT\]\s+\((\d+)\) : (.*)")
 _LAST = 4096
 
 _CONFIGURATION = """\
@@ -161,13 +161,21 @@ class HAProxy:
         return self._directory(target).exists()
 
     def missing(self, targets: Collection[Target]) -> Collection[Target]:
-        """Return those without files, as those that another driver had."""
-        return [target for target in targets if not self._configuration(target).exists()]
+        """Return those without files, as those that another driver had or somebody removed."""
+        return [target for target in targets if not self._has_places(target)]
+
+    def _has_places(self, target: Target) -> bool:
+        sockets = self._layout.sockets(target.endpoint_id)
+        return self._configuration(target).exists() and sockets.exists()
 
     def ensure_all(self, targets: Collection[Target]) -> None:
-        """Write their files and start their processes in the background."""
+        """Write their files and start their processes in the background; one whose socket was
+        removed is replaced, as it takes no changes any more."""
         for target in targets:
+            has_socket = self._layout.sockets(target.endpoint_id).exists()
             self._write_files(target)
+            if not has_socket:
+                self._healer.replace(self.program(target))
             self._healer.keep_later(self.program(target))
 
     def alarm(self) -> None:
@@ -216,13 +224,13 @@ class HAProxy:
 
 
 def _complaint(output: Path) -> str:
-    """Return why HAProxy ended, in its own words."""
+    """Return the first complaint of the process that complained last."""
     try:
         said = output.read_text(errors="replace")[-_LAST:]
     except FileNotFoundError:
         return "it ended"
     found = _ALERT.findall(said)
-    return found[-1] if found else "it ended"
+    return next((text for pid, text in found if pid == found[-1][0]), "it ended")
 
 
 def _filter(rules: Path) -> str:

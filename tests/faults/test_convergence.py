@@ -1,0 +1,132 @@
+"""What should run is started again amid operations too, and what cannot start says why."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.support.held_service import HeldService
+from tests.support.kinds import last_error
+from tests.support.programs import agent, holder, keeper
+from tests.support.service import Service, creation, ports_of_worker, wait_until
+
+BACK = 60.0
+
+
+@pytest.fixture
+def held(cache: Path, worker_id: str) -> Iterator[HeldService]:
+    with HeldService(cache, ports_of_worker(worker_id, 1)) as service:
+        service.start()
+        yield service
+
+
+def test_an_engine_is_healed_in_the_middle_of_an_operation(held: HeldService) -> None:
+    """Neither the control plane nor the keeper is there, and the instance is not `ready`."""
+    instance = held.create()
+    held.hold("restart_instance", 1)
+    asked = held.request("POST", f"/instances/{instance.id}/restart")
+    assert asked.json()["status"] == "restarting"
+    held.wait_done()
+    alone_it_heals(held, instance.id)
+    held.let_go()
+    held.start()
+    wait_until(held.login(instance).answers, BACK)
+
+
+def test_an_engine_is_healed_in_the_middle_of_its_creation(held: HeldService) -> None:
+    held.hold("create_instance", 4)
+    created = held.sdk().create_instance(**creation())
+    assert held.wait_begun() == "ensure_running"
+    held.wait_done()
+    alone_it_heals(held, created.id)
+    held.let_go()
+    held.start()
+    (instance,) = held.sdk().list_instances_all()
+    wait_until(lambda: status(held, instance.id) == "ready", BACK)
+
+
+def alone_it_heals(service: HeldService, instance_id: str) -> None:
+    service.kill()
+    old = keeper(service)
+    assert old is not None
+    os.kill(old, signal.SIGKILL)
+    pid = holder(service, instance_id, "node")
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: holder(service, instance_id, "node") not in (None, pid), BACK)
+
+
+def status(service: Service, instance_id: str) -> str:
+    return str(service.request("GET", f"/instances/{instance_id}").json()["status"])
+
+
+def settled(service: Service, instance_id: str) -> str:
+    moving = ("provisioning", "initializing", "restarting")
+    wait_until(lambda: status(service, instance_id) not in moving, BACK)
+    return status(service, instance_id)
+
+
+def test_a_restart_that_cannot_succeed_says_why(fresh_service: Service) -> None:
+    service = fresh_service
+    service.start()
+    instance = service.create()
+    (control,) = (service.data_dir / "instances" / instance.id).glob(
+        "nodes/*/data/global/pg_control"
+    )
+    saved = control.rename(control.with_name("saved"))
+    service.request("POST", f"/instances/{instance.id}/restart")
+    assert settled(service, instance.id) == "error"
+    ended, reason = last_error(service, "restart_instance")
+    assert ended == "failed"
+    assert reason is not None
+    assert "could not find the database system" in reason
+    assert_logged_once(service, f"operation restart_instance on instance {instance.id} failed")
+    # As soon as it can start, it does, and a restart settles it.
+    saved.rename(control)
+    wait_until(service.login(instance).answers, BACK)
+    service.request("POST", f"/instances/{instance.id}/restart")
+    assert settled(service, instance.id) == "ready"
+
+
+def assert_logged_once(service: Service, what: str) -> None:
+    """The log has this and the reason, in one message without a traceback."""
+    log = " ".join((service.home / "serve.log").read_text().split())
+    assert log.count(what) == 1, log
+    assert "Traceback" not in log
+
+
+@pytest.mark.root
+def test_shared_memory_that_cannot_be_written_says_so(fresh_service: Service) -> None:
+    service = fresh_service
+    service.prefix = ["unshare", "--mount", "--fork", "--"]
+    service.start()
+    within(service, "mount", "-t", "tmpfs", "-o", "ro", "none", "/dev/shm")
+    answer: requests.Response = service.request("POST", "/instances", json=creation())
+    assert answer.status_code == 200
+    instance_id = answer.json()["id"]
+    assert settled(service, instance_id) == "error"
+    _, reason = last_error(service, "create_instance")
+    assert reason is not None
+    assert "shared memory" in reason
+    assert_logged_once(service, f"operation create_instance on instance {instance_id} failed")
+    within(service, "umount", "/dev/shm")
+    listed = service.run("operations", "list", "--json", "--data-dir", str(service.data_dir))
+    (failed,) = [row for row in json.loads(listed.stdout) if row["status"] == "failed"]
+    retried = service.run("operations", "retry", failed["id"], "--data-dir", str(service.data_dir))
+    assert retried.returncode == 0, retried.stderr
+    assert settled(service, instance_id) == "ready"
+    (instance,) = service.sdk().list_instances_all()
+    assert service.login(instance).answers(), "its administrator is there"
+
+
+def within(service: Service, *command: str) -> None:
+    """Run a command in the mount namespace of what the service started."""
+    pid = agent(service)
+    subprocess.run(["nsenter", "--target", str(pid), "--mount", *command], check=True)

@@ -1,0 +1,144 @@
+"""What is derived is removed by somebody: it is made again when it is needed, and users lose little."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.leftovers import leftovers
+from tests.support.programs import agent, holder, keeper
+from tests.support.service import PASSWORD, Service, creation, gone, ready, wait_until
+
+BACK = 60.0
+
+
+def assert_whole(service: Service, instance_id: str) -> None:
+    """The instance can be used and changed in every way, and ended."""
+    api = service.sdk()
+    instance = ready(api, instance_id)
+    wait_until(service.login(instance).answers, BACK)
+    user = {"name": "bob", "password": PASSWORD, "is_admin": False}
+    wait_until(
+        lambda: (
+            service.request("POST", f"/instances/{instance_id}/users", json=user).status_code == 200
+        ),
+        BACK,
+    )
+    rules = {"rules": [{"ip": "127.0.0.0/8"}]}
+    changed = service.request("PUT", f"/instances/{instance_id}/acls", json=rules)
+    assert changed.status_code == 200, changed.text
+    ready(api, instance_id)
+    service.request("POST", f"/instances/{instance_id}/restart")
+    instance = ready(api, instance_id)
+    wait_until(service.login(instance).answers, BACK)
+    assert "bob" in {user.name for user in api.list_users_all(instance_id=instance_id)}
+
+
+def test_the_run_directory(fresh_service: Service, newest: str) -> None:
+    """Engines and balancers without sockets take no changes any more: each is replaced, once."""
+    service = fresh_service
+    service.start()
+    instance = service.create(newest)
+    old = {program: holder(service, instance.id, program) for program in ("node", "balancer")}
+    first_keeper = keeper(service)
+    shutil.rmtree(service.data_dir / "run")
+    for program, pid in old.items():
+        wait_until(
+            lambda program=program, pid=pid: (
+                holder(service, instance.id, program) not in (None, pid)
+            ),
+            BACK,
+        )
+    wait_until(lambda: keeper(service) not in (None, first_keeper), BACK)
+    wait_until(lambda: agent(service) is not None, BACK)
+    wait_until(lambda: grants(service, instance.id), BACK)
+    assert_whole(service, instance.id)
+    assert len(service.processes("openrdb.agent")) == 1, "an agent too many"
+    assert len(service.processes("supervisor.supervisord")) == 1, "a keeper too many"
+    replaced = holder(service, instance.id, "node")
+    time.sleep(12)  # a round of healing later
+    assert holder(service, instance.id, "node") == replaced
+
+
+def grants(service: Service, instance_id: str) -> bool:
+    return service.request("GET", f"/instances/{instance_id}/users").status_code == 200
+
+
+@pytest.mark.parametrize("how", ["served", "stopped"])
+def test_configuration_keys_and_places(fresh_service: Service, newest: str, how: str) -> None:
+    service = fresh_service
+    service.start()
+    instance = service.create(newest)
+    if how == "stopped":
+        service.stop_everything()
+    directory = service.data_dir / "instances" / instance.id
+    (node,) = directory.glob("nodes/*")
+    shutil.rmtree(node / "conf")
+    shutil.rmtree(node / "log")
+    shutil.rmtree(directory / "balancer")
+    if how == "stopped":
+        service.start()
+    else:
+        pid = holder(service, instance.id, "node")
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: holder(service, instance.id, "node") not in (None, pid), BACK)
+    assert_whole(service, instance.id)
+    assert (node / "conf" / "server.key").read_text().startswith("-----BEGIN")
+
+
+def test_an_empty_key(fresh_service: Service, newest: str) -> None:
+    service = fresh_service
+    service.start()
+    instance = service.create(newest)
+    (key,) = (service.data_dir / "instances" / instance.id).glob("nodes/*/conf/server.key")
+    key.write_text("")
+    assert_whole(service, instance.id)
+    assert key.read_text().startswith("-----BEGIN")
+
+
+def test_templates(fresh_service: Service, newest: str) -> None:
+    service = fresh_service
+    service.start()
+    first = service.create(newest)
+    shutil.rmtree(service.data_dir / "templates")
+    assert_whole(service, service.create(newest, name="second").id)
+    service.kill_everything()
+    shutil.rmtree(service.data_dir / "templates")
+    service.start()
+    assert_whole(service, service.create(newest, name="third").id)
+    assert_whole(service, first.id)
+
+
+def test_nothing_is_left_of_templates_that_were_being_made(
+    fresh_service: Service, newest: str
+) -> None:
+    """Only the agent dies: what it had started to make them must end as well."""
+    service = fresh_service
+    service.start()
+    created = service.sdk().create_instance(**creation(newest))
+    for _ in range(3):
+        wait_until(lambda: partials(service), BACK)
+        time.sleep(0.2)
+        old = agent(service)
+        assert old is not None
+        left = partials(service)
+        os.kill(old, signal.SIGKILL)
+        wait_until(lambda old=old: agent(service) not in (None, old), BACK)
+        wait_until(lambda left=left: not left & partials(service), BACK)
+        time.sleep(1)
+        assert not left & partials(service), "something still writes there"
+    instance = ready(service.sdk(), created.id)
+    wait_until(lambda: not partials(service), BACK)
+    service.request("DELETE", f"/instances/{instance.id}")
+    wait_until(lambda: gone(service.sdk(), instance.id), BACK)
+    wait_until(lambda: not leftovers(service), BACK)
+
+
+def partials(service: Service) -> set[Path]:
+    return set((service.data_dir / "templates").glob("*/partial-*"))

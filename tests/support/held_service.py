@@ -1,0 +1,98 @@
+"""A control plane that goes as far as a given step of an operation, and no further until it is let.
+
+The program that is served is OpenRDB's own; only the methods that perform steps and end operations are
+wrapped, in the process under test. Two files lead it: `hold` names the kind of operation and the step,
+`moment` says how far it has come.
+"""
+
+from __future__ import annotations
+
+import json
+
+from tests.support.service import Service, wait_until
+
+_PROGRAM = """
+import functools, json, pathlib, sys, time
+from openrdb.operations.run import Run
+
+home = pathlib.Path({home!r})
+
+def wanted(run, number):
+    try:
+        return json.loads((home / "hold").read_text()) == [run.operation.kind, number]
+    except FileNotFoundError:
+        return False
+
+def say(moment, name):
+    partial = home / "moment.partial"
+    partial.write_text(json.dumps([moment, name]))
+    partial.rename(home / "moment")
+
+def observed(run, do, name):
+    number = run.number = getattr(run, "number", -1) + 1
+
+    @functools.wraps(do)
+    def observe(*arguments, **named):
+        held = wanted(run, number)
+        if held:
+            say("begun", name)
+        result = do(*arguments, **named)
+        if held:
+            say("done", name)
+        while wanted(run, number):
+            time.sleep(0.01)
+        return result
+
+    return observe
+
+perform, complete = Run.step, Run.complete
+
+def step(run, do, *arguments, **named):
+    return perform(run, observed(run, do, do.__name__), *arguments, **named)
+
+def completed(run, *arguments, **named):
+    return observed(run, complete, "complete")(run, *arguments, **named)
+
+Run.step, Run.complete = step, completed
+from openrdb.cli import main
+sys.argv[0] = "openrdb"
+main()
+"""
+LONGEST_STEP = 120.0
+
+
+class HeldService(Service):
+    """`hold(kind, n)`: operations of that kind go as far as their step n, and stop when it is done."""
+
+    def command(self, *arguments: str) -> tuple[list[str], dict[str, str]]:
+        command, environment = super().command(*arguments)
+        if "serve" in arguments:
+            at = command.index("-m")
+            command[at : at + 2] = ["-c", _PROGRAM.format(home=str(self.home))]
+        return command, environment
+
+    def hold(self, kind: str, step: int) -> None:
+        (self.home / "moment").unlink(missing_ok=True)
+        partial = self.home / "hold.partial"
+        partial.write_text(json.dumps([kind, step]))
+        partial.rename(self.home / "hold")
+
+    def let_go(self) -> None:
+        (self.home / "hold").unlink(missing_ok=True)
+
+    def wait_begun(self) -> str:
+        """Return the name of the step when it has begun."""
+        wait_until(lambda: self._moment() is not None, LONGEST_STEP)
+        moment = self._moment()
+        assert moment is not None
+        return moment[1]
+
+    def wait_done(self) -> None:
+        wait_until(lambda: (self._moment() or [""])[0] == "done", LONGEST_STEP)
+
+    def _moment(self) -> list[str] | None:
+        try:
+            moment: list[str] = json.loads((self.home / "moment").read_text())
+        except FileNotFoundError:
+            return None
+        return moment

@@ -1,0 +1,350 @@
+"""What asks for an operation of each kind, which steps it has, and how it shows that it was done."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import requests
+from scaleway.rdb.v1 import Instance
+
+from tests.support.service import PASSWORD, Service, creation, gone, ready, wait_until
+from tests.support.tenants import Login, tenant_of
+
+NETWORKS = "//vpc/v2/regions/fr-par/private-networks"
+
+
+@dataclass
+class Scene:
+    """Two instances in one private network: the first has a load balancer, the second an endpoint in
+    the network."""
+
+    service: Service
+    engine: str
+    one: Instance
+    other: Instance
+    network_id: str
+    added: str = ""
+    """The id of what the round at hand made for itself."""
+
+    def request(self, method: str, path: str, sent: Any = None) -> requests.Response:
+        path = path.replace("{one}", f"/instances/{self.one.id}")
+        return self.service.request(method, path, json=sent)
+
+    def must(self, method: str, path: str, sent: Any = None) -> Any:
+        """A request outside of the test's subject, done when its instances have settled."""
+        answer = self.request(method, path, sent)
+        assert answer.status_code in (200, 204), answer.text
+        self.settle()
+        return answer.json() if answer.content else None
+
+    def settle(self) -> None:
+        api = self.service.sdk()
+        self.one, self.other = ready(api, self.one.id), ready(api, self.other.id)
+
+    def has(self, what: str, name: str) -> bool:
+        """Whether a user or database of that name is listed."""
+        listed = self.request("GET", f"{{one}}/{what}?name={name}").json()[what]
+        return name in [row["name"] for row in listed]
+
+    def public(self, instance: Instance) -> list[str]:
+        return [str(one.id) for one in instance.endpoints if one.private_network is None]
+
+    def private(self, instance: Instance) -> list[str]:
+        return [str(one.id) for one in instance.endpoints if one.private_network is not None]
+
+    def logins(self) -> list[Login]:
+        """The administrators', by every endpoint."""
+        return [
+            self.service.login(replace(instance, endpoints=[endpoint]))
+            for instance in (self.one, self.other)
+            for endpoint in instance.endpoints
+        ]
+
+    def setting(self, name: str) -> str:
+        with self.service.connection(self.one) as session:
+            return tenant_of(self.engine).setting(session, name)
+
+
+def make_scene(service: Service, engine: str) -> Scene:
+    network = service.request("POST", NETWORKS, json={"name": "net"}).json()
+    private = {"private_network": {"private_network_id": network["id"], "ipam_config": {}}}
+    sent = creation(engine, name="other") | {"init_endpoints": [private]}
+    other = service.request("POST", "/instances", json=sent).json()
+    one = service.create(engine, name="one")
+    return Scene(service, engine, one, ready(service.sdk(), other["id"]), network["id"])
+
+
+@dataclass(frozen=True)
+class Case:
+    """`number` is the round's: a new one each time."""
+
+    kind: str
+    steps: tuple[str, ...]
+    """Those of a run that nothing disturbs, without the last one, `complete`."""
+    ask: Callable[[Scene, int], requests.Response]
+    holds: Callable[[Scene, int], bool]
+    before: Callable[[Scene, int], Any] = lambda scene, number: None
+    after: Callable[[Scene, int], Any] = lambda scene, number: None
+    ends: Literal["done", "failed"] = "done"
+    engines: tuple[str, ...] = ("PostgreSQL", "MySQL")
+
+
+def made(scene: Scene, number: int) -> bool:
+    """An instance of the round's name is there and answers SQL; it is removed again."""
+    (found,) = scene.service.sdk().list_instances_all(name=f"made{number}")
+    instance = ready(scene.service.sdk(), found.id)
+    with scene.service.connection(instance) as session:
+        assert session.execute("SELECT 1").fetchone() == (1,)
+    scene.request("DELETE", f"/instances/{instance.id}")
+    wait_until(lambda: gone(scene.service.sdk(), instance.id))
+    return True
+
+
+def doomed(scene: Scene, number: int) -> None:
+    scene.added = scene.service.create(scene.engine, name=f"doomed{number}").id
+
+
+def is_gone(scene: Scene, _: int) -> bool:
+    wait_until(lambda: gone(scene.service.sdk(), scene.added))
+    return not list((scene.service.data_dir / "instances").glob(scene.added))
+
+
+def certificate(scene: Scene, _: int) -> None:
+    scene.added = scene.service.certificate(scene.one).read_text()
+
+
+def with_private(scene: Scene, _: int) -> None:
+    if not scene.private(scene.one):
+        ask_private(scene, 0)
+        scene.settle()
+
+
+def without_private(scene: Scene, _: int) -> None:
+    for endpoint_id in scene.private(scene.one):
+        scene.must("DELETE", f"/endpoints/{endpoint_id}")
+
+
+def ask_private(scene: Scene, _: int) -> requests.Response:
+    spec = {"private_network": {"private_network_id": scene.network_id, "ipam_config": {}}}
+    return scene.request("POST", "{one}/endpoints", {"endpoint_spec": spec})
+
+
+def ask_migration(scene: Scene, _: int) -> requests.Response:
+    (endpoint_id,) = scene.public(scene.one)
+    sent = {"instance_id": scene.other.id}
+    return scene.request("POST", f"/endpoints/{endpoint_id}/migrate", sent)
+
+
+def migrate_back(scene: Scene, _: int) -> None:
+    (endpoint_id,) = scene.public(scene.other)
+    scene.must("POST", f"/endpoints/{endpoint_id}/migrate", {"instance_id": scene.one.id})
+
+
+def user(name: str) -> dict[str, Any]:
+    return {"name": name, "password": PASSWORD, "is_admin": False}
+
+
+_HOT = {"PostgreSQL": "work_mem", "MySQL": "long_query_time"}
+_COLD = {"PostgreSQL": "max_connections", "MySQL": "max_digest_length"}
+
+
+def applied(names: dict[str, str]) -> Case:
+    """A setting's new value is in force, in the engine too."""
+
+    def setting(scene: Scene, number: int) -> dict[str, str]:
+        return {"name": names[tenant_of(scene.engine).name], "value": str(60 + number % 40)}
+
+    def holds(scene: Scene, number: int) -> bool:
+        wanted = setting(scene, number)
+        listed = scene.request("GET", "{one}").json()["settings"]
+        return wanted in listed and scene.setting(wanted["name"]) == wanted["value"]
+
+    return Case(
+        "apply_settings",
+        ("put_in_force", "ensure_route"),
+        lambda s, n: s.request("PUT", "{one}/settings", {"settings": [setting(s, n)]}),
+        holds,
+        before=without_private,
+    )
+
+
+def ask_fatal_setting(scene: Scene, _: int) -> requests.Response:
+    ((name, value),) = tenant_of(scene.engine).fatal.items()
+    return scene.request("PUT", "{one}/settings", {"settings": [{"name": name, "value": value}]})
+
+
+def has_no_fatal_setting(scene: Scene, _: int) -> bool:
+    ((name, value),) = tenant_of(scene.engine).fatal.items()
+    return scene.setting(name) != value
+
+
+def is_set(scene: Scene, number: int) -> bool:
+    path = f"{{one}}/privileges?database_name=rdb&user_name=may{number}"
+    (row,) = scene.request("GET", path).json()["privileges"]
+    return bool(row["permission"] == "readwrite")
+
+
+CASES = {
+    "create_instance": Case(
+        "create_instance",
+        (
+            "ensure_free_ports",
+            "ensure_volume",
+            "ensure_configuration",
+            "start_keeping",
+            "ensure_running",
+            "ensure_route",
+            "ensure_accepting",
+            "ensure_bootstrapped",
+        ),
+        lambda s, n: s.service.request(
+            "POST", "/instances", json=creation(s.engine, name=f"made{n}")
+        ),
+        made,
+    ),
+    "delete_instance": Case(
+        "delete_instance",
+        ("stop_keeping", "ensure_no_route", "ensure_stopped", "ensure_removed"),
+        lambda s, n: s.request("DELETE", f"/instances/{s.added}"),
+        is_gone,
+        before=doomed,
+    ),
+    "restart_instance": Case(
+        "restart_instance",
+        ("readdress", "ensure_configuration", "ensure_restarted", "ensure_route"),
+        lambda s, n: s.request("POST", "{one}/restart"),
+        lambda s, n: True,
+        before=without_private,
+    ),
+    "renew_certificate": Case(
+        "renew_certificate",
+        ("renew", "ensure_configuration", "ensure_reloaded"),
+        lambda s, n: s.request("POST", "{one}/renew-certificate"),
+        lambda s, n: s.service.certificate(s.one).read_text() != s.added,
+        before=certificate,
+    ),
+    "reload_settings": applied(_HOT),
+    "restart_for_settings": applied(_COLD),
+    "take_settings_back": Case(
+        "apply_settings",
+        ("put_in_force", "put_back"),
+        ask_fatal_setting,
+        has_no_fatal_setting,
+        ends="failed",
+        engines=("PostgreSQL",),
+    ),
+    "apply_acl": Case(
+        "apply_acl",
+        ("ensure_route",),
+        lambda s, n: s.request("POST", "{one}/acls", {"rules": [{"ip": f"192.0.2.{n % 250}"}]}),
+        lambda s, n: f"192.0.2.{n % 250}/32" in s.request("GET", "{one}/acls?page_size=100").text,
+        before=without_private,
+        after=lambda s, n: s.must("PUT", "{one}/acls", {"rules": [{"ip": "0.0.0.0/0"}]}),
+    ),
+    "apply_logs_policy": Case(
+        "apply_logs_policy",
+        ("ensure_logs_pruned",),
+        lambda s, n: s.request(
+            "PATCH", "{one}", {"logs_policy": {"max_age_retention": n % 300 + 1}}
+        ),
+        lambda s, n: s.one.logs_policy.max_age_retention == n % 300 + 1,
+    ),
+    "create_endpoint": Case(
+        "create_endpoint",
+        ("ensure_free_port", "ensure_certified", "ensure_route", "ensure_route"),
+        ask_private,
+        lambda s, n: len(s.private(s.one)) == 1,
+        before=without_private,
+    ),
+    "delete_endpoint": Case(
+        "delete_endpoint",
+        ("ensure_no_route", "ensure_route", "ensure_certified"),
+        lambda s, n: s.request("DELETE", f"/endpoints/{s.private(s.one)[0]}"),
+        lambda s, n: not s.private(s.one),
+        before=with_private,
+    ),
+    "migrate_endpoint": Case(
+        "migrate_endpoint",
+        (
+            "ensure_no_route",
+            "ensure_certified",
+            "ensure_certified",
+            "ensure_route",
+            "ensure_route",
+        ),
+        ask_migration,
+        lambda s, n: not s.public(s.one) and len(s.public(s.other)) == 1,
+        before=without_private,
+        after=migrate_back,
+    ),
+    "create_user": Case(
+        "create_user",
+        ("change_content",),
+        lambda s, n: s.request("POST", "{one}/users", user(f"made{n}")),
+        lambda s, n: s.has("users", f"made{n}"),
+    ),
+    "update_user": Case(
+        "update_user",
+        ("change_content",),
+        lambda s, n: s.request("PATCH", f"{{one}}/users/up{n}", {"is_admin": True}),
+        lambda s, n: (
+            {"name": f"up{n}", "is_admin": True}
+            in s.request("GET", f"{{one}}/users?name=up{n}").json()["users"]
+        ),
+        before=lambda s, n: s.must("POST", "{one}/users", user(f"up{n}")),
+    ),
+    "delete_user": Case(
+        "delete_user",
+        ("change_content",),
+        lambda s, n: s.request("DELETE", f"{{one}}/users/del{n}"),
+        lambda s, n: not s.has("users", f"del{n}"),
+        before=lambda s, n: s.must("POST", "{one}/users", user(f"del{n}")),
+    ),
+    "create_database": Case(
+        "create_database",
+        ("change_content",),
+        lambda s, n: s.request("POST", "{one}/databases", {"name": f"made{n}"}),
+        lambda s, n: s.has("databases", f"made{n}"),
+    ),
+    "delete_database": Case(
+        "delete_database",
+        ("change_content",),
+        lambda s, n: s.request("DELETE", f"{{one}}/databases/del{n}"),
+        lambda s, n: not s.has("databases", f"del{n}"),
+        before=lambda s, n: s.must("POST", "{one}/databases", {"name": f"del{n}"}),
+    ),
+    "set_privilege": Case(
+        "set_privilege",
+        ("change_content",),
+        lambda s, n: s.request(
+            "PUT",
+            "{one}/privileges",
+            {"database_name": "rdb", "user_name": f"may{n}", "permission": "readwrite"},
+        ),
+        is_set,
+        before=lambda s, n: s.must("POST", "{one}/users", user(f"may{n}")),
+    ),
+}
+
+
+def last_error(service: Service, kind: str) -> tuple[str, str | None]:
+    """Return the status and the error of the newest operation of a kind."""
+    query = "SELECT status, error FROM operations WHERE kind = ? ORDER BY created_at DESC LIMIT 1"
+    row = _read(service, query, kind)
+    return str(row[0]), row[1]
+
+
+def finished_count(service: Service, kind: str) -> int:
+    query = "SELECT count(*) FROM operations WHERE kind = ? AND finished_at IS NOT NULL"
+    return int(_read(service, query, kind)[0])
+
+
+def _read(service: Service, query: str, *values: str) -> Any:
+    with contextlib.closing(
+        sqlite3.connect(f"file:{service.data_dir}/state.sqlite?mode=ro", uri=True)
+    ) as state:
+        return state.execute(query, values).fetchone()

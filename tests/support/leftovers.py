@@ -1,0 +1,73 @@
+"""What killed work must not leave behind in a data directory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections import Counter
+from pathlib import Path
+from uuid import UUID
+
+from openrdb.system import locks
+from openrdb.system.layout import Layout
+from tests.support.service import Service
+
+
+def leftovers(service: Service) -> list[str]:
+    """Return whatever no instance, node or endpoint of the state explains; nothing may be under way."""
+    layout = Layout(service.data_dir)
+    with contextlib.closing(
+        sqlite3.connect(f"file:{service.data_dir}/state.sqlite?mode=ro", uri=True)
+    ) as state:
+        instances = _ids(state, "instances")
+        nodes, endpoints = _ids(state, "nodes"), _ids(state, "endpoints")
+        found = [
+            f"unfinished operation {kind}"
+            for (kind,) in state.execute("SELECT kind FROM operations WHERE finished_at IS NULL")
+        ]
+    found += [
+        str(path)
+        for path in layout.instances.iterdir()
+        if path.name not in {str(one) for one in instances}
+    ]
+    sockets = {layout.sockets(one).name for one in nodes | endpoints}
+    found += [
+        str(path) for path in layout.run.iterdir() if path.is_dir() and path.name not in sockets
+    ]
+    found += _half_made(layout.root)
+    found += [
+        str(path)
+        for one in instances
+        for path in layout.routes(one).glob("*.json")
+        if path.stem not in {str(endpoint) for endpoint in endpoints}
+    ]
+    programs = {f"node-{one}" for one in nodes} | {f"balancer-{one}" for one in endpoints}
+    held = [path.stem for path in layout.instances.glob("*/*.lock") if locks.is_held(path)]
+    found += [f"{name} does not run" for name in programs - set(held)]
+    found += [f"{name} runs" for name in set(held) - programs]
+    found += _doubled(service)
+    return found
+
+
+def _half_made(root: Path) -> list[str]:
+    found = []
+    for directory, names, files in os.walk(root):  # which passes over what is just being removed
+        found += [f"{directory}/{name}" for name in (*names, *files) if "partial" in name]
+        names[:] = [name for name in names if name != "data"]  # the engine's own
+    return found
+
+
+def _ids(state: sqlite3.Connection, table: str) -> set[UUID]:
+    return {UUID(row[0]) for row in state.execute(f"SELECT id FROM {table}")}
+
+
+def _doubled(service: Service) -> list[str]:
+    """Return the commands of servers and balancers that run more than once."""
+    commands = Counter(
+        " ".join(process.cmdline())
+        for word in ("/nodes/", "haproxy.cfg")
+        for process in service.processes(word)
+        if any(word in argument for argument in process.cmdline())
+    )
+    return [f"{count} processes of {line}" for line, count in commands.items() if count > 1]
