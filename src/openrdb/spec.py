@@ -120,7 +120,7 @@ class HostState:
     """Of the agent's own code."""
     boot: str
     engines: Mapping[str, str]
-    """The minor version of each engine version that there are binaries of."""
+    """The minor version of each installed engine version."""
     free: int
     """Bytes that the pool of volumes can still take."""
 

@@ -42,7 +42,7 @@ class Templates:
             self._tidy(place)
 
     def prepare(self, bundle: Bundle, maker: Maker, init: Mapping[str, str]) -> None:
-        """Have a template and its spares made in the background."""
+        """Make a template and its spares in the background."""
         self._worker.submit(self._replenish, bundle, maker, init)
 
     def close(self) -> None:

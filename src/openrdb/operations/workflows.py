@@ -56,12 +56,12 @@ _awaited: dict[UUID, Exception | None] = {}
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether an error is an answer to what was asked, and not a mishap on the way to it."""
+    """Return whether an error answers the request, and is not a failure on the way."""
     return isinstance(error, OpenRDBError) and error.status < 500
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether it is worth trying again: an engine that ended is started again."""
+    """Return whether trying again may help: an engine that ended is started again."""
     return isinstance(error, TransientState)
 
 

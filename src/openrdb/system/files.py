@@ -13,12 +13,13 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from inotify_simple import INotify
 from inotify_simple import flags as events
 
-from openrdb.system.accounts import Uid
+if TYPE_CHECKING:
+    from openrdb.system.accounts import Uid
 
 _OTHERS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 """How to open what another account may have put there."""
@@ -36,7 +37,7 @@ WATCHED = events.CREATE | events.MODIFY | events.MOVED_TO | events.CLOSE_WRITE |
 def wait_for(
     directory: Path, condition: Callable[[], bool], timeout: float, *, pid: int | None = None
 ) -> bool:
-    """Whether a condition comes true within some seconds; looked at whenever the directory changes.
+    """Return whether a condition comes true in time; check it at each change of a directory.
 
     Ends at once, with the condition's last word, when the process `pid` ends.
     """
@@ -70,7 +71,7 @@ def wait_for(
 
 
 def _watching(directory: Path) -> INotify | None:
-    """Return what says when a directory changes; None if the host has no more of that."""
+    """Return a watch on a directory; None if the host's inotify instances are used up."""
     try:
         inotify = INotify()
     except OSError:  # others use up the account's few; looking each 50 ms does without
@@ -240,18 +241,33 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_private(path: Path, text: str) -> None:
+def write_private(path: Path, content: str | bytes) -> None:
     """Write a file that nobody but us may read, atomically and durably."""
+    _replace(path, content, None)
+    sync_directory(path.parent)
+
+
+def write_for_group(path: Path, content: str, group: int | None) -> None:
+    """Write a file of root's that a group may read, or of ours without a group, atomically.
+
+    After a power cut it may be the old one, never a part of the new one.
+    """
+    _replace(path, content, group)
+
+
+def _replace(path: Path, content: str | bytes, group: int | None) -> None:
     partial = path.with_name(f"{path.name}.partial")
     descriptor = os.open(
         partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
     )
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
+    with os.fdopen(descriptor, "wb") as file:
+        if group is not None:
+            os.fchown(descriptor, 0, group)
+            os.fchmod(descriptor, 0o640)
+        file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(descriptor)
     partial.rename(path)
-    sync_directory(path.parent)
 
 
 def read_small(path: Path, limit: int = 65536) -> bytes:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from openrdb.errors import HostError
-from openrdb.host.balancer.base import Network, Place, Target, nobody_listens, place
+from openrdb.host.balancer.base import Network, Place, Target, address_text, nobody_listens
 from openrdb.host.healing import Healer
 from openrdb.host.processes import Program, environment_of
 from openrdb.system import accounts, files
@@ -114,8 +114,8 @@ class HAProxy:
             socket=self._socket(target),
             # Beyond the engine's own limit, so that the engine says why it refuses.
             maxconn=target.connections + 20,
-            listen=place(target.listen),
-            node=place(target.node),
+            listen=address_text(target.listen),
+            node=address_text(target.node),
             filter="" if target.allowed is None else _filter(self._rules(target)),
         )
 
@@ -150,7 +150,7 @@ class HAProxy:
             return False
 
     def _command(self, target: Target, command: str) -> str:
-        """What HAProxy says to a command.
+        """Return what HAProxy says to a command.
 
         Raises:
             HostError: it does not answer.
@@ -170,11 +170,11 @@ class HAProxy:
             files.remove_tree(directory)
 
     def has(self, target: Target) -> bool:
-        """Whether there is anything of an endpoint."""
+        """Return whether there is anything of an endpoint."""
         return self._directory(target).exists()
 
     def missing(self, targets: Collection[Target]) -> Collection[Target]:
-        """Those without files, as those that another driver had or somebody removed."""
+        """Return those without files, as those that another driver had or somebody removed."""
         return [target for target in targets if not self._has_places(target)]
 
     def _has_places(self, target: Target) -> bool:
@@ -192,10 +192,10 @@ class HAProxy:
             self._healer.keep_later(self.program(target))
 
     def alarm(self) -> None:
-        """There is none: supervisor and healing watch the processes."""
+        """Return None: healing watches the processes."""
 
     def clear(self) -> None:
-        """There is nothing of it in the kernel."""
+        """Do nothing: HAProxy has nothing in the kernel."""
 
     def is_free(self, listen: Place) -> bool:
         return nobody_listens(listen)

@@ -37,7 +37,7 @@ class Nftables:
 
     @staticmethod
     def takes(target: Target) -> bool:
-        """Whether the kernel can lead an endpoint's clients to its node: it does not translate IPv6
+        """Return whether the kernel can forward an endpoint's clients: it does not translate IPv6
         to IPv4, and leads nobody from outside to ::1."""
         listen, node = ip_address(target.listen[0]), ip_address(target.node[0])
         inward = node.is_loopback and not listen.is_loopback
@@ -92,7 +92,7 @@ class Nftables:
         return None
 
     def missing(self, targets: Collection[Target]) -> Collection[Target]:
-        """All or none: it is known whether somebody touched the table, not what of it."""
+        """Return all endpoints or none: it is known only whether somebody touched the table."""
         with self._changing:
             closed = any(map(_serves_others, targets)) and not _is_open()
             if closed or not self._table.is_untouched():
@@ -101,16 +101,16 @@ class Nftables:
             return ()
 
     def alarm(self) -> socket.socket:
-        """Rung by each change of any table: a firewall that is loaded anew may flush them all."""
+        """Return a socket that tells of each table's change: a firewall's reload may flush all."""
         return alarm()
 
     def is_free(self, listen: Place) -> bool:
-        """Also of what other deployments on this machine lead elsewhere."""
+        """Return whether nothing listens there, other deployments on this machine included."""
         led = ruleset.led_from(tools.run("nft", "-j", "list", "maps", "inet"))
         return listen not in led and nobody_listens(listen)
 
     def _present(self, versions: Collection[int]) -> dict[Place, str]:
-        """The endpoints' chains by what the table leads to them."""
+        """Return the endpoints' chains by what the table leads to them."""
         here: dict[Place, str] = {}
         for version in versions:
             listed = self._table.listed(
@@ -120,7 +120,7 @@ class Nftables:
         return here
 
     def _open(self) -> None:
-        """Have clients from outside led to the loopback; the table's guard is there by now."""
+        """Let the kernel forward clients from outside to the loopback, now that the guard is there."""
         if not _is_open():
             self._opened.touch()
             try:
@@ -130,7 +130,7 @@ class Nftables:
 
 
 def why_unusable(public_address: str) -> str | None:
-    """Why nftables cannot serve this host's endpoints, found by trying; None where it can."""
+    """Return why nftables cannot serve this host's endpoints, found by trying; None where it can."""
     if os.geteuid() != 0:
         return "it needs root"
     address = ip_address(public_address)
@@ -148,7 +148,7 @@ def why_unusable(public_address: str) -> str | None:
 
 
 def _serves_others(target: Target) -> bool:
-    """Whether clients of other machines are led to this machine's loopback."""
+    """Return whether clients of other machines are led to this machine's loopback."""
     return not ip_address(target.listen[0]).is_loopback and ip_address(target.node[0]).is_loopback
 
 
@@ -157,7 +157,7 @@ def _is_open() -> bool:
 
 
 def _led_to(target: Target, here: dict[Place, str]) -> set[Place]:
-    """What the table leads to an endpoint's chain."""
+    """Return what the table leads to an endpoint's chain."""
     return {listen for listen, chain in here.items() if chain == ruleset.chain(target)}
 
 
