@@ -116,11 +116,6 @@ class Layout:
         return self.root / "master.key"
 
     @property
-    def template_secret(self) -> Path:
-        """The superuser's password in the host's templates."""
-        return self.root / "template.secret"
-
-    @property
     def credentials(self) -> Path:
         return self.root / "credentials.json"
 
