@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import secrets
 import threading
 import time
 from collections import defaultdict
@@ -16,21 +15,24 @@ from typing import Any
 from uuid import UUID
 
 from openrdb.catalog.engines import engine_version
-from openrdb.engines import server_of, templates_of, versions
+from openrdb.engines import server_of, templates_of
 from openrdb.engines.base import Server
-from openrdb.errors import HostError, OutdatedSpec, StartFailed, TransientState
+from openrdb.errors import HostError, OutdatedSpec, TransientState
 from openrdb.host import administration, logs
-from openrdb.host.balancer import Choice, Target, balancer, table
+from openrdb.host.balancer import Choice, balancer, table
 from openrdb.host.base import PROTOCOL
 from openrdb.host.bundles.shared import bundles_for_accounts
 from openrdb.host.cgroups import Cgroup, Cgroups
+from openrdb.host.changes import NodeChanges
+from openrdb.host.data_versions import DataVersions
 from openrdb.host.guard import Guard
 from openrdb.host.healing import Healer
 from openrdb.host.jobs import Jobs
 from openrdb.host.processes import Program, environment_of
-from openrdb.host.records import NodeRecord, Records, RouteRecord
-from openrdb.host.templates import Templates
-from openrdb.host.volumes import DirectoryPool, Pool
+from openrdb.host.records import NodeRecord, Records
+from openrdb.host.routes import Routes
+from openrdb.host.templates import Templates, template_secret
+from openrdb.host.volumes import DirectoryPool
 from openrdb.spec import (
     Administrator,
     Desired,
@@ -77,19 +79,18 @@ class LocalHost:
         self._pool = DirectoryPool(root)
         self._healer = Healer()
         self._cgroups = Cgroups.find()
-        self._balancer = balancer(choice, layout, self._bundles.haproxy(), self._healer)
         self._ports_guard = Guard(layout)
-        self._template_secret = _template_secret(layout, self._pool)
+        self._template_secret = template_secret(layout, self._pool)
         self._templates = Templates(layout.templates, self._pool, spares, self._template_secret)
         self._records = Records(layout)
+        driver = balancer(choice, layout, self._bundles.haproxy(), self._healer)
+        self._routes = Routes(layout, self._records, driver)
         self._jobs = Jobs(layout.jobs)
         self._guards: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
         self._changing: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
         self._logs_round, self._logs_due = logs_round, time.monotonic() + logs_round
-        self._warnings: dict[UUID, str] = {}
-        self._count = 0
-        self._changed_at: dict[UUID, int] = {}
-        self._changed = threading.Condition()
+        self._data_versions = DataVersions(self._records)
+        self._changes = NodeChanges()
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -98,17 +99,16 @@ class LocalHost:
         self._ports_guard.ensure([record.spec for record in self._records.nodes.values()])
         for node in self._wanted_nodes():
             self._healer.keep_later(self._program(node.spec))
-        for record in self._records.routes.values():
-            if (program := self._balancer.program(self._target(record.route))) is not None:
-                self._healer.keep_later(program)
+        for program in self._routes.programs():
+            self._healer.keep_later(program)
         self._healer.each_round(self._round)
-        if (alarm := self._balancer.alarm()) is not None:
-            self._healer.on_alarm(alarm, self._heal_routes)
+        if (alarm := self._routes.alarm()) is not None:
+            self._healer.on_alarm(alarm, self._routes.heal)
         if self._ports_guard.is_there:
             self._healer.on_alarm(table.alarm(), self._ports_guard.heal)
         self._healer.on_change(self._note_program)
         self._healer.start()
-        self._heal_routes()
+        self._routes.heal()
         self._healer.in_background(self._remove_leftovers)
         self._prepare_templates(warm_engines)
 
@@ -123,12 +123,9 @@ class LocalHost:
         Raises:
             HostError: something does not end.
         """
-        programs = [self._program(record.spec) for record in self._records.nodes.values()]
-        for record in self._records.routes.values():
-            if (program := self._balancer.program(self._target(record.route))) is not None:
-                programs.append(program)
-        self._healer.release_all(programs)
-        self._balancer.clear()
+        nodes = [self._program(record.spec) for record in self._records.nodes.values()]
+        self._healer.release_all([*nodes, *self._routes.programs()])
+        self._routes.clear()
         self._ports_guard.clear()
 
     def _prepare_templates(self, names: Collection[str] | None) -> None:
@@ -159,10 +156,7 @@ class LocalHost:
         return [self._node_state(record) for record in list(self._records.nodes.values())]
 
     def changed_nodes(self, since: int, timeout: float) -> tuple[int, list[NodeState]]:
-        with self._changed:
-            self._changed.wait_for(lambda: self._count != since, timeout)
-            changed = [one for one, count in self._changed_at.items() if count > since]
-            count = self._count
+        count, changed = self._changes.wait(since, timeout)
         records = self._records.nodes
         if since < 0:
             return count, self.nodes()
@@ -170,13 +164,7 @@ class LocalHost:
 
     def _note_program(self, name: str) -> None:
         if name.startswith(_NODE):
-            self._note_change(UUID(name.removeprefix(_NODE)))
-
-    def _note_change(self, node_id: UUID) -> None:
-        with self._changed:
-            self._count += 1
-            self._changed_at[node_id] = self._count
-            self._changed.notify_all()
+            self._changes.note(UUID(name.removeprefix(_NODE)))
 
     def _node_state(self, record: NodeRecord) -> NodeState:
         name = _program_name(record.spec)
@@ -190,11 +178,11 @@ class LocalHost:
             version=self._bundle(record).version,
             reason="" if running else self._healer.reason(name),
             data_versions=record.data_versions,
-            warning=self._warnings.get(record.spec.node_id, ""),
+            warning=self._data_versions.warning(record.spec.node_id),
         )
 
     def port_is_free(self, address: str, port: int) -> bool:
-        return self._balancer.is_free((address, port))
+        return self._routes.is_free(address, port)
 
     # -- records -------------------------------------------------------------------------------
 
@@ -220,7 +208,7 @@ class LocalHost:
                 self._ensure_places(spec)
                 self._ports_guard.ensure([spec])
                 self._records.save_node(record)
-                self._note_change(spec.node_id)
+                self._changes.note(spec.node_id)
             return record
 
     def _record(self, node_id: UUID) -> NodeRecord:
@@ -308,8 +296,8 @@ class LocalHost:
         for owner in (instance_id, *node_ids):
             files.remove_tree(self._layout.sockets(owner))
             self._guards.pop(owner, None)
-            self._changed_at.pop(owner, None)
-            self._warnings.pop(owner, None)
+            self._changes.forget(owner)
+            self._data_versions.forget(owner)
 
     # -- processes -----------------------------------------------------------------------------
 
@@ -353,18 +341,11 @@ class LocalHost:
                 self._compare_versions(spec.node_id)
 
     def _compare_versions(self, node_id: UUID) -> None:
-        """Record the versions that a node's data depends on, or compare them with the record."""
         with self._guards[node_id]:
             record = self._records.nodes.get(node_id)
-            if record is None or record.desired != "running":
-                return
-            found = self._server(record).data_versions()
-            if record.data_versions is None:
-                self._records.save_node(replace(record, data_versions=found))
-            elif (warning := versions.changes(record.data_versions, found)) is not None:
-                log.warning("node %s: %s", node_id, warning)
-                self._warnings[node_id] = warning
-        self._note_change(node_id)
+            if record is not None and record.desired == "running":
+                self._data_versions.compare(record, self._server(record).data_versions())
+        self._changes.note(node_id)
 
     def ensure_running(self, spec: NodeSpec) -> None:
         self._accept(spec, "running")
@@ -380,8 +361,9 @@ class LocalHost:
     def ensure_restarted(self, spec: NodeSpec) -> None:
         self._accept(spec, "running")
         program = self._program(spec)
-        with contextlib.suppress(StartFailed):
-            self._healer.restart(program)
+        self._healer.release(program)
+        with contextlib.suppress(HostError):  # the healer tries again, and says why it gives up
+            self._healer.keep(program)
         self._wait_accepting(spec, program, _ACCEPT_TIMEOUT)
 
     def ensure_stopped(self, spec: NodeSpec) -> None:
@@ -478,44 +460,17 @@ class LocalHost:
 
     # -- routes --------------------------------------------------------------------------------
 
-    def _target(self, route: Route) -> Target:
-        """Return what the balancer does for a route now: one backend leads."""
-        leading = next(
-            (one for one in route.backends if self._leads(one.node_id, route)), route.backends[0]
-        )
-        return Target(
-            endpoint_id=route.endpoint_id,
-            instance_id=route.instance_id,
-            listen=(route.address, route.port),
-            node=(leading.address, leading.port),
-            connections=route.connections,
-            uid=route.uid,
-            allowed=route.allowed,
-        )
-
-    def _leads(self, node_id: UUID, route: Route) -> bool:
-        if route.rule != "primary":
-            return node_id == route.rule
-        record = self._records.nodes.get(node_id)
-        return record is not None and record.role == "primary"
-
     def ensure_route(self, route: Route) -> None:
-        known = self._records.routes.get(route.endpoint_id)
-        if known is not None and known.route.generation > route.generation:
-            raise OutdatedSpec(f"endpoint {route.endpoint_id} is known in a newer generation")
-        accounts.ensure_passage(self._layout.instance(route.instance_id), route.uid)
-        self._records.save_route(RouteRecord(route))
-        self._balancer.ensure(self._target(route))
+        self._routes.ensure(route)
 
     def ensure_no_route(self, route: Route) -> None:
-        self._records.remove_route(route)
-        self._balancer.remove(self._target(route))
+        self._routes.remove(route)
 
     # -- rounds --------------------------------------------------------------------------------
 
     def _round(self) -> None:
         self._heal_sockets()
-        self._heal_routes()
+        self._routes.heal()
         self._ports_guard.heal()
         self._jobs.list()  # ends what a killed wrapper has left
         if time.monotonic() >= self._logs_due:
@@ -538,21 +493,6 @@ class LocalHost:
             except (HostError, KeyError) as error:
                 log.warning("node %s is restarted later: %s", spec.node_id, error)
 
-    def _heal_routes(self) -> None:
-        """Put back what was lost of endpoints."""
-        try:
-            targets = {r.route.endpoint_id: self._target(r.route) for r in self._routes()}
-            missing = self._balancer.missing(list(targets.values()))
-            if missing:
-                self._balancer.ensure_all(list(targets.values()))
-            for endpoint_id in targets.keys() - self._records.routes.keys():
-                self._balancer.remove(targets[endpoint_id])  # it was removed meanwhile
-        except (HostError, OSError) as error:
-            log.warning("endpoints are not served: %s", error)
-
-    def _routes(self) -> list[RouteRecord]:
-        return list(self._records.routes.values())
-
     def _prune_all_logs(self) -> None:
         for record in self._wanted_nodes():
             try:
@@ -563,16 +503,3 @@ class LocalHost:
 
 def _program_name(spec: NodeSpec) -> str:
     return f"{_NODE}{spec.node_id}"
-
-
-def _template_secret(layout: Layout, pool: Pool) -> str:
-    """Return the superuser's secret in templates; each instance gets one of its own at birth.
-
-    Templates of unknown secret are removed: they can be made again.
-    """
-    path = layout.template_secret
-    if not path.exists():
-        pool.delete_below(layout.templates)
-        accounts.passable_directory(layout.templates)
-        files.write_private(path, secrets.token_hex(32))
-    return path.read_text()

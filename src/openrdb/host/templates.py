@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import threading
 from collections import defaultdict
 from collections.abc import Mapping
@@ -20,8 +21,10 @@ from uuid import uuid4
 
 from openrdb.engines.base import Templates as Maker
 from openrdb.host.volumes import Pool, Volume
+from openrdb.system import files
 from openrdb.system.accounts import Uid, passable_directory, template_account
 from openrdb.system.bundle import Bundle
+from openrdb.system.layout import Layout
 
 log = logging.getLogger(__name__)
 
@@ -97,3 +100,16 @@ class Templates:
             whole = path.name == _TEMPLATE or path.name.startswith(_SPARE)
             if not whole or path.stat().st_uid != os.geteuid():
                 self._pool.delete(self._pool.volume(path))
+
+
+def template_secret(layout: Layout, pool: Pool) -> str:
+    """Return the superuser's secret in templates; each instance gets one of its own at birth.
+
+    Templates of unknown secret are removed: they can be made again.
+    """
+    path = layout.template_secret
+    if not path.exists():
+        pool.delete_below(layout.templates)
+        passable_directory(layout.templates)
+        files.write_private(path, secrets.token_hex(32))
+    return path.read_text()
