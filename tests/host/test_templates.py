@@ -106,6 +106,28 @@ def test_they_are_made_by_an_account_that_nobody_else_has(
     assert all(one == (accounts.TEMPLATE_UID, False, []) for one in reached), reached
 
 
+def test_a_volume_is_the_accounts_once_root_is_done_with_it(
+    templates: Templates, short_tmp: Path, cache: Path, newest: str
+) -> None:
+    """Else the account could have root follow its links."""
+    bundle = make(templates, cache, newest, {})
+    maker, owners = templates_of(newest), []
+
+    class Looking:
+        format = maker.format
+        make = staticmethod(maker.make)
+
+        def renew_identity(self, data: Path) -> None:
+            owners.extend(path.lstat().st_uid for path in (data, *data.rglob("*")))
+            maker.renew_identity(data)
+
+    for name in ("of-spare", "of-template"):
+        data = short_tmp / name
+        templates.take(bundle, Looking(), {}, data, 200_801)
+        assert {path.lstat().st_uid for path in (data, *data.rglob("*"))} == {200_801}
+    assert set(owners) == {0}
+
+
 def test_what_another_account_could_have_changed_is_made_again(
     short_tmp: Path, cache: Path
 ) -> None:

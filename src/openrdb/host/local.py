@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
-import shutil
 import threading
 import time
 from collections import defaultdict
@@ -21,10 +20,11 @@ from openrdb.engines import server_of, templates_of, versions
 from openrdb.engines.base import Server
 from openrdb.errors import HostError, OutdatedSpec, StartFailed, TransientState
 from openrdb.host import administration, logs
-from openrdb.host.balancer import Choice, Target, balancer
+from openrdb.host.balancer import Choice, Target, balancer, table
 from openrdb.host.base import PROTOCOL
 from openrdb.host.bundles.shared import bundles_for_accounts
 from openrdb.host.cgroups import Cgroup, Cgroups
+from openrdb.host.guard import Guard
 from openrdb.host.healing import Healer
 from openrdb.host.jobs import Jobs
 from openrdb.host.processes import Program, environment_of
@@ -78,6 +78,7 @@ class LocalHost:
         self._healer = Healer()
         self._cgroups = Cgroups.find()
         self._balancer = balancer(choice, layout, self._bundles.haproxy(), self._healer)
+        self._ports_guard = Guard(layout)
         self._template_secret = _template_secret(layout, self._pool)
         self._templates = Templates(layout.templates, self._pool, spares, self._template_secret)
         self._records = Records(layout)
@@ -94,6 +95,7 @@ class LocalHost:
 
     def start(self, warm_engines: Collection[str] | None) -> None:
         """Adopt what runs, start what should run, and heal from now on."""
+        self._ports_guard.ensure([record.spec for record in self._records.nodes.values()])
         for node in self._wanted_nodes():
             self._healer.keep_later(self._program(node.spec))
         for record in self._records.routes.values():
@@ -102,10 +104,12 @@ class LocalHost:
         self._healer.each_round(self._round)
         if (alarm := self._balancer.alarm()) is not None:
             self._healer.on_alarm(alarm, self._heal_routes)
+        if self._ports_guard.is_there:
+            self._healer.on_alarm(table.alarm(), self._ports_guard.heal)
         self._healer.on_change(self._note_program)
         self._healer.start()
         self._heal_routes()
-        self._remove_leftovers()
+        self._healer.in_background(self._remove_leftovers)
         self._prepare_templates(warm_engines)
 
     def close(self) -> None:
@@ -125,6 +129,7 @@ class LocalHost:
                 programs.append(program)
         self._healer.release_all(programs)
         self._balancer.clear()
+        self._ports_guard.clear()
 
     def _prepare_templates(self, names: Collection[str] | None) -> None:
         """Make templates of engine versions (None: all) in the background, newest first."""
@@ -213,6 +218,7 @@ class LocalHost:
                 record = replace(known, spec=spec, desired=desired or known.desired)
             if record != known:
                 self._ensure_places(spec)
+                self._ports_guard.ensure([spec])
                 self._records.save_node(record)
                 self._note_change(spec.node_id)
             return record
@@ -294,12 +300,13 @@ class LocalHost:
         for node in [self._records.nodes[one] for one in node_ids if one in self._records.nodes]:
             self._healer.remove(self._program(node.spec))
         self._records.forget_instance(instance_id)
+        self._ports_guard.forget(node_ids)
         self._changing.pop(instance_id, None)
         # Gone at once; what takes time is done when nobody waits for it any more.
         self._pool.delete_below(self._layout.instance(instance_id))
         self._healer.in_background(self._pool.remove_deleted)
         for owner in (instance_id, *node_ids):
-            shutil.rmtree(self._layout.sockets(owner), ignore_errors=True)
+            files.remove_tree(self._layout.sockets(owner))
             self._guards.pop(owner, None)
             self._changed_at.pop(owner, None)
             self._warnings.pop(owner, None)
@@ -509,10 +516,12 @@ class LocalHost:
     def _round(self) -> None:
         self._heal_sockets()
         self._heal_routes()
+        self._ports_guard.heal()
         self._jobs.list()  # ends what a killed wrapper has left
         if time.monotonic() >= self._logs_due:
             self._logs_due = time.monotonic() + self._logs_round
             self._prune_all_logs()
+            self._remove_leftovers()
 
     def _heal_sockets(self) -> None:
         """Replace engines whose directory of sockets was removed: nobody can administer them, and

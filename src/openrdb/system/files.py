@@ -8,7 +8,6 @@ import errno
 import fcntl
 import os
 import select
-import shutil
 import stat
 import subprocess
 import time
@@ -26,6 +25,11 @@ _OTHERS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCT
 """How to open what another account may have put there."""
 _FICLONE = 0x40049409
 _CANNOT_SHARE = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL)
+_NOT_READABLE = (
+    *(errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV),
+    errno.EWOULDBLOCK,  # somebody has a lease on it
+)
+_REMOVAL = 20.0
 _libc = ctypes.CDLL(None, use_errno=True)
 WATCHED = events.CREATE | events.MODIFY | events.MOVED_TO | events.CLOSE_WRITE | events.DELETE_SELF
 
@@ -297,23 +301,54 @@ def read_tail(path: Path, limit: int = 2**18) -> str:
     try:
         descriptor = os.open(path, _OTHERS)
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV):
+        if error.errno in _NOT_READABLE:
             return ""
         raise
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             return ""
-        file.seek(max(0, found.st_size - limit))
-        return file.read(limit).decode(errors="replace")
+        start = max(0, found.st_size - limit)
+        return os.pread(descriptor, limit, start).decode(errors="replace")
+    finally:
+        os.close(descriptor)
 
 
 def remove_entry(path: Path) -> None:
-    """Remove whatever has this name, a whole directory too; no symbolic link is followed."""
+    """Remove whatever has this name, a whole directory too; no symbolic link is followed.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
     try:
         path.unlink(missing_ok=True)
     except (IsADirectoryError, PermissionError):
-        shutil.rmtree(path)
+        remove_tree(path)
+
+
+def remove_tree(path: Path, timeout: float = _REMOVAL) -> None:
+    """Remove a directory with all that an account may have put into it; a no-op if there is none.
+
+    No symbolic link is followed, and no tree is too deep.
+
+    Raises:
+        OSError: something cannot be removed, or is not within some seconds, as where the account
+            still adds to it.
+    """
+    try:
+        done = subprocess.run(
+            ["rm", "-rf", "--", str(path)],
+            capture_output=True,
+            check=False,
+            timeout=timeout,
+            text=True,
+            errors="replace",
+        )
+    except subprocess.TimeoutExpired:
+        raise OSError(errno.ETIMEDOUT, "takes too long to remove", str(path)) from None
+    if done.returncode != 0:
+        why = (done.stderr.splitlines() or ["no reason given"])[-1]
+        raise OSError(errno.EIO, f"cannot be removed ({why[-200:]})", str(path))
 
 
 def open_private(path: Path) -> BinaryIO:

@@ -66,6 +66,11 @@ class Layout:
         return self.root / "templates"
 
     @property
+    def template_secret(self) -> Path:
+        """The superuser's password in templates; what is made of them gets another one at birth."""
+        return self.templates / "secret"
+
+    @property
     def instances(self) -> Path:
         return self.root / "instances"
 
@@ -109,11 +114,6 @@ class Layout:
     @property
     def master_key(self) -> Path:
         return self.root / "master.key"
-
-    @property
-    def template_secret(self) -> Path:
-        """The superuser's password in the host's templates."""
-        return self.root / "template.secret"
 
     @property
     def credentials(self) -> Path:

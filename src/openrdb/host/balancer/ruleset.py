@@ -118,11 +118,6 @@ def no_endpoints(table: str) -> str:
     return frame(table, guarded=False) + "".join(flushed)
 
 
-def no_table(table: str) -> str:
-    """Harmless where there is none."""
-    return f"add table inet {table}\ndelete table inet {table}\n"
-
-
 def led_from(listed: str) -> dict[Place, str]:
     """Chains by what is led to them, of all our maps in what `nft -j list map…` says."""
     found: dict[Place, str] = {}
