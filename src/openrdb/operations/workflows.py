@@ -177,8 +177,8 @@ class Operations:
     def launch(self) -> None:
         """Resume what was under way, start what was recorded.
 
-        DBOS resumes workflows of this build by itself. Those of another one are deleted, and started
-        anew like those that a power cut took.
+        DBOS resumes workflows of this build by itself. Those of another one are deleted and started
+        again, like those that a power cut lost.
         """
         global _services  # noqa: PLW0603
         _services = self._services
