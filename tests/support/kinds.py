@@ -222,7 +222,7 @@ CASES = {
     ),
     "renew_certificate": Case(
         "renew_certificate",
-        ("renew", "ensure_configuration", "ensure_reloaded"),
+        ("renew", "ensure_reloaded"),
         lambda s, n: s.request("POST", "{one}/renew-certificate"),
         lambda s, n: s.service.certificate(s.one).read_text() != s.added,
         before=certificate,

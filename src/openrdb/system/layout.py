@@ -66,6 +66,11 @@ class Layout:
         return self.root / "templates"
 
     @property
+    def template_secret(self) -> Path:
+        """The password of the superuser in the host's templates."""
+        return self.root / "template.secret"
+
+    @property
     def instances(self) -> Path:
         return self.root / "instances"
 
