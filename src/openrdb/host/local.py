@@ -19,7 +19,7 @@ from uuid import UUID, uuid4
 from openrdb.catalog.engines import engine_version
 from openrdb.engines import server_of, templates_of, versions
 from openrdb.engines.base import Server
-from openrdb.errors import HostError, OutdatedSpec, StartFailed, TransientState
+from openrdb.errors import HostError, OutdatedSpec, TransientState
 from openrdb.host import administration, logs
 from openrdb.host.balancer import Choice, Target, balancer
 from openrdb.host.base import PROTOCOL
@@ -384,8 +384,7 @@ class LocalHost:
     def ensure_restarted(self, spec: NodeSpec) -> None:
         self._accept(spec, "running")
         program = self._program(spec)
-        with contextlib.suppress(StartFailed):
-            self._healer.restart(program)
+        self._healer.restart(program)
         self._wait_accepting(spec, program, _ACCEPT_TIMEOUT)
 
     def ensure_stopped(self, spec: NodeSpec) -> None:
