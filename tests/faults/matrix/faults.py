@@ -17,7 +17,7 @@ VICTIMS: tuple[Victim, ...] = get_args(Victim)
 
 def seed() -> int:
     """Return what repeats a run's choices; the environment has it, so that all workers agree."""
-    return int(os.environ["OPENRDB_SEED"])
+    return int(os.environ["FAULTS_SEED"])
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Whatever is killed, at whichever step of an operation: what was asked is done, and all is served.
 
 A run that is not told `--all-faults` tries a sample, chosen by a seed that the header names;
-OPENRDB_SEED repeats it.
+FAULTS_SEED repeats it.
 """
 
 from __future__ import annotations
