@@ -91,7 +91,8 @@ def converge(scene: Scene, fault: Fault) -> float:
             answers.append(case.ask(scene, number))
 
     asking = in_background(ask)
-    assert service.wait_begun() == fault.step_name
+    begun = service.wait_begun(unless=lambda: any(not answer.ok for answer in answers))
+    assert begun == fault.step_name, [answer.text for answer in answers]
     if (delay := fault.delay()) is None:
         service.wait_done()
     else:
