@@ -62,7 +62,7 @@ def _is_quiet(service: Service) -> bool:
         seconds - before.get(process, 0.0)
         for process, seconds in _processor_seconds(service).items()
     )
-    making = list(service.data_dir.glob("templates/*/partial-*"))
+    making = list(service.data_dir.glob("making/*"))
     return not making and used < 0.1 * (time.monotonic() - started)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openrdb.config import Settings
 from openrdb.errors import HostError
+from openrdb.system import files
 from openrdb.system.layout import Layout
 
 if TYPE_CHECKING:  # `openrdb env` starts faster without
@@ -46,17 +46,14 @@ def ensure_credentials(database: Database, settings: Settings, url: str) -> dict
                 log.warning("%s was lost: made another key", path)
         if key is not None:
             # Before the commit: a key whose secret nobody knows would be of no use.
-            _write(
-                path,
-                key.environment()
-                | {
-                    "SCW_DEFAULT_REGION": settings.default_region,
-                    "SCW_DEFAULT_ZONE": settings.default_zone,
-                    "SCW_API_URL": url,
-                },
-            )
+            environment = key.environment() | {
+                "SCW_DEFAULT_REGION": settings.default_region,
+                "SCW_DEFAULT_ZONE": settings.default_zone,
+                "SCW_API_URL": url,
+            }
+            files.write_private(path, json.dumps(environment, indent=1))
     credentials = read_credentials(settings.data_dir) | {"SCW_API_URL": url}
-    _write(path, credentials)
+    files.write_private(path, json.dumps(credentials, indent=1))
     return credentials
 
 
@@ -78,13 +75,3 @@ def read_credentials(data_dir: Path) -> dict[str, str]:
     if not isinstance(loaded, dict) or not loaded.keys() >= _NAMES:
         raise HostError(f"{path} is damaged: remove it, and `openrdb serve` makes another key")
     return {str(name): str(value) for name, value in loaded.items()}
-
-
-def _write(path: Path, content: dict[str, str]) -> None:
-    partial = path.with_suffix(".partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(descriptor)
-    partial.rename(path)

@@ -22,7 +22,7 @@ class OpenRDBError(Exception):
         return str(self)
 
     def fields(self) -> dict[str, object]:
-        """The type's own fields of the wire form, beside `message` and `type`."""
+        """Return the type's own fields in the wire form, in addition to `message` and `type`."""
         return {}
 
 
@@ -37,7 +37,7 @@ class InvalidArguments(OpenRDBError):
         self.details = details
 
     def within(self, argument: str) -> InvalidArguments:
-        """The same of parts of an argument."""
+        """Return the same refusal for a part of an argument."""
         details = [(f"{argument}.{name}", reason, text) for name, reason, text in self.details]
         return InvalidArguments(*details)
 

@@ -46,7 +46,7 @@ _BACKLOG = 512
 
 
 def installed_versions(settings: Settings) -> dict[str, str]:
-    """The minor version of each engine version that there are binaries of.
+    """Return the minor version of each installed engine version.
 
     Raises:
         HostError: there are none, or no load balancer's.
@@ -73,7 +73,7 @@ def adopt_nodes(database: Database, host: Host, secrets: Secrets) -> None:
 
 
 def listen(settings: Settings) -> socket.socket:
-    """The API's socket.
+    """Return the API's socket.
 
     Raises:
         HostError: the port is in use, or the address not this machine's.

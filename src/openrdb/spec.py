@@ -120,7 +120,7 @@ class HostState:
     """Of the agent's own code."""
     boot: str
     engines: Mapping[str, str]
-    """The minor version of each engine version that there are binaries of."""
+    """The minor version of each installed engine version."""
     free: int
     """Bytes that the pool of volumes can still take."""
 
@@ -130,7 +130,7 @@ class Administrator:
     """The first user: its password only as the engine's verifier."""
 
     name: str
-    verifier: str
+    verifier: str = field(repr=False)
 
 
 Permission = Literal["readonly", "readwrite", "all", "custom", "none"]
@@ -176,7 +176,7 @@ class JobSpec:
     """The argument vector; no shell reads it."""
     deadline: float
     """Seconds that it may run; then it is ended with all its descendants."""
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     """All that the program gets; nothing of our own environment."""
     uid: int | None = None
     """The Unix account it runs as; None: the agent's own."""

@@ -39,6 +39,12 @@ def test_a_failed_creation_is_shown_and_retried(fresh_service: Service) -> None:
     assert failed["subject_id"] == created["id"]
     assert failed["step"] == "ensure_volume"
     assert "Permission denied" in failed["reason"]
+    log = (service.home / "serve.log").read_text()
+    (line,) = [one for one in log.splitlines() if "failed" in one and created["id"] in one]
+    assert "operation create_instance on instance" in line
+    assert "'test'" in line
+    assert "Permission denied" in line
+    assert "Traceback" not in log
     table = service.run("operations", "list", "--data-dir", str(service.data_dir)).stdout
     assert failed["id"][:8] in table
 

@@ -12,29 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.mounts import btrfs, mount
 from tests.support.programs import holder
 from tests.support.service import Service, gone, ready, wait_until
 
 pytestmark = pytest.mark.root
-
-_SIZE = 3 * 2**30
-
-
-def btrfs(place: Path) -> Path:
-    """Mount a btrfs of its own; return where a directory of any account's may be made."""
-    if shutil.which("mkfs.btrfs") is None:
-        pytest.skip("mkfs.btrfs is missing: install btrfs-progs")
-    image, mounted = place / "image", place / "m"
-    mounted.mkdir()
-    with image.open("wb") as file:
-        file.truncate(_SIZE)
-    subprocess.run(["mkfs.btrfs", "-q", str(image)], check=True)
-    _mount("-o", "loop", str(image), str(mounted))
-    # A subvolume, as usual: its device is another than the file system's.
-    subprocess.run(
-        ["btrfs", "subvolume", "create", str(mounted / "s")], check=True, capture_output=True
-    )
-    return mounted / "s"
 
 
 def overlayfs(place: Path) -> Path:
@@ -42,16 +24,10 @@ def overlayfs(place: Path) -> Path:
     lower, upper, work, mounted = (place / name for name in ("lower", "upper", "work", "m"))
     for directory in (lower, upper, work, mounted):
         directory.mkdir()
-    _mount("-t", "tmpfs", "tmpfs", str(lower))
+    mount("-t", "tmpfs", "tmpfs", str(lower))
     layers = f"lowerdir={lower},upperdir={upper},workdir={work}"
-    _mount("-t", "overlay", "overlay", "-o", layers, str(mounted))
+    mount("-t", "overlay", "overlay", "-o", layers, str(mounted))
     return mounted
-
-
-def _mount(*arguments: str) -> None:
-    mounted = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
-    if mounted.returncode != 0:
-        pytest.skip(f"this kernel mounts no such file system: {mounted.stderr.strip()}")
 
 
 @pytest.fixture(params=[btrfs, overlayfs])

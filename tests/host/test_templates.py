@@ -15,7 +15,7 @@ from openrdb.engines import templates_of
 from openrdb.errors import HostError
 from openrdb.host.bundles.cache import Bundles
 from openrdb.host.templates import Templates
-from openrdb.host.volumes import DirectoryPool
+from openrdb.host.volumes import DirectoryPool, Volume
 from openrdb.system import accounts
 from openrdb.system.bundle import Bundle
 from tests.support.service import unprivileged
@@ -25,8 +25,7 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture
 def templates(short_tmp: Path) -> Iterator[Templates]:
-    root = short_tmp / "templates"
-    made = Templates(root, DirectoryPool(short_tmp), 1, "secret")
+    made = Templates(short_tmp / "templates", DirectoryPool(short_tmp), 1, "secret")
     yield made
     made.close()
 
@@ -94,7 +93,7 @@ def test_they_are_made_by_an_account_that_nobody_else_has(
             for one in psutil.process_iter()
             if accounts.TEMPLATE_UID in one.uids() and str(short_tmp) in " ".join(one.cmdline())
         ]
-        for path in (short_tmp / "templates").glob("*/*"):
+        for path in (short_tmp / "making").glob("*/*"):
             open_to_nobody = as_nobody(["test", "-x", str(path)]).returncode == 0
             reached.append((arguments[0], open_to_nobody, makers))
         return done
@@ -102,9 +101,31 @@ def test_they_are_made_by_an_account_that_nobody_else_has(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(accounts, "run", looking)
         bundle = Bundles(cache).find(newest)
-        templates.take(bundle, engine, {}, short_tmp / "data", None)
+        templates.take(bundle, engine, {}, Volume("default", "data"), None)
     assert (accounts.TEMPLATE_UID, False, []) in reached
     assert all(one == (accounts.TEMPLATE_UID, False, []) for one in reached), reached
+
+
+def test_a_volume_is_the_accounts_once_root_is_done_with_it(
+    templates: Templates, short_tmp: Path, cache: Path, newest: str
+) -> None:
+    """Else the account could have root follow its links."""
+    bundle = make(templates, cache, newest, {})
+    maker, owners = templates_of(newest), []
+
+    class Looking:
+        format = maker.format
+        make = staticmethod(maker.make)
+
+        def renew_identity(self, data: Path) -> None:
+            owners.extend(path.lstat().st_uid for path in (data, *data.rglob("*")))
+            maker.renew_identity(data)
+
+    for name in ("of-spare", "of-template"):
+        data = short_tmp / name
+        templates.take(bundle, Looking(), {}, data, 200_801)
+        assert {path.lstat().st_uid for path in (data, *data.rglob("*"))} == {200_801}
+    assert set(owners) == {0}
 
 
 def test_what_another_account_could_have_changed_is_made_again(

@@ -120,6 +120,7 @@ def test_what_an_account_can_put_in_a_files_place(
     with pytest.raises(OSError, match="") as refused:
         files.read_small(short_tmp / "file")
     assert refused.value.errno == number
+    assert files.read_tail(short_tmp / "file", 10) == ("\0" * 10 if put is _huge else "")
 
 
 def test_a_private_file_is_private_whatever_it_was(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from openrdb.state.database import Database
 from openrdb.state.models import Endpoint, Instance, InstanceSecrets
 from openrdb.state.sealing import Keyring, SecretsUnreadable
 from openrdb.state.secrets import Secrets
+from openrdb.system import files
 from tests.support.state_database import first_key, row
 
 pytest_plugins = ["tests.support.state_database"]
@@ -119,7 +120,7 @@ def test_rotation_seals_everything_again(database: Database, path: Path) -> None
 def killed_at(line: int) -> Iterator[None]:
     """SIGKILL this process when it is about to run a line of the modules that rotate: the n-th
     that it comes to, each counted once."""
-    modules = {master_key.__file__, sealing.__file__, secrets.__file__}
+    modules = {one.__file__ for one in (master_key, sealing, secrets, files)}
     seen: set[tuple[str, int]] = set()
 
     def trace(frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:

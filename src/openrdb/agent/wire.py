@@ -9,11 +9,12 @@ import inspect
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from openrdb import errors
 from openrdb.errors import HostError, OpenRDBError
 from openrdb.host.base import Host
+from openrdb.host.records import complaint
 
 PROTOCOL_HEADER = "x-openrdb-protocol"
 
@@ -44,7 +45,12 @@ class Verb:
         """
         if unknown := plain.keys() - self.arguments.keys():
             raise ValueError(f"{self.name} takes no {', '.join(sorted(unknown))}")
-        return {name: self.arguments[name].validate_python(value) for name, value in plain.items()}
+        try:
+            return {
+                name: self.arguments[name].validate_python(value) for name, value in plain.items()
+            }
+        except ValidationError as error:
+            raise ValueError(f"{self.name} cannot take: {complaint(error)}") from None
 
 
 def _verb(name: str, method: Any) -> Verb:  # noqa: ANN401

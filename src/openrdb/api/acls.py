@@ -49,7 +49,7 @@ def add_instance_acl_rules(
     backend: CurrentBackend,
     caller: CurrentCaller,
 ) -> wire.ACLRules:
-    """Answers all rules."""
+    """Add rules; return all."""
     added = _checked(body.rules)
     instance = _change(backend, caller, region, instance_id, lambda old: old | added)
     return wire.ACLRules(rules=_shown(instance))
@@ -76,7 +76,7 @@ def delete_instance_acl_rules(
     backend: CurrentBackend,
     caller: CurrentCaller,
 ) -> wire.ACLRules:
-    """Answers the rules that were deleted; unknown ones are passed over."""
+    """Delete rules; return those deleted, ignoring unknown ones."""
     ips = {_network(f"acl_rule_ips.{at}", ip) for at, ip in enumerate(body.acl_rule_ips)}
     deleted: Rules = {}
 

@@ -85,7 +85,7 @@ def _add_service_routes(app: FastAPI) -> None:
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's document with our refusals in the place of its own, and the key in a header."""
+    """Return FastAPI's document with our refusals in place of its own, and the key in a header."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, routes=app.routes)
         schemas = document["components"]["schemas"]

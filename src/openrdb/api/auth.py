@@ -107,7 +107,7 @@ class Guard:
 
 
 def _resource(path: str) -> str:
-    """What a path is about, as errors name it: `private_network` of `/…/private-networks/{id}`."""
+    """Return a path's resource as errors name it: `private_network` of `/…/private-networks/{id}`."""
     parts = path.strip("/").split("/")[2:]
     if parts and parts[0] in _PLACES:
         parts = parts[2:]
@@ -152,7 +152,7 @@ CurrentPrincipal = Annotated[Principal, Depends(principal)]
 
 
 async def caller(request: Request) -> Caller:
-    """Who asks for a change, and for which one: the body, and names in the path."""
+    """Return who asks for a change, and for which one: the body, and names in the path."""
     holder = await principal(request)
     try:
         body = json.loads(await request.body() or b"{}")

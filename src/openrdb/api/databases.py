@@ -30,7 +30,7 @@ def list_databases(
     order_by: Literal["name_asc", "name_desc", "size_asc", "size_desc"] = "name_asc",
     skip_size_retrieval: bool = False,
 ) -> wire.Databases:
-    """The databases with their sizes in bytes; 0 with `skip_size_retrieval`."""
+    """Return the databases with their sizes in bytes; 0 with `skip_size_retrieval`."""
     engine = content.reading(backend, principal, region, instance_id)
     found = sorted(engine.databases(sizes=not skip_size_retrieval), key=lambda one: one.name)
     found = [

@@ -54,7 +54,7 @@ def create_endpoint(
     backend: CurrentBackend,
     caller: CurrentCaller,
 ) -> wire.Endpoint | wire.ComingEndpoint:
-    """A private one is answered at once, a load balancer appears when it works, as recorded."""
+    """Create an endpoint. A private one is shown at once, a load balancer once it works."""
     added: list[Endpoint] = []
 
     def prepare(session: Session, instance: Instance) -> CreateEndpoint:
@@ -79,7 +79,7 @@ def migrate_endpoint(
     backend: CurrentBackend,
     caller: CurrentCaller,
 ) -> wire.Endpoint:
-    """The address and port lead to another instance, under that instance's rules and certificate."""
+    """Move an endpoint with its address and port to another instance, its rules and certificate."""
     principal = caller.principal
 
     def find(session: Session) -> Instance:

@@ -25,7 +25,7 @@ def list_database_engines(
     name: OptionalText = None,
     version: OptionalText = None,
 ) -> wire.DatabaseEngines:
-    """The engines that this deployment runs; filters by name (in any case) and by version."""
+    """Return the engines that this deployment runs, filtered by name (in any case) and version."""
     versions: dict[str, list[EngineVersion]] = defaultdict(list)
     for candidate in backend.offers.listed():
         if name and candidate.engine.lower() != name.lower():
@@ -57,7 +57,7 @@ def list_node_types(
     page: CurrentPage,
     include_disabled_types: bool = False,
 ) -> wire.NodeTypes:
-    """The catalogue's node types, those no longer sold only when asked for."""
+    """Return the catalogue's node types; those no longer sold only on request."""
     found = [kind for kind in node_types() if include_disabled_types or not kind.disabled]
     shown = [_node_type(region, kind) for kind in page.of(found)]
     return wire.NodeTypes(node_types=shown, total_count=len(found))

@@ -38,7 +38,7 @@ def answer(error: OpenRDBError) -> JSONResponse:
 
 
 def from_validation(errors: Sequence[Any]) -> InvalidArguments:
-    """What pydantic found wrong, with the argument's name as the client wrote it."""
+    """Return what pydantic found wrong, with the argument's name as the client wrote it."""
     return InvalidArguments(*(_detail(error) for error in errors))
 
 
@@ -59,7 +59,7 @@ def _detail(error: dict[str, Any]) -> tuple[str, Reason, str]:
 
 
 def install(app: FastAPI) -> None:
-    """Have every error leave the application in the wire's form."""
+    """Let every error leave the application in the wire's form."""
 
     def respond(request: Request, error: OpenRDBError) -> JSONResponse:
         request.state.error_type = error.type

@@ -29,7 +29,7 @@ _BACKUP_FREQUENCY = timedelta(hours=24)
 def new_instance(
     body: wire.CreateInstance, region: str, project: Project, backend: Backend
 ) -> Instance:
-    """The row of a new instance, checked against the catalogue and this deployment.
+    """Return the row of a new instance, checked against the catalogue and this deployment.
 
     Raises:
         InvalidArguments: an argument is wrong, or asks for what this deployment has not.
@@ -91,10 +91,10 @@ def add_endpoint(
     principal: Principal,
     settings: Settings,
 ) -> Endpoint:
-    """An endpoint's row; a private one is shown at once, a load balancer once it works.
+    """Add an endpoint and return its row; a private one is shown at once, others once they work.
 
     Raises:
-        InvalidArguments, NotFound, QuotasExceeded: it cannot be had.
+        InvalidArguments, NotFound, QuotasExceeded: it is impossible.
     """
     kinds = [
         kind for kind in ("load_balancer", "private_network") if getattr(spec, kind) is not None
@@ -133,7 +133,7 @@ def _network(
     argument: str,
     principal: Principal,
 ) -> PrivateNetwork:
-    """The private network that an endpoint is to be in: one of the instance's own project.
+    """Return the private network that an endpoint is to be in: one of the instance's own project.
 
     Raises:
         InvalidArguments: there is none, or an address is asked for in both ways.
@@ -170,7 +170,7 @@ def administrator(body: wire.CreateInstance, offer_name: str) -> Administrator |
 
 
 def asked_project(body: wire.CreateInstance, principal: Principal) -> UUID | None:
-    """The project asked for, by its id or by the organization whose default it is.
+    """Return the project asked for, by its id or by the organization whose default it is.
 
     Raises:
         InvalidArguments: both are given.

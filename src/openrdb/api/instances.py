@@ -105,7 +105,7 @@ def list_instances(
     project_id: OptionalId = None,
     has_maintenances: bool | None = None,
 ) -> wire.Instances:
-    """A page of the instances that the key may see; `name` is a part of theirs, tags all match."""
+    """Return a page of what the key may see; `name` is a part of the names, tags all match."""
     filters = instances.Filters(
         organization_id=organization_id,
         project_id=project_id,
@@ -123,7 +123,7 @@ def list_instances(
 async def get_instance(
     region: Region, instance_id: UUID, backend: CurrentBackend, principal: CurrentPrincipal
 ) -> wire.Instance:
-    """One instance; while it is in transition the answer is held for a moment."""
+    """Return an instance; while it is in transition the answer is held for a moment."""
 
     def read() -> Instance:
         with backend.database.read() as session:
@@ -209,7 +209,7 @@ def delete_instance(
 def restart_instance(
     region: Region, instance_id: UUID, backend: CurrentBackend, caller: CurrentCaller
 ) -> wire.Instance:
-    """Refused where the creation itself failed: there is nothing to restart."""
+    """Restart an instance. Refused if its creation failed: there is nothing to restart."""
 
     def prepare(_: Session, instance: Instance) -> RestartInstance:
         if instance.first_ready_at is None:
@@ -239,7 +239,7 @@ def get_instance_certificate(
 async def renew_instance_certificate(
     region: Region, instance_id: UUID, backend: CurrentBackend, caller: CurrentCaller
 ) -> None:
-    """Answers when the new certificate is in force: clients read it next, and find `ready`."""
+    """Renew the certificate and return when it is in use: clients read it next, and find `ready`."""
     find = the_instance(region, instance_id, caller)
 
     def begin() -> None:

@@ -31,7 +31,7 @@ def list_privileges(
     database_name: OptionalText = None,
     user_name: OptionalText = None,
 ) -> wire.Privileges:
-    """A row for each managed database and user, `none` included."""
+    """Return a row for each managed database and user, `none` included."""
     engine = content.reading(backend, principal, region, instance_id)
     found = engine.privileges(database=database_name or None, user=user_name or None)
     if order_by.startswith("user"):

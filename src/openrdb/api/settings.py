@@ -35,7 +35,7 @@ def add_instance_settings(
     backend: CurrentBackend,
     caller: CurrentCaller,
 ) -> wire.InstanceSettings:
-    """Answers all settings."""
+    """Add or change settings; return all."""
     _, after = _change(
         backend, caller, region, instance_id, lambda own: own | _checked(own, body.settings)
     )
@@ -50,7 +50,7 @@ def set_instance_settings(
     backend: CurrentBackend,
     caller: CurrentCaller,
 ) -> wire.InstanceSettings:
-    """Replaces all; answers what was just set, in its order."""
+    """Replace all settings; return what was just set, in its order."""
     _change(backend, caller, region, instance_id, lambda own: _checked(own, body.settings))
     return _show({setting.name: setting.value for setting in body.settings})
 
@@ -63,7 +63,7 @@ def delete_instance_settings(
     backend: CurrentBackend,
     caller: CurrentCaller,
 ) -> wire.InstanceSettings:
-    """Back to their defaults; answers those that were deleted."""
+    """Set settings back to their defaults; return those that were deleted."""
 
     def without(own: _Own) -> Values:
         known = {setting.name for setting in own.available}

@@ -28,7 +28,7 @@ def list_users(
     name: OptionalText = None,
     order_by: Literal["name_asc", "name_desc", "is_admin_asc", "is_admin_desc"] = "name_asc",
 ) -> wire.Users:
-    """The users, also those made by SQL; `name` is exact, as recorded."""
+    """Return the users, also those created by SQL; `name` is exact, as recorded."""
     engine = content.reading(backend, principal, region, instance_id)
     found = sorted(engine.users(), key=lambda user: user.name)
     if name:
@@ -97,5 +97,5 @@ def delete_user(
     backend: CurrentBackend,
     caller: CurrentCaller,
 ) -> None:
-    """What the user owned in managed databases is their owner's from then on."""
+    """Delete a user; what they owned in managed databases belongs to the databases' owner."""
     content.change(backend, caller, region, instance_id, lambda found: DeleteUser(found, name))

@@ -58,18 +58,18 @@ class EngineVersion:
 
 @functools.cache
 def engine_versions() -> tuple[EngineVersion, ...]:
-    """All known versions, newest first within an engine, without the settings no bundle has."""
+    """Return all known versions, newest first within an engine, without the settings no bundle has."""
     unsupported = _load("unsupported_settings.json")
     return tuple(version for file in _FILES for version in _versions(_load(file), unsupported))
 
 
 def engine_version(name: str) -> EngineVersion | None:
-    """The version of that name, in any case; None when there is none."""
+    """Return the version of that name, in any case; None when there is none."""
     return _by_name().get(name.lower())
 
 
 def as_run(version: EngineVersion, minor: str) -> EngineVersion:
-    """A version as binaries of a minor version run it: an alias has its target's settings."""
+    """Return a version as binaries of a minor version run it: an alias has its target's settings."""
     own = engine_version(f"{version.engine}-{minor.partition('.')[0]}")
     if own is None or own.name == version.name:
         return version

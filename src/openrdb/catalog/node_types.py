@@ -61,18 +61,18 @@ class NodeType:
 
 @functools.cache
 def node_types() -> tuple[NodeType, ...]:
-    """All node types, in the order in which they are listed."""
+    """Return all node types in the order of the list."""
     text = (resources.files(__package__) / "node_types.json").read_text()
     return tuple(_node_type(row) for row in json.loads(text))
 
 
 def node_type(name: str) -> NodeType | None:
-    """The node type of that name, in any case; None when there is none."""
+    """Return the node type of that name, in any case; None when there is none."""
     return _by_name().get(name.lower())
 
 
 def volume_type(node_type: NodeType, name: str) -> VolumeType:
-    """A volume type of a node type; InvalidArguments (`volume_type`) when it does not take it."""
+    """Return a volume type of a node type; InvalidArguments (`volume_type`) if it has none."""
     for volume in node_type.volumes:
         if volume.type == name:
             return volume

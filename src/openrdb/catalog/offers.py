@@ -12,7 +12,7 @@ _NAMESPACE = UUID("6f70656e-7264-4200-8000-656e67696e65")
 
 @dataclass(frozen=True)
 class Offer:
-    """An engine version, and the minor version of the binaries that there are of it."""
+    """An engine version with the minor version of its installed binaries."""
 
     version: EngineVersion
     minor: str
@@ -31,7 +31,7 @@ class Offers:
     allow_disabled: bool
 
     def find(self, name: str) -> Offer | None:
-        """A version that can be created now."""
+        """Return a version that can be created now."""
         for version in engine_versions():
             if version.name == name and name in self.installed:
                 minor = self.installed[name]
@@ -40,7 +40,7 @@ class Offers:
         return None
 
     def listed(self) -> list[EngineVersion]:
-        """All that is to be shown: what runs here, and what is past its end of life, as such."""
+        """Return all that is to be shown: what runs here, and what is past its end of life, as such."""
         return [
             as_run(version, self.installed.get(version.name, version.version))
             for version in engine_versions()
@@ -48,7 +48,7 @@ class Offers:
         ]
 
     def above(self, name: str) -> list[Offer]:
-        """The later majors of the same engine, lowest first."""
+        """Return the later majors of the same engine, lowest first."""
         own = next((version for version in engine_versions() if version.name == name), None)
         if own is None:
             return []
@@ -64,5 +64,5 @@ class Offers:
 
 
 def major(version: EngineVersion) -> tuple[int, ...]:
-    """For ordering: (17,) of 17, (9, 6) of 9.6."""
+    """Return a version as numbers, for ordering: (17,) of 17, (9, 6) of 9.6."""
     return tuple(int(part) for part in version.version.split("."))

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Final
 
 from openrdb.catalog.engines import EngineSetting
 
-_BOOLEANS = {"on", "off", "true", "false", "yes", "no", "1", "0"}
+TRUE: Final = frozenset({"on", "true", "yes", "1"})
+"""How a boolean setting is switched on, in lower case."""
+_FALSE = frozenset({"off", "false", "no", "0"})
 
 
 def problem(setting: EngineSetting, value: str) -> str | None:  # noqa: PLR0911
-    """Why a setting does not take a value, to follow its name; None where it does."""
+    """Return why a setting does not take a value, to follow its name; None where it does."""
     if setting.property_type == "BOOLEAN":
-        return None if value.lower() in _BOOLEANS else "must be on or off"
+        return None if value.lower() in TRUE | _FALSE else "must be on or off"
     if setting.property_type == "INT":
         # No leading zero: PostgreSQL would take it for an octal number.
         if not re.fullmatch(r"0|-?[1-9][0-9]{0,17}", value):

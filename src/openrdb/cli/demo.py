@@ -18,6 +18,7 @@ from scaleway.rdb.v1 import RdbV1API
 
 from openrdb.config import Settings
 from openrdb.credentials import read_credentials
+from openrdb.engines.names import FIRST_DATABASE
 from openrdb.errors import HostError
 
 _USER = "demo"
@@ -65,7 +66,7 @@ def run(settings: Settings, engine: str, out: Console) -> None:
         raise HostError(f"the service at {credentials['SCW_API_URL']} says: {error}") from None
     took = time.monotonic() - began
     if instance.status != "ready" or not instance.endpoints:
-        raise HostError(f"the instance {created.id} came to be {instance.status}")
+        raise HostError(f"the instance {created.id} ended in status {instance.status}")
     out.print(f"✓ {instance.name} ({instance.engine}) was ready after {took:.2f} s")
 
     root = Path(settings.data_dir) / f"{instance.name}.pem"
@@ -97,8 +98,8 @@ class _Client:
 
 def _conninfo(login: _Login) -> str:
     return (
-        f"host={login.host} port={login.port} dbname=rdb user={_USER} password={login.password} "
-        f"sslmode=verify-full sslrootcert={login.certificate}"
+        f"host={login.host} port={login.port} dbname={FIRST_DATABASE} user={_USER} "
+        f"password={login.password} sslmode=verify-full sslrootcert={login.certificate}"
     )
 
 
@@ -120,7 +121,7 @@ def _greet_by_pymysql(login: _Login) -> Sequence[str]:
         port=login.port,
         user=_USER,
         password=login.password,
-        database="rdb",
+        database=FIRST_DATABASE,
         ssl_ca=str(login.certificate),
         ssl_verify_cert=True,
         ssl_verify_identity=True,
@@ -138,7 +139,7 @@ def _mysql(login: _Login) -> str:
     return (
         f"{sys.argv[0]} run mysql --host={login.host} --port={login.port} "
         f"--user={_USER} --password={login.password} "
-        f"--ssl-mode=VERIFY_IDENTITY --ssl-ca={login.certificate} rdb"
+        f"--ssl-mode=VERIFY_IDENTITY --ssl-ca={login.certificate} {FIRST_DATABASE}"
     )
 
 

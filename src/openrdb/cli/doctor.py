@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from openrdb.cli.state import troubles
 from openrdb.config import Settings
 from openrdb.errors import HostError
-from openrdb.host import checks
+from openrdb.host import checks, guard
 from openrdb.host.balancer import choose
 from openrdb.host.bundles.cache import Bundles
 from openrdb.host.cgroups import Cgroups
@@ -22,6 +22,7 @@ def examine(settings: Settings) -> list[Finding]:
         *checks.examine(settings),
         *_engines(settings),
         *_balancer(settings),
+        *_node_ports(),
         *_cgroups(),
         *_api(settings),
         *troubles.examine(settings),
@@ -53,6 +54,17 @@ def _balancer(settings: Settings) -> Iterator[Finding]:
         return
     name = "nftables" if choice.driver == "nftables" else f"HAProxy {bundle.version}"
     yield Finding("load balancer", "ok", f"{name}: {choice.why}")
+
+
+def _node_ports() -> Iterator[Finding]:
+    if why := guard.why_unusable():
+        text = (
+            f"any local process can connect to an engine's own port, past the endpoint's ACL: {why}"
+        )
+        remedy = "serve as root with nftables installed, or let nobody else log in here"
+        yield Finding("node ports", "warning", f"{text}; {remedy}")
+    else:
+        yield Finding("node ports", "ok", "local processes come to engines by endpoints only")
 
 
 def _cgroups() -> Iterator[Finding]:

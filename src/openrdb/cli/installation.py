@@ -48,7 +48,7 @@ def run(settings: Settings, names: Sequence[str], out: Console, err: Console) ->
 
 
 def _lacking(settings: Settings, bundles: Bundles) -> dict[str, str]:
-    """The current versions that are not installed and cannot be fetched on this host, and why."""
+    """Return the current versions that are missing and that this host cannot fetch, and why."""
     installed = bundles.installed()
     reasons = {
         release.version_name: release.why_not(settings.debian_mirror)

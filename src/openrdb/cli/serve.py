@@ -29,11 +29,7 @@ def serve(
 ) -> None:
     """Run the service. Databases outlive it; `openrdb stop` ends them too."""
     settings = settings_from(data_dir=data_dir, listen=listen)
-    logging.basicConfig(
-        level=settings.log_level,
-        format="%(message)s",
-        handlers=[RichHandler(console=err, show_path=False, rich_tracebacks=False)],
-    )
+    _log_to_standard_error(settings.log_level)
     for library in ("alembic", "httpx"):
         logging.getLogger(library).setLevel(logging.WARNING)
     if not settings.listen_host.startswith("127.") and settings.listen_host != "::1":
@@ -118,3 +114,12 @@ def _banner(settings: Settings, credentials: dict[str, str]) -> None:
     out.print("  next   ", end="")
     out.print(command, style="cyan", soft_wrap=True, highlight=False, markup=False)
     sys.stdout.flush()
+
+
+def _log_to_standard_error(level: str) -> None:
+    """Log in colours to a terminal; else one line a message, however long it is."""
+    if err.is_terminal:
+        rich = RichHandler(console=err, show_path=False, rich_tracebacks=False)
+        logging.basicConfig(level=level, format="%(message)s", handlers=[rich])
+    else:
+        logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")

@@ -34,19 +34,19 @@ class Administration(Protocol):
         """Raise InvalidArguments (`name`), also when there is one of that name."""
 
     def create_user(self, name: str, verifier: str, *, is_admin: bool) -> None:
-        """A user; an administrator has `all` on every managed database. Repeatable."""
+        """Create a user; an administrator has `all` on every managed database. Repeatable."""
 
     def check_update_user(self, name: str) -> None:
         """Raise NotFound ("user")."""
 
     def update_user(self, name: str, *, verifier: str | None, is_admin: bool | None) -> None:
-        """None: stays. Repeatable."""
+        """Change what is not None. Repeatable."""
 
     def check_delete_user(self, name: str) -> None:
         """Raise NotFound ("user"), or PreconditionFailed when the user owns what must not be lost."""
 
     def delete_user(self, name: str) -> None:
-        """End the user's sessions and the user; repeatable, harmless when there is none."""
+        """End the user's sessions and the user; repeatable, a no-op if there is none."""
 
     def databases(self, *, sizes: bool) -> list[Database]: ...
 
@@ -54,7 +54,7 @@ class Administration(Protocol):
         """Raise InvalidArguments (`name`)."""
 
     def create_database(self, name: str) -> None:
-        """A managed database, of which administrators have all; repeatable."""
+        """Create a managed database, on which administrators have `all`; repeatable."""
 
     def check_delete_database(self, name: str) -> None:
         """Raise NotFound ("database"), or InvalidArguments (`name`) for one that must stay."""
@@ -65,7 +65,7 @@ class Administration(Protocol):
     def privileges(
         self, *, database: str | None = None, user: str | None = None
     ) -> list[Privilege]:
-        """A row for each managed database and user, narrowed by either's exact name."""
+        """Return a row for each managed database and user, narrowed by either's exact name."""
 
     def check_set_privilege(self, database: str, user: str) -> None:
         """Raise NotFound, or InvalidArguments (`database_name`) for an unmanaged database."""

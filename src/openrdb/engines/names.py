@@ -15,6 +15,8 @@ REPLICATION: Final = "_rdb_replication"
 """The account by which other nodes of the instance read changes, and do nothing else."""
 NODES_NETWORK: Final = "127.0.0.0/8"
 """Where the nodes of an instance are: all on one host for now."""
+FIRST_DATABASE: Final = "rdb"
+"""The database that every instance is born with."""
 _USERS = {"postgres", "root"}
 
 

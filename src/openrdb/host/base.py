@@ -69,13 +69,13 @@ class Nodes(Protocol):
         """
 
     def ensure_stopped(self, spec: NodeSpec) -> None:
-        """End the node's server to its last process, and start it no more."""
+        """End the node's server to its last process, and keep it stopped."""
 
     def ensure_bootstrapped(self, spec: NodeSpec, administrator: Administrator | None) -> None:
         """Make the first user, and the accounts of ours."""
 
     def ensure_reloaded(self, spec: NodeSpec) -> bool:
-        """Have the server read its files again; return whether some of it waits for a restart."""
+        """Let the server read its files again; return whether some of it waits for a restart."""
 
     def check_configuration(self, spec: NodeSpec) -> str | None:
         """Return why the server would not take the spec's settings; None if it says nothing."""
@@ -120,7 +120,7 @@ class Routes(Protocol):
     """What load balancers do for endpoints."""
 
     def ensure_route(self, route: Route) -> None:
-        """Have an endpoint lead to its node, for clients of the allowed networks only.
+        """Make an endpoint lead to its node, for clients of the allowed networks only.
 
         Returns when it accepts connections; sessions from other networks have been cut by then.
         """

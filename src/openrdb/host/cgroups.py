@@ -135,7 +135,7 @@ class Cgroups:
         return Cgroup(path)
 
     def all(self) -> list[Cgroup]:
-        """Return the cgroups that there are, also those of an earlier agent."""
+        """Return the existing cgroups, also those of an earlier agent."""
         found = (path for path in self.path.iterdir() if path.is_dir() and path.name != _LEAF)
         return [Cgroup(path) for path in found if _NAME.fullmatch(path.name)]
 
@@ -178,7 +178,7 @@ def _unescaped(field: str) -> str:
 
 
 def _enable(base: Path) -> None:
-    """Have the controllers below `base`, as far as there are and nobody else is in the way."""
+    """Enable the available controllers below `base`, unless somebody else is in the way."""
     if not _missing(base):
         return
     available = (base / "cgroup.controllers").read_text().split()

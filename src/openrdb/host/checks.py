@@ -24,7 +24,7 @@ from openrdb.errors import HostError
 from openrdb.host import session
 from openrdb.host.bundles.shared import are_reachable
 from openrdb.host.space import LEAST_FREE
-from openrdb.system import accounts, files
+from openrdb.system import accounts, files, programs
 from openrdb.system.accounts import Uid
 from openrdb.system.process import raise_descriptor_limit
 
@@ -76,7 +76,7 @@ def require(settings: Settings) -> list[Finding]:
 def _system(_: Settings) -> Iterator[Finding]:
     libc = " ".join(platform.libc_ver())
     yield Finding("system", "ok", f"{platform.system()} {platform.release()}, {libc}")
-    lacking = [program for program in _PROGRAMS if accounts.which(program) is None]
+    lacking = [program for program in _PROGRAMS if programs.which(program) is None]
     if lacking:
         text = f"the program {', '.join(lacking)} is missing: install util-linux"
         yield Finding("programs", "bad", text)
@@ -194,7 +194,7 @@ def _execution(settings: Settings) -> Iterator[Finding]:
 
 
 def _why_not_run(place: Path, uid: Uid) -> str | None:
-    original = accounts.which("true")
+    original = programs.which("true")
     if original is None:
         return None
     with accounts.temporary_directory(place, None) as directory:

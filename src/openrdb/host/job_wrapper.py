@@ -1,7 +1,7 @@
 """The parent of one job's program: run by path, `python -I -S job_wrapper.py DIRECTORY`.
 
 It outlives the agent, ends the program with its deadline, and writes how it ended. One such process
-stands beside each running job, so it imports little and holds only the output's tail.
+runs for each running job, so it imports little and holds only the output's tail.
 """
 
 from __future__ import annotations
@@ -305,7 +305,7 @@ def _raise_oom_score() -> None:
 
 
 def _die_with(wrapper: int) -> None:
-    """Have the kernel kill this process when the wrapper ends, also if it already has."""
+    """Let the kernel kill this process when the wrapper ends, also if it already has."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != wrapper:
         os._exit(127)

@@ -29,7 +29,7 @@ from openrdb.errors import HostError
 from openrdb.host import job_wrapper
 from openrdb.host.job_wrapper import CLAIM, GRACE, JOB, RESULT
 from openrdb.spec import JobSpec, JobState
-from openrdb.system import files, processes
+from openrdb.system import files, processes, programs
 from openrdb.system.accounts import as_account
 
 NO_RECORD = "the wrapper ended without a record"
@@ -207,7 +207,7 @@ def _program(spec: JobSpec) -> list[str]:
     if spec.uid is None:
         return list(spec.command)
     # Never looked for in the job's own PATH, which may be the account's to write to.
-    setpriv = shutil.which("setpriv", path="/usr/sbin:/usr/bin:/sbin:/bin")
+    setpriv = programs.which_of_system("setpriv")
     if setpriv is None:
         raise HostError("jobs of other accounts need the program setpriv (util-linux)")
     # Dropping privileges undoes the death signal.

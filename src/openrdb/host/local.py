@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
-import shutil
 import threading
 import time
 from collections import defaultdict
@@ -14,24 +13,24 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from openrdb.catalog.engines import engine_version
 from openrdb.engines import server_of, templates_of, versions
 from openrdb.engines.base import Server
 from openrdb.errors import HostError, OutdatedSpec, TransientState
 from openrdb.host import administration, logs
-from openrdb.host.balancer import Choice, Target, balancer
+from openrdb.host.balancer import Choice, Target, balancer, table
 from openrdb.host.base import PROTOCOL
 from openrdb.host.bundles.shared import bundles_for_accounts
 from openrdb.host.cgroups import Cgroup, Cgroups
+from openrdb.host.guard import Guard
 from openrdb.host.healing import Healer
 from openrdb.host.jobs import Jobs
 from openrdb.host.processes import Program, environment_of
 from openrdb.host.records import NodeRecord, Records, RouteRecord
-from openrdb.host.space import has_room
 from openrdb.host.templates import Templates
-from openrdb.host.volumes import DirectoryPool
+from openrdb.host.volumes import DirectoryPool, Pool
 from openrdb.spec import (
     Administrator,
     Desired,
@@ -79,7 +78,8 @@ class LocalHost:
         self._healer = Healer()
         self._cgroups = Cgroups.find()
         self._balancer = balancer(choice, layout, self._bundles.haproxy(), self._healer)
-        self._template_secret = _template_secret(layout)
+        self._ports_guard = Guard(layout)
+        self._template_secret = _template_secret(layout, self._pool)
         self._templates = Templates(layout.templates, self._pool, spares, self._template_secret)
         self._records = Records(layout)
         self._jobs = Jobs(layout.jobs)
@@ -95,6 +95,7 @@ class LocalHost:
 
     def start(self, warm_engines: Collection[str] | None) -> None:
         """Adopt what runs, start what should run, and heal from now on."""
+        self._ports_guard.ensure([record.spec for record in self._records.nodes.values()])
         for node in self._wanted_nodes():
             self._healer.keep_later(self._program(node.spec))
         for record in self._records.routes.values():
@@ -103,10 +104,12 @@ class LocalHost:
         self._healer.each_round(self._round)
         if (alarm := self._balancer.alarm()) is not None:
             self._healer.on_alarm(alarm, self._heal_routes)
+        if self._ports_guard.is_there:
+            self._healer.on_alarm(table.alarm(), self._ports_guard.heal)
         self._healer.on_change(self._note_program)
         self._healer.start()
         self._heal_routes()
-        self._remove_leftovers()
+        self._healer.in_background(self._remove_leftovers)
         self._prepare_templates(warm_engines)
 
     def close(self) -> None:
@@ -126,6 +129,7 @@ class LocalHost:
                 programs.append(program)
         self._healer.release_all(programs)
         self._balancer.clear()
+        self._ports_guard.clear()
 
     def _prepare_templates(self, names: Collection[str] | None) -> None:
         """Make templates of engine versions (None: all) in the background, newest first."""
@@ -136,8 +140,9 @@ class LocalHost:
                 self._templates.prepare(bundle, templates_of(name), {})
 
     def _remove_leftovers(self) -> None:
-        for path in self._layout.root.glob(f"instances/{_REMOVED}*"):
-            shutil.rmtree(path, ignore_errors=True)
+        for path in self._layout.root.glob(f"instances/{_REMOVED}*"):  # an earlier version's
+            self._pool.delete_below(path)
+        self._healer.in_background(self._pool.remove_deleted)
 
     # -- what there is -------------------------------------------------------------------------
 
@@ -213,6 +218,7 @@ class LocalHost:
                 record = replace(known, spec=spec, desired=desired or known.desired)
             if record != known:
                 self._ensure_places(spec)
+                self._ports_guard.ensure([spec])
                 self._records.save_node(record)
                 self._note_change(spec.node_id)
             return record
@@ -255,20 +261,13 @@ class LocalHost:
     def ensure_volume(self, spec: NodeSpec) -> None:
         paths = self._layout.node(spec.instance_id, spec.node_id)
         record = self._accept(spec)
-        if paths.data.exists():
-            return
-        if not has_room(self._layout.root):
-            raise HostError(f"no space is left in {self._layout.root}")
-        partial = paths.root / "data.partial"
-        self._pool.delete(partial)
-        init = spec.init_settings
-        self._templates.take(
-            self._bundle(record), templates_of(spec.engine), init, partial, spec.uid
-        )
-        partial.rename(paths.data)
-        for directory in (paths.root, paths.root.parent, paths.root.parent.parent):
-            files.sync_directory(directory)
-        files.sync_directory(self._layout.root / "instances")
+        volume = self._pool.volume(paths.data)
+        if not self._pool.exists(volume):
+            if not self._pool.has_room():
+                raise HostError(f"no space is left in {self._layout.root}")
+            bundle, maker = self._bundle(record), templates_of(spec.engine)
+            self._templates.take(bundle, maker, spec.init_settings, volume, spec.uid)
+        self._pool.settle(volume)
 
     def prepare_spare(self, spec: NodeSpec) -> None:
         bundle = self._bundles.find(spec.engine)
@@ -301,16 +300,13 @@ class LocalHost:
         for node in [self._records.nodes[one] for one in node_ids if one in self._records.nodes]:
             self._healer.remove(self._program(node.spec))
         self._records.forget_instance(instance_id)
+        self._ports_guard.forget(node_ids)
         self._changing.pop(instance_id, None)
-        directory = self._layout.instance(instance_id)
-        if directory.exists():
-            # Gone at once; what takes time is done when nobody waits for it any more.
-            removed = directory.with_name(f"{_REMOVED}{uuid4()}")
-            directory.rename(removed)
-            files.sync_directory(directory.parent)
-            self._healer.in_background(lambda: shutil.rmtree(removed, ignore_errors=True))
+        # Gone at once; what takes time is done when nobody waits for it any more.
+        self._pool.delete_below(self._layout.instance(instance_id))
+        self._healer.in_background(self._pool.remove_deleted)
         for owner in (instance_id, *node_ids):
-            shutil.rmtree(self._layout.sockets(owner), ignore_errors=True)
+            files.remove_tree(self._layout.sockets(owner))
             self._guards.pop(owner, None)
             self._changed_at.pop(owner, None)
             self._warnings.pop(owner, None)
@@ -519,10 +515,12 @@ class LocalHost:
     def _round(self) -> None:
         self._heal_sockets()
         self._heal_routes()
+        self._ports_guard.heal()
         self._jobs.list()  # ends what a killed wrapper has left
         if time.monotonic() >= self._logs_due:
             self._logs_due = time.monotonic() + self._logs_round
             self._prune_all_logs()
+            self._remove_leftovers()
 
     def _heal_sockets(self) -> None:
         """Replace engines whose directory of sockets was removed: nobody can administer them, and
@@ -566,15 +564,14 @@ def _program_name(spec: NodeSpec) -> str:
     return f"{_NODE}{spec.node_id}"
 
 
-def _template_secret(layout: Layout) -> str:
+def _template_secret(layout: Layout, pool: Pool) -> str:
     """Return the superuser's secret in templates; each instance gets one of its own at birth.
 
     Templates of unknown secret are removed: they can be made again.
     """
     path = layout.template_secret
     if not path.exists():
-        if layout.templates.exists():
-            shutil.rmtree(layout.templates)
+        pool.delete_below(layout.templates)
         accounts.passable_directory(layout.templates)
         files.write_private(path, secrets.token_hex(32))
     return path.read_text()

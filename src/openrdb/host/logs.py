@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
-
-from openrdb.system import files
+from typing import NamedTuple
 
 _TOTAL = 2**30
 """Bytes in all where the instance's policy has no limit: a tenant can log as fast as the disk takes."""
 _SHARE = 16
 """A file is set aside when it has this part of all: what is in use is never removed."""
+_MOST_FILES = 10_000
 _ASIDE = "-until-"
 
 
@@ -23,23 +27,42 @@ def prune(directory: Path, days: int | None, size: int | None, reopen: Callable[
     name before, so that no removed file is written on, where nobody sees it grow.
     """
     limit = size or _TOTAL
-    logs = sorted(directory.glob("*.log"), key=lambda log: log.stat().st_mtime, reverse=True)
+    logs = sorted(_found(directory), key=lambda log: log.changed, reverse=True)
     going = _going(logs, time.time() - timedelta(days=days).total_seconds() if days else 0, limit)
-    large = [log for log in logs if log.stat().st_size > limit // _SHARE and not _is_aside(log)]
+    large = [log for log in logs if log.size > limit // _SHARE and not _is_aside(log.path)]
     if not going and not large:
         return
-    aside = {log: _set_aside(log) for log in {*going, *large} if not _is_aside(log)}
+    used = {log.path for log in (*going, *large) if not _is_aside(log.path)}
+    aside = {path: _set_aside(path) for path in used}
     reopen()
     for log in going:
-        files.remove_file(aside.get(log, log))
+        with contextlib.suppress(OSError):  # something else has its name meanwhile
+            aside.get(log.path, log.path).unlink()
 
 
-def _going(newest_first: list[Path], oldest: float, limit: int) -> list[Path]:
+class _Log(NamedTuple):
+    path: Path
+    size: int
+    changed: float
+
+
+def _found(directory: Path) -> Iterator[_Log]:
+    """Return the logs; the directory is the account's, which may put anything there."""
+    with os.scandir(directory) as entries:
+        for entry in islice(entries, _MOST_FILES):
+            if not entry.name.endswith(".log"):
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                found = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(found.st_mode):
+                    yield _Log(Path(entry.path), found.st_size, found.st_mtime)
+
+
+def _going(newest_first: list[_Log], oldest: float, limit: int) -> list[_Log]:
     going, total = [], 0
     for number, log in enumerate(newest_first):
-        state = log.stat()
-        total += state.st_size
-        if number > 0 and (state.st_mtime < oldest or total > limit):
+        total += log.size
+        if number > 0 and (log.changed < oldest or total > limit):
             going.append(log)
     return going
 
@@ -49,4 +72,8 @@ def _is_aside(log: Path) -> bool:
 
 
 def _set_aside(log: Path) -> Path:
-    return log.rename(log.with_stem(f"{log.stem}{_ASIDE}{time.time_ns()}"))
+    """Return a log's new name; its own where it is too long for another."""
+    try:
+        return log.rename(log.with_stem(f"{log.stem}{_ASIDE}{time.time_ns()}"))
+    except OSError:
+        return log

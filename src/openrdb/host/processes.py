@@ -224,6 +224,8 @@ def end(program: Program, running: Running | None) -> None:
     end_leftovers(program)
     files.remove_file(program.record)
     if (group := program.cgroup()) is not None:
+        group.kill()  # a process may have closed the lock's descriptor and stayed
+        group.wait_empty(_KILLED)
         group.remove()
 
 

@@ -94,6 +94,15 @@ def _read(adapter: TypeAdapter[T], path: Path) -> T | None:
         return adapter.validate_json(path.read_text())
     except FileNotFoundError:
         return None
-    except (OSError, ValidationError) as error:
+    except OSError as error:
         log.error("%s cannot be read, so it is left alone: %s", path, error)
-        return None
+    except ValidationError as error:
+        log.error("%s is damaged, so it is left alone: %s", path, complaint(error))
+    return None
+
+
+def complaint(error: ValidationError) -> str:
+    """Return what is wrong with some data without a word of the data: secrets are among it."""
+    first = error.errors(include_input=False, include_context=False, include_url=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    return f"{first['type']} at {place or 'its beginning'}"

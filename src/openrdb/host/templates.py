@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import threading
 from collections import defaultdict
 from collections.abc import Mapping
@@ -20,9 +19,8 @@ from pathlib import Path
 from uuid import uuid4
 
 from openrdb.engines.base import Templates as Maker
-from openrdb.host.volumes import Pool
-from openrdb.system import files
-from openrdb.system.accounts import Uid, passable_directory, take_over, template_account
+from openrdb.host.volumes import Pool, Volume
+from openrdb.system.accounts import Uid, passable_directory, template_account
 from openrdb.system.bundle import Bundle
 
 log = logging.getLogger(__name__)
@@ -41,81 +39,61 @@ class Templates:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="templates")
         passable_directory(root)
         for place in filter(Path.is_dir, root.iterdir()):
-            _tidy(place)
+            self._tidy(place)
 
     def prepare(self, bundle: Bundle, maker: Maker, init: Mapping[str, str]) -> None:
-        """Have a template and its spares made in the background."""
+        """Make a template and its spares in the background."""
         self._worker.submit(self._replenish, bundle, maker, init)
 
     def close(self) -> None:
         self._worker.shutdown(cancel_futures=True)
 
     def take(
-        self, bundle: Bundle, maker: Maker, init: Mapping[str, str], target: Path, uid: Uid
+        self, bundle: Bundle, maker: Maker, init: Mapping[str, str], target: Volume, uid: Uid
     ) -> None:
-        """Make `target` a fresh data directory with an identity of its own, owned by `uid`."""
-        spare = self._take_spare(self._place(bundle, maker, init), target)
-        if spare:
-            _give_tree(uid, target)
-        else:
-            self._pool.clone(self._ensure(bundle, maker, init), target, uid)
-        maker.renew_identity(target)
+        """Make `target` a fresh volume with an identity of its own, owned by `uid`."""
+        for spare in self._spares_in(self._place(bundle, maker, init)):
+            if self._pool.take(spare, target, uid, maker.renew_identity):
+                return
+        self._pool.clone(self._ensure(bundle, maker, init), target, uid, maker.renew_identity)
 
     def _place(self, bundle: Bundle, maker: Maker, init: Mapping[str, str]) -> Path:
         variant = [f"{name}={init[name]}" for name in sorted(init)]
         return self._root / ",".join([bundle.name, f"format={maker.format}", *variant])
 
-    def _take_spare(self, place: Path, target: Path) -> bool:
-        for spare in place.glob(f"{_SPARE}*"):
-            try:
-                spare.rename(target)
-            except FileNotFoundError:
-                continue  # another thread was quicker
-            return True
-        return False
+    def _spares_in(self, place: Path) -> list[Volume]:
+        return [self._pool.volume(path) for path in place.glob(f"{_SPARE}*")]
 
-    def _ensure(self, bundle: Bundle, maker: Maker, init: Mapping[str, str]) -> Path:
-        directory = self._place(bundle, maker, init)
-        template = directory / _TEMPLATE
-        with self._making[directory]:
-            if not template.exists():
-                for each in (self._root, directory):
-                    passable_directory(each)
-                partial = self._partial(directory)
-                account = template_account()
-                maker.make(bundle, partial, account, self._secret, init)
-                take_over(partial)
-                files.sync_file_system(partial)
-                partial.rename(template)
+    def _ensure(self, bundle: Bundle, maker: Maker, init: Mapping[str, str]) -> Volume:
+        place = self._place(bundle, maker, init)
+        template = self._pool.volume(place / _TEMPLATE)
+
+        def make(data: Path) -> None:
+            maker.make(bundle, data, template_account(), self._secret, init)
+
+        with self._making[place]:
+            if not self._pool.exists(template):
+                passable_directory(self._root)  # somebody may have tidied up
+                self._pool.create(template, make)
         return template
 
     def _replenish(self, bundle: Bundle, maker: Maker, init: Mapping[str, str]) -> None:
+        place = self._place(bundle, maker, init)
         try:
             template = self._ensure(bundle, maker, init)
-            while len(list(template.parent.glob(f"{_SPARE}*"))) < self._spares:
-                partial = self._partial(template.parent)
-                self._pool.clone(template, partial, None)
-                partial.rename(partial.with_name(f"{_SPARE}{uuid4()}"))
+            while len(self._spares_in(place)) < self._spares:
+                if not self._pool.has_room(self._pool.usage(template)):
+                    log.warning("no room is left for a spare volume for %s", bundle.name)
+                    return
+                self._pool.clone(template, self._pool.volume(place / f"{_SPARE}{uuid4()}"), None)
         except Exception:
             # Creation does without a spare, and says itself what is wrong.
             log.warning("no spare volume for %s", bundle.name, exc_info=True)
 
-    def _partial(self, directory: Path) -> Path:
-        return directory / f"partial-{uuid4()}"
-
-
-def _tidy(place: Path) -> None:
-    """Remove what a killed process left half made, and what another account could have changed."""
-    for path in place.iterdir():
-        whole = path.name == _TEMPLATE or path.name.startswith(_SPARE)
-        if not whole or path.stat().st_uid != os.geteuid():
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _give_tree(uid: Uid, top: Path) -> None:
-    if uid is None:
-        return
-    for directory, _, names in os.walk(top):
-        os.chown(directory, uid, uid)
-        for name in names:
-            os.chown(f"{directory}/{name}", uid, uid, follow_symlinks=False)
+    def _tidy(self, place: Path) -> None:
+        """Remove what an earlier version left half made, and what another account could have
+        changed."""
+        for path in place.iterdir():
+            whole = path.name == _TEMPLATE or path.name.startswith(_SPARE)
+            if not whole or path.stat().st_uid != os.geteuid():
+                self._pool.delete(self._pool.volume(path))

@@ -21,7 +21,7 @@ class Subscription:
         self._loop.call_soon_threadsafe(self._event.set)
 
     async def wait(self, timeout: float) -> bool:
-        """Whether there was a change since the last one waited for, within some seconds."""
+        """Return whether there was a change since the last one waited for, within some seconds."""
         try:
             async with asyncio.timeout(timeout):
                 await self._event.wait()
@@ -46,7 +46,7 @@ class Changes:
 
     @contextlib.contextmanager
     def of(self, instance_id: UUID) -> Iterator[Subscription]:
-        """Changes from here on; within a running event loop."""
+        """Yield a subscription to changes from here on; within a running event loop."""
         subscription = Subscription()
         with self._lock:
             self._waiting[instance_id].add(subscription)

@@ -47,5 +47,5 @@ class _State(Collector):
 
 
 def watch(database: Database) -> None:
-    """Have the state's counts among the metrics of this process."""
+    """Add the state's counts to the metrics of this process."""
     REGISTRY.register(_State(database))

@@ -1,4 +1,4 @@
-"""From the state's rows to what the host is asked for."""
+"""Turn rows of the state into specs of nodes and routes, which the host gets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from openrdb.state.secrets import Secrets
 
 
 def main_node(instance: Instance) -> Node:
-    """The node that takes writes."""
+    """Return the node that takes writes."""
     return instance.primary
 
 
@@ -19,7 +19,7 @@ def main_spec(instance: Instance, secrets: Secrets) -> NodeSpec:
 
 
 def all_settings(instance: Instance, own: dict[str, str]) -> dict[str, str]:
-    """The instance's own settings, and for the rest what its node type's memory is good for."""
+    """Return the user's settings, and for the rest the defaults for the node type's memory."""
     return rules_of(instance.engine).default_settings(_kind(instance)) | own
 
 
@@ -52,13 +52,13 @@ def node_spec(instance: Instance, node: Node, secrets: Secrets) -> NodeSpec:
 
 
 def routes(instance: Instance) -> list[Route]:
-    """What the load balancer is to do for each endpoint."""
+    """Return the routes of the endpoints that stay."""
     staying = [endpoint for endpoint in instance.endpoints if not endpoint.leaving]
     return [route(instance, endpoint) for endpoint in staying]
 
 
 def leaving_routes(instance: Instance) -> list[Route]:
-    """What it is to do no more."""
+    """Return the routes of endpoints that are being deleted."""
     leaving = [endpoint for endpoint in instance.endpoints if endpoint.leaving]
     return [route(instance, endpoint) for endpoint in leaving]
 

@@ -35,6 +35,7 @@ from openrdb.operations import registry
 from openrdb.operations.run import Run, Services
 from openrdb.state import events, operations
 from openrdb.state.models import Operation
+from openrdb.state.subjects import SUBJECTS
 
 log = logging.getLogger(__name__)
 
@@ -55,12 +56,12 @@ _awaited: dict[UUID, Exception | None] = {}
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether an error is an answer to what was asked, and not a mishap on the way to it."""
+    """Return whether an error answers the request, and is not a failure on the way."""
     return isinstance(error, OpenRDBError) and error.status < 500
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether it is worth trying again: an engine that ended is started again."""
+    """Return whether trying again may help: an engine that ended is started again."""
     return isinstance(error, TransientState)
 
 
@@ -104,21 +105,27 @@ def _workflow(operation_id: str) -> None:
         run.operation.sequence(run)
     except Exception as failure:
         error = _cause(failure)
-        _report(row, error)
+        if not is_refusal(error):
+            _log_failure(services, row, error)
         if row.id in _awaited:
             _awaited[row.id] = error
         run.fail(error)
 
 
-def _report(row: Operation, error: Exception) -> None:
-    """Log why an operation failed: in one line where the error says it, else with a traceback."""
-    if is_refusal(error):
-        return
-    what = f"operation {row.kind} on {row.subject_type} {row.subject_id} failed"
-    if isinstance(error, OpenRDBError):
-        log.error("%s: %s", what, " ".join(str(error).split()))
-    else:
-        log.error(what, exc_info=error)
+def _log_failure(services: Services, row: Operation, error: Exception) -> None:
+    """Log in one line what failed for whom; with a traceback where it is a defect of ours."""
+    with services.database.read() as session:
+        subject = SUBJECTS[row.subject_type].find(session, row.subject_id)
+        name = repr(subject.name) if subject is not None else "deleted"
+    log.error(
+        "operation %s on %s %s (%s) failed: %s",
+        row.kind,
+        row.subject_type,
+        row.subject_id,
+        name,
+        " ".join(str(error).split()),
+        exc_info=None if isinstance(error, OpenRDBError) else error,
+    )
 
 
 def _cause(error: Exception) -> Exception:
@@ -186,7 +193,7 @@ class Operations:
             "name": "openrdb",
             "application_version": build(),
             "executor_id": _EXECUTOR,
-            "log_level": "WARNING",
+            "log_level": "ERROR",  # why a step is tried again is said once it has failed
         }
         url = self._services.settings.database_url
         if make_url(url).get_backend_name() == "sqlite":

@@ -29,7 +29,7 @@ class NewKey:
     project_id: UUID
 
     def environment(self) -> dict[str, str]:
-        """What official clients need to know of it."""
+        """Return what official clients need to know of it."""
         return {
             "SCW_ACCESS_KEY": self.access_key,
             "SCW_SECRET_KEY": self.secret_key,
@@ -84,7 +84,7 @@ def ensure_first_key(session: Session) -> NewKey | None:
 
 
 def authenticate(session: Session, secret_key: str | None) -> Principal:
-    """The holder of a secret key.
+    """Return the holder of a secret key.
 
     Raises:
         DeniedAuthentication: none given, or nobody's.
@@ -101,7 +101,7 @@ def authenticate(session: Session, secret_key: str | None) -> Principal:
 
 
 def get_key(session: Session, access_key: str, principal: Principal) -> ApiKey:
-    """A key that another one's holder may look at.
+    """Return a key that another one's holder may look at.
 
     Raises:
         NotFound: there is none, or it is another organization's, or beyond the holder's project.
@@ -113,13 +113,13 @@ def get_key(session: Session, access_key: str, principal: Principal) -> ApiKey:
 
 
 def default_project(session: Session) -> Project | None:
-    """The default project of the deployment's first organization."""
+    """Return the default project of the deployment's first organization."""
     defaults = select(Project).where(Project.id == Project.organization_id)
     return session.scalars(defaults.order_by(Project.created_at).limit(1)).first()
 
 
 def find_project(session: Session, principal: Principal, project_id: UUID) -> Project | None:
-    """A project that the key is for."""
+    """Return a project that the key is for."""
     project = session.get(Project, project_id)
     if project is None or not principal.sees(project.organization_id, project.id):
         return None
@@ -129,7 +129,7 @@ def find_project(session: Session, principal: Principal, project_id: UUID) -> Pr
 def project_for_creation(
     session: Session, principal: Principal, asked: UUID | None, action: str, resource: str
 ) -> Project:
-    """The project in which something is created: the one asked for, or the key's default.
+    """Return the project in which something is created: the one asked for, or the key's default.
 
     Raises:
         PermissionsDenied: the key may not create there, or there is no such project.

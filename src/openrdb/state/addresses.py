@@ -28,19 +28,19 @@ _FIRST = 2
 
 
 def ipv4_subnet(network: PrivateNetwork) -> tuple[UUID, IPv4Network]:
-    """The id and the range of a network's subnet for IPv4."""
+    """Return the id and the range of a network's subnet for IPv4."""
     row = next(subnet for subnet in network.subnets if ":" not in subnet.subnet)
     return row.id, IPv4Network(row.subnet)
 
 
 def ipv4_subnets(session: Session) -> list[IPv4Network]:
-    """Those of all networks of the deployment."""
+    """Return the IPv4 subnets of all networks of the deployment."""
     texts = session.scalars(select(Subnet.subnet).where(Subnet.subnet.not_like("%:%")))
     return [IPv4Network(text) for text in texts]
 
 
 def lowest_free(subnet: IPv4Network, taken: Collection[IPAddress]) -> IPv4Address | None:
-    """The lowest address to give out, if there is one."""
+    """Return the lowest address to give out, if there is one."""
     hosts = (subnet[position] for position in range(_FIRST, subnet.num_addresses - 1))
     return next((address for address in hosts if address not in taken), None)
 
@@ -51,7 +51,7 @@ def free_address(
     own_addresses: Collection[IPAddress],
     port: int | None = None,
 ) -> IPv4Address:
-    """The lowest address of a network that is neither booked nor an endpoint's, `port` on which is
+    """Return a network's lowest address that is neither booked nor an endpoint's, `port` on which is
     free if that is given.
 
     Raises:
@@ -77,7 +77,7 @@ def _used(session: Session, address: IPv4Address, port: int) -> bool:
 
 
 def check_bookable(session: Session, network: PrivateNetwork, text: str) -> IPv4Address:
-    """The address that a user wants to book, without its length as the SDK says.
+    """Return the address that a user wants to book, without its length as the SDK says.
 
     Raises:
         InvalidArguments: it is none of the network's, or not free.
@@ -162,5 +162,5 @@ def _refused(reason: Reason, help_message: str) -> InvalidArguments:
 
 
 def random_mac() -> str:
-    """As recorded: `02:00:00:16:82:7E`."""
+    """Return a MAC address of the recorded form: `02:00:00:16:82:7E`."""
     return ":".join(f"{octet:02X}" for octet in (2, 0, 0, *secrets.token_bytes(3)))

@@ -29,7 +29,7 @@ _WRITER = 0x6F706E72646200
 
 
 def sqlite_engine(url: str) -> Engine:
-    """An engine whose writing transactions take the write lock at their start.
+    """Return an engine whose writing transactions take the write lock at their start.
 
     SQLite would else give up a transaction that turns from reading to writing while another writes.
     """
@@ -121,7 +121,7 @@ class Database:
 
     @contextmanager
     def write(self, *, durable: bool = True) -> Iterator[Session]:
-        """One writer at a time, on either database: what was read holds until the commit.
+        """Yield the only session that writes, on either database: what was read holds until the commit.
 
         What is not durable may be lost in a power cut, though never in a crash of the process.
         """

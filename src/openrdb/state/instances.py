@@ -59,7 +59,7 @@ class Filters:
 
 
 def get(session: Session, region: str, instance_id: UUID, principal: Principal) -> Instance:
-    """One instance.
+    """Return one instance.
 
     Raises:
         NotFound: there is none, or it is another project's.
@@ -91,7 +91,7 @@ def page(
 
 
 def _columns(filters: Filters, order_by: str) -> Columns:
-    """Where ids are read off: the tags' own index, or that of the instances."""
+    """Return where ids are read off: the tags' own index, or that of the instances."""
     by_tag = filters.tags and not filters.name and order_by.lstrip("-").startswith("created_at")
     return _OF_TAGS if by_tag else _OF_INSTANCES
 
@@ -99,7 +99,7 @@ def _columns(filters: Filters, order_by: str) -> Columns:
 def _matching(
     columns: Columns, region: str, principal: Principal, filters: Filters, *, by_sqlite: bool
 ) -> Select[UUID]:
-    """The ids of what the key's holder may see and the filters let through."""
+    """Return the ids of what the key's holder may see and the filters let through."""
     conditions = [
         columns["region"] == region,
         *owned(columns, principal, Owner(filters.organization_id, filters.project_id)),
@@ -189,7 +189,7 @@ def another_port(session: Session, row: Node | Endpoint, ports: tuple[int, int])
 
 
 def _free(session: Session, used: Select[Any], within: tuple[int, int], what: str) -> int:
-    """A number of a range that is not used; at random, as recorded: a port just freed is then seldom
+    """Return a free number of a range, at random, as recorded: a port just freed is then seldom
     given to a stranger's client.
 
     Raises:

@@ -99,13 +99,13 @@ def _has_one_of(session: Session, model: type[Row], tags: Collection[str]) -> Co
 
 
 def of_endpoint(*conditions: Condition) -> Condition:
-    """An address is an endpoint's, whose instance is as said."""
+    """Return the condition that an address is that of an endpoint of such an instance."""
     joined = select(Endpoint.id).join(Instance, Instance.id == Endpoint.instance_id)
     return joined.where(Endpoint.id == Ip.endpoint_id, *conditions).exists()
 
 
 def holders(session: Session, ips: Collection[Ip]) -> dict[UUID, Instance]:
-    """The instances whose endpoints' addresses these are, by the address' id."""
+    """Return the instances whose endpoints' addresses these are, by the address' id."""
     found = (
         select(Ip.id, Instance)
         .join(Endpoint, Endpoint.id == Ip.endpoint_id)

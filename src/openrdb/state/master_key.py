@@ -1,6 +1,6 @@
 """The master key over a deployment's life: its first start, a change of version, its rotation.
 
-A rotation is safe to kill at any moment. The next key is written beside the present one, then every
+A rotation is safe to kill at any moment. The next key is written next to the present one, then every
 secret is sealed with it in one transaction, and last its file takes the present one's place. Until
 then both keys open secrets, and the next start completes what was begun.
 """

@@ -27,7 +27,7 @@ _TAGS_OF_ENDPOINTS = ["managed", "scwdbaas"]
 def get_private_network(
     session: Session, region: str, network_id: UUID, principal: Principal
 ) -> PrivateNetwork:
-    """One private network.
+    """Return one private network.
 
     Raises:
         NotFound: there is none, or it is another project's.
@@ -50,7 +50,7 @@ def attach(
     or at the lowest free one, which is booked for it. A static one is never booked, as recorded.
 
     Raises:
-        InvalidArguments: the static address cannot be had; the argument is `service_ip`.
+        InvalidArguments: the static address is not available; the argument is `service_ip`.
         QuotasExceeded: the network has no free address left.
     """
     # The endpoint may be the instance's already, and not yet fit for being written.
@@ -98,7 +98,7 @@ def book(
     """Take an address for a user: the one asked for, or the lowest free.
 
     Raises:
-        InvalidArguments: the one asked for cannot be had; the argument is `address`.
+        InvalidArguments: the requested address is not available; the argument is `address`.
         QuotasExceeded: the network has no free address left.
     """
     if asked:
@@ -148,10 +148,10 @@ def create_private_network(
     vpc: Vpc | None = None,
     default_route_propagation_enabled: bool = False,
 ) -> PrivateNetwork:
-    """A network in a VPC of its project, the default one if none is given.
+    """Create a network in a VPC of its project, the default one if none is given.
 
     Raises:
-        InvalidArguments: the VPC is another project's, or the subnets cannot be had.
+        InvalidArguments: the VPC is another project's, or the subnets are not available.
         QuotasExceeded: the deployment's range is used up.
     """
     vpc = vpc or default_vpc(session, region, project)
@@ -207,7 +207,7 @@ def delete_private_network(session: Session, network: PrivateNetwork) -> None:
 
 
 def get_vpc(session: Session, region: str, vpc_id: UUID, principal: Principal) -> Vpc:
-    """One VPC.
+    """Return one VPC.
 
     Raises:
         NotFound: there is none, or it is another project's.
@@ -224,7 +224,7 @@ def create_vpc(
     tags: Sequence[str] = (),
     is_default: bool = False,
 ) -> Vpc:
-    """A VPC. It routes between its networks whatever is asked, as recorded."""
+    """Create a VPC. It routes between its networks whatever is asked, as recorded."""
     moment = now()
     vpc = Vpc(
         id=uuid4(),
@@ -250,13 +250,13 @@ def find_default_vpc(session: Session, region: str, project_id: UUID) -> Vpc | N
 
 
 def default_vpc(session: Session, region: str, project: Project) -> Vpc:
-    """The project's default VPC in a region, made when it is first needed."""
+    """Return the project's default VPC in a region, made when it is first needed."""
     found = find_default_vpc(session, region, project.id)
     return found or create_vpc(session, region, project, name="default", is_default=True)
 
 
 def network_counts(session: Session, vpc_ids: Sequence[UUID]) -> dict[UUID, int]:
-    """How many networks each of these VPCs has; those without any are left out."""
+    """Return how many networks each of these VPCs has; those without any are left out."""
     counted = select(PrivateNetwork.vpc_id, func.count()).where(PrivateNetwork.vpc_id.in_(vpc_ids))
     return dict(session.execute(counted.group_by(PrivateNetwork.vpc_id)).all())
 

@@ -27,7 +27,7 @@ class Filters:
 
 
 def get(session: Session, project_id: UUID, principal: Principal) -> Project:
-    """One project.
+    """Return one project.
 
     Raises:
         NotFound: there is none, or the key is not for it; of `project_id`, as recorded.

@@ -108,14 +108,7 @@ def ensure_master_key(path: Path) -> None:
 
 def write_key(path: Path, key: bytes) -> None:
     """Write a key's file, atomically and durably, readable by its owner only."""
-    partial = path.with_name(f"{path.name}.partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(key)
-        file.flush()
-        os.fsync(descriptor)
-    partial.rename(path)
-    files.sync_directory(path.parent)
+    files.write_private(path, key)
 
 
 def read_key(path: Path) -> bytes:

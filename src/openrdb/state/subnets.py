@@ -21,7 +21,7 @@ _THIS_NETWORK = IPv4Network("0.0.0.0/8")
 
 
 def choose(within: IPv4Network, taken: Iterable[IPv4Network]) -> IPv4Network:
-    """A free /22; at random, so that one just freed is seldom given to somebody else at once, and two
+    """Return a free /22, at random: one just freed is seldom given to somebody else at once, and two
     deployments on one machine seldom choose the same.
 
     Raises:
@@ -47,7 +47,7 @@ def choose(within: IPv4Network, taken: Iterable[IPv4Network]) -> IPv4Network:
 
 
 def choose_ipv6() -> IPv6Network:
-    """A unique local /64 (RFC 4193); of 2^56 there are, no two are the same."""
+    """Return a unique local /64 (RFC 4193); there are 2^56, so no two are the same."""
     return IPv6Network((_UNIQUE_LOCAL | secrets.randbits(56) << 64, 64))
 
 
@@ -58,10 +58,10 @@ def asked(
     private_range: IPv4Network,
     own_addresses: Collection[IPv4Address],
 ) -> IPv4Network:
-    """The range that a user asks for.
+    """Return the range that a user asks for.
 
     Raises:
-        InvalidArguments: it is none, or cannot be had here.
+        InvalidArguments: it is not a subnet, or not available here.
     """
     if len(subnets) > 1:
         raise _refused(
@@ -84,7 +84,7 @@ def asked(
 
 
 def is_private(address: IPv4Address) -> bool:
-    """Whether it is for use inside networks: neither the machine's own, nor one with a meaning."""
+    """Return whether an address is for use in private networks."""
     return address.is_private and not (
         address.is_loopback
         or address.is_link_local

@@ -10,7 +10,6 @@ import contextlib
 import functools
 import os
 import pwd
-import shutil
 import stat
 import subprocess
 import tempfile
@@ -18,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from openrdb.errors import HostError
+from openrdb.system import files, programs
 
 Uid = int | None
 """A Unix account's number (its group has the same); None: the invoking user."""
@@ -25,13 +25,12 @@ TEMPLATE_UID = 199_999
 """Runs initdb and nothing else; below the default of `instance_uids`."""
 TEMPLATE_ACCOUNT = "openrdb-template"
 TEMPLATE_ACCOUNT_REMEDY = f"useradd --system --no-create-home {TEMPLATE_ACCOUNT}"
-_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _TIMEOUT = 300
 """Seconds for a program that is run to its end."""
 
 
 def as_account(uid: Uid, command: list[str]) -> list[str]:
-    """The argument vector that runs a command as an account, without any capability."""
+    """Return the argument vector that runs a command as an account, without any capability."""
     if uid is None:
         return command
     return ["setpriv", *_identity(uid), "--", *command]
@@ -62,13 +61,8 @@ def run(
         check=False,
         timeout=_TIMEOUT,
         cwd="/",
-        env={"PATH": _PATH, "LC_ALL": "C.UTF-8", **environment},
+        env={"PATH": programs.SYSTEM_PATH, "LC_ALL": "C.UTF-8", **environment},
     )
-
-
-def which(program: str) -> str | None:
-    """Return the path of a program of the system's, whatever the invoking user's PATH."""
-    return shutil.which(program, path=os.environ.get("PATH", os.defpath) + ":" + _PATH)
 
 
 def name_of(uid: Uid) -> str | None:
@@ -145,7 +139,7 @@ def take_over(top: Path) -> None:
 
 
 def ensure_directory(path: Path, uid: Uid) -> None:
-    """A directory of an account's own."""
+    """Make a directory of an account's own."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     if uid is not None:
         os.chown(path, uid, uid)
@@ -159,7 +153,7 @@ def passable_directory(path: Path) -> None:
 
 
 def ensure_passage(path: Path, uid: Uid) -> None:
-    """A directory that an account may pass through and nobody but us may write to.
+    """Make a directory that an account may pass through and nobody but us may write to.
 
     What root writes must not lie where an account could have put a symbolic link before.
     """
@@ -171,23 +165,13 @@ def ensure_passage(path: Path, uid: Uid) -> None:
 
 @contextlib.contextmanager
 def temporary_directory(parent: Path, uid: Uid) -> Iterator[Path]:
-    """A directory for as long as it is needed, whose files an account may read."""
+    """Yield a directory for as long as it is needed, whose files an account may read."""
     with tempfile.TemporaryDirectory(prefix="check-", dir=parent) as name:
         ensure_passage(Path(name), uid)
         yield Path(name)
 
 
 def write_file(path: Path, text: str, uid: Uid) -> None:
-    """Write a file that an account may read, atomically and durably; nothing where it is so."""
-    if path.exists() and path.read_text() == text:
-        return
-    partial = path.with_name(path.name + ".partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        if uid is not None:
-            os.fchown(descriptor, 0, uid)
-            os.fchmod(descriptor, 0o640)
-        file.write(text)
-        file.flush()
-        os.fsync(descriptor)
-    partial.rename(path)
+    """Write a file that an account may read, atomically; a no-op if the content is unchanged."""
+    if not path.exists() or path.read_text() != text:
+        files.write_for_group(path, text, uid)

@@ -26,7 +26,7 @@ class Bundle:
     path: Path
 
     def program(self, name: str) -> Path:
-        """The path of a program; HostError where the bundle lacks it (11-13 have a server only)."""
+        """Return the path of a program; HostError if the bundle lacks it (11-13 have only a server)."""
         if found := self._program(name):
             return found
         raise HostError(f"{self.name} has no program {name}")
@@ -39,7 +39,7 @@ class Bundle:
         return next(filter(Path.is_file, places), None)
 
     def command(self, name: str) -> list[str]:
-        """The argument vector that runs a program, by the bundle's own loader where it brings one.
+        """Return the argument vector that runs a program, by the bundle's own loader if it has one.
 
         Named in full at each run, so that a bundle works wherever it is copied to.
         """
@@ -80,7 +80,7 @@ def open_to_all(root: Path) -> None:
 
 
 def version_line(command: list[str], environment: dict[str, str]) -> str:
-    """The first line of what a program says of its version; HostError when it does not run."""
+    """Return the first line of what a program says of its version; HostError if it does not run."""
     name = Path(command[-2]).name
     try:
         done = subprocess.run(

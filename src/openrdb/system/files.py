@@ -5,23 +5,31 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import select
-import shutil
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from inotify_simple import INotify
 from inotify_simple import flags as events
 
-from openrdb.system.accounts import Uid
+if TYPE_CHECKING:
+    from openrdb.system.accounts import Uid
 
 _OTHERS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 """How to open what another account may have put there."""
+_FICLONE = 0x40049409
+_CANNOT_SHARE = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL)
+_NOT_READABLE = (
+    *(errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV),
+    errno.EWOULDBLOCK,  # somebody has a lease on it
+)
+_REMOVAL = 20.0
 _libc = ctypes.CDLL(None, use_errno=True)
 WATCHED = events.CREATE | events.MODIFY | events.MOVED_TO | events.CLOSE_WRITE | events.DELETE_SELF
 
@@ -29,7 +37,7 @@ WATCHED = events.CREATE | events.MODIFY | events.MOVED_TO | events.CLOSE_WRITE |
 def wait_for(
     directory: Path, condition: Callable[[], bool], timeout: float, *, pid: int | None = None
 ) -> bool:
-    """Whether a condition comes true within some seconds; looked at whenever the directory changes.
+    """Return whether a condition comes true in time; check it at each change of a directory.
 
     Ends at once, with the condition's last word, when the process `pid` ends.
     """
@@ -63,7 +71,7 @@ def wait_for(
 
 
 def _watching(directory: Path) -> INotify | None:
-    """Return what says when a directory changes; None if the host has no more of that."""
+    """Return a watch on a directory; None if the host's inotify instances are used up."""
     try:
         inotify = INotify()
     except OSError:  # others use up the account's few; looking each 50 ms does without
@@ -80,31 +88,61 @@ def dig_holes(paths: Iterable[Path]) -> None:
 
 
 def copy_tree(source: Path, target: Path, uid: Uid = None) -> None:
-    """Copy a directory; reflinks where the file system has them, holes stay holes.
+    """Copy a directory; extents are shared where the file system can, holes stay holes.
 
-    Symbolic links are not followed, modes are kept, owners become `uid`.
+    No symbolic link is followed, also if an account that may write to the source puts one there
+    meanwhile. Modes of files are kept, owners become `uid`.
+
+    Raises:
+        OSError: something is neither a file, a directory nor a link (EINVAL).
     """
     os.mkdir(target, 0o700)
+    with _directory(source) as reading, _directory(target) as writing:
+        _copy_entries(reading, writing, uid)
+
+
+@contextlib.contextmanager
+def _directory(path: Path | str, within: int | None = None) -> Iterator[int]:
+    descriptor = os.open(path, _OTHERS | os.O_DIRECTORY, dir_fd=within)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _copy_entries(source: int, target: int, uid: Uid) -> None:
     for entry in os.scandir(source):
-        to = target / entry.name
+        name = entry.name
         if entry.is_dir(follow_symlinks=False):
-            copy_tree(Path(entry.path), to, uid)
+            os.mkdir(name, 0o700, dir_fd=target)
+            with _directory(name, source) as reading, _directory(name, target) as writing:
+                _copy_entries(reading, writing, uid)
         elif entry.is_symlink():
-            os.symlink(os.readlink(entry.path), to)
+            os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
+            if uid is not None:
+                os.chown(name, uid, uid, dir_fd=target, follow_symlinks=False)
         else:
-            _copy_file(entry.path, to, uid)
+            _copy_file(name, source, target, uid)
     if uid is not None:
-        os.chown(target, uid, uid)
+        os.fchown(target, uid, uid)
 
 
-def _copy_file(source: str, target: Path, uid: Uid) -> None:
-    reading = os.open(source, os.O_RDONLY)
+def _copy_file(name: str, source: int, target: int, uid: Uid) -> None:
+    reading = os.open(name, _OTHERS, dir_fd=source)
     try:
         found = os.fstat(reading)
-        writing = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, found.st_mode & 0o777)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "is not a regular file", name)
+        mode = found.st_mode & 0o777
+        writing = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode, dir_fd=target)
         try:
-            if found.st_blocks * 512 < found.st_size:
-                _copy_sparse(reading, writing, found.st_size)
+            is_sparse = found.st_blocks * 512 < found.st_size
+            if _share_extents(reading, writing):
+                if is_sparse:
+                    _reserve(writing, found.st_size)
+            elif is_sparse:
+                _reserve(writing, found.st_size)
+                _copy_data(reading, writing, found.st_size)
             else:
                 _copy_range(reading, writing, 0, found.st_size)
             if uid is not None:
@@ -115,6 +153,26 @@ def _copy_file(source: str, target: Path, uid: Uid) -> None:
         os.close(reading)
 
 
+def _share_extents(reading: int, writing: int) -> bool:
+    """Make an empty file one that has another's extents, as btrfs and xfs can.
+
+    Returns:
+        False if the file system cannot, or not for these two.
+    """
+    try:
+        fcntl.ioctl(writing, _FICLONE, reading)
+    except OSError as error:
+        if error.errno in _CANNOT_SHARE:
+            return False
+        raise
+    return True
+
+
+def _reserve(writing: int, size: int) -> None:
+    """Have the holes filled later without "no space left"."""
+    os.posix_fallocate(writing, 0, size)
+
+
 def _copy_range(reading: int, writing: int, offset: int, end: int) -> None:
     while offset < end:
         copied = os.copy_file_range(reading, writing, end - offset, offset, offset)
@@ -123,9 +181,8 @@ def _copy_range(reading: int, writing: int, offset: int, end: int) -> None:
         offset += copied
 
 
-def _copy_sparse(reading: int, writing: int, size: int) -> None:
-    # Reserved but not written: the volume can be filled later without "no space left".
-    os.posix_fallocate(writing, 0, size)
+def _copy_data(reading: int, writing: int, size: int) -> None:
+    """Copy all but the holes."""
     offset = 0
     while offset < size:
         try:
@@ -136,6 +193,33 @@ def _copy_sparse(reading: int, writing: int, size: int) -> None:
             raise
         offset = os.lseek(reading, start, os.SEEK_HOLE)
         _copy_range(reading, writing, start, offset)
+
+
+def give_tree(top: Path, uid: Uid) -> None:
+    """Make an account the owner of a directory and of all that is in it; no link is followed.
+
+    The directory must be out of the account's reach until this has returned.
+    """
+    if uid is None:
+        return
+    for _, _, names, descriptor in os.fwalk(top):
+        os.fchown(descriptor, uid, uid)
+        for name in names:
+            os.chown(name, uid, uid, dir_fd=descriptor, follow_symlinks=False)
+
+
+def tree_size(top: Path) -> int:
+    """Return the bytes that a directory takes on its device, with all that is in it.
+
+    What is removed meanwhile does not count; no link is followed.
+    """
+    blocks = 0
+    for _, _, names, descriptor in os.fwalk(top):
+        blocks += os.fstat(descriptor).st_blocks
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                blocks += os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_blocks
+    return blocks * 512
 
 
 def sync_file_system(path: Path) -> None:
@@ -157,18 +241,33 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_private(path: Path, text: str) -> None:
+def write_private(path: Path, content: str | bytes) -> None:
     """Write a file that nobody but us may read, atomically and durably."""
+    _replace(path, content, None)
+    sync_directory(path.parent)
+
+
+def write_for_group(path: Path, content: str, group: int | None) -> None:
+    """Write a file of root's that a group may read, or of ours without a group, atomically.
+
+    After a power cut it may be the old one, never a part of the new one.
+    """
+    _replace(path, content, group)
+
+
+def _replace(path: Path, content: str | bytes, group: int | None) -> None:
     partial = path.with_name(f"{path.name}.partial")
     descriptor = os.open(
         partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
     )
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
+    with os.fdopen(descriptor, "wb") as file:
+        if group is not None:
+            os.fchown(descriptor, 0, group)
+            os.fchmod(descriptor, 0o640)
+        file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(descriptor)
     partial.rename(path)
-    sync_directory(path.parent)
 
 
 def read_small(path: Path, limit: int = 65536) -> bytes:
@@ -202,23 +301,54 @@ def read_tail(path: Path, limit: int = 2**18) -> str:
     try:
         descriptor = os.open(path, _OTHERS)
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV):
+        if error.errno in _NOT_READABLE:
             return ""
         raise
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             return ""
-        file.seek(max(0, found.st_size - limit))
-        return file.read(limit).decode(errors="replace")
+        start = max(0, found.st_size - limit)
+        return os.pread(descriptor, limit, start).decode(errors="replace")
+    finally:
+        os.close(descriptor)
 
 
 def remove_entry(path: Path) -> None:
-    """Remove whatever has this name, a whole directory too; no symbolic link is followed."""
+    """Remove whatever has this name, a whole directory too; no symbolic link is followed.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
     try:
         path.unlink(missing_ok=True)
     except (IsADirectoryError, PermissionError):
-        shutil.rmtree(path)
+        remove_tree(path)
+
+
+def remove_tree(path: Path, timeout: float = _REMOVAL) -> None:
+    """Remove a directory with all that an account may have put into it; a no-op if there is none.
+
+    No symbolic link is followed, and no tree is too deep.
+
+    Raises:
+        OSError: something cannot be removed, or is not within some seconds, as where the account
+            still adds to it.
+    """
+    try:
+        done = subprocess.run(
+            ["rm", "-rf", "--", str(path)],
+            capture_output=True,
+            check=False,
+            timeout=timeout,
+            text=True,
+            errors="replace",
+        )
+    except subprocess.TimeoutExpired:
+        raise OSError(errno.ETIMEDOUT, "takes too long to remove", str(path)) from None
+    if done.returncode != 0:
+        why = (done.stderr.splitlines() or ["no reason given"])[-1]
+        raise OSError(errno.EIO, f"cannot be removed ({why[-200:]})", str(path))
 
 
 def open_private(path: Path) -> BinaryIO:

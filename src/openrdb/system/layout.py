@@ -58,7 +58,7 @@ class Layout:
 
     @property
     def run(self) -> Path:
-        """Sockets, locks and the supervisor's files; of no worth after a reboot."""
+        """Sockets, and the files of the agent and its keeper; disposable after a reboot."""
         return self.root / "run"
 
     @property
@@ -67,8 +67,8 @@ class Layout:
 
     @property
     def template_secret(self) -> Path:
-        """The password of the superuser in the host's templates."""
-        return self.root / "template.secret"
+        """The superuser's password in templates; what is made of them gets another one at birth."""
+        return self.templates / "secret"
 
     @property
     def instances(self) -> Path:
@@ -135,7 +135,7 @@ class Layout:
         return self.instance(instance_id) / "balancer"
 
     def routes(self, instance_id: UUID) -> Path:
-        """What each of the instance's endpoints should do, a file each."""
+        """Return what each of the instance's endpoints should do, a file each."""
         return self.instance(instance_id) / "routes"
 
     def program_lock(self, instance_id: UUID, program: str) -> Path:

@@ -102,7 +102,7 @@ def open_pidfd(identity: Identity) -> int | None:
 
 @contextlib.contextmanager
 def pidfd(identity: Identity) -> Iterator[int | None]:
-    """Have a pidfd of exactly that process for a while; None if it has ended."""
+    """Yield a pidfd of exactly that process; None if it has ended."""
     descriptor = open_pidfd(identity)
     try:
         yield descriptor

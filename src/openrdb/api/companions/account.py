@@ -32,7 +32,7 @@ def show(project: models.Project, *, qualified: bool = True) -> wire.Project:
 def create_project(
     body: wire.CreateProject, backend: CurrentBackend, caller: CurrentCaller
 ) -> wire.Project:
-    """Only a key of the whole organization makes projects."""
+    """Create a project; this needs a key of the whole organization."""
     foreign = body.organization_id not in (None, caller.principal.organization_id)
     if foreign or caller.principal.project_id is not None:
         raise PermissionsDenied("create", "project")
@@ -88,7 +88,7 @@ def update_project(
 
 @router.delete("/projects/{project_id}", status_code=204)
 def delete_project(project_id: UUID, backend: CurrentBackend, caller: CurrentCaller) -> None:
-    """Only a key of the whole organization deletes projects."""
+    """Delete an empty project; this needs a key of the whole organization."""
     with backend.database.write() as session:
         project = projects.get(session, project_id, caller.principal)
         if caller.principal.project_id is not None:

@@ -21,7 +21,7 @@ _MADE_AT = "127.0.0.1"
 def get_api_key(
     access_key: str, backend: CurrentBackend, principal: CurrentPrincipal
 ) -> wire.APIKey:
-    """There are no users here, so each organization stands for one; no key can be changed here."""
+    """Return a key. There are no users here, so the organization stands for one."""
     with backend.database.read() as session:
         key = access.get_key(session, access_key, principal)
     return wire.APIKey(

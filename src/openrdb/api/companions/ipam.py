@@ -75,7 +75,7 @@ def list_ips(
     zonal: OptionalText = None,
     order_by: Annotated[wire.IPsOrder, Query()] = "created_at_desc",
 ) -> wire.IPs:
-    """A page of addresses. Of those here none is zonal, and all that are attached are instances'."""
+    """Return a page of addresses. None is zonal, and all attached ones are instances'."""
     types = {one for one in (resource_type, *(resource_types or [])) if one} - {_UNKNOWN}
     of_instances = {one for one in (resource_id, *(resource_ids or [])) if one}
     conditions: list[Condition] = []

@@ -93,7 +93,7 @@ def list_vpcs(
     routing_enabled: bool | None = None,
     order_by: wire.Order = "created_at_asc",
 ) -> wire.VPCs:
-    """A page of VPCs; every project has a default one in each region, seen here or not."""
+    """Return a page of VPCs; every project has a default one in each region, listed or not."""
     conditions: list[Condition] = []
     if name:
         conditions.append(models.Vpc.name.icontains(name, autoescape=True))
@@ -167,7 +167,7 @@ def delete_vpc(
 def enable(
     region: Region, vpc_id: UUID, backend: CurrentBackend, caller: CurrentCaller
 ) -> wire.VPC:
-    """Both are on from the beginning."""
+    """Return the VPC unchanged: routing is on from the beginning."""
     with backend.database.write() as session:
         vpc = networks.get_vpc(session, region, vpc_id, caller.principal)
         events.accepted(session, caller, "vpc", vpc.id)
@@ -285,7 +285,7 @@ def delete_private_network(
 def enable_dhcp(
     region: Region, private_network_id: UUID, backend: CurrentBackend, caller: CurrentCaller
 ) -> wire.PrivateNetwork:
-    """It is on from the beginning."""
+    """Return the network unchanged: DHCP is on from the beginning."""
     with backend.database.write() as session:
         network = networks.get_private_network(
             session, region, private_network_id, caller.principal

@@ -79,7 +79,7 @@ def _project(session: Session, wanted: str | None) -> Project:
 
 
 def listed(settings: Settings) -> list[ListedKey]:
-    """All keys, the oldest first."""
+    """Return all keys, the oldest first."""
     of_projects = select(ApiKey, Project.name).outerjoin(Project, Project.id == ApiKey.project_id)
     ordered = of_projects.order_by(ApiKey.created_at, ApiKey.access_key)
     with opened_state(settings) as database, database.read() as session:

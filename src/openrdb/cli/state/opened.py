@@ -16,7 +16,7 @@ from openrdb.system.process import clean_environment
 
 @contextmanager
 def opened_state(settings: Settings) -> Iterator[Database]:
-    """The state of a data directory that has been served.
+    """Yield the state of a data directory that has been served.
 
     Raises:
         HostError: it has never been served, or the database is not at hand, or of another version.

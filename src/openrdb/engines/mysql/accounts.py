@@ -33,7 +33,7 @@ def check_not_reserved(argument: str, name: str) -> None:
 
 
 def verifier(password: str) -> str:
-    """What `caching_sha2_password` stores.
+    """Return what `caching_sha2_password` stores.
 
     Raises:
         InvalidArguments: the password is longer than the engine takes.
@@ -45,5 +45,5 @@ def verifier(password: str) -> str:
 
 
 def identified(verifier: str) -> str:
-    """The clause that gives an account a password by its verifier."""
+    """Return the clause that gives an account a password by its verifier."""
     return f"IDENTIFIED WITH caching_sha2_password AS 0x{verifier.encode().hex()}"

@@ -7,9 +7,9 @@ from pymysql.constants import ER
 
 from openrdb.engines.base import EngineNode
 from openrdb.engines.mysql import accounts, caching_sha2, replication, session, sql
-from openrdb.engines.mysql.admin import databases, privileges, users
+from openrdb.engines.mysql.admin import privileges, users
 from openrdb.engines.mysql.session import Session
-from openrdb.engines.names import SUPERUSER
+from openrdb.engines.names import FIRST_DATABASE, SUPERUSER
 from openrdb.spec import Administrator
 
 
@@ -23,7 +23,7 @@ def run(
     with _first_session(node, template_secret) as connection:
         if administrator is not None:
             users.ensure(connection, administrator.name, administrator.verifier, is_admin=True)
-            privileges.apply(connection, databases.FIRST, administrator.name, "all")
+            privileges.apply(connection, FIRST_DATABASE, administrator.name, "all")
         own = accounts.identified(caching_sha2.verifier(node.secret))
         superuser = f"{sql.quoted_account((SUPERUSER, 'localhost'))} {own}"
         sql.run(connection, f"ALTER USER {superuser}, {replication.unlocked(replication_secret)}")

@@ -19,7 +19,7 @@ _ORDER += [(15, 25, 5), (6, 16, 26), (27, 7, 17), (18, 28, 8), (9, 19, 29)]
 
 
 def verifier(password: str) -> str:
-    """A verifier with a fresh salt, all of printable ASCII."""
+    """Return a verifier with a fresh salt, all of printable ASCII."""
     salt = "".join(secrets.choice(_ALPHABET) for _ in range(_SALT_LENGTH))
     return f"$A${_ROUNDS // 1000:03X}${salt}{digest(password.encode(), salt.encode(), _ROUNDS)}"
 

@@ -49,7 +49,7 @@ def files(node: EngineNode) -> dict[str, str]:
 
 
 def default_settings(node_type: NodeType) -> dict[str, str]:
-    """As recorded: there is no other."""
+    """Return the recorded defaults; no other depends on the node type."""
     return {"max_connections": str(node_type.connections)}
 
 
@@ -63,7 +63,7 @@ def _quoted(value: str) -> str:
 
 
 def catalogue_settings(spec: NodeSpec, version: str) -> Iterator[tuple[EngineSetting, str]]:
-    """What the user set, and the catalogue's defaults for the rest, each with its unit.
+    """Yield what the user set, and the catalogue's defaults for the rest, each with its unit.
 
     Of the running version's settings: an alias may offer more.
     """
@@ -74,7 +74,7 @@ def catalogue_settings(spec: NodeSpec, version: str) -> Iterator[tuple[EngineSet
 
 
 def directories(bundle: Bundle) -> dict[str, str]:
-    """Where a bundle has what the server would look for below /usr."""
+    """Return where a bundle has what the server would look for below /usr."""
     share = bundle.path / "share" / "mysql"
     plugins = bundle.path / "lib" / "mysql" / "plugin"
     found = {"basedir": str(bundle.path)}

@@ -26,5 +26,5 @@ def renew_server_uuid(data: Path) -> UUID:
 
 
 def server_id(node_id: UUID) -> int:
-    """The node's number in replication: 1 to 2^32 - 1."""
+    """Return the node's number in replication: 1 to 2^32 - 1."""
     return node_id.int % (2**32 - 1) + 1

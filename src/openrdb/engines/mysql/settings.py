@@ -8,6 +8,7 @@ import pymysql
 from pymysql.constants import ER
 
 from openrdb.catalog.engines import EngineSetting
+from openrdb.catalog.setting_values import TRUE
 from openrdb.engines.base import EngineNode
 from openrdb.engines.mysql import config, failures, session
 from openrdb.system import accounts
@@ -37,7 +38,7 @@ def reload(node: EngineNode) -> bool:
                 cursor.execute(f"SET GLOBAL {name} = %s", [value])
             except pymysql.err.MySQLError as error:
                 if error.args[0] == ER.UNKNOWN_SYSTEM_VARIABLE:
-                    continue  # this minor version has it no more
+                    continue  # this minor version has dropped it
                 if error.args[0] != ER.INCORRECT_GLOBAL_LOCAL_VAR:  # it is read-only
                     raise
                 cursor.execute(f"SELECT @@GLOBAL.{name} = %s", [value])
@@ -55,7 +56,7 @@ def _typed(setting: EngineSetting, text: str) -> str | int | float:
     if setting.property_type == "INT":
         return int(text.rstrip("KM")) * _UNITS.get(text[-1], 1)
     if setting.property_type == "BOOLEAN":
-        return int(text.lower() in ("on", "true", "yes", "1"))
+        return int(text.lower() in TRUE)
     return float(text) if setting.property_type == "FLOAT" else text
 
 

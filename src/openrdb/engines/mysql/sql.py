@@ -12,28 +12,28 @@ Account = tuple[str, str]
 
 
 def quoted_identifier(name: str) -> str:
-    """A database's or object's name as the grammar has it; PyMySQL has no such function."""
+    """Return a database's or object's name as the grammar has it; PyMySQL has no such function."""
     return "`" + name.replace("`", "``") + "`"
 
 
 def quoted_literal(text: str) -> str:
-    """A text where the grammar wants one and nothing else."""
+    """Return a text where the grammar wants one and nothing else."""
     return f"'{escape_string(text)}'"
 
 
 def quoted_account(account: Account) -> str:
-    """`'user'@'host'`."""
+    """Return `'user'@'host'`."""
     return "@".join(map(quoted_literal, account))
 
 
 def rows(session: Session, query: str, *arguments: object) -> list[Row]:
-    """What a query answers; its values are quoted by the driver."""
+    """Return what a query answers; its values are quoted by the driver."""
     with session.cursor() as cursor:
         cursor.execute(query, arguments or None)
         return list(cursor.fetchall())
 
 
 def run(session: Session, statement: str) -> None:
-    """A statement whose names and values are quoted already: percent signs stay what they are."""
+    """Run a statement whose names and values are quoted already: percent signs stay what they are."""
     with session.cursor() as cursor:
         cursor.execute(statement)

@@ -17,7 +17,7 @@ from openrdb.engines.mysql import (
 )
 from openrdb.engines.mysql.admin import databases, grants
 from openrdb.engines.mysql.sql import quoted_account
-from openrdb.engines.names import SUPERUSER
+from openrdb.engines.names import FIRST_DATABASE, SUPERUSER
 from openrdb.errors import HostError
 from openrdb.system import accounts as unix_accounts
 from openrdb.system import files
@@ -81,8 +81,8 @@ def _statements(bundle: Bundle, account: Uid, secret: str) -> str:
         "DROP USER root@localhost",
         *grants.making_model(),
         *replication.making(),
-        f"CREATE DATABASE {databases.FIRST}",
-        databases.managing(databases.FIRST),
+        f"CREATE DATABASE {FIRST_DATABASE}",
+        databases.managing(FIRST_DATABASE),
         "USE mysql",
         _time_zones(bundle, account),
         "COMMIT",
@@ -91,7 +91,7 @@ def _statements(bundle: Bundle, account: Uid, secret: str) -> str:
 
 
 def _time_zones(bundle: Bundle, account: Uid) -> str:
-    """Statements that tell the server the names of time zones, which it knows none of by itself."""
+    """Return statements that load the time zones, of which the server knows none by itself."""
     command, zones = bundle.command("mysql_tzinfo_to_sql"), str(bundle.path / "share" / "zoneinfo")
     done = unix_accounts.run(account, [*command, zones], bundle.environment)
     if done.returncode != 0 or not done.stdout:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from psycopg import Connection, OperationalError, sql
 
 from openrdb.engines.base import EngineNode
-from openrdb.engines.names import SUPERUSER
+from openrdb.engines.names import FIRST_DATABASE, SUPERUSER
 from openrdb.engines.postgresql import replication, scram, session
 from openrdb.engines.postgresql.admin import privileges, users
 from openrdb.spec import Administrator
@@ -31,9 +31,9 @@ def run(
 
 def _first_session(node: EngineNode, template_secret: str) -> Connection[tuple[object, ...]]:
     try:
-        return session.connect(node, "rdb", secret=template_secret)
+        return session.connect(node, FIRST_DATABASE, secret=template_secret)
     except OperationalError as error:
         # Done before: the transaction was committed and its end not recorded.
         if "password authentication failed" not in str(error):
             raise
-        return session.connect(node, "rdb")
+        return session.connect(node, FIRST_DATABASE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from openrdb.catalog.engines import EngineSetting, engine_version
 from openrdb.catalog.node_types import NodeType
+from openrdb.catalog.setting_values import TRUE
 from openrdb.engines.base import EngineNode
 from openrdb.engines.names import NODES_NETWORK, REPLICATION, SUPERUSER
 from openrdb.engines.postgresql import session
@@ -34,7 +35,6 @@ host all all all reject
 _STATEMENTS = "pg_stat_statements"
 _LOGICAL_REPLICATION = "rdb.enable_logical_replication"
 _TEMPORARY_FILES = "temp_file_limit"
-_TRUE = {"on", "true", "yes", "1"}
 
 
 def files(node: EngineNode) -> dict[str, str]:
@@ -58,8 +58,8 @@ def command(node: EngineNode) -> list[str]:
 
 
 def default_settings(node_type: NodeType) -> dict[str, str]:
-    """The values recorded for db-dev-s and db-dev-m, and on with memory along the line through the
-    two, as long as all connections' work memory fits."""
+    """Return the recorded values of db-dev-s and db-dev-m, and for more memory those on the line
+    through the two, as long as all connections' work memory fits."""
     gib = node_type.memory // _GIB
     workers = max(node_type.vcpus - 2, 0)
     values = {
@@ -83,7 +83,7 @@ def _quoted(value: str) -> str:
 
 
 def _catalogue_settings(spec: NodeSpec) -> dict[str, str]:
-    """What the user set, and the catalogue's defaults for the rest, which often differ from the
+    """Return what the user set, and the catalogue's defaults for the rest, which often differ from the
     server's; each in the catalogue's unit. Those of "rdb." are ours, not the server's."""
     version = engine_version(spec.engine)
     return {
@@ -105,7 +105,7 @@ def _libraries(bundle: Bundle) -> dict[str, str]:
 
 def _wal_level(spec: NodeSpec) -> str:
     asked = spec.settings.get(_LOGICAL_REPLICATION, "off").lower()
-    return "logical" if asked in _TRUE else "replica"
+    return "logical" if asked in TRUE else "replica"
 
 
 def _defaults(spec: NodeSpec) -> dict[str, str]:
@@ -122,7 +122,7 @@ def _defaults(spec: NodeSpec) -> dict[str, str]:
 
 
 def _limits(spec: NodeSpec) -> dict[str, str]:
-    """Where nobody set a limit for a session's temporary files: no query fills the disk by itself."""
+    """Return a limit for a session's temporary files, unless the user set one."""
     asked = spec.settings.get(_TEMPORARY_FILES, "-1")
     return {_TEMPORARY_FILES: f"{spec.memory // 2**10}kB"} if asked == "-1" else {}
 

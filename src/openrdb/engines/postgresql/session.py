@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
+from typing import Any, TypeVar, cast
 
 import psycopg
-from psycopg.abc import Buffer
+from psycopg.abc import Buffer, PQGen
 from psycopg.adapt import Loader
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import Conninfo
@@ -14,7 +16,11 @@ from openrdb.engines.base import EngineNode
 from openrdb.engines.names import SUPERUSER
 from openrdb.spec import NodeSpec
 
+RV = TypeVar("RV")
+
 _CONNECT_TIMEOUT = 10
+_ANSWER_TIMEOUT = 90.0
+"""Seconds for one statement: more than the server itself gives it."""
 _PINNED = {
     "search_path": "pg_catalog",
     "session_authorization": SUPERUSER,
@@ -73,6 +79,27 @@ class _Lenient(Loader):
         return bytes(data).decode(errors="replace")
 
 
+class _Connection(psycopg.Connection[tuple[object, ...]]):
+    """Gives up a server that stopped to answer, or another that took its socket's place."""
+
+    def wait(self, gen: PQGen[RV], *options: Any, **named: Any) -> RV:  # noqa: ANN401
+        return super().wait(self._in_time(gen), *options, **named)
+
+    def _in_time(self, waiting: PQGen[RV]) -> PQGen[RV]:
+        """Go on with what waits for the server, which is told several times a second to go on."""
+        deadline = time.monotonic() + _ANSWER_TIMEOUT
+        ready = None
+        while True:
+            try:
+                wanted = next(waiting) if ready is None else waiting.send(ready)
+            except StopIteration as done:
+                return cast(RV, done.value)
+            ready = yield wanted
+            if time.monotonic() > deadline:
+                self.pgconn.finish()
+                raise psycopg.OperationalError("the server does not answer")
+
+
 def connect(
     node: EngineNode, database: str, *, secret: str | None = None
 ) -> psycopg.Connection[tuple[object, ...]]:
@@ -100,7 +127,7 @@ def connect(
         "application_name": "openrdb",
         "options": _options(node.spec),
     }
-    connection = psycopg.connect(make_conninfo("", **(_EXPLICIT | own)))
+    connection = _Connection.connect(make_conninfo("", **(_EXPLICIT | own)))
     for kind in ("name", "text"):
         connection.adapters.register_loader(kind, _Lenient)
     return connection

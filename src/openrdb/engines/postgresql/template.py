@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from openrdb.engines.names import SUPERUSER
+from openrdb.engines.names import FIRST_DATABASE, SUPERUSER
 from openrdb.engines.postgresql import failures, identity, scram
 from openrdb.errors import HostError
 from openrdb.system import accounts, files
@@ -29,7 +29,7 @@ and nothing in the server forbids it: so they do not exist there. 16 needs an AD
 
 _SCHEMA_OWNER = {"14": ("ALTER SCHEMA public OWNER TO pg_database_owner",)}
 """As it is from 15 on: who makes a database may make objects in it."""
-_CLOSED = ("rdb", "template1", "postgres")
+_CLOSED = (FIRST_DATABASE, "template1", "postgres")
 """Databases that only those come into who are granted it; what is copied, nobody but us."""
 
 

@@ -37,7 +37,7 @@ class Target:
 
     @property
     def networks(self) -> list[Network] | None:
-        """Those of `allowed` that its clients can be of, as few as say the same."""
+        """The allowed networks of the endpoint's IP version, collapsed."""
         if self.allowed is None:
             return None
         version = ip_address(self.listen[0]).version
@@ -51,45 +51,45 @@ class Balancer(Protocol):
     name: ClassVar[str]
 
     def ensure(self, target: Target) -> None:
-        """Have an endpoint forward, to clients of the allowed networks only.
+        """Make an endpoint forward, for clients of the allowed networks only.
 
         Returns when it accepts and the networks are in force: sessions from others have been cut by
         then, and no other session was touched.
         """
 
     def remove(self, target: Target) -> None:
-        """End an endpoint's forwarding and its sessions; harmless when there is none."""
+        """End an endpoint's forwarding and its sessions; a no-op if there is none."""
 
     def program(self, target: Target) -> Program | None:
-        """The process to keep running for an endpoint; None where the kernel does the work."""
+        """Return the process to keep running for an endpoint; None if the kernel does the work."""
 
     def missing(self, targets: Collection[Target]) -> Collection[Target]:
-        """Those of which something is lost, by a reboot or by somebody's hand.
+        """Return the endpoints of which something is lost, by a reboot or by somebody's hand.
 
-        Asked at each round of healing: cheap where nothing is.
+        Called in each round of healing, so it is cheap if nothing is lost.
         """
 
     def ensure_all(self, targets: Collection[Target]) -> None:
-        """Put back what was lost of those that are to be there."""
+        """Put back what was lost of these endpoints."""
 
     def alarm(self) -> socket.socket | None:
-        """What becomes readable as soon as something may be missing, where the kernel says so."""
+        """Return a socket that becomes readable when something may be missing, if the kernel tells."""
 
     def clear(self) -> None:
-        """Take away what the kernel does for endpoints; a no-op where processes do the work."""
+        """Remove what the kernel does for endpoints; a no-op if processes do the work."""
 
     def is_free(self, listen: Place) -> bool:
-        """Whether nobody listens there, nor is led elsewhere from there."""
+        """Return whether nothing listens there and nothing is forwarded from there."""
 
 
-def place(address: Place) -> str:
-    """As configurations have it: "192.0.2.1:5432", "[2001:db8::1]:5432"."""
+def address_text(address: Place) -> str:
+    """Return an address as configurations have it: "192.0.2.1:5432", "[2001:db8::1]:5432"."""
     ip, port = address
     return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
 
 
 def nobody_listens(listen: Place) -> bool:
-    """Whether no socket is bound there, be the address this machine's or not."""
+    """Return whether no socket is bound there; the address need not be this machine's."""
     family = socket.AF_INET6 if ":" in listen[0] else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

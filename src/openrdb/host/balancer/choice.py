@@ -1,4 +1,4 @@
-"""Which driver serves an endpoint, by the operator's wish and by what this host can do."""
+"""Choose the driver that serves endpoints, by the operator's wish and by what this host can do."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Choice:
 
 
 def choose(wish: BalancerWish, public_address: str) -> Choice:
-    """The driver to use, and why; `auto` is HAProxy (docs/decisions.md, "Load balancer").
+    """Return the driver to use, and why; `auto` is HAProxy (docs/decisions.md, "Load balancer").
 
     Raises:
         HostError: nftables is wished for and does not work here.
@@ -42,7 +42,7 @@ def choose(wish: BalancerWish, public_address: str) -> Choice:
 
 
 def balancer(choice: Choice, layout: Layout, bundle: Bundle, healer: Healer) -> Balancer:
-    """The chosen driver; what nftables led is taken away where it is no longer the one."""
+    """Return the chosen driver; remove nftables' rules if it is not the one."""
     haproxy, nftables = HAProxy(layout, bundle, healer), Nftables(layout)
     if choice.driver == "nftables":
         return NftablesFirst(nftables, haproxy)
@@ -51,7 +51,7 @@ def balancer(choice: Choice, layout: Layout, bundle: Bundle, healer: Healer) -> 
 
 
 class NftablesFirst:
-    """nftables, and HAProxy for the endpoints whose clients the kernel cannot lead to their nodes."""
+    """nftables, and HAProxy for the endpoints that the kernel cannot forward."""
 
     name: ClassVar[str] = "nftables"
 
@@ -67,7 +67,7 @@ class NftablesFirst:
         self._leave(target)
 
     def _leave(self, target: Target) -> None:
-        """Take away what HAProxy has of an endpoint that nftables serves by now."""
+        """Remove HAProxy's process of an endpoint that nftables serves now."""
         if self._nftables.takes(target) and self._haproxy.has(target):
             self._haproxy.remove(target)
 
@@ -100,6 +100,6 @@ class NftablesFirst:
         return self._nftables.is_free(listen)
 
     def _shared(self, targets: Collection[Target]) -> tuple[list[Target], list[Target]]:
-        """Those that nftables serves, and those that HAProxy does."""
+        """Return the endpoints that nftables serves, and those that HAProxy does."""
         mine = [target for target in targets if self._nftables.takes(target)]
         return mine, [target for target in targets if not self._nftables.takes(target)]

@@ -6,28 +6,36 @@ changed at run time over its socket; the same networks lie in a file for its nex
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+import os
 import re
-import shutil
 import signal
 import socket
+import stat
+import time
 from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 from openrdb.errors import HostError
-from openrdb.host.balancer.base import Network, Place, Target, nobody_listens, place
+from openrdb.host.balancer.base import Network, Place, Target, address_text, nobody_listens
 from openrdb.host.healing import Healer
 from openrdb.host.processes import Program, environment_of
 from openrdb.system import accounts, files
+from openrdb.system.accounts import Uid
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import Layout
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _START_TIMEOUT = 30.0
+_STUCK_TIMEOUT = 10.0
+"""Seconds without an answer after which it is started again."""
 _ANSWER_TIMEOUT = 5.0
+_LONGEST_ANSWER = 2**26
+"""Bytes; a list of sessions takes 300 of each."""
 _BATCH = 100
 """Rules in one command line: HAProxy reads at most 16 KiB of it."""
 _SESSION = re.compile(r"^(0x[0-9a-f]+): proto=tcpv\S+ src=(\S+):\d+ fe=public ", re.MULTILINE)
@@ -77,9 +85,11 @@ class HAProxy:
             self._healer.release(program)
         self._write_files(target)
         self._healer.keep(program)
-        sockets = self._layout.sockets(target.endpoint_id)
-        if not files.wait_for(sockets, lambda: self._answers(target), _START_TIMEOUT):
-            raise HostError(f"the load balancer does not start; see {program.output}")
+        if not self._comes_to_answer(target, _STUCK_TIMEOUT):
+            # It may have lost its socket, which its account can remove.
+            self._healer.restart(program)
+            if not self._comes_to_answer(target, _START_TIMEOUT):
+                raise HostError(f"the load balancer does not start; see {program.output}")
         if target.networks is not None:
             self._let_in(target, self._rules(target), target.networks)
 
@@ -104,8 +114,8 @@ class HAProxy:
             socket=self._socket(target),
             # Beyond the engine's own limit, so that the engine says why it refuses.
             maxconn=target.connections + 20,
-            listen=place(target.listen),
-            node=place(target.node),
+            listen=address_text(target.listen),
+            node=address_text(target.node),
             filter="" if target.allowed is None else _filter(self._rules(target)),
         )
 
@@ -129,6 +139,10 @@ class HAProxy:
         for session, source in _SESSION.findall(self._command(target, "show sess")):
             yield session, ipaddress.ip_address(source.strip("[]"))
 
+    def _comes_to_answer(self, target: Target, timeout: float) -> bool:
+        sockets = self._layout.sockets(target.endpoint_id)
+        return files.wait_for(sockets, lambda: self._answers(target), timeout)
+
     def _answers(self, target: Target) -> bool:
         try:
             return "Name: HAProxy" in self._command(target, "show info")
@@ -136,7 +150,7 @@ class HAProxy:
             return False
 
     def _command(self, target: Target, command: str) -> str:
-        """What HAProxy says to a command.
+        """Return what HAProxy says to a command.
 
         Raises:
             HostError: it does not answer.
@@ -144,24 +158,23 @@ class HAProxy:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
                 connection.settimeout(_ANSWER_TIMEOUT)
-                connection.connect(str(self._socket(target)))
+                _connect(connection, self._socket(target), target.uid)
                 connection.sendall(command.encode() + b"\n")
-                return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+                return _answer(connection).decode(errors="replace")
         except OSError as error:
             raise HostError(f"the load balancer does not answer: {error}") from error
 
     def remove(self, target: Target) -> None:
         self._healer.remove(self.program(target))
         for directory in (self._layout.sockets(target.endpoint_id), self._directory(target)):
-            if directory.exists():
-                shutil.rmtree(directory)
+            files.remove_tree(directory)
 
     def has(self, target: Target) -> bool:
-        """Whether there is anything of an endpoint."""
+        """Return whether there is anything of an endpoint."""
         return self._directory(target).exists()
 
     def missing(self, targets: Collection[Target]) -> Collection[Target]:
-        """Those without files, as those that another driver had or somebody removed."""
+        """Return those without files, as those that another driver had or somebody removed."""
         return [target for target in targets if not self._has_places(target)]
 
     def _has_places(self, target: Target) -> bool:
@@ -179,10 +192,10 @@ class HAProxy:
             self._healer.keep_later(self.program(target))
 
     def alarm(self) -> None:
-        """There is none: supervisor and healing watch the processes."""
+        """Return None: healing watches the processes."""
 
     def clear(self) -> None:
-        """There is nothing of it in the kernel."""
+        """Do nothing: HAProxy has nothing in the kernel."""
 
     def is_free(self, listen: Place) -> bool:
         return nobody_listens(listen)
@@ -208,7 +221,7 @@ class HAProxy:
     def _prepare(self, target: Target) -> None:
         self._write_files(target)
         # What a killed one left there would be in the way of the next.
-        files.remove_file(self._socket(target))
+        files.remove_entry(self._socket(target))
 
     def _directory(self, target: Target) -> Path:
         return self._layout.balancer(target.instance_id) / str(target.endpoint_id)
@@ -223,13 +236,32 @@ class HAProxy:
         return self._layout.sockets(target.endpoint_id) / "balancer.sock"
 
 
+def _connect(connection: socket.socket, path: Path, uid: Uid) -> None:
+    """Connect to a Unix socket that an account made, and to nothing that it could lead us to."""
+    descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        owner = os.geteuid() if uid is None else uid
+        if not stat.S_ISSOCK(found.st_mode) or found.st_uid != owner:
+            raise OSError(errno.ENOTSOCK, "is not the load balancer's socket", str(path))
+        connection.connect(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+def _answer(connection: socket.socket) -> bytes:
+    """Return all that is said until the end, which has to come: another may have taken the place."""
+    deadline, said = time.monotonic() + _ANSWER_TIMEOUT, bytearray()
+    while heard := connection.recv(65536):
+        said += heard
+        if len(said) > _LONGEST_ANSWER or time.monotonic() > deadline:
+            raise OSError(errno.EMSGSIZE, "the answer does not end")
+    return bytes(said)
+
+
 def _complaint(output: Path) -> str:
     """Return the first complaint of the process that complained last."""
-    try:
-        said = output.read_text(errors="replace")[-_LAST:]
-    except FileNotFoundError:
-        return "it ended"
-    found = _ALERT.findall(said)
+    found = _ALERT.findall(files.read_tail(output, _LAST))
     return next((text for pid, text in found if pid == found[-1][0]), "it ended")
 
 

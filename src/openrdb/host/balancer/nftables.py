@@ -6,10 +6,8 @@ allows; those that it does not are cut (sessions.py).
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
-import struct
 import threading
 from collections.abc import Collection
 from ipaddress import ip_address
@@ -19,6 +17,7 @@ from typing import ClassVar
 from openrdb.errors import HostError
 from openrdb.host.balancer import ruleset, sessions, tools
 from openrdb.host.balancer.base import Place, Target, nobody_listens
+from openrdb.host.balancer.table import Table, alarm, digest
 from openrdb.host.processes import Program
 from openrdb.system.layout import Layout
 
@@ -30,19 +29,15 @@ class Nftables:
     name: ClassVar[str] = "nftables"
 
     def __init__(self, layout: Layout) -> None:
-        digest = hashlib.sha256(os.fsencode(layout.root.resolve())).hexdigest()
-        self.table = ruleset.PREFIX + digest[:8]
+        self.table = ruleset.PREFIX + digest(layout)
+        self._table = Table(self.table)
         self._opened = layout.run / "route_localnet"
         """There while it is us who turned it on."""
         self._changing = threading.Lock()
-        self._left: int | None = None
-        """The kernel's generation as our last change left it."""
-        self._digest: str | None = None
-        """The table's as it was left, once it has been taken."""
 
     @staticmethod
     def takes(target: Target) -> bool:
-        """Whether the kernel can lead an endpoint's clients to its node: it does not translate IPv6
+        """Return whether the kernel can forward an endpoint's clients: it does not translate IPv6
         to IPv4, and leads nobody from outside to ::1."""
         listen, node = ip_address(target.listen[0]), ip_address(target.node[0])
         inward = node.is_loopback and not listen.is_loopback
@@ -67,7 +62,7 @@ class Nftables:
                 here = {listen: to for listen, to in here.items() if listen not in forgotten}
                 here[target.listen] = ruleset.chain(target)
                 abandoned |= forgotten
-            self._commit(script, whole=whole)
+            self._table.commit(script, whole=whole)
             if guarded:
                 self._open()
             _cut_strangers(targets, abandoned - set(here))
@@ -76,89 +71,56 @@ class Nftables:
         with self._changing:
             mine = _led_to(target, self._present({ruleset.family_of(target).version}))
             if mine:
-                self._commit(ruleset.no_endpoint(self.table, target, mine))
+                self._table.commit(ruleset.no_endpoint(self.table, target, mine))
             sessions.cut(sessions.led_from({*mine, target.listen}))
 
     def clear(self) -> None:
         """Take the table away, and end the sessions that it led; harmless when there is none."""
         with self._changing:
-            if not self._listed("list", "table", "inet", self.table):
+            if not self._table.exists():
                 return
             mine = self._present({4, 6})
             if self._opened.exists():
                 _ROUTE_LOCALNET.write_text("0")
                 self._opened.unlink()
             # The clients hear of their sessions' end only while the kernel still translates.
-            self._commit(ruleset.no_endpoints(self.table))
+            self._table.commit(ruleset.no_endpoints(self.table))
             sessions.cut(sessions.led_from(mine))
-            self._commit(ruleset.no_table(self.table))
+            self._table.remove()
 
     def program(self, target: Target) -> Program | None:
         return None
 
     def missing(self, targets: Collection[Target]) -> Collection[Target]:
-        """All or none: it is known whether somebody touched the table, not what of it."""
+        """Return all endpoints or none: it is known only whether somebody touched the table."""
         with self._changing:
             closed = any(map(_serves_others, targets)) and not _is_open()
-            if closed or not self._is_untouched():
+            if closed or not self._table.is_untouched():
                 return targets
-            if self._digest is None:
-                digest = self._current_digest()
-                self._digest = digest if _generation() == self._left else None
+            self._table.remember()
             return ()
 
     def alarm(self) -> socket.socket:
-        """Rung by each change of any table: a firewall that is loaded anew may flush them all."""
-        alarm = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
-        alarm.bind((0, _CHANGES_OF_TABLES))
-        alarm.setblocking(False)
-        return alarm
+        """Return a socket that tells of each table's change: a firewall's reload may flush all."""
+        return alarm()
 
     def is_free(self, listen: Place) -> bool:
-        """Also of what other deployments on this machine lead elsewhere."""
+        """Return whether nothing listens there, other deployments on this machine included."""
         led = ruleset.led_from(tools.run("nft", "-j", "list", "maps", "inet"))
         return listen not in led and nobody_listens(listen)
 
     def _present(self, versions: Collection[int]) -> dict[Place, str]:
-        """The endpoints' chains by what the table leads to them."""
+        """Return the endpoints' chains by what the table leads to them."""
         here: dict[Place, str] = {}
         for version in versions:
-            listed = self._listed("-j", "list", "map", "inet", self.table, f"endpoints{version}")
+            listed = self._table.listed(
+                "-j", "list", "map", "inet", self.table, f"endpoints{version}"
+            )
             here |= ruleset.led_from(listed) if listed else {}
         return here
 
-    def _listed(self, *arguments: str) -> str:
-        """What nft lists of the table; nothing where it is not there."""
-        try:
-            return tools.run("nft", *arguments)
-        except HostError:
-            return ""
-
-    def _commit(self, script: str, *, whole: bool = False) -> None:
-        """Make a change, of the whole table or of a part: all of it or, with a HostError, nothing."""
-        known = whole or self._is_untouched()
-        before = _generation()
-        tools.run("nft", "-f", "-", text=script)
-        # Whoever changed something meanwhile may have changed our table: it is written again then.
-        alone = _generation() == before + 1
-        self._left, self._digest = (before + 1 if known and alone else None), None
-
-    def _is_untouched(self) -> bool:
-        """Whether the table is as we left it; costs nothing where nobody changed any table."""
-        generation = _generation()
-        if self._left != generation:
-            if self._digest is None or self._digest != self._current_digest():
-                return False
-            self._left = generation
-        return True
-
-    def _current_digest(self) -> str:
-        """Of all that the table says, in whatever order the kernel lists it."""
-        words = self._listed("list", "table", "inet", self.table).replace(",", " ").split()
-        return hashlib.sha256(" ".join(sorted(words)).encode()).hexdigest()
-
     def _open(self) -> None:
-        """Have clients from outside led to the loopback; the table's guard is there by now."""
+        """Let the kernel forward clients from outside to the loopback, now that the guard is there."""
         if not _is_open():
             self._opened.touch()
             try:
@@ -168,7 +130,7 @@ class Nftables:
 
 
 def why_unusable(public_address: str) -> str | None:
-    """Why nftables cannot serve this host's endpoints, found by trying; None where it can."""
+    """Return why nftables cannot serve this host's endpoints, found by trying; None where it can."""
     if os.geteuid() != 0:
         return "it needs root"
     address = ip_address(public_address)
@@ -186,7 +148,7 @@ def why_unusable(public_address: str) -> str | None:
 
 
 def _serves_others(target: Target) -> bool:
-    """Whether clients of other machines are led to this machine's loopback."""
+    """Return whether clients of other machines are led to this machine's loopback."""
     return not ip_address(target.listen[0]).is_loopback and ip_address(target.node[0]).is_loopback
 
 
@@ -195,7 +157,7 @@ def _is_open() -> bool:
 
 
 def _led_to(target: Target, here: dict[Place, str]) -> set[Place]:
-    """What the table leads to an endpoint's chain."""
+    """Return what the table leads to an endpoint's chain."""
     return {listen for listen, chain in here.items() if chain == ruleset.chain(target)}
 
 
@@ -213,18 +175,3 @@ def _cut_strangers(targets: Collection[Target], abandoned: Collection[Place]) ->
 
     led = sessions.led_from({*by_listen, *abandoned})
     sessions.cut([session for session in led if is_strange(session)])
-
-
-def _generation() -> int:
-    """The kernel's count of the changes made to all tables (NFT_MSG_GETGEN)."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as kernel:
-        # A netlink header (its type is a request) and one of netfilter's.
-        kernel.send(struct.pack("=IHHIIBBH", 20, _GET_GENERATION, 1, 0, 0, 0, 0, 0))
-        generation: int = struct.unpack_from(">I", kernel.recv(4096), 24)[0]
-        return generation
-
-
-# Of linux/netlink.h, netfilter/nfnetlink.h and netfilter/nf_tables.h.
-_NETLINK_NETFILTER = 12
-_GET_GENERATION = 10 << 8 | 16
-_CHANGES_OF_TABLES = 1 << 7 - 1

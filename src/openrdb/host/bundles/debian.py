@@ -62,7 +62,7 @@ def has_sources() -> bool:
 
 
 def why_not(mirror: str | None) -> str | None:
-    """What this host must have before packages of Debian's can be fetched; None: it has it."""
+    """Return what this host must have before packages of Debian's can be fetched; None: it has it."""
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         return "it comes from Debian's packages, and this host has no apt"
     if _keyring() is None:
@@ -150,12 +150,12 @@ def _keyring() -> Path | None:
 
 
 def _own_mirror() -> str | None:
-    """The mirror of Debian that the host's own apt uses."""
+    """Return the mirror of Debian that the host's own apt uses."""
     return next((uri for uri in _package_lists() if uri.rstrip("/").endswith("/debian")), None)
 
 
 def _package_lists() -> list[str]:
-    """The URLs of the repositories that the host's own apt uses."""
+    """Return the URLs of the repositories that the host's own apt uses."""
     command = [
         "apt-get",
         "indextargets",

@@ -38,7 +38,7 @@ class Progress(Protocol):
 def fetch(title: str, package: Package, directory: Path, progress: Progress) -> Path:
     """Download a package into an empty directory; the path of a file whose digest is right.
 
-    HostError, beginning with the title, when it cannot be had.
+    HostError, beginning with the title, if it cannot be fetched.
     """
     client = {"pypi": _fetch_wheel, "npm": _fetch_archive, "maven": _fetch_jar}[package.source]
     progress(0, package.size)
@@ -122,7 +122,7 @@ _COMPLAINT = re.compile(
 
 
 def _complaint(said: list[str]) -> str:
-    """The line that tells most of what pip or npm printed."""
+    """Return the line that tells most of what pip or npm printed."""
     if any(_NO_NETWORK.search(line) for line in said):
         return "the package registry cannot be reached"
     complaints = [match[1] for line in said if (match := _COMPLAINT.fullmatch(line))]

@@ -58,7 +58,7 @@ class _Elf:
                     yield _Entry(place, tag, value)
 
     def _offset(self, address: int) -> int:
-        """The place in the file of what is loaded at an address."""
+        """Return the place in the file of what is loaded at an address."""
         for kind, _, offset, start, _, size in self._segments:
             if kind == _SEGMENT_LOAD and start <= address < start + size:
                 return int(offset + address - start)

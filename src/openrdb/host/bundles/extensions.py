@@ -1,7 +1,7 @@
 """Extensions: what a PostgreSQL bundle is given beyond its download (docs/extensions.md).
 
 An instance's administrator is no superuser. He can create an extension only where its control file
-says `trusted`: then the server runs its script as the superuser, for him.
+says `trusted`: then the server runs its script as the superuser, on their behalf.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class Graft(Package):
 
     extension: str
     files: tuple[str, ...]
-    """Patterns of what is taken from the wheel: libraries, and what belongs beside control files."""
+    """Patterns of what is taken from the wheel: libraries, and what belongs next to control files."""
     cpu_flags: tuple[str, ...] = ()
     """What the wheel's library needs of the processor, as the kernel calls it."""
 
     def runs_here(self) -> bool:
-        """Whether the processor has what the library was compiled for."""
+        """Return whether the processor has what the library was compiled for."""
         lines = _CPU.read_text().splitlines()
         flags = next((line.split() for line in lines if line.startswith("flags")), [])
         return set(self.cpu_flags) <= set(flags)

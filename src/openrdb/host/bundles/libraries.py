@@ -1,8 +1,8 @@
-"""The libraries that a bundle needs beside its download.
+"""The libraries that a bundle needs in addition to its download.
 
 PyPI's builds of PostgreSQL take some libraries from the system, and a bare system lacks them. Where
 the host has apt they come from its own distribution, by its own sources, and so fit its C library;
-nothing is installed into the system. They are kept for a day beside the bundles, for the other
+nothing is installed into the system. They are kept for a day next to the bundles, for the other
 versions that are installed with this one, and linked into each bundle.
 """
 

@@ -8,7 +8,6 @@ too, with its loader (`Bundle.command`), and nothing of it is installed into the
 from __future__ import annotations
 
 import functools
-import os
 import re
 import shutil
 import tarfile
@@ -22,6 +21,7 @@ from typing import Any
 from openrdb.errors import HostError
 from openrdb.host.bundles import archives, debian, downloads
 from openrdb.host.bundles.downloads import Package, Progress
+from openrdb.system import programs
 from openrdb.system.bundle import Bundle, open_to_all, version_line
 
 _WITHOUT = ("perl",)
@@ -144,7 +144,7 @@ def _add_jar(
 
 
 def _checked_version(release: MySQLRelease, target: Path) -> str:
-    """The version of a new bundle's server; HostError unless its programs run here."""
+    """Return the version of a new bundle's server; HostError unless its programs run here."""
     bundle = Bundle(release.version_name, release.version, target)
     for name in ("mysql", "mysqldump"):  # they need different libraries
         version_line([*bundle.command(name), "--version"], {})
@@ -167,8 +167,7 @@ def _version(said: str) -> str:
 
 
 def system_bundles(besides: Collection[str]) -> dict[str, Bundle]:
-    # It is in /usr/sbin, which an ordinary user's PATH lacks.
-    program = shutil.which("mysqld", path=os.environ.get("PATH", "") + ":/usr/sbin")
+    program = programs.which("mysqld")
     version = _system_version(Path(program)) if program else ""
     major = version.partition(".")[0]
     if program is None or not version or f"MySQL-{major}" in besides:

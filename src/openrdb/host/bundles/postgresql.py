@@ -106,7 +106,7 @@ def _make(release: PostgreSQLRelease, target: Path, progress: Progress) -> None:
 def _fetched(
     title: str, package: Package, beside: Path, progress: Progress, before: int, total: int
 ) -> Iterator[Path]:
-    """A package's file for a while; its progress is shown as a part of all that is fetched."""
+    """Yield a package's file for a while; its progress is shown as a part of all that is fetched."""
 
     def part(done: int, _: int) -> None:
         progress(before + done, total)

@@ -1,6 +1,6 @@
 """Volumes: a node's data directory, from a pool."""
 
-from openrdb.host.volumes.base import Pool
+from openrdb.host.volumes.base import Pool, Volume
 from openrdb.host.volumes.directory import DirectoryPool
 
-__all__ = ["DirectoryPool", "Pool"]
+__all__ = ["DirectoryPool", "Pool", "Volume"]

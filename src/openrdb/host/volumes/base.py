@@ -2,20 +2,107 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import ClassVar, Protocol
 
 from openrdb.system.accounts import Uid
 
+Prepare = Callable[[Path], None]
+"""Changes a volume's files, durably, before anybody sees it."""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A data directory of a pool; there need not be one yet."""
+
+    pool: str
+    key: str
+    """Which one of the pool: a relative path."""
+
+    def __post_init__(self) -> None:
+        path = PurePosixPath(self.key)
+        if path.is_absolute() or not path.parts or ".." in path.parts:
+            raise ValueError(f"{self.key!r} is no volume's key")
+
 
 class Pool(Protocol):
-    """Makes and removes volumes; a driver knows one way of copying and of limiting them."""
+    """Makes, copies, renames and removes volumes; nothing else does.
 
-    def clone(self, source: Path, target: Path, uid: Uid) -> None:
-        """Make `target` a copy of a directory at rest, owned by an account and durable."""
+    A volume has its name only when it is whole and on disk. kill -9 at any moment leaves a verb's
+    target as it was or as it is to be; what else is left has no volume's name, and goes when the
+    pool is next opened. No verb replaces a volume, or follows a symbolic link within one.
+    """
 
-    def delete(self, volume: Path) -> None:
-        """Remove a volume; harmless when there is none."""
+    name: str
+    atomic: ClassVar[bool]
+    """Whether a volume in use can be cloned as it was at one moment."""
+    quota: ClassVar[bool]
+    """Whether a volume cannot grow beyond its size."""
+
+    # -- which there are -----------------------------------------------------------------------
+
+    def volume(self, path: Path) -> Volume:
+        """Return the volume that lies, or is to lie, at a path."""
+
+    def path(self, volume: Volume) -> Path:
+        """Return where a volume lies."""
+
+    def exists(self, volume: Volume) -> bool:
+        """Return whether there is such a volume; if so, it is whole."""
+
+    # -- making and removing -------------------------------------------------------------------
+
+    def create(self, volume: Volume, make: Callable[[Path], None]) -> None:
+        """Make a volume of the invoking user's, which nobody else may enter.
+
+        Args:
+            make: makes a directory of plain files where there is none, itself or through other
+                accounts; what it put there belongs to us afterwards.
+
+        Raises:
+            HostError: it put anything else there.
+        """
+
+    def clone(
+        self, source: Volume, target: Volume, uid: Uid, prepare: Prepare | None = None
+    ) -> None:
+        """Copy a volume at rest; the copy belongs to an account."""
+
+    def take(
+        self, source: Volume, target: Volume, uid: Uid, prepare: Prepare | None = None
+    ) -> bool:
+        """Give a volume another name and owner; nothing is copied.
+
+        Killed or failed in between, neither name has it any more.
+
+        Returns:
+            Whether there was such a source; of several callers one gets it.
+        """
+
+    def settle(self, volume: Volume) -> None:
+        """Make the name of a volume durable, as its content is already."""
+
+    def delete(self, volume: Volume) -> None:
+        """Take a volume's name away, durably; a no-op if there is no such volume.
+
+        Its space is given back by `remove_deleted`.
+        """
+
+    def delete_below(self, directory: Path) -> None:
+        """Delete a directory, with all the volumes in it, as one."""
+
+    def remove_deleted(self) -> None:
+        """Remove what was deleted or left half made, by whichever process."""
+
+    # -- room ----------------------------------------------------------------------------------
+
+    def usage(self, volume: Volume) -> int:
+        """Return the bytes that a volume takes."""
 
     def free(self) -> int:
-        """Bytes that the pool can still take."""
+        """Return the bytes that the pool can still take."""
+
+    def has_room(self, size: int = 0) -> bool:
+        """Return whether the pool can take a volume that fills `size` bytes from the first day."""

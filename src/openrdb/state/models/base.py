@@ -10,7 +10,7 @@ from sqlalchemy.orm import DeclarativeBase
 
 
 def now() -> datetime:
-    """The present in UTC, microseconds kept (the wire shows six digits)."""
+    """Return the present in UTC, microseconds kept (the wire shows six digits)."""
     return datetime.now(UTC)
 
 

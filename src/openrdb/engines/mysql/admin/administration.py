@@ -38,7 +38,7 @@ class Administration:
 
     @contextmanager
     def _session(self) -> Iterator[Session]:
-        """A session of the superuser's.
+        """Yield a session of the superuser's.
 
         Raises:
             TransientState: the server is not there at the moment.
@@ -139,7 +139,7 @@ class Administration:
 
 
 def _managed(session: Session, database: str) -> str:
-    """The name of a managed database as the server has it; NotFound, InvalidArguments."""
+    """Return the name of a managed database as the server has it; NotFound, InvalidArguments."""
     found = databases.find(session, database)
     if found is None:
         raise NotFound("database", database)

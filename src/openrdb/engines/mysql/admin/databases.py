@@ -1,15 +1,14 @@
-"""Databases: names, the list, making and ending them.
+"""Databases: names, the list, creating and dropping them.
 
-They have no owner in MySQL. Managed is what the superuser has been granted, who needs it for nothing
-else: nobody but a superuser can grant or revoke him anything, and it is copied and restored with the
-server's other grants.
+MySQL's databases have no owner. A grant to the superuser, who does not need it, marks the managed ones:
+nobody but a superuser can grant or revoke it, and it is copied and restored with the server's other
+grants.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
-from typing import Final
 
 from pymysql import MySQLError
 
@@ -22,8 +21,6 @@ from openrdb.engines.names import SUPERUSER
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
 from openrdb.spec import Database
 
-FIRST: Final = "rdb"
-"""The database that every instance is born with."""
 _OWNER = (SUPERUSER, "localhost")
 _LONGEST_NAME = 64
 _LONGEST_FILE_NAME = 255
@@ -55,11 +52,13 @@ def check_name(argument: str, name: str) -> None:
         raise InvalidArguments((argument, "format", help_message))
     if sum(map(_bytes_on_disk, name)) > _LONGEST_FILE_NAME:
         raise InvalidArguments((argument, "constraint", "is too long for a directory's name"))
-    names.check_not_reserved(argument, name, names={*SYSTEM, FIRST}, prefixes=("#mysql50#",))
+    names.check_not_reserved(
+        argument, name, names={*SYSTEM, names.FIRST_DATABASE}, prefixes=("#mysql50#",)
+    )
 
 
 def _bytes_on_disk(character: str) -> int:
-    """How the server writes it in file names: as it is, as `@1e`, or as `@00e9`."""
+    """Return how the server writes it in file names: as it is, as `@1e`, or as `@00e9`."""
     if character == "_" or (character.isascii() and character.isalnum()):
         return 1
     return 3 if character in _SHORT else 5
@@ -91,13 +90,13 @@ def managed(session: Session) -> list[str]:
 
 
 def find(session: Session, name: str) -> Database | None:
-    """None: there is no such database in users' sight."""
+    """Return a database; None if users see no such database."""
     kept = _kept(session, name)
     return next((one for one in listed(session, sizes=False) if one.name == kept), None)
 
 
 def _kept(session: Session, name: str) -> str:
-    """A database's name as the server keeps it, which may be in lower case."""
+    """Return a database's name as the server keeps it, which may be in lower case."""
     if max(name, default="") > _LAST_CHARACTER:
         return name  # there is none
     ((kept,),) = rows(session, _KEPT_NAME, name, name)
@@ -111,7 +110,7 @@ def check_create(session: Session, name: str) -> None:
 
 
 def ensure(session: Session, name: str) -> str:
-    """Have the managed database, for nobody yet; the name that the server has it under."""
+    """Create the managed database, without grants; return the name that the server has it under."""
     kept = _kept(session, name)
     quoted = quoted_identifier(kept)
     if find(session, kept) is None:
@@ -122,13 +121,13 @@ def ensure(session: Session, name: str) -> str:
 
 
 def managing(name: str) -> str:
-    """The statement that makes a database a managed one."""
+    """Return the statement that makes a database a managed one."""
     return f"GRANT ALL PRIVILEGES ON {quoted_identifier(name)}.* TO {quoted_account(_OWNER)}"
 
 
 def check_delete(session: Session, name: str) -> None:
     found = find(session, name)
-    if name.lower() in SYSTEM or (found and found.name == FIRST):
+    if name.lower() in SYSTEM or (found and found.name == names.FIRST_DATABASE):
         raise InvalidArguments(("name", "constraint", f"the database {name} cannot be deleted"))
     if found is None:
         raise NotFound("database", name)

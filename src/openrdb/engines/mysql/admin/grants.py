@@ -1,9 +1,9 @@
-"""What the tenant's administrator has on the whole server, in one place; and taking it back.
+"""The privileges of a tenant's administrators on the whole server: granted and revoked here.
 
-Never what leads out of the server, or above the tenant: SUPER, SYSTEM_USER, FILE, SHUTDOWN, RELOAD
+None that leads out of the server or above the tenant: SUPER, SYSTEM_USER, FILE, SHUTDOWN, RELOAD
 (RESET BINARY LOGS), any REPLICATION, SYSTEM_VARIABLES_ADMIN, SET_ANY_DEFINER, CONNECTION_ADMIN (writes
 to a read-only server), BACKUP_ADMIN (stops all DDL), CREATE TABLESPACE; nothing of `mysql`, which holds
-everybody's verifiers and grants. What he may not do he cannot grant either.
+everybody's verifiers and grants. Administrators cannot grant what they do not have.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _LIMITS: Final = {
 
 
 def making_model() -> list[str]:
-    """Statements that make the model of an administrator, before there is any user."""
+    """Return statements that make the model of an administrator, before there is any user."""
     account = quoted_account(MODEL)
     return [
         f"CREATE USER {account} ACCOUNT LOCK",

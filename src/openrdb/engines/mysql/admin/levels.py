@@ -1,13 +1,13 @@
 """Permission levels: what each grants on a database, and what accounts have there by all grants.
 
-A database's grants hold for whatever is made in it later. What counts is the sum of
+A database's grants also hold for objects made later. What counts is the sum of
 
-- privileges on the whole server, less those that are taken back for the database (partial revokes).
-  The right to grant cannot be taken back for one, so that it is none of the database's matters,
-- privileges on the database. They are found by the user's name and the client's host, so those of
-  the anonymous user are everybody's who has none of his own; `_` and `%` in a database's name stand
-  for themselves where partial revokes are on,
-- the same of every role that the account may take, directly or through others,
+- privileges on the whole server, less those that are revoked for the database (partial revokes).
+  GRANT OPTION cannot be revoked for one database, so it is not counted here,
+- privileges on the database. The server finds them by the user's name and the client's host, so those
+  of the anonymous user apply to every user without an account of their own. `_` and `%` in a database's
+  name stand for themselves where partial revokes are on,
+- the same for every role that the account may take, directly or through others,
 - privileges on single tables, columns and routines, which are none of any level.
 """
 
@@ -72,27 +72,27 @@ class Grants:
     """What is directly granted to an account; any account may be another's role."""
 
     def accounts(self, user: str) -> list[Account]:
-        """A user's accounts, one a host."""
+        """Return a user's accounts, one a host."""
         return [account for account in self.everywhere if account[0] == user]
 
     def is_administrator(self, user: str) -> bool:
-        """Whether the user may make users and databases."""
+        """Return whether the user may make users and databases."""
         wanted = {"CREATE USER", "CREATE"}
         return any(wanted <= self.everywhere[account] for account in self.accounts(user))
 
     def own(self, account: Account, database: str) -> Privileges:
-        """What the account has on a database without any role."""
+        """Return what the account has on a database without any role."""
         limits = self.limits.get((account, database), frozenset())
         on_database = self.on_databases.get((account, database)) or self.anonymous(database)
         return ((self.everywhere[account] - limits) & LEVELS["all"]) | on_database
 
     def anonymous(self, database: str) -> Privileges:
-        """What the anonymous user has on a database, from whatever host."""
+        """Return what the anonymous user has on a database, from whatever host."""
         found = (self.on_databases.get((one, database), frozenset()) for one in self.accounts(""))
         return frozenset().union(*found)
 
     def roles_of(self, account: Account) -> set[Account]:
-        """All that the account can act as, through whatever chain."""
+        """Return all that the account can act as, through whatever chain."""
         found = {account}
         waiting = [account]
         while waiting:
@@ -102,7 +102,7 @@ class Grants:
         return found - {account}
 
     def level(self, user: str, database: str) -> Permission:
-        """The level that all accounts of a user have."""
+        """Return the level that all accounts of a user have."""
         found = {self._level(account, database) for account in self.accounts(user)}
         return found.pop() if len(found) == 1 else "custom"
 

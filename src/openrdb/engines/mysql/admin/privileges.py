@@ -71,13 +71,16 @@ def forget(session: Session, database: str) -> None:
 
 
 def _generality(account: Account) -> tuple[int, str]:
-    """Those of any host first: while they have something, what is a limit of the same user's, or of
-    anybody's as to the anonymous user, is a contradiction to the server, and cannot be changed."""
+    """Return a sort key that puts accounts for any host first.
+
+    While those have a privilege, the server takes a partial revoke of a more exact account (or, with
+    the anonymous user, of any account) for a contradiction, and refuses to change it.
+    """
     return len(account[1]), account[1]
 
 
 def _anonymous(grants: Grants, database: str) -> Iterator[str]:
-    """What anybody has on a database who has nothing of his own."""
+    """Yield revokes of what the anonymous user, and so every user without an account, has."""
     for account in sorted(grants.accounts(""), key=_generality):
         held = grants.on_databases.get((account, database))
         if held:
@@ -88,15 +91,15 @@ def _beyond(
     grants: Grants,
     accounts: Sequence[Account],
     database: str,
-    wanted: Privileges,
+    level: Privileges,
 ) -> Iterator[str]:
-    """What accounts have in a database beyond what is wanted, be it by roles."""
+    """Yield revokes of what accounts have in a database beyond the level, also through roles."""
     contradicting = any(grants.limits.get((account, database)) for account in accounts)
     for account in sorted(accounts, key=_generality):
         yield from _objects(grants, account, database)
-        yield from _roles(grants, account, database, wanted)
+        yield from _roles(grants, account, database, level)
         held = grants.on_databases.get((account, database), frozenset())
-        unwanted = held if contradicting else held - wanted
+        unwanted = held if contradicting else held - level
         if unwanted:
             yield _revoked(account, database, unwanted)
 
@@ -105,11 +108,11 @@ def _without_limits(
     grants: Grants,
     accounts: Sequence[Account],
     database: str,
-    wanted: Privileges,
+    level: Privileges,
 ) -> Iterator[str]:
-    """Where there is a limit, a GRANT lifts it and does nothing else."""
+    """Yield grants that lift partial revokes; where there is one, a GRANT does nothing else."""
     for account in accounts:
-        lifted = grants.limits.get((account, database), frozenset()) & wanted
+        lifted = grants.limits.get((account, database), frozenset()) & level
         if lifted:
             yield _granted(account, database, lifted)
 
@@ -118,18 +121,18 @@ def _limited(
     grants: Grants,
     accounts: Sequence[Account],
     database: str,
-    wanted: Privileges,
+    level: Privileges,
 ) -> Iterator[str]:
-    """What is held everywhere is taken in one database: once it has none of it in its own right."""
+    """Yield partial revokes of what accounts hold on the whole server beyond the level."""
     for account in accounts:
         limits = grants.limits.get((account, database), frozenset())
-        unwanted = (grants.everywhere[account] & LEVELS["all"]) - limits - wanted
+        unwanted = (grants.everywhere[account] & LEVELS["all"]) - limits - level
         if unwanted:
             yield _revoked(account, database, unwanted)
 
 
 def _objects(grants: Grants, account: Account, database: str) -> Iterator[str]:
-    """What is granted on single tables, columns and routines."""
+    """Yield revokes of grants on single tables, columns and routines."""
     quoted = quoted_account(account)
     for kind, name in grants.on_objects.get((account, database), []):
         on = f"{kind} {quoted_identifier(database)}.{quoted_identifier(name)}"
@@ -137,12 +140,12 @@ def _objects(grants: Grants, account: Account, database: str) -> Iterator[str]:
             yield f"REVOKE IF EXISTS {privileges} ON {on} FROM {quoted}{_GONE}"
 
 
-def _roles(grants: Grants, account: Account, database: str, wanted: Privileges) -> Iterator[str]:
-    """Roles by which the account would have anything beyond the level."""
+def _roles(grants: Grants, account: Account, database: str, level: Privileges) -> Iterator[str]:
+    """Yield revokes of roles by which the account would have more than the level."""
     for role in grants.roles.get(account, set()):
         sources = {role} | grants.roles_of(role)
         beyond = any(
-            grants.on_objects.get((one, database)) or grants.own(one, database) - wanted
+            grants.on_objects.get((one, database)) or grants.own(one, database) - level
             for one in sources
         )
         if beyond:

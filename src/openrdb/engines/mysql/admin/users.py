@@ -63,13 +63,13 @@ def listed(session: Session) -> list[User]:
 
 
 def find(session: Session, name: str) -> None:
-    """Raises NotFound."""
+    """Raise NotFound if there is no such user."""
     if name not in names(session):
         raise NotFound("user", name)
 
 
 def accounts(session: Session, name: str) -> list[Account]:
-    """A user's accounts, one a host."""
+    """Return a user's accounts, one a host."""
     found = [(str(user), str(host)) for user, host in rows(session, _ACCOUNTS)]
     return [account for account in found if account[0] == name]
 
@@ -81,13 +81,13 @@ def check_create(session: Session, name: str) -> None:
 
 
 def ensure(session: Session, name: str, verifier: str, *, is_admin: bool) -> None:
-    """Have a user with this password, and what administrators have or nothing of it."""
+    """Make the user exist with this password, as an administrator or not."""
     made = _make(session, name, verifier)
     change(session, name, None if made else verifier, is_admin)
 
 
 def _make(session: Session, name: str, verifier: str) -> bool:
-    """Whether there was none yet. One statement: each has to be on the disk before the next."""
+    """Create the user, in one statement as each is synced to disk; return whether it is new."""
     _unrecorded(session)
     try:
         account = quoted_account((name, _ANY_HOST))
@@ -100,13 +100,13 @@ def _make(session: Session, name: str, verifier: str) -> bool:
 
 
 def _unrecorded(session: Session) -> None:
-    """Have nothing of the session in logs and views from now on: the server leaves no verifiers out."""
+    """Keep the session's statements out of logs and views: the server would show verifiers there."""
     for statement in _UNRECORDED:
         run(session, statement)
 
 
 def change(session: Session, name: str, verifier: str | None, is_admin: bool | None) -> None:
-    """Change what is not None; who is no administrator any more loses the sessions."""
+    """Change what is not None; end the sessions of a user who stops being an administrator."""
     was_admin = levels.read(session).is_administrator(name)
     for account in accounts(session, name):
         if verifier is not None:
@@ -123,9 +123,9 @@ def change(session: Session, name: str, verifier: str | None, is_admin: bool | N
 
 
 def check_delete(session: Session, name: str) -> None:
-    """Raise PreconditionFailed where views or programs run as the user.
+    """Raise PreconditionFailed if the user is the definer of views, routines, triggers or events.
 
-    They would end to work, a trigger's table to be written to; and be the next one's of that name.
+    These objects would stop working, and a later user of that name would own them.
     """
     check_not_reserved("name", name)
     find(session, name)
@@ -139,13 +139,13 @@ def check_delete(session: Session, name: str) -> None:
         more = f" and {len(what) - _NAMED} more" if len(what) > _NAMED else ""
         help_message = (
             f"{name} is the definer of {', '.join(what[:_NAMED])}{more}: drop what is not needed, "
-            "and make the rest anew as another user"
+            "and recreate the others with a different definer"
         )
         raise PreconditionFailed("user_owns_objects", help_message)
 
 
 def ensure_none(session: Session, name: str) -> None:
-    """End the user's accounts, then the sessions: nobody can begin another."""
+    """Drop the user's accounts, then end the sessions: nobody can begin another one in between."""
     for account in accounts(session, name):
         run(session, f"DROP USER IF EXISTS {quoted_account(account)}")
     user_sessions.end(session, name, None)

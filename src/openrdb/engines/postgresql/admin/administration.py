@@ -142,7 +142,7 @@ class Administration:
             raise
 
     def _give_up_relations(self, database: str, name: str) -> None:
-        """In as many transactions as it takes not to have too many locks in one."""
+        """Move ownership in batches, so that one transaction does not exhaust the lock table."""
         while self._in(database, lambda found: ownership.give_up_some(found, name)):
             pass
 

@@ -1,8 +1,8 @@
-"""What makes an administrator able to administer others, beside the attribute CREATEROLE.
+"""What lets an administrator administer other roles, in addition to the attribute CREATEROLE.
 
-Up to 15 that is all. From 16 on it takes the ADMIN OPTION on each of them, which who creates a role
-by SQL gets by itself. Here administrators get it on every role but each other: two roles cannot have
-it on one another.
+Up to 15 CREATEROLE is enough. From 16 on it also takes the ADMIN OPTION on each role, which the creator
+of a role gets by itself. Here administrators get it on every role but each other: two roles cannot
+have it on one another.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _needs_options(connection: Connection[Row]) -> bool:
 
 
 def appoint(connection: Connection[Row]) -> None:
-    """Have all administrators administer all others."""
+    """Let every administrator administer all other roles."""
     if not _needs_options(connection):
         return
     statement = sql.SQL("GRANT {} TO {} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE")
@@ -51,7 +51,7 @@ def appoint(connection: Connection[Row]) -> None:
 
 
 def hand_over(connection: Connection[Row], name: str) -> None:
-    """Have what an administrator has granted be granted by the superuser, so that it stays."""
+    """Make the superuser the grantor of what an administrator has granted, so that it stays."""
     if not _needs_options(connection):
         return
     for role, member, *options in connection.execute(_GRANTED, [name]).fetchall():
@@ -66,7 +66,7 @@ def hand_over(connection: Connection[Row], name: str) -> None:
 
 
 def dismiss(connection: Connection[Row], name: str) -> None:
-    """Take the ADMIN OPTION that an administrator has got."""
+    """Revoke the ADMIN OPTION that an administrator has."""
     if not _needs_options(connection):
         return
     hand_over(connection, name)

@@ -11,8 +11,6 @@ from openrdb.engines.postgresql.admin.levels import Row
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
 from openrdb.spec import Database
 
-FIRST = "rdb"
-"""The database that every instance is born with."""
 INVALID = -2
 """The connection limit by which a database is marked whose deletion was interrupted."""
 _SYSTEM = {"postgres", "template0", "template1"}
@@ -32,7 +30,7 @@ def check_name(argument: str, name: str) -> None:
     if not name.isprintable():
         help_message = "must not contain control characters"
         raise InvalidArguments((argument, "format", help_message))
-    if name in {*_SYSTEM, FIRST}:
+    if name in {*_SYSTEM, names.FIRST_DATABASE}:
         raise InvalidArguments((argument, "constraint", f"{name} is a reserved name"))
     names.check_not_reserved(argument, name, prefixes=("pg_",))
 
@@ -45,7 +43,7 @@ def listed(connection: Connection[Row], *, sizes: bool) -> list[Database]:
 
 
 def managed(connection: Connection[Row]) -> list[str]:
-    """The managed databases; not what an interrupted deletion has left of one."""
+    """Return the managed databases; not what an interrupted deletion has left of one."""
     query = f"""
         SELECT datname FROM pg_database
         WHERE {_MANAGED} AND datname <> ALL(%s) AND datallowconn AND datconnlimit <> {INVALID}
@@ -55,7 +53,7 @@ def managed(connection: Connection[Row]) -> list[str]:
 
 
 def is_managed(connection: Connection[Row], name: str) -> bool | None:
-    """None: there is no such database in users' sight."""
+    """Return whether a database is managed; None if users see no such database."""
     if name in _SYSTEM:
         return None
     query = f"SELECT {_MANAGED} FROM pg_database WHERE datname = %s"  # noqa: S608
@@ -70,7 +68,7 @@ def check_create(connection: Connection[Row], name: str) -> None:
 
 
 def ensure(connection: Connection[Row], name: str) -> None:
-    """Have the database, for nobody but its owner; of the template that tenants cannot change."""
+    """Create the database for nobody but its owner, from the template that tenants cannot change."""
     identifier = sql.Identifier(name)
     if is_managed(connection, name) is None:
         statement = sql.SQL("CREATE DATABASE {} OWNER {}")
@@ -79,7 +77,7 @@ def ensure(connection: Connection[Row], name: str) -> None:
 
 
 def check_delete(connection: Connection[Row], name: str) -> None:
-    if name == FIRST or name in _SYSTEM:
+    if name == names.FIRST_DATABASE or name in _SYSTEM:
         raise InvalidArguments(("name", "constraint", f"the database {name} cannot be deleted"))
     if is_managed(connection, name) is None:
         raise NotFound("database", name)
@@ -104,6 +102,6 @@ def ensure_none(connection: Connection[Row], name: str) -> None:
 
 
 def reason(error: Error) -> str:
-    """What the server says of a refusal, for people."""
+    """Return what the server says of a refusal, for people."""
     said = (error.diag.message_primary, error.diag.message_detail)
     return ": ".join(text.rstrip(".") for text in said if text)

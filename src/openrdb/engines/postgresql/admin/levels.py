@@ -1,8 +1,8 @@
-"""Permission levels: what exactly each grants, and how they reach objects that are made later.
+"""Permission levels: what exactly each grants, and how they reach objects that are created later.
 
-The levels of a database are also recorded as the default privileges of the superuser, which makes no
-tables itself. An event trigger gives them to whatever anybody makes: ALTER DEFAULT PRIVILEGES alone
-would cover the roles only that are named, and not those that are made later.
+The levels of a database are also recorded as the default privileges of the superuser, which creates no
+tables itself. An event trigger grants them on whatever anybody creates: ALTER DEFAULT PRIVILEGES alone
+would cover only the roles that it names, and not roles created later.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Level:
 
 
 def levels(major: int) -> dict[Permission, Level]:
-    """The levels that can be set, on a major version."""
+    """Return the levels that can be set, on a major version."""
     write = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"})
     every = write | {"REFERENCES", "TRIGGER"} | ({"MAINTAIN"} if major >= 17 else set())
     usage = frozenset({"USAGE"})
@@ -150,7 +150,7 @@ LOCK: Final = "LOCK TABLE pg_default_acl IN EXCLUSIVE MODE"
 
 
 def install(connection: Connection[Row]) -> None:
-    """Have the event trigger in the current database; not in what its users dump."""
+    """Install the event trigger in the current database, so that pg_dump leaves it out."""
     if connection.execute(_INSTALLED, [_BODY]).fetchone():
         return
     tags = ", ".join(f"'{tag}'" for tag in _TAGS)

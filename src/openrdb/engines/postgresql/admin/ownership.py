@@ -39,7 +39,7 @@ _BATCH = 100
 
 
 def owners(connection: Connection[Row]) -> set[int]:
-    """The OIDs of all who own something."""
+    """Return the OIDs of all who own something."""
     return {int(str(row[0])) for row in connection.execute(_OWNED).fetchall()}
 
 

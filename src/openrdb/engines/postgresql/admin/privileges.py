@@ -88,7 +88,7 @@ _DIFFERING = f"""
     FROM object LEFT JOIN entry USING (kind, oid)
     WHERE owner <> %(user)s GROUP BY kind, oid, name
 """  # noqa: S608
-"""Kind, name, what the user has on it, and who beside the owner granted which part of it."""
+"""Kind, name, what the user has on it, and who except the owner granted which part of it."""
 
 Statements = tuple[sql.Composed, ...]
 """One thing to do, and how else where the server does not allow it."""
@@ -97,7 +97,7 @@ _HERE = "(SELECT oid FROM pg_database WHERE datname = current_database())"
 
 
 def listed(connection: Connection[Row], database: str, users: dict[int, str]) -> list[Privilege]:
-    """Each user's level in the current database; `users`: names by OID."""
+    """Return each user's level in the current database; `users`: names by OID."""
     has: dict[int, dict[str, Counter[Privileges]]] = defaultdict(lambda: defaultdict(Counter))
     owned: dict[int, Counter[str]] = defaultdict(Counter)
     total: Counter[str] = Counter()
@@ -131,7 +131,7 @@ def _rows(connection: Connection[Row], query: str) -> list[Row]:
 
 
 def _fits(found: Counter[Privileges], objects: int, wanted: Privileges) -> bool:
-    """Whether exactly these privileges, and no others, are held on all of some objects."""
+    """Return whether exactly these privileges, and no others, are held on all of some objects."""
     return found == ({wanted: objects} if wanted and objects else {})
 
 
@@ -173,7 +173,8 @@ def apply(connection: Connection[Row], user: str, permission: Permission) -> Non
 
 
 def grant(connection: Connection[Row], user: str, level: Level) -> None:
-    """Have the user's grants in the current database be the level's, whoever granted others."""
+    """Make the user's grants in the current database those of the level; revoke all others, whoever
+    granted them."""
     for _ in range(_PASSES):
         failure: errors.Error | None = None
         for statements in _changes(connection, user, level):

@@ -60,12 +60,12 @@ def listed(connection: Connection[Row]) -> list[User]:
 
 
 def ids(connection: Connection[Row]) -> dict[int, str]:
-    """The names of all users by their OIDs."""
+    """Return the names of all users by their OIDs."""
     return {int(str(oid)): str(name) for oid, name, _ in connection.execute(_LISTED)}
 
 
 def find(connection: Connection[Row], name: str) -> User:
-    """Raises NotFound."""
+    """Raise NotFound if there is no such user."""
     for user in listed(connection):
         # What is no UTF-8 is listed with marks in its name, which are not in the name itself.
         if user.name == name and exists(connection, name):
@@ -81,7 +81,7 @@ def check_create(connection: Connection[Row], name: str) -> None:
 
 
 def ensure(connection: Connection[Row], name: str, verifier: str, *, is_admin: bool) -> None:
-    """Have a user with this password and these attributes."""
+    """Make the user exist with this password and these attributes."""
     query = "SELECT 1 FROM pg_roles WHERE rolname = %s"
     verb = "ALTER" if connection.execute(query, [name]).fetchone() else "CREATE"
     attributes = "LOGIN " + _attributes(is_admin)
@@ -121,7 +121,7 @@ def check_delete(connection: Connection[Row], name: str) -> None:
 
 
 def shut_out(connection: Connection[Row], name: str) -> int:
-    """Let the user in no more, and end the user's sessions; how many connections there could be."""
+    """Refuse the user's connections and end their sessions; return the former connection limit."""
     query = "SELECT rolconnlimit FROM pg_roles WHERE rolname = %s"
     row = connection.execute(query, [name]).fetchone()
     assert row is not None  # noqa: S101
@@ -137,10 +137,10 @@ def limit(connection: Connection[Row], name: str, connections: int) -> None:
 
 
 def databases_of(connection: Connection[Row], name: str) -> list[str]:
-    """Databases in which something is the user's, or is granted to the user.
+    """Return the databases in which the user owns something or has been granted something.
 
     Raises:
-        PreconditionFailed: a tenant has closed one, or its name is no UTF-8.
+        PreconditionFailed: a tenant has closed one, or its name is not UTF-8.
     """
     found = connection.execute(_DEPENDING, [name]).fetchall()
     for database, _, open_ in found:
@@ -156,14 +156,14 @@ def oid(connection: Connection[Row], name: str) -> int | None:
 
 
 def strip(connection: Connection[Row], role: int) -> None:
-    """Give what is a role's in the current database to its owner, and take all privileges.
+    """Give a role's objects in the current database to the database's owner; revoke all its privileges.
 
     The database may have another encoding, in which the role's name is not what it is elsewhere.
     """
     _execute_for(connection, "REASSIGN OWNED BY %I TO pg_database_owner", role)
     row = connection.execute("SELECT pg_get_userbyid(%s)", [role]).fetchone()
     assert row is not None  # noqa: S101
-    with suppress(NotFound):  # its name cannot be had here
+    with suppress(NotFound):  # its name cannot be written in this encoding
         privileges.grant(connection, str(row[0]), Level())
     _execute_for(connection, "DROP OWNED BY %I", role)
 
