@@ -34,11 +34,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     # Here and not in the workers, which inherit it: all of them choose the same.
-    os.environ.setdefault("OPENRDB_SEED", str(secrets.randbelow(10**6)))
+    os.environ.setdefault("FAULTS_SEED", str(secrets.randbelow(10**6)))
 
 
 def pytest_report_header() -> str:
-    return f"seed: OPENRDB_SEED={os.environ['OPENRDB_SEED']}"
+    return f"faults: FAULTS_SEED={os.environ['FAULTS_SEED']}"
 
 
 POSTGRESQL = [f"PostgreSQL-{major}" for major in (14, 15, 16, 17, 18)]

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from openrdb.host import certificates
 from openrdb.system import accounts
 from tests.support import broken_node
 from tests.support.broken_node import Node
@@ -35,8 +34,7 @@ def take_port(node: Node) -> Any:
 
 
 def another_key(node: Node) -> None:
-    made = certificates.make(node.spec.instance_id, "fr-par", [node.spec.address])
-    accounts.write_file(node.paths.key, made.key, node.uid)
+    accounts.write_file(node.paths.key, node.certificate().key, node.uid)
 
 
 def empty(directory: Path) -> None:

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+from openrdb import certificates
 from openrdb.engines import server_of, templates_of
 from openrdb.engines.base import Server
-from openrdb.host import certificates
 from openrdb.host.bundles.cache import Bundles
-from openrdb.spec import NodeSpec
+from openrdb.spec import Certificate, NodeSpec
 from openrdb.system import accounts, files
 from openrdb.system.layout import NodePaths
 
@@ -46,13 +46,18 @@ class Node:
             accounts.ensure_directory(path, uid)
         files.copy_tree(template, paths.data, uid)
         templates_of(self.spec.engine).renew_identity(paths.data)
-        made = certificates.make(self.spec.instance_id, "fr-par", [self.spec.address])
+        made = self.certificate()
         accounts.write_file(paths.certificate, made.presented, uid)
-        accounts.write_file(paths.authority, made.shown, uid)
+        accounts.write_file(paths.authority, made.authority, uid)
         accounts.write_file(paths.key, made.key, uid)
         for name, text in self.server.configuration().items():
             accounts.write_file(paths.configuration / name, text, uid)
         self.server.prepare_start()
+
+    def certificate(self) -> Certificate:
+        """Return a new one, of a new authority."""
+        place = (self.spec.instance_id, "fr-par", [self.spec.address])
+        return certificates.issue(certificates.make_authority(*place), *place)
 
     def run(self) -> subprocess.Popen[bytes]:
         command = accounts.as_account(self.uid, self.server.command())

@@ -8,6 +8,7 @@ wrapped, in the process under test. Two files lead it: `hold` names the kind of 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 from tests.support.service import Service, wait_until
 
@@ -80,12 +81,11 @@ class HeldService(Service):
     def let_go(self) -> None:
         (self.home / "hold").unlink(missing_ok=True)
 
-    def wait_begun(self) -> str:
-        """Return the name of the step when it has begun."""
-        wait_until(lambda: self._moment() is not None, LONGEST_STEP)
+    def wait_begun(self, unless: Callable[[], bool] = lambda: False) -> str | None:
+        """Return the name of the step when it has begun; None if something else came before."""
+        wait_until(lambda: self._moment() is not None or unless(), LONGEST_STEP)
         moment = self._moment()
-        assert moment is not None
-        return moment[1]
+        return moment[1] if moment else None
 
     def wait_done(self) -> None:
         wait_until(lambda: (self._moment() or [""])[0] == "done", LONGEST_STEP)

@@ -169,13 +169,16 @@ class Healer:
     def restart(self, program: Program) -> None:
         """End a program and start it again at once, to be kept running from now on.
 
+        A start that fails is tried again; who waits for the program is told.
+
         Raises:
-            HostError: something of it does not end, or it cannot be started.
+            HostError: something of it does not end.
         """
         kept = self._entry(program)
         with kept.changed:
             self.release(program)
-            self.keep(program)
+            with contextlib.suppress(HostError):
+                self.keep(program)
 
     def replace(self, program: Program) -> None:
         """End a program and start it again, if it is kept running; a no-op if it is not."""

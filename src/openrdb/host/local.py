@@ -361,9 +361,7 @@ class LocalHost:
     def ensure_restarted(self, spec: NodeSpec) -> None:
         self._accept(spec, "running")
         program = self._program(spec)
-        self._healer.release(program)
-        with contextlib.suppress(HostError):  # the healer tries again, and says why it gives up
-            self._healer.keep(program)
+        self._healer.restart(program)
         self._wait_accepting(spec, program, _ACCEPT_TIMEOUT)
 
     def ensure_stopped(self, spec: NodeSpec) -> None:

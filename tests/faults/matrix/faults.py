@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import random
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from tests.support.kinds import CASES, Case
 
 ENGINES = ("PostgreSQL-18", "MySQL-9")
-Victim = Literal["everything", "control plane", "agent", "engines"]
-VICTIMS: tuple[Victim, ...] = ("everything", "control plane", "agent", "engines")
+Victim = Literal["everything", "control plane", "agent", "engines", "stop"]
+"""What is killed; `stop`: all of it, asked by the command."""
+VICTIMS: tuple[Victim, ...] = get_args(Victim)
 
 
 def seed() -> int:
     """Return what repeats a run's choices; the environment has it, so that all workers agree."""
-    return int(os.environ["OPENRDB_SEED"])
+    return int(os.environ["FAULTS_SEED"])
 
 
 @dataclass(frozen=True)

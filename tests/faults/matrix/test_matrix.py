@@ -1,7 +1,7 @@
 """Whatever is killed, at whichever step of an operation: what was asked is done, and all is served.
 
 A run that is not told `--all-faults` tries a sample, chosen by a seed that the header names;
-OPENRDB_SEED repeats it.
+FAULTS_SEED repeats it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -90,7 +91,8 @@ def converge(scene: Scene, fault: Fault) -> float:
             answers.append(case.ask(scene, number))
 
     asking = in_background(ask)
-    assert service.wait_begun() == fault.step_name
+    begun = service.wait_begun(unless=lambda: any(not answer.ok for answer in answers))
+    assert begun == fault.step_name, [answer.text for answer in answers]
     if (delay := fault.delay()) is None:
         service.wait_done()
     else:
@@ -114,11 +116,13 @@ def converge(scene: Scene, fault: Fault) -> float:
 
 
 def kill(service: HeldService, victim: Victim) -> float:
-    """Kill something, and have it started where nobody else does; return when that was."""
+    """Kill something, and have started what nobody else starts; return when that was."""
     if victim == "everything":
         service.kill_everything()
     elif victim == "control plane":
         service.kill()
+    elif victim == "stop":
+        stop(service)
     elif victim == "agent":
         pid = agent(service)
         assert pid is not None
@@ -133,6 +137,19 @@ def kill(service: HeldService, victim: Victim) -> float:
     if service.process is None:
         service.start()
     return began
+
+
+def stop(service: HeldService) -> None:
+    """Stop everything, with the operation held until the control plane has been told to end."""
+    stopped = list[subprocess.CompletedProcess[str]]()
+    arguments = ("stop", "--data-dir", str(service.data_dir))
+    stopping = in_background(lambda: stopped.append(service.run(*arguments)))
+    time.sleep(0.5)
+    service.let_go()
+    stopping.join()
+    assert stopped[0].returncode == 0, stopped[0].stderr
+    service.kill()
+    assert not service.processes()
 
 
 def test_every_kind_is_in_it() -> None:
