@@ -18,6 +18,7 @@ def contained(root_service: Service) -> Iterator[Service]:
     """A service whose `serve` is process 1."""
     root_service.prefix = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
     yield root_service
+    root_service.kill(signal.SIGTERM)
     root_service.prefix = []
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import psutil
 import pytest
 
+from openrdb.system.processes import is_alive
 from tests.support.programs import agent, holder, keeper, lock_of
 from tests.support.service import Service, gone, ready, unprivileged, wait_until
 from tests.support.tenants import Login
@@ -203,7 +204,7 @@ def test_a_new_server_never_meets_an_old_ones_backends(kept: Kept) -> None:
     assert old is not None
     os.kill(old, signal.SIGKILL)
     wait_until(lambda: holder(service, instance_id, "node") not in (None, old), BACK)
-    assert not backend.is_running()
+    assert not is_alive(backend.pid)
     busy.join(BACK)
     wait_until(login.answers, BACK)
 
