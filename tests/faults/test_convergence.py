@@ -87,7 +87,9 @@ def test_a_restart_that_cannot_succeed_says_why(fresh_service: Service) -> None:
     assert ended == "failed"
     assert reason is not None
     assert "could not find the database system" in reason
-    assert_logged_once(service, f"operation restart_instance on instance {instance.id} failed")
+    assert_logged_once(
+        service, f"operation restart_instance on instance {instance.id} ('test') failed"
+    )
     # As soon as it can start, it does, and a restart settles it.
     saved.rename(control)
     wait_until(service.login(instance).answers, BACK)
@@ -115,7 +117,9 @@ def test_shared_memory_that_cannot_be_written_says_so(fresh_service: Service) ->
     _, reason = last_error(service, "create_instance")
     assert reason is not None
     assert "shared memory" in reason
-    assert_logged_once(service, f"operation create_instance on instance {instance_id} failed")
+    assert_logged_once(
+        service, f"operation create_instance on instance {instance_id} ('test') failed"
+    )
     within(service, "umount", "/dev/shm")
     listed = service.run("operations", "list", "--json", "--data-dir", str(service.data_dir))
     (failed,) = [row for row in json.loads(listed.stdout) if row["status"] == "failed"]

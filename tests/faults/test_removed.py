@@ -139,4 +139,5 @@ def test_nothing_is_left_of_templates_that_were_being_made(
 
 
 def partials(service: Service) -> set[Path]:
-    return set((service.data_dir / "templates").glob("*/partial-*"))
+    """Return the volumes that are being made."""
+    return set((service.data_dir / "making").glob("*"))
