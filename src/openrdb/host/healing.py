@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 _ROUND = 10.0
 """Seconds between two looks for what no pidfd tells."""
+_SHORTEST = 0.05
+"""Seconds after which the loop looks again for what is due, at the soonest."""
 _FROZEN_ROUNDS = 2
 """A process that is stopped (SIGSTOP) for this many rounds is replaced."""
 _STEADY = 10.0
@@ -60,6 +62,26 @@ class _Kept:
     stopped_rounds: int = 0
 
 
+@dataclass
+class _Task:
+    """Something that is done again and again."""
+
+    do: Callable[[], None]
+    interval: float
+    due: float = 0.0
+    running: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.due = time.monotonic() + self.interval
+
+    def run(self) -> None:
+        if self.running.acquire(blocking=False):
+            try:
+                self.do()
+            finally:
+                self.running.release()
+
+
 class Healer:
     """Keeps programs running, each known by its name."""
 
@@ -68,7 +90,7 @@ class Healer:
         self._by_descriptor: dict[int, _Kept] = {}
         self._guard = threading.Lock()
         self._due: list[tuple[float, str]] = []
-        self._rounds: list[Callable[[], None]] = []
+        self._tasks = [_Task(self._round, _ROUND)]
         self._alarms: dict[int, tuple[socket.socket, Callable[[], None]]] = {}
         self._on_change: Callable[[str], None] = lambda _: None
         self._epoll = select.epoll()
@@ -91,9 +113,13 @@ class Healer:
         self._workers.shutdown(wait=False, cancel_futures=True)
         self._watchers.shutdown(wait=False, cancel_futures=True)
 
+    def every(self, seconds: float, do: Callable[[], None]) -> None:
+        """Have something done again and again, never twice at once."""
+        self._tasks.append(_Task(do, seconds))
+
     def each_round(self, do: Callable[[], None]) -> None:
-        """Have something done in each round."""
-        self._rounds.append(do)
+        """Have something done as often as frozen programs are looked for."""
+        self.every(_ROUND, do)
 
     def on_alarm(self, alarm: socket.socket, do: Callable[[], None]) -> None:
         """Have something done in the background as soon as a socket says anything."""
@@ -248,19 +274,20 @@ class Healer:
             os.write(self._woken, b".")
 
     def _loop(self) -> None:
-        round_due = time.monotonic() + _ROUND
         while not self._stopping.is_set():
             now = time.monotonic()
-            if now >= round_due:
-                self.in_background(self._round)
-                round_due = now + _ROUND
-            for descriptor, _ in self._epoll.poll(max(self._next_due(round_due) - now, 0)):
+            for task in self._tasks:
+                if now >= task.due and not task.running.locked():
+                    task.due = now + task.interval
+                    self.in_background(task.run)
+            for descriptor, _ in self._epoll.poll(max(self._next_due() - now, 0)):
                 self._handle(descriptor)
             self._start_due()
 
-    def _next_due(self, round_due: float) -> float:
+    def _next_due(self) -> float:
+        soonest = min(max(task.due, time.monotonic() + _SHORTEST) for task in self._tasks)
         with self._guard:
-            return min(round_due, self._due[0][0]) if self._due else round_due
+            return min(soonest, self._due[0][0]) if self._due else soonest
 
     def _handle(self, descriptor: int) -> None:
         if descriptor == self._waking:
@@ -292,8 +319,6 @@ class Healer:
             if running is not None and one.stopped_rounds >= _FROZEN_ROUNDS:
                 log.warning("%s is frozen: replacing it", one.program.name)
                 send(running.descriptor, signal.SIGKILL)
-        for do in self._rounds:
-            do()
 
     # -- one program ---------------------------------------------------------------------------
 

@@ -88,7 +88,7 @@ class LocalHost:
         self._jobs = Jobs(layout.jobs)
         self._guards: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
         self._changing: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
-        self._logs_round, self._logs_due = logs_round, time.monotonic() + logs_round
+        self._logs_round = logs_round
         self._data_versions = DataVersions(self._records)
         self._changes = NodeChanges()
 
@@ -102,6 +102,8 @@ class LocalHost:
         for program in self._routes.programs():
             self._healer.keep_later(program)
         self._healer.each_round(self._round)
+        self._healer.every(self._logs_round, self._prune_all_logs)
+        self._healer.every(_LOGS_ROUND, self._remove_leftovers)
         if (alarm := self._routes.alarm()) is not None:
             self._healer.on_alarm(alarm, self._routes.heal)
         if self._ports_guard.is_there:
@@ -471,10 +473,6 @@ class LocalHost:
         self._routes.heal()
         self._ports_guard.heal()
         self._jobs.list()  # ends what a killed wrapper has left
-        if time.monotonic() >= self._logs_due:
-            self._logs_due = time.monotonic() + self._logs_round
-            self._prune_all_logs()
-            self._remove_leftovers()
 
     def _heal_sockets(self) -> None:
         """Replace engines whose directory of sockets was removed: nobody can administer them, and
