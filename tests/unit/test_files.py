@@ -117,7 +117,7 @@ def test_what_an_account_can_put_in_a_files_place(
     short_tmp: Path, put: Callable[[Path], None], number: int
 ) -> None:
     put(short_tmp / "file")
-    with pytest.raises(OSError) as refused:  # noqa: PT011  (its number is checked)
+    with pytest.raises(OSError) as refused:
         files.read_small(short_tmp / "file")
     assert refused.value.errno == number
     assert files.read_tail(short_tmp / "file", 10) == ("\0" * 10 if put is _huge else "")
