@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from uuid import uuid4
 from openrdb import certificates
 from openrdb.engines import server_of, templates_of
 from openrdb.engines.base import Server
+from openrdb.engines.failures import UNKNOWN
 from openrdb.host.bundles.cache import Bundles
 from openrdb.spec import Certificate, NodeSpec
 from openrdb.system import accounts, files
@@ -78,7 +80,13 @@ class Node:
         if self.server.wait_accepting(process.pid, _TIMEOUT):
             return None
         assert process.wait(_TIMEOUT) != 0
-        return self.server.failure_reason(self.output)
+        # The process that collects its log may outlive it by a moment.
+        deadline = time.monotonic() + _TIMEOUT
+        while (reason := self.server.failure_reason(self.output)) == UNKNOWN:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+        return reason
 
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:

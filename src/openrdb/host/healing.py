@@ -41,6 +41,7 @@ _AT_ONCE = 3
 """Failed starts after which the next one waits, and those that wait for the program are told why."""
 _LONGEST_PAUSE = 10.0
 _WORKERS = 8
+_LAST_WORDS = 1.0
 _WATCHERS = 64
 """Starts that are followed at once; a recovery may take minutes."""
 
@@ -231,12 +232,20 @@ class Healer:
             kept = self._kept.get(name)
         return kept.reason if kept else ""
 
-    def wait_running(self, program: Program, timeout: float, other_than: int | None = None) -> int:
+    def wait_running(
+        self,
+        program: Program,
+        timeout: float,
+        other_than: int | None = None,
+        *,
+        patient: bool = False,
+    ) -> int:
         """Return the pid of a program that is kept running, once it runs by another pid than one
         that is known to have ended.
 
         Raises:
-            StartFailed: it ended soon after each of several starts; its own words say why.
+            StartFailed: it ended soon after each of several starts; its own words say why. Not for
+                the patient: it is started again, and may stay.
             HostError: it does not run within some seconds.
         """
         kept = self._entry(program)
@@ -246,7 +255,8 @@ class Healer:
 
         with kept.changed:
             kept.changed.wait_for(
-                lambda: runs() or kept.failures >= _AT_ONCE or not kept.wanted, timeout
+                lambda: runs() or (kept.failures >= _AT_ONCE and not patient) or not kept.wanted,
+                timeout,
             )
             if kept.running is not None and runs():
                 return kept.running.pid
@@ -381,7 +391,10 @@ class Healer:
             if not kept.wanted or self._stopping.is_set():
                 return
             if time.monotonic() - running.started < _STEADY:
-                # What is killed has no last words; those in its files are of another time.
+                # What is killed has no last words; those in its files are of another time. What ends
+                # by itself may have a process that still writes them down.
+                if not was_killed:
+                    processes.wait_gone(kept.program, _LAST_WORDS)
                 self._note_failure(kept, "it was killed" if was_killed else kept.program.explain())
             else:
                 log.warning("%s ended: starting it again", kept.program.name)

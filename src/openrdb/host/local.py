@@ -97,8 +97,8 @@ class LocalHost:
     def start(self, warm_engines: Collection[str] | None) -> None:
         """Adopt what runs, start what should run, and heal from now on."""
         self._ports_guard.ensure([record.spec for record in self._records.nodes.values()])
-        for node in self._wanted_nodes():
-            self._healer.keep_later(self._program(node.spec))
+        for program in self._node_programs(self._wanted_nodes()):
+            self._healer.keep_later(program)
         for program in self._routes.programs():
             self._healer.keep_later(program)
         self._healer.each_round(self._round)
@@ -125,10 +125,20 @@ class LocalHost:
         Raises:
             HostError: something does not end.
         """
-        nodes = [self._program(record.spec) for record in self._records.nodes.values()]
+        nodes = self._node_programs(list(self._records.nodes.values()))
         self._healer.release_all([*nodes, *self._routes.programs()])
         self._routes.clear()
         self._ports_guard.clear()
+
+    def _node_programs(self, records: Collection[NodeRecord]) -> list[Program]:
+        """Return the programs of nodes, but for those whose binaries are gone."""
+        found = []
+        for record in records:
+            try:
+                found.append(self._program(record.spec))
+            except HostError as error:
+                log.error("node %s: %s", record.spec.node_id, error)
+        return found
 
     def _prepare_templates(self, names: Collection[str] | None) -> None:
         """Make templates of engine versions (None: all) in the background, newest first."""
@@ -177,7 +187,7 @@ class LocalHost:
             desired=record.desired,
             running=running,
             bundle=record.bundle,
-            version=self._bundle(record).version,
+            version=self._version(record),
             reason="" if running else self._healer.reason(name),
             data_versions=record.data_versions,
             warning=self._data_versions.warning(record.spec.node_id),
@@ -221,6 +231,12 @@ class LocalHost:
 
     def _bundle(self, record: NodeRecord) -> Bundle:
         return self._bundles.named(record.bundle) or self._bundles.find(record.spec.engine)
+
+    def _version(self, record: NodeRecord) -> str:
+        try:
+            return self._bundle(record).version
+        except HostError:
+            return "unknown"  # its binaries were removed
 
     # -- volumes and files ---------------------------------------------------------------------
 
@@ -370,7 +386,9 @@ class LocalHost:
         self._accept(spec, "stopped")
         self._healer.release(self._program(spec))
 
-    def _wait_accepting(self, spec: NodeSpec, program: Program, timeout: float) -> None:
+    def _wait_accepting(
+        self, spec: NodeSpec, program: Program, timeout: float, *, patient: bool = False
+    ) -> None:
         """Wait until a node that is kept running accepts connections.
 
         Raises:
@@ -380,7 +398,7 @@ class LocalHost:
         server = self._server(self._record(spec.node_id))
         deadline, pid = time.monotonic() + timeout, None
         while (left := deadline - time.monotonic()) > 0:
-            pid = self._healer.wait_running(program, left, other_than=pid)
+            pid = self._healer.wait_running(program, left, other_than=pid, patient=patient)
             if server.wait_accepting(pid, deadline - time.monotonic()):
                 self._healer.note_steady(program)
                 return
@@ -420,7 +438,7 @@ class LocalHost:
 
         def reopen() -> None:
             with contextlib.suppress(HostError):  # else its next start opens them
-                self._wait_accepting(spec, self._program(spec), _HEAL_TIMEOUT)
+                self._wait_accepting(spec, self._program(spec), _HEAL_TIMEOUT, patient=True)
                 self._server(self._record(spec.node_id)).reopen_logs()
 
         with self._changing[spec.instance_id]:
@@ -428,7 +446,7 @@ class LocalHost:
 
     def administer(self, spec: NodeSpec, method: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401
         try:
-            self._wait_accepting(spec, self._program(spec), _HEAL_TIMEOUT)
+            self._wait_accepting(spec, self._program(spec), _HEAL_TIMEOUT, patient=True)
         except (HostError, KeyError):
             instance_id = str(spec.instance_id)
             raise TransientState("instance", instance_id, "autohealing") from None

@@ -249,6 +249,20 @@ def end_leftovers(program: Program) -> None:
             raise HostError(f"processes of {program.name} do not end: {pids}")
 
 
+def wait_gone(program: Program, timeout: float) -> bool:
+    """Return whether the last process of a program whose main process ended does so too, within
+    some seconds."""
+    deadline = time.monotonic() + timeout
+    while locks.is_held(program.lock):
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        with contextlib.ExitStack() as opened:
+            found = [opened.enter_context(processes.pidfd(one)) for one in _holders(program)]
+            processes.wait_ended([one for one in found if one is not None], left)
+    return True
+
+
 def _kill(identities: list[Identity]) -> None:
     """Kill processes and return when they have ended, or after some seconds."""
     with contextlib.ExitStack() as opened:

@@ -124,6 +124,7 @@ def kill(service: HeldService, victim: Victim) -> float:
     elif victim == "stop":
         stop(service)
     elif victim == "agent":
+        wait_until(lambda: agent(service))  # its keeper may just be starting it again
         pid = agent(service)
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
