@@ -25,14 +25,14 @@ class Row:
     """Files whose paths below the data directory match, and what is true of them."""
 
     pattern: str
-    is_accounts: bool = False
-    """Whether they belong to the instance's account, or to root."""
+    is_accounts: bool | None = False
+    """Whether they belong to the instance's account, or to root; None: to whoever makes them."""
     forbidden: int = 0o077
     """Bits of the mode that none has."""
 
 
 _SECRET = Row(
-    r"agent\.(token|json|lock)|openrdb\.lock|reserve|master\.key|credentials\.json"
+    r"agent\.(token|json|lock)|(openrdb|keeper)\.lock|reserve|master\.key|credentials\.json"
     r"|(state|workflows)\.sqlite[^/]*|certificates/.+|jobs/.*|template\.secret|templates/secret"
 )
 _ROWS = (
@@ -41,6 +41,7 @@ _ROWS = (
     Row(r"run/[0-9a-f]{12}/.+", is_accounts=True),
     Row(r"bundles/.+", forbidden=0o022),
     Row(r"templates/.+/.+"),
+    Row(r"making/.+", is_accounts=None, forbidden=0o007),
     Row(r"instances/[^/]+/(node|balancer)-[^/]+\.(lock|process)"),
     Row(r"instances/[^/]+/routes/[^/]+"),
     Row(r"instances/[^/]+/balancer/[^/]+/(acl\.lst|haproxy\.cfg)", forbidden=0o137),
@@ -74,7 +75,7 @@ def test_every_file_is_as_it_should_be(root_service: Service, newest: str) -> No
             wrong.append(f"{name} is unknown")
             continue
         met.add(row)
-        if found.st_uid != (account if row.is_accounts else 0):
+        if row.is_accounts is not None and found.st_uid != (account if row.is_accounts else 0):
             wrong.append(f"{name} is of {found.st_uid}")
         if not stat.S_ISLNK(found.st_mode) and not _is_socket_of_account(row, found):
             mode = stat.S_IMODE(found.st_mode)
@@ -89,7 +90,7 @@ def test_every_file_is_as_it_should_be(root_service: Service, newest: str) -> No
 
 def _is_socket_of_account(row: Row, found: os.stat_result) -> bool:
     """Engines make sockets that everybody may connect to: the directory keeps others out."""
-    return row.is_accounts and stat.S_ISSOCK(found.st_mode)
+    return row.is_accounts is True and stat.S_ISSOCK(found.st_mode)
 
 
 def test_no_secret_is_seen_or_logged(root_service: Service, newest: str) -> None:
