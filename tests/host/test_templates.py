@@ -95,8 +95,9 @@ def test_they_are_made_by_an_account_that_nobody_else_has(
         done = run(*arguments)
         makers = [
             one
-            for one in psutil.process_iter()
-            if accounts.TEMPLATE_UID in one.uids() and str(short_tmp) in " ".join(one.cmdline())
+            for one in psutil.process_iter(["uids", "cmdline"])  # those that end meanwhile are left
+            if accounts.TEMPLATE_UID in (one.info["uids"] or ())
+            and str(short_tmp) in " ".join(one.info["cmdline"] or ())
         ]
         for path in (short_tmp / "making").glob("*/*"):
             open_to_nobody = as_nobody(["test", "-x", str(path)]).returncode == 0
