@@ -73,7 +73,7 @@ def prepare_files(layout: Layout) -> None:
             files.open_private(path).close()
         except OSError as error:
             raise HostError(_cannot_write(path, error)) from None
-    # Whoever can open a lock can hold it; earlier versions made them by the shell's umask.
+    # A process that can open a lock can hold it; earlier versions left that to the shell's umask.
     for pattern in ("run/*.lock", "instances/*/*.lock"):
         for path in layout.root.glob(pattern):
             path.chmod(0o600)

@@ -17,12 +17,14 @@ from openrdb.agent.link import AgentLink
 from openrdb.agent.settings import AgentSettings
 from openrdb.api.app import create_app
 from openrdb.api.common import Backend
+from openrdb.build import build
 from openrdb.catalog.offers import Offers
 from openrdb.config import Settings
 from openrdb.credentials import ensure_credentials
 from openrdb.errors import HostError
 from openrdb.host import checks
 from openrdb.host.balancer import choose
+from openrdb.host.balancer.base import address_text
 from openrdb.host.base import Host
 from openrdb.host.bundles.cache import Bundles
 from openrdb.observe import metrics
@@ -121,12 +123,9 @@ def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
         data_directory.prepare_files(layout)
         installed = installed_versions(settings)
         listener = ending.enter_context(listen(settings))
-        host_name = (
-            f"[{settings.client_host}]" if ":" in settings.client_host else settings.client_host
-        )
         for warning in warnings:
             log.warning("%s: %s", warning.subject, warning.text)
-        url = f"http://{host_name}:{listener.getsockname()[1]}"
+        url = f"http://{address_text((settings.client_host, listener.getsockname()[1]))}"
         database = Database(settings.database_url)
         ending.callback(database.close)
         database.migrate()
@@ -140,7 +139,7 @@ def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
         adopt_nodes(database, link.host, secrets)
         changes = Changes()
         hosts = {LOCAL_HOST: link.host}
-        operations = Operations(Services(settings, database, hosts, changes, secrets))
+        operations = Operations(Services(settings, database, hosts, changes, secrets, build()))
         operations.launch()
         ending.callback(operations.close)
         observer = NodeObserver(database, link.host)

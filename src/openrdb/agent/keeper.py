@@ -38,14 +38,14 @@ class Keeper(Protocol):
     """Keeps one host's agent running."""
 
     def ensure_up(self) -> None:
-        """Have the agent kept running; a no-op if it is.
+        """Make sure that the agent is kept running; a no-op if it is.
 
         Raises:
             HostError: the keeper does not start.
         """
 
     def shut_down(self) -> None:
-        """End the agent, and keep it running no more; a no-op if it is not kept."""
+        """End the agent, which is not started again; a no-op if it is not kept."""
 
 
 def keeper_of(layout: Layout) -> Keeper:
@@ -108,7 +108,7 @@ class Supervisord:
         accounts.passable_directory(self._run)  # somebody may have tidied up
         if self._child is not None:
             self._child.poll()  # a killed one is not to stay a zombie
-        current = self._configuration.exists() and self._configuration.read_text() == self._text
+        current = files.has_text(self._configuration, self._text)
         if current and self._answers():
             self._ensure_program()
             return
@@ -143,8 +143,7 @@ class Supervisord:
                 )
             identity = processes.identify(self._child.pid)
             if identity is not None:
-                os.pwrite(descriptor, identity.text().encode(), 0)
-                os.ftruncate(descriptor, len(identity.text()))
+                locks.sign(descriptor, identity)
         finally:
             os.close(descriptor)
         if not files.wait_for(self._run, self._answers, _UP_TIMEOUT, pid=self._child.pid):

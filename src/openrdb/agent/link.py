@@ -40,7 +40,7 @@ class AgentLink:
         self._watcher = threading.Thread(target=self._watch, name="agent-watch", daemon=True)
 
     def open(self) -> HostState:
-        """Have an agent of this build run, and watch it; return what it says of itself.
+        """Make sure that an agent of this build runs, and watch it; return its state.
 
         Raises:
             HostError: it does not start.
@@ -61,7 +61,7 @@ class AgentLink:
         return self._connection.ask_state(_FROZEN)
 
     def close(self) -> None:
-        """Watch no more; the agent runs on."""
+        """Stop watching; the agent keeps running."""
         self._stopping.set()
         if self._watcher.ident is not None:
             self._watcher.join()

@@ -39,7 +39,7 @@ _FORM = TypeAdapter(AgentSettings)
 def write(layout: Layout, settings: AgentSettings) -> bool:
     """Write them down; return whether anything changed."""
     text = json.dumps(_FORM.dump_python(settings, mode="json"), indent=1)
-    if layout.agent_settings.exists() and layout.agent_settings.read_text() == text:
+    if files.has_text(layout.agent_settings, text):
         return False
     files.write_private(layout.agent_settings, text)
     return True

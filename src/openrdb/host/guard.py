@@ -69,7 +69,7 @@ class Guard:
                 self._change(gone, wanted.values())
 
     def forget(self, node_ids: Iterable[UUID]) -> None:
-        """Guard nodes' ports no more: they may be others' from now on."""
+        """Stop guarding some nodes' ports, which other programs may take from now on."""
         with self._changing:
             gone = [node for one in node_ids if (node := self._nodes.pop(one, None)) is not None]
             if gone:

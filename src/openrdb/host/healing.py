@@ -65,7 +65,7 @@ class _Kept:
 
 @dataclass
 class _Task:
-    """Something that is done again and again."""
+    """A function that is called at intervals."""
 
     do: Callable[[], None]
     interval: float
@@ -115,20 +115,20 @@ class Healer:
         self._watchers.shutdown(wait=False, cancel_futures=True)
 
     def every(self, seconds: float, do: Callable[[], None]) -> None:
-        """Have something done again and again, never twice at once."""
+        """Call a function in the background every so many seconds, never twice at once."""
         self._tasks.append(_Task(do, seconds))
 
     def each_round(self, do: Callable[[], None]) -> None:
-        """Have something done as often as frozen programs are looked for."""
+        """Call a function in the background in each round that looks for frozen programs."""
         self.every(_ROUND, do)
 
     def on_alarm(self, alarm: socket.socket, do: Callable[[], None]) -> None:
-        """Have something done in the background as soon as a socket says anything."""
+        """Call a function in the background when a socket becomes readable."""
         self._alarms[alarm.fileno()] = (alarm, do)
         self._epoll.register(alarm, select.EPOLLIN)
 
     def on_change(self, do: Callable[[str], None]) -> None:
-        """Have something done, given the program's name, after each start, end and failure."""
+        """Call a function with the program's name after each start, end and failure."""
         self._on_change = do
 
     def in_background(self, do: Callable[[], None]) -> None:
@@ -159,15 +159,8 @@ class Healer:
             if kept.running is None:
                 self._workers.submit(self._revive, kept)
 
-    def adopt(self, program: Program) -> bool:
-        """Return whether a program runs already; it is kept running from now on."""
-        kept = self._entry(program)
-        with kept.changed:
-            kept.program, kept.wanted = program, True
-            return kept.running is not None or self._adopt(kept)
-
     def release(self, program: Program) -> None:
-        """End a program, and start it no more; a no-op if it does not run.
+        """End a program, which is not started again; a no-op if it does not run.
 
         Raises:
             HostError: something of it does not end.
@@ -270,9 +263,6 @@ class Healer:
         with kept.changed:
             kept.failures, kept.reason = 0, ""
 
-    def failures(self, program: Program) -> int:
-        return self._entry(program).failures
-
     # -- the loop ------------------------------------------------------------------------------
 
     def _entry(self, program: Program) -> _Kept:
@@ -340,7 +330,7 @@ class Healer:
         self._tell(kept)
 
     def _forget(self, kept: _Kept) -> None:
-        """Watch a process no more; who has it reaps it."""
+        """Stop watching a process; its parent reaps it."""
         if kept.running is not None:
             self._unwatch(kept.running.descriptor)
             kept.running = None

@@ -1,8 +1,9 @@
 """Jobs: programs that run once, found again by id after the agent's end.
 
-Each job has a directory. `job.json` says what to run. Whoever creates `claim.json` owns the only run:
-the wrapper (`job_wrapper.py`), or `stop` and `forget`, which claim a job so that it never runs. The
-first `result.json` is the result. Each of these files appears atomically and never changes.
+Each job has a directory. `job.json` says what to run. The process that creates `claim.json` owns the
+only run: the wrapper (`job_wrapper.py`), or one that calls `stop` or `forget`, which claim a job so
+that it never runs. The first `result.json` is the result. Each of these files appears atomically and
+never changes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +33,7 @@ from openrdb.host.job_wrapper import CLAIM, GRACE, JOB, RESULT
 from openrdb.spec import JobSpec, JobState
 from openrdb.system import files, processes, programs
 from openrdb.system.accounts import as_account
+from openrdb.system.processes import Identity
 
 NO_RECORD = "the wrapper ended without a record"
 RESTARTED = "the machine was restarted"
@@ -268,24 +271,10 @@ def _prevent(directory: int) -> _Claim:
     return claim
 
 
-@contextlib.contextmanager
-def _process(claim: _Claim) -> Iterator[int | None]:
+def _process(claim: _Claim) -> AbstractContextManager[int | None]:
     """Open a pidfd of the very process that made a claim; None if it has ended."""
-    if claim.boot != job_wrapper.boot_id():
-        yield None
-        return
-    try:
-        descriptor = os.pidfd_open(claim.pid)
-    except OSError:
-        # There is no such process, or the number is a thread's by now.
-        yield None
-        return
-    try:
-        # In this order: what has this start time is what the descriptor stands for.
-        is_it = job_wrapper.start_time(claim.pid) == claim.started
-        yield descriptor if is_it else None
-    finally:
-        os.close(descriptor)
+    boot = processes.boot() if claim.boot == job_wrapper.boot_id() else claim.boot
+    return processes.pidfd(Identity(claim.pid, claim.started, boot))
 
 
 def _kill(descriptor: int) -> bool:

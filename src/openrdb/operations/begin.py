@@ -119,7 +119,7 @@ def retry(session: Session, operation_id: UUID) -> models.Operation:
     if failed.status != "failed":
         raise _not_usable(f"the operation is {failed.status}, and only a failed one can be retried")
     kind = KINDS.get(failed.kind)
-    if kind is None or kind.meanwhile is None:
+    if kind is None or not kind.is_moving():
         raise _not_usable("the operation left its subject as it was; repeat the request")
     if _newest_moving(session, failed) != failed.id:
         raise _not_usable("a later operation has changed the same subject")
@@ -135,7 +135,7 @@ def retry(session: Session, operation_id: UUID) -> models.Operation:
 
 
 def _newest_moving(session: Session, of: models.Operation) -> UUID | None:
-    moving = [name for name, kind in KINDS.items() if kind.meanwhile is not None]
+    moving = [name for name, kind in KINDS.items() if kind.is_moving()]
     query = select(models.Operation.id).where(
         models.Operation.subject_type == of.subject_type,
         models.Operation.subject_id == of.subject_id,

@@ -9,13 +9,8 @@ from openrdb.state.models import Endpoint, Instance, Node
 from openrdb.state.secrets import Secrets
 
 
-def main_node(instance: Instance) -> Node:
-    """Return the node that takes writes."""
-    return instance.primary
-
-
 def main_spec(instance: Instance, secrets: Secrets) -> NodeSpec:
-    return node_spec(instance, main_node(instance), secrets)
+    return node_spec(instance, instance.primary, secrets)
 
 
 def all_settings(instance: Instance, own: dict[str, str]) -> dict[str, str]:

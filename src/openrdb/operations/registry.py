@@ -81,10 +81,10 @@ class Operation:
         )
         return dumped
 
-    @property
-    def is_moving(self) -> bool:
-        """Whether it sets a status; only such an operation can be retried."""
-        return self.meanwhile is not None
+    @classmethod
+    def is_moving(cls) -> bool:
+        """Return whether it sets a status; only such an operation can be retried."""
+        return cls.meanwhile is not None
 
 
 @dataclass(frozen=True)

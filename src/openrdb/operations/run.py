@@ -61,6 +61,8 @@ class Services:
     """Each by its id."""
     changes: Changes
     secrets: Secrets
+    build: str
+    """Which code this is: a sequence that another build began starts again at its first step."""
     content_locks: KeyedLocks = field(default_factory=KeyedLocks)
     """One change of an instance's users, databases and privileges at a time."""
 
@@ -171,7 +173,7 @@ class Run:
                 self.operation_id,
                 f"{type(error).__name__}: {error}",
                 error_type=error.type if isinstance(error, OpenRDBError) else "internal",
-                can_be_retried=operation.is_moving,
+                can_be_retried=operation.is_moving(),
             ):
                 return
             before = row.status_before if row else None

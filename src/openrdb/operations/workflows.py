@@ -11,15 +11,12 @@ step. That is done where the sources have changed since, as its steps may not be
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
 from datetime import timedelta
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
@@ -29,7 +26,6 @@ from dbos import error as dbos_error
 from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.orm import Session
 
-import openrdb
 from openrdb.errors import OpenRDBError, StartFailed, TransientState
 from openrdb.operations import registry
 from openrdb.operations.run import Run, Services
@@ -71,16 +67,6 @@ def _is_worth_repeating(error: BaseException) -> bool:
     return is_passing(error) or not is_refusal(error)
 
 
-@cache
-def build() -> str:
-    """Return a hash of the package's sources, by which a changed sequence is known."""
-    root = Path(openrdb.__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
-
-
 def _checkpoint(name: str, do: Callable[[], T]) -> T:
     """Call a step, and again after a mishap; its result is recorded with the workflow."""
     options: Any = {
@@ -97,7 +83,7 @@ def _workflow(operation_id: str) -> None:
     assert _services is not None, "operations run after launch only"  # noqa: S101
     services = _services
     with services.database.write() as session:
-        row = operations.enter(session, UUID(operation_id), build())
+        row = operations.enter(session, UUID(operation_id), services.build)
     if row is None:
         return
     run = Run(row.id, registry.load(row), services, _checkpoint, row.is_checked)
@@ -153,19 +139,6 @@ def _sqlite_engine(path: Path) -> Engine:
     return engine
 
 
-def _discard_damaged(path: Path) -> None:
-    """Remove a file of workflows that cannot be read; the state's rows say what is to be done."""
-    try:
-        with closing(sqlite3.connect(path)) as connection:
-            findings = connection.execute("PRAGMA quick_check").fetchall()
-    except sqlite3.DatabaseError as error:
-        findings = [(str(error),)]
-    if findings != [("ok",)]:
-        log.warning("%s is damaged (%s): all operations begin again", path, findings[0][0])
-        for suffix in ("", "-wal", "-shm"):
-            Path(f"{path}{suffix}").unlink(missing_ok=True)
-
-
 class Operations:
     """Starts operations, and sweeps up those that a crash left recorded and not started."""
 
@@ -191,14 +164,13 @@ class Operations:
     def _configuration(self) -> DBOSConfig:
         configuration: DBOSConfig = {
             "name": "openrdb",
-            "application_version": build(),
+            "application_version": self._services.build,
             "executor_id": _EXECUTOR,
             "log_level": "ERROR",  # why a step is tried again is said once it has failed
         }
         url = self._services.settings.database_url
         if make_url(url).get_backend_name() == "sqlite":
             path = self._services.settings.data_dir / "workflows.sqlite"
-            _discard_damaged(path)
             configuration["system_database_engine"] = _sqlite_engine(path)
         configuration["system_database_url"] = url
         return configuration
@@ -236,7 +208,7 @@ class Operations:
         stale = [
             one.workflow_id
             for one in known
-            if one.app_version != build() or one.status not in _ALIVE
+            if one.app_version != self._services.build or one.status not in _ALIVE
         ]
         if stale:
             DBOS.delete_workflows(stale)

@@ -156,7 +156,7 @@ def _exists(session: Session, subject_type: str | None, subject_id: str | None) 
         known = UUID(subject_id)
     except ValueError:
         return False
-    return session.get(table, known) is not None
+    return session.scalar(select(table.id).where(table.id == known)) is not None
 
 
 def of_subject(session: Session, subject_id: UUID) -> Sequence[Event]:

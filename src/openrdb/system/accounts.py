@@ -173,5 +173,5 @@ def temporary_directory(parent: Path, uid: Uid) -> Iterator[Path]:
 
 def write_file(path: Path, text: str, uid: Uid) -> None:
     """Write a file that an account may read, atomically; a no-op if the content is unchanged."""
-    if not path.exists() or path.read_text() != text:
+    if not files.has_text(path, text):
         files.write_for_group(path, text, uid)

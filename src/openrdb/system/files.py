@@ -241,6 +241,11 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def has_text(path: Path, text: str) -> bool:
+    """Return whether there is a file with just this content."""
+    return path.exists() and path.read_text() == text
+
+
 def write_private(path: Path, content: str | bytes) -> None:
     """Write a file that nobody but us may read, atomically and durably."""
     _replace(path, content, None)

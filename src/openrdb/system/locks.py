@@ -80,7 +80,7 @@ def exclusive(path: Path, refusal: str) -> Iterator[None]:
         if not try_lock(descriptor):
             other = holder(path)
             raise HostError(f"{refusal}, by process {other.pid if other else 'unknown'}")
-        _sign(descriptor)
+        sign(descriptor, _myself())
         yield
     finally:
         os.close(descriptor)
@@ -103,14 +103,19 @@ def taken_over(path: Path) -> Iterator[None]:
                 processes.end(other, signal.SIGTERM, _ENDING)
             else:
                 time.sleep(_PAUSE)  # it is just taking the lock, or letting go of it
-        _sign(descriptor)
+        sign(descriptor, _myself())
         yield
     finally:
         os.close(descriptor)
 
 
-def _sign(descriptor: int) -> None:
+def sign(descriptor: int, identity: Identity) -> None:
+    """Write the identity of a lock's holder into its file."""
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, identity.text().encode(), 0)
+
+
+def _myself() -> Identity:
     mine = processes.identify(os.getpid())
     assert mine is not None  # noqa: S101
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, mine.text().encode(), 0)
+    return mine

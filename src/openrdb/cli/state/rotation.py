@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-
-from sqlalchemy.exc import SQLAlchemyError
-
+from openrdb.cli.state.opened import opened_state
 from openrdb.config import Settings
 from openrdb.credentials import read_credentials
 from openrdb.data_directory import exclusive
-from openrdb.errors import HostError
 from openrdb.state import master_key
-from openrdb.state.database import Database
 from openrdb.system.layout import Layout
 
 
@@ -26,9 +21,5 @@ def rotate_master_key(settings: Settings) -> None:
     """
     read_credentials(settings.data_dir)
     layout = Layout(settings.data_dir)
-    with exclusive(layout), closing(Database(settings.database_url)) as database:
-        try:
-            master_key.rotate(database, layout.master_key)
-        except SQLAlchemyError as error:
-            why = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-            raise HostError(f"cannot use the state of {settings.data_dir}: {why}") from None
+    with exclusive(layout), opened_state(settings) as database:
+        master_key.rotate(database, layout.master_key)

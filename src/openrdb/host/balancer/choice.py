@@ -30,13 +30,13 @@ def choose(wish: BalancerWish, public_address: str) -> Choice:
     Raises:
         HostError: nftables is wished for and does not work here.
     """
+    if wish == "haproxy":
+        return Choice("haproxy", "as configured")
     unusable = why_unusable(public_address)
     if wish == "nftables":
         if unusable:
             raise HostError(f"the load balancer nftables cannot be used: {unusable}")
         return Choice("nftables", "as configured")
-    if wish == "haproxy":
-        return Choice("haproxy", "as configured")
     other = f"cannot be used: {unusable}" if unusable else 'is there for balancer = "nftables"'
     return Choice("haproxy", f"clients wait for a restarting engine; nftables {other}")
 

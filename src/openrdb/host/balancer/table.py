@@ -46,7 +46,7 @@ class Table:
         known = whole or self.is_untouched()
         before = _generation()
         tools.run("nft", "-f", "-", text=script)
-        # Whoever changed something meanwhile may have changed our table: it is written again then.
+        # If somebody else made a change meanwhile, it may be of our table: we write that again then.
         alone = _generation() == before + 1
         self._left, self._digest = (before + 1 if known and alone else None), None
 

@@ -102,10 +102,10 @@ class Bundles:
 
     def named(self, name: str) -> Bundle | None:
         """Return the bundle of a name, also one that a newer minor version has replaced."""
-        cached = (bundle for _, bundle in self._cached_bundles())
-        return next(
-            (one for one in [*cached, *self.installed().values()] if one.name == name), None
-        )
+        cached = (bundle for _, bundle in self._cached_bundles() if bundle.name == name)
+        if found := next(cached, None):
+            return found
+        return next((one for one in self.installed().values() if one.name == name), None)
 
     def with_program(self, name: str) -> Bundle:
         """Return the bundle of the newest engine version that has a program; HostError: none has it."""

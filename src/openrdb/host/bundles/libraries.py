@@ -41,10 +41,12 @@ def why_not(libraries: Mapping[str, str]) -> str | None:
     Args:
         libraries: names of libraries, and of Debian's packages that hold them.
     """
+    if not libraries:
+        return None  # without asking apt
     lacks = []
     if not debian.has_sources():
         lacks = [f"the library {name}" for name in _not_on_this_host(libraries)]
-    if libraries and not ZONES.is_dir():
+    if not ZONES.is_dir():
         lacks.append(f"time zones in {ZONES} (the package tzdata)")
     return f"this host lacks {', '.join(lacks)}" if lacks else None
 

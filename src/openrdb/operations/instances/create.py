@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from openrdb.operations.desired import main_node, node_spec
+from openrdb.operations.desired import node_spec
 from openrdb.operations.registry import InstanceOperation, register
 from openrdb.operations.run import Run
 from openrdb.operations.steps import (
@@ -34,7 +34,7 @@ class CreateInstance(InstanceOperation):
     def sequence(self, run: Run) -> None:
         run.step(ensure_free_ports, run)
         instance = run.instance()
-        node = main_node(instance)
+        node = instance.primary
         spec, host = node_spec(instance, node, run.secrets), run.host_of(node)
 
         run.step(host.ensure_volume, spec)
@@ -51,7 +51,7 @@ class CreateInstance(InstanceOperation):
 def ensure_free_ports(run: Run) -> None:
     """Move to other ports where a stranger has taken those that the state thought free."""
     instance = run.instance()
-    if main_node(instance).desired == "running":  # the instance's own processes may have them
+    if instance.primary.desired == "running":  # the instance's own processes may have them
         return
     for node in instance.nodes:
         port = node.port
@@ -67,7 +67,7 @@ def start_keeping(run: Run, settings: dict[str, str]) -> None:
     """Let the node be started again whenever it dies; the default settings appear."""
 
     def change(instance: Instance) -> None:
-        main_node(instance).desired = "running"
+        instance.primary.desired = "running"
         instance.settings = settings
         statuses.move(instance, InstanceStatus.INITIALIZING)
 
