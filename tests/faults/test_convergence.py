@@ -14,7 +14,7 @@ import requests
 
 from tests.support.held_service import HeldService
 from tests.support.kinds import last_error
-from tests.support.programs import agent, holder, keeper
+from tests.support.programs import agent, keeper, kill_and_wait
 from tests.support.service import Service, creation, ports_of_worker, wait_until
 
 BACK = 60.0
@@ -57,10 +57,7 @@ def alone_it_heals(service: HeldService, instance_id: str) -> None:
     old = keeper(service)
     assert old is not None
     os.kill(old, signal.SIGKILL)
-    pid = holder(service, instance_id, "node")
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: holder(service, instance_id, "node") not in (None, pid), BACK)
+    kill_and_wait(service, instance_id, "node")
 
 
 def status(service: Service, instance_id: str) -> str:

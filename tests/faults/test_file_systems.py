@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.mounts import btrfs, mount
-from tests.support.programs import holder
+from tests.support.programs import kill_and_wait
 from tests.support.service import Service, gone, ready, wait_until
 
 pytestmark = pytest.mark.root
@@ -60,14 +59,7 @@ def test_created_healed_and_stopped(elsewhere: Service, newest: str) -> None:
     assert again.returncode == 1
     assert f"by process {service.process.pid}" in again.stderr
     for program in ("node", "balancer"):
-        pid = holder(service, instance.id, program)
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
-        wait_until(
-            lambda program=program, pid=pid: (
-                holder(service, instance.id, program) not in (None, pid)
-            )
-        )
+        kill_and_wait(service, instance.id, program)
     wait_until(login.answers)
     service.sdk().restart_instance(instance_id=instance.id)
     ready(service.sdk(), instance.id)

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from openrdb.system.processes import is_alive
-from tests.support.programs import agent, holder, keeper, lock_of
+from tests.support.programs import agent, holder, keeper, kill_and_wait, lock_of
 from tests.support.service import Service, gone, ready, unprivileged, wait_until
 from tests.support.tenants import Login
 
@@ -59,10 +59,7 @@ def kept_by_each(fresh_service: Service, newest: str) -> Kept:
 def test_a_killed_process_comes_back(kept_by_each: Kept, program: str) -> None:
     service, instance_id, login = kept_by_each
     for _ in range(3):
-        old = holder(service, instance_id, program)
-        assert old is not None
-        os.kill(old, signal.SIGKILL)
-        wait_until(lambda old=old: holder(service, instance_id, program) not in (None, old), BACK)
+        kill_and_wait(service, instance_id, program)
         wait_until(login.answers, BACK)
     assert rows(login) == [1]
 
@@ -71,10 +68,7 @@ def test_a_killed_process_comes_back(kept_by_each: Kept, program: str) -> None:
 def test_a_process_comes_back_without_the_control_plane(kept: Kept, program: str) -> None:
     service, instance_id, login = kept
     service.kill()
-    old = holder(service, instance_id, program)
-    assert old is not None
-    os.kill(old, signal.SIGKILL)
-    wait_until(lambda: holder(service, instance_id, program) not in (None, old), BACK)
+    kill_and_wait(service, instance_id, program)
     wait_until(login.answers, BACK)
 
 
@@ -105,15 +99,7 @@ def test_sessions_do_not_notice_agent_and_keeper_die(
     assert len(service.processes("openrdb.agent")) == 1, "an agent too many"
     # The new agent takes over what the old one left, when that dies …
     for program in ("node", "balancer"):
-        pid = holder(service, instance_id, program)
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
-        wait_until(
-            lambda program=program, pid=pid: (
-                holder(service, instance_id, program) not in (None, pid)
-            ),
-            BACK,
-        )
+        kill_and_wait(service, instance_id, program)
     wait_until(login.answers, BACK)
     # … restarts it for a setting, and ends it when asked to.
     api = service.sdk()
@@ -141,25 +127,16 @@ def test_a_frozen_agent_or_keeper_is_replaced(
     ready(service.sdk(), instance_id)
 
 
-def test_a_keeper_that_lost_its_socket_is_replaced(kept: Kept) -> None:
+@pytest.mark.parametrize(("find", "socket"), [(keeper, "supervisor.sock"), (agent, "agent.sock")])
+def test_what_lost_its_socket_is_replaced(
+    kept: Kept, find: Callable[[Service], int | None], socket: str
+) -> None:
     service, instance_id, login = kept
-    old = keeper(service)
+    old = find(service)
     with login.connect() as session:
         number = login.tenant.session_id(session)
-        (service.data_dir / "run" / "supervisor.sock").unlink()
-        wait_until(lambda: replaced(keeper, service, old), BACK)
-        assert login.tenant.session_id(session) == number
-    service.sdk().restart_instance(instance_id=instance_id)
-    ready(service.sdk(), instance_id)
-
-
-def test_an_agent_that_lost_its_socket_is_replaced(kept: Kept) -> None:
-    service, instance_id, login = kept
-    old = agent(service)
-    with login.connect() as session:
-        number = login.tenant.session_id(session)
-        (service.data_dir / "run" / "agent.sock").unlink()
-        wait_until(lambda: replaced(agent, service, old), BACK)
+        (service.data_dir / "run" / socket).unlink()
+        wait_until(lambda: replaced(find, service, old), BACK)
         assert login.tenant.session_id(session) == number
     service.sdk().restart_instance(instance_id=instance_id)
     ready(service.sdk(), instance_id)
@@ -171,10 +148,7 @@ def test_without_control_plane_and_keeper_the_agent_heals(kept: Kept) -> None:
     old = keeper(service)
     assert old is not None
     os.kill(old, signal.SIGKILL)
-    pid = holder(service, instance_id, "node")
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: holder(service, instance_id, "node") not in (None, pid), BACK)
+    kill_and_wait(service, instance_id, "node")
     wait_until(login.answers, BACK)
 
 
@@ -200,10 +174,7 @@ def test_a_new_server_never_meets_an_old_ones_backends(kept: Kept) -> None:
 
     wait_until(counting, BACK)
     (backend,) = counting()
-    old = holder(service, instance_id, "node")
-    assert old is not None
-    os.kill(old, signal.SIGKILL)
-    wait_until(lambda: holder(service, instance_id, "node") not in (None, old), BACK)
+    kill_and_wait(service, instance_id, "node")
     assert not is_alive(backend.pid)
     busy.join(BACK)
     wait_until(login.answers, BACK)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.leftovers import leftovers
-from tests.support.programs import agent, holder, keeper
+from tests.support.programs import agent, holder, keeper, kill_and_wait
 from tests.support.service import PASSWORD, Service, creation, gone, ready, wait_until
 
 BACK = 60.0
@@ -84,10 +84,7 @@ def test_configuration_keys_and_places(fresh_service: Service, newest: str, how:
     if how == "stopped":
         service.start()
     else:
-        pid = holder(service, instance.id, "node")
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: holder(service, instance.id, "node") not in (None, pid), BACK)
+        kill_and_wait(service, instance.id, "node")
     assert_whole(service, instance.id)
     assert (node / "conf" / "server.key").read_text().startswith("-----BEGIN")
 

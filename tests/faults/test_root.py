@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,7 @@ from scaleway.rdb.v1 import ACLRuleRequest
 
 from openrdb.host.balancer.nftables import why_unusable
 from tests.support.network import nft, own_network
-from tests.support.programs import holder
+from tests.support.programs import kill_and_wait
 from tests.support.service import Service, gone, ports_of_worker, ready, wait_until
 from tests.support.tenants import Login, tenant_of
 
@@ -63,10 +61,7 @@ def test_killed_and_rebooted_as_root(root_service: Service, newest: str) -> None
     login = service.login(instance)
     with login.connect() as session:
         session.execute("CREATE TABLE kept AS SELECT 7 AS n")
-    pid = holder(service, instance.id, "node")
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: holder(service, instance.id, "node") not in (None, pid))
+    kill_and_wait(service, instance.id, "node")
     service.kill_everything()
     service.start()
     wait_until(lambda: reads(login) == 7)

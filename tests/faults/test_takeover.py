@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 from pathlib import Path
 
 import pytest
 
 from tests.support.earlier import BEFORE_AGENTS, serve_with, sources
-from tests.support.programs import agent, holder
+from tests.support.programs import agent, kill_and_wait
 from tests.support.service import Service, gone, ready, wait_until
 
 
@@ -43,14 +42,7 @@ def test_databases_of_before_there_were_agents(
     assert not service.processes("flock")
     for instance, login in zip(instances, logins, strict=True):
         for program in ("node", "balancer"):
-            pid = holder(service, instance.id, program)
-            assert pid is not None
-            os.kill(pid, signal.SIGKILL)
-            wait_until(
-                lambda program=program, pid=pid, instance=instance: (
-                    holder(service, instance.id, program) not in (None, pid)
-                )
-            )
+            kill_and_wait(service, instance.id, program)
         wait_until(login.answers)
     api = service.sdk()
     for instance in instances:

@@ -253,8 +253,13 @@ def _delete(prey: Prey) -> None:
     instances = Layout(prey.service.data_dir).instances
     assert prey.request("DELETE") == 200
     wait_until(lambda: gone(prey.service.sdk(), prey.instance.id), 60)
-    wait_until(lambda: not any(instances.glob(".removed-*")), 60)
+    _wait_removed(prey)
     assert not (instances / prey.instance.id).exists()
+
+
+def _wait_removed(prey: Prey) -> None:
+    """Wait until nothing is left of what was deleted."""
+    wait_until(lambda: not any((prey.service.data_dir / "removed").iterdir()), 60)
 
 
 _ENDLESS = """
@@ -276,5 +281,4 @@ def test_a_tree_that_grows_is_removed(doomed: Prey) -> None:
         assert doomed.request("DELETE") == 200
         wait_until(lambda: gone(doomed.service.sdk(), doomed.instance.id), 60)
         assert not Layout(doomed.service.data_dir).instance(UUID(doomed.instance.id)).exists()
-    instances = Layout(doomed.service.data_dir).instances
-    wait_until(lambda: not any(instances.glob(".removed-*")), 60)
+    _wait_removed(doomed)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 from openrdb.system import locks, processes
-from tests.support.service import Service
+from tests.support.service import Service, wait_until
 
 
 def lock_of(service: Service, instance_id: str, program: str) -> Path:
@@ -22,6 +24,14 @@ def holder(service: Service, instance_id: str, program: str) -> int | None:
     if identity is None or processes.identify(identity.pid) != identity:
         return None
     return identity.pid
+
+
+def kill_and_wait(service: Service, instance_id: str, program: str) -> None:
+    """Kill a program's main process, and return when another one runs in its place."""
+    old = holder(service, instance_id, program)
+    assert old is not None
+    os.kill(old, signal.SIGKILL)
+    wait_until(lambda: holder(service, instance_id, program) not in (None, old), 60)
 
 
 def agent(service: Service) -> int | None:

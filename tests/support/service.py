@@ -153,11 +153,11 @@ class Service:
 
     def __exit__(self, *_: object) -> None:
         self.stop_everything()
-        left = self.processes()
+        left = {process: process.cmdline() for process in self.processes()}
         for process in left:
             process.kill()
         shutil.rmtree(self.home)
-        assert not left, f"processes were left: {[p.cmdline() for p in left]}"
+        assert not left, f"processes were left: {list(left.values())}"
 
     # -- running -------------------------------------------------------------------------------
 
