@@ -252,9 +252,8 @@ def _become_program(job: dict[str, Any], output: int, wrapper: int) -> None:
         os.setsid()
         _die_with(wrapper)
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
-        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them.
+        # Ours, those that Python ignores, and those that whoever started the agent ignored.
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         os.dup2(output, 1)
