@@ -65,13 +65,13 @@ def adopt_nodes(database: Database, host: Host, secrets: Secrets) -> None:
     """Tell the agent of nodes that it does not know: those that an older version made."""
     known = {node.node_id for node in host.nodes()}
     with database.read() as session:
-        nodes = [node for node in session.scalars(select(Node)) if node.id not in known]
-        for node in nodes:
+        running = session.scalars(select(Node.id).where(Node.desired == "running"))
+        for node_id in [one for one in running if one not in known]:
+            node = session.get_one(Node, node_id)
             instance = session.get_one(Instance, node.instance_id)
-            if node.desired == "running":
-                host.adopt_node(desired.node_spec(instance, node, secrets), "running")
-                for route in desired.routes(instance):
-                    host.ensure_route(route)
+            host.adopt_node(desired.node_spec(instance, node, secrets), "running")
+            for route in desired.routes(instance):
+                host.ensure_route(route)
 
 
 def listen(settings: Settings) -> socket.socket:
