@@ -9,6 +9,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy.orm import object_session
 
+from openrdb.host.routes import leading
+from openrdb.operations import desired
 from openrdb.state import endpoints
 from openrdb.state.database import Database
 from openrdb.state.models import AclRule, Endpoint, Instance, Node
@@ -99,7 +101,7 @@ def test_moved_endpoint_raises_both(database: Database) -> None:
         other = session.get_one(Instance, other_id)
     assert other.generation > 1
     (moved,) = other.endpoints
-    assert endpoints.backends(moved, other) == other.nodes
+    assert moved.rule == endpoints.TO_PRIMARY
 
 
 def test_backends_by_rule(database: Database) -> None:
@@ -109,6 +111,10 @@ def test_backends_by_rule(database: Database) -> None:
         instance = session.get_one(Instance, instance_id)
         standby, primary = sorted(instance.nodes, key=lambda node: node.role == "primary")
         (endpoint,) = instance.endpoints
-        assert endpoints.backends(endpoint, instance) == [primary, standby]
+        to_primary = desired.route(instance, endpoint)
         endpoint.rule, endpoint.node_id = endpoints.TO_NODE, standby.id
-        assert endpoints.backends(endpoint, instance) == [standby]
+        to_standby = desired.route(instance, endpoint)
+    assert {one.node_id for one in to_primary.backends} == {primary.id, standby.id}
+    assert leading(to_primary, {primary.id}).node_id == primary.id
+    assert leading(to_primary, {standby.id}).node_id == standby.id  # it took over
+    assert leading(to_standby, {primary.id}).node_id == standby.id

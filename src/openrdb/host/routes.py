@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Collection
 from uuid import UUID
 
 from openrdb.errors import HostError, OutdatedSpec
 from openrdb.host.balancer import Balancer, Target
 from openrdb.host.processes import Program
 from openrdb.host.records import Records, RouteRecord
-from openrdb.spec import Route
+from openrdb.spec import Backend, Route
 from openrdb.system import accounts
 from openrdb.system.layout import Layout
 
@@ -74,21 +75,25 @@ class Routes:
 
     def _target(self, route: Route) -> Target:
         """Return what the balancer does for a route now: one backend leads."""
-        leading = next(
-            (one for one in route.backends if self._leads(one.node_id, route)), route.backends[0]
-        )
+        records = self._records.nodes.values()
+        primaries = {one.spec.node_id for one in list(records) if one.role == "primary"}
+        leads = leading(route, primaries)
         return Target(
             endpoint_id=route.endpoint_id,
             instance_id=route.instance_id,
             listen=(route.address, route.port),
-            node=(leading.address, leading.port),
+            node=(leads.address, leads.port),
             connections=route.connections,
             uid=route.uid,
             allowed=route.allowed,
         )
 
-    def _leads(self, node_id: UUID, route: Route) -> bool:
-        if route.rule != "primary":
-            return node_id == route.rule
-        record = self._records.nodes.get(node_id)
-        return record is not None and record.role == "primary"
+
+def leading(route: Route, primaries: Collection[UUID]) -> Backend:
+    """Return the backend that takes a route's connections.
+
+    By the rule `primary` that is the backend among the host's `primaries`, otherwise the node that
+    the rule names. The first one takes them where there is none such.
+    """
+    wanted = primaries if route.rule == "primary" else {route.rule}
+    return next((one for one in route.backends if one.node_id in wanted), route.backends[0])

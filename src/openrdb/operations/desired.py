@@ -5,6 +5,7 @@ from __future__ import annotations
 from openrdb.catalog.node_types import NodeType, node_type
 from openrdb.engines import rules_of
 from openrdb.spec import Backend, LogsPolicy, NodeSpec, Route
+from openrdb.state.endpoints import TO_NODE
 from openrdb.state.models import Endpoint, Instance, Node
 from openrdb.state.secrets import Secrets
 
@@ -70,6 +71,6 @@ def route(instance: Instance, endpoint: Endpoint) -> Route:
         connections=int(all_settings(instance, instance.settings)["max_connections"]),
         uid=instance.uid,
         generation=instance.generation,
-        rule=endpoint.node_id if endpoint.rule == "node" and endpoint.node_id else "primary",
+        rule=endpoint.node_id if endpoint.rule == TO_NODE and endpoint.node_id else "primary",
         allowed=tuple(rule.ip for rule in instance.acl_rules) if public else None,
     )

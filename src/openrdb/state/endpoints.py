@@ -1,4 +1,4 @@
-"""Endpoints and the routes behind them: which nodes take their connections."""
+"""Endpoints: found, and moved from one instance to another."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from openrdb.errors import NotFound
 from openrdb.state import instances
-from openrdb.state.models import Endpoint, Instance, Node
+from openrdb.state.models import Endpoint, Instance
 from openrdb.state.scope import Principal
 
 TO_PRIMARY: Final = "primary"
@@ -30,18 +30,6 @@ def get(session: Session, region: str, endpoint_id: UUID, principal: Principal) 
     except NotFound:
         raise NotFound("endpoint", str(endpoint_id)) from None
     return endpoint
-
-
-def backends(endpoint: Endpoint, instance: Instance) -> list[Node]:
-    """Return the nodes that may take an endpoint's connections; the first one does now.
-
-    By the rule `primary`, the primary and then the standbys that may take over; by the rule `node`,
-    that node alone.
-    """
-    if endpoint.rule == TO_NODE:
-        return [node for node in instance.nodes if node.id == endpoint.node_id]
-    standbys = [node for node in instance.nodes if node.role == "standby"]
-    return [instance.primary, *standbys]
 
 
 def move(endpoint: Endpoint, instance: Instance, other: Instance) -> None:
