@@ -27,6 +27,7 @@ from openrdb.host.balancer.choice import NftablesFirst
 from openrdb.host.balancer.haproxy import HAProxy
 from openrdb.host.balancer.nftables import Nftables, why_unusable
 from openrdb.host.bundles.cache import Bundles
+from openrdb.host.cgroups import Cgroups
 from openrdb.host.healing import Healer
 from openrdb.system.layout import Layout
 from tests.support.network import Neighbour, ip, nft, own_network
@@ -197,7 +198,7 @@ def balancer(
     request: pytest.FixtureRequest, layout: Layout, healer: Healer, cache: Path
 ) -> Balancer:
     if request.param == "haproxy":
-        return HAProxy(layout, Bundles(cache).haproxy(), healer)
+        return HAProxy(layout, Bundles(cache).haproxy(), healer, None)
     if why := why_unusable("127.0.0.1"):
         pytest.skip(why)
     return Nftables(layout)
@@ -472,11 +473,27 @@ def test_silent_sessions_live_six_hours(kernel: World) -> None:
     assert 6 * 3600 - 60 < int(listed.stdout.split()[2]) <= 6 * 3600
 
 
+def test_a_process_has_a_cgroup_of_its_own(
+    layout: Layout, healer: Healer, ports: Iterator[int], cache: Path
+) -> None:
+    groups = Cgroups.find()
+    if groups is None:
+        pytest.skip(Cgroups.why_not() or "")
+    haproxy = HAProxy(layout, Bundles(cache).haproxy(), healer, groups)
+    with contextlib.ExitStack() as ending:
+        world = World(haproxy, healer, layout, ports, ending)
+        target = world.endpoint(world.node("main"), "127.0.0.0/8")
+        program = haproxy.program(target)
+        (group,) = [one for one in groups.all() if one.path.name == program.name]
+        assert group.pids() == [healer.pid(program.name)]
+    assert not group.path.exists()
+
+
 @pytest.mark.root
 def test_the_drivers_take_over_from_each_other(kernel: World, cache: Path) -> None:
     """HAProxy has what the kernel cannot translate, and nothing that nftables serves."""
     assert isinstance(kernel.balancer, Nftables)
-    haproxy = HAProxy(kernel.layout, Bundles(cache).haproxy(), kernel.healer)
+    haproxy = HAProxy(kernel.layout, Bundles(cache).haproxy(), kernel.healer, None)
     first = NftablesFirst(kernel.balancer, haproxy)
     node = kernel.node("main")
     four = kernel.target(node, "127.0.0.0/8")

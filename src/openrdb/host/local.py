@@ -83,7 +83,7 @@ class LocalHost:
         self._template_secret = template_secret(layout, self._pool)
         self._templates = Templates(layout.templates, self._pool, spares, self._template_secret)
         self._records = Records(layout)
-        driver = balancer(choice, layout, self._bundles.haproxy(), self._healer)
+        driver = balancer(choice, layout, self._bundles.haproxy(), self._healer, self._cgroups)
         self._routes = Routes(layout, self._records, driver)
         self._jobs = Jobs(layout.jobs)
         self._guards: dict[UUID, threading.RLock] = defaultdict(threading.RLock)

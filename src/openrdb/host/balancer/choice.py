@@ -12,6 +12,7 @@ from openrdb.errors import HostError
 from openrdb.host.balancer.base import Balancer, Place, Target
 from openrdb.host.balancer.haproxy import HAProxy
 from openrdb.host.balancer.nftables import Nftables, why_unusable
+from openrdb.host.cgroups import Cgroups
 from openrdb.host.healing import Healer
 from openrdb.host.processes import Program
 from openrdb.system.bundle import Bundle
@@ -41,9 +42,11 @@ def choose(wish: BalancerWish, public_address: str) -> Choice:
     return Choice("haproxy", f"clients wait for a restarting engine; nftables {other}")
 
 
-def balancer(choice: Choice, layout: Layout, bundle: Bundle, healer: Healer) -> Balancer:
+def balancer(
+    choice: Choice, layout: Layout, bundle: Bundle, healer: Healer, cgroups: Cgroups | None
+) -> Balancer:
     """Return the chosen driver; remove nftables' rules if it is not the one."""
-    haproxy, nftables = HAProxy(layout, bundle, healer), Nftables(layout)
+    haproxy, nftables = HAProxy(layout, bundle, healer, cgroups), Nftables(layout)
     if choice.driver == "nftables":
         return NftablesFirst(nftables, haproxy)
     nftables.clear()

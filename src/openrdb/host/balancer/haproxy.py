@@ -21,6 +21,7 @@ from typing import ClassVar
 
 from openrdb.errors import HostError
 from openrdb.host.balancer.base import Network, Place, Target, address_text, nobody_listens
+from openrdb.host.cgroups import Cgroup, Cgroups
 from openrdb.host.healing import Healer
 from openrdb.host.processes import Program, environment_of
 from openrdb.system import accounts, files
@@ -74,10 +75,13 @@ backend main
 class HAProxy:
     name: ClassVar[str] = "HAProxy"
 
-    def __init__(self, layout: Layout, bundle: Bundle, healer: Healer) -> None:
+    def __init__(
+        self, layout: Layout, bundle: Bundle, healer: Healer, cgroups: Cgroups | None
+    ) -> None:
         self._layout = layout
         self._bundle = bundle
         self._healer = healer
+        self._cgroups = cgroups
 
     def ensure(self, target: Target) -> None:
         program = self.program(target)
@@ -214,9 +218,13 @@ class HAProxy:
             environment=environment_of(directory) | self._bundle.environment,
             stop_signal=signal.SIGTERM,
             stop_timeout=5,
+            cgroup=partial(self._cgroup, name),
             prepare=partial(self._prepare, target),
             explain=partial(_complaint, output),
         )
+
+    def _cgroup(self, name: str) -> Cgroup | None:
+        return None if self._cgroups is None else self._cgroups.ensure(name)
 
     def _prepare(self, target: Target) -> None:
         self._write_files(target)
