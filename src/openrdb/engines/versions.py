@@ -21,19 +21,16 @@ def changes(recorded: Mapping[str, str], found: Mapping[str, str]) -> str | None
 
     What was not recorded before is no change.
     """
-    changed = [
-        f"{name} from {version} to {found.get(name, 'none')}"
-        for name, version in recorded.items()
-        if found.get(name) != version
-    ]
+    changed = {name: one for name, one in recorded.items() if found.get(name) != one}
     if not changed:
         return None
-    advice = ["check what depends on local times in the future"] * (
-        found.get(TIME_ZONES) != recorded.get(TIME_ZONES) and TIME_ZONES in recorded
-    )
-    if any(found.get(name) != version for name, version in recorded.items() if name != TIME_ZONES):
-        advice.insert(0, "REINDEX indexes on text that use these collations")
-    return f"the host changed {', '.join(changed)}: {', and '.join(advice)}"
+    what = [f"{name} from {one} to {found.get(name, 'none')}" for name, one in changed.items()]
+    advice = []
+    if changed.keys() - {TIME_ZONES}:
+        advice.append("REINDEX indexes on text that use these collations")
+    if TIME_ZONES in changed:
+        advice.append("check what depends on local times in the future")
+    return f"the host changed {', '.join(what)}: {', and '.join(advice)}"
 
 
 def of_time_zones(directories: Sequence[Path]) -> str | None:

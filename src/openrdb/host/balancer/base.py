@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network
 from typing import ClassVar, Protocol
 from uuid import UUID
@@ -35,7 +36,7 @@ class Target:
     allowed: tuple[str, ...] | None = None
     """The networks (CIDR, IPv4 and IPv6) whose clients are let in; None: everybody's."""
 
-    @property
+    @cached_property
     def networks(self) -> list[Network] | None:
         """The allowed networks of the endpoint's IP version, collapsed."""
         if self.allowed is None:
