@@ -166,6 +166,14 @@ class Privilege:
 
 
 @dataclass(frozen=True)
+class ContentNames:
+    """The managed databases of an instance that can be entered, and its users."""
+
+    databases: list[str]
+    users: list[str]
+
+
+@dataclass(frozen=True)
 class JobSpec:
     """A program that runs once on a host, by its id."""
 

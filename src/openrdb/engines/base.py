@@ -7,13 +7,21 @@ return, `host/` writes and runs. A third engine is a new folder next to `postgre
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
 from openrdb.catalog.node_types import NodeType
-from openrdb.spec import Administrator, Database, NodeSpec, Permission, Privilege, User
+from openrdb.spec import (
+    Administrator,
+    ContentNames,
+    Database,
+    NodeSpec,
+    Permission,
+    Privilege,
+    User,
+)
 from openrdb.system.accounts import Uid
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import NodePaths
@@ -61,6 +69,12 @@ class Administration(Protocol):
 
     def delete_database(self, name: str) -> None:
         """End the database and its sessions; repeatable, harmless when there is none."""
+
+    def names(self) -> ContentNames:
+        """Return whose privileges there are, on which databases, without a look into any of them."""
+
+    def levels(self, databases: Collection[str], users: Collection[str]) -> list[Privilege]:
+        """Return a row for each of these databases and users that there still are."""
 
     def privileges(
         self, *, database: str | None = None, user: str | None = None

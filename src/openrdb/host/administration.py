@@ -11,7 +11,7 @@ from openrdb.engines.base import Administration
 from openrdb.host.base import Host
 from openrdb.spec import NodeSpec
 
-_READING = frozenset({"users", "databases", "privileges"})
+_READING = frozenset({"users", "databases", "names", "levels", "privileges"})
 _RESULTS = {
     name: TypeAdapter(get_type_hints(method)["return"])
     for name, method in inspect.getmembers(Administration, inspect.isfunction)

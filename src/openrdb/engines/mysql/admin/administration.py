@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from pymysql import MySQLError
@@ -14,7 +14,7 @@ from openrdb.engines.mysql.accounts import check_not_reserved
 from openrdb.engines.mysql.admin import databases, privileges, users
 from openrdb.engines.mysql.session import Session
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed, TransientState
-from openrdb.spec import Database, Permission, Privilege, User
+from openrdb.spec import ContentNames, Database, Permission, Privilege, User
 
 _HINDERED = {
     ER.LOCK_WAIT_TIMEOUT,  # a transaction, LOCK TABLES, a global read lock, a prepared XA transaction
@@ -119,13 +119,22 @@ class Administration:
 
     # -- privileges ----------------------------------------------------------------------------
 
+    def names(self) -> ContentNames:
+        with self._session() as session:
+            return ContentNames(databases.managed(session), users.names(session))
+
+    def levels(self, databases: Collection[str], users: Collection[str]) -> list[Privilege]:
+        with self._session() as session:
+            return privileges.listed(session, databases, users)
+
     def privileges(
         self, *, database: str | None = None, user: str | None = None
     ) -> list[Privilege]:
-        with self._session() as session:
-            within = [one for one in databases.managed(session) if database in (None, one)]
-            of = [one for one in users.names(session) if user in (None, one)]
-            return privileges.listed(session, within, of)
+        names = self.names()
+        return self.levels(
+            [one for one in names.databases if database in (None, one)],
+            [one for one in names.users if user in (None, one)],
+        )
 
     def check_set_privilege(self, database: str, user: str) -> None:
         with self._session() as session:

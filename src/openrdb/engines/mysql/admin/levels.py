@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -50,10 +50,13 @@ _ACCOUNTS = f"""
 """  # noqa: S608
 _ON_DATABASES = f"SELECT user, host, db, {_columns(_ON_DATABASE)} FROM mysql.db"  # noqa: S608
 _ON_OBJECTS = """
-    SELECT user, host, db, 'TABLE', table_name FROM mysql.tables_priv
-    UNION ALL
-    SELECT user, host, db, routine_type, routine_name FROM mysql.procs_priv
+    SELECT * FROM (
+        SELECT user, host, db, 'TABLE' AS kind, table_name FROM mysql.tables_priv
+        UNION ALL
+        SELECT user, host, db, routine_type, routine_name FROM mysql.procs_priv
+    ) AS granted
 """
+_WITHIN = " WHERE db IN %s"
 _ROLES = "SELECT to_user, to_host, from_user, from_host FROM mysql.role_edges"
 
 
@@ -114,7 +117,13 @@ class Grants:
         return next((name for name, wanted in LEVELS.items() if has == wanted), "custom")
 
 
-def read(session: Session) -> Grants:
+def read(session: Session, databases: Collection[str] | None = None) -> Grants:
+    """Return the grants; of those on databases only these databases' (None: all).
+
+    A server with a thousand users in forty databases has forty thousand of them.
+    """
+    narrow = "" if databases is None else _WITHIN
+    within = [] if databases is None else [list(databases) or [""]]
     everywhere: dict[Account, Privileges] = {}
     limits: dict[tuple[Account, str], Privileges] = {}
     for user, host, limited, *flags in rows(session, _ACCOUNTS):
@@ -124,10 +133,10 @@ def read(session: Session) -> Grants:
             limits[account, one["Database"]] = frozenset(one["Privileges"])
     on_databases = {
         ((str(user), str(host)), str(database)): _set(_ON_DATABASE, flags)
-        for user, host, database, *flags in rows(session, _ON_DATABASES)
+        for user, host, database, *flags in rows(session, _ON_DATABASES + narrow, *within)
     }
     on_objects: dict[tuple[Account, str], list[tuple[str, str]]] = defaultdict(list)
-    for user, host, database, kind, name in rows(session, _ON_OBJECTS):
+    for user, host, database, kind, name in rows(session, _ON_OBJECTS + narrow, *within):
         on_objects[(str(user), str(host)), str(database)].append((str(kind), str(name)))
     roles: dict[Account, set[Account]] = defaultdict(set)
     for user, host, role, role_host in rows(session, _ROLES):

@@ -17,7 +17,7 @@ _GONE = " IGNORE UNKNOWN USER"
 
 
 def listed(session: Session, databases: Collection[str], users: Collection[str]) -> list[Privilege]:
-    grants = levels.read(session)
+    grants = levels.read(session, databases)
     return [
         Privilege(database, user, grants.level(user, database))
         for database in databases

@@ -58,7 +58,7 @@ def names(session: Session) -> list[str]:
 
 
 def listed(session: Session) -> list[User]:
-    granted = levels.read(session)
+    granted = levels.read(session, databases=())
     return [User(name, granted.is_administrator(name)) for name in names(session)]
 
 

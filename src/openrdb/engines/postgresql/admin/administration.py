@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TypeVar
 
 import psycopg
@@ -26,7 +26,7 @@ from openrdb.errors import (
     PreconditionFailed,
     TransientState,
 )
-from openrdb.spec import Database, Permission, Privilege, User
+from openrdb.spec import ContentNames, Database, Permission, Privilege, User
 
 T = TypeVar("T")
 
@@ -172,22 +172,30 @@ class Administration:
 
     # -- privileges ----------------------------------------------------------------------------
 
+    def names(self) -> ContentNames:
+        def find(connection: Connection[Row]) -> ContentNames:
+            return ContentNames(databases.managed(connection), list(users.ids(connection).values()))
+
+        return self._in("postgres", find)
+
+    def levels(self, databases: Collection[str], users: Collection[str]) -> list[Privilege]:
+        rows: list[Privilege] = []
+        for database in databases:
+            with contextlib.suppress(NotFound):  # deleted meanwhile
+                rows += self._in(database, lambda connection: _levels(connection, users))
+        return rows
+
     def privileges(
         self, *, database: str | None = None, user: str | None = None
     ) -> list[Privilege]:
-        rows: list[Privilege] = []
-        for found in self._managed():
-            if database in (None, found):
-                with contextlib.suppress(NotFound):  # deleted meanwhile
-                    rows += self._in(found, lambda connection: self._levels(connection, user))
-        return rows
+        names = self.names()
+        return self.levels(
+            [one for one in names.databases if database in (None, one)],
+            [one for one in names.users if user in (None, one)],
+        )
 
     def _managed(self) -> list[str]:
         return self._in("postgres", databases.managed)
-
-    def _levels(self, connection: Connection[Row], user: str | None) -> list[Privilege]:
-        wanted = {oid: name for oid, name in users.ids(connection).items() if user in (None, name)}
-        return privileges.listed(connection, connection.info.dbname, wanted)
 
     def check_set_privilege(self, database: str, user: str) -> None:
         managed = self._in("postgres", lambda found: databases.is_managed(found, database))
@@ -206,3 +214,8 @@ class Administration:
         self._in(database, lambda connection: privileges.apply(connection, user, permission))
         if owned or permission == "none":  # with them end temporary tables, which were passed on
             self._in("postgres", lambda connection: connection.execute(_ENDED, [user, database]))
+
+
+def _levels(connection: Connection[Row], names: Collection[str]) -> list[Privilege]:
+    wanted = {oid: name for oid, name in users.ids(connection).items() if name in names}
+    return privileges.listed(connection, connection.info.dbname, wanted)
