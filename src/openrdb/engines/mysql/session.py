@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pymysql
+from pymysql import MySQLError
 from pymysql.connections import Connection
+from pymysql.constants import ER
 
 from openrdb.engines.base import EngineNode
 from openrdb.engines.names import SUPERUSER
@@ -14,6 +17,8 @@ from openrdb.system.layout import NodePaths
 
 Session: TypeAlias = Connection
 _CONNECT_TIMEOUT = 10
+_FULL_TIMEOUT = 10.0
+_FULL_PAUSE = 0.05
 _STATEMENT_TIMEOUT = 60
 _PINNED = {
     # A tenant's lock ends in a refusal, not in a request that hangs.
@@ -48,7 +53,7 @@ def connect(node: EngineNode, database: str | None = None, *, secret: str | None
     Raises:
         pymysql.err.OperationalError: the server does not accept connections at the moment.
     """
-    session = pymysql.connect(
+    session = _connect(
         unix_socket=str(socket(node.paths)),
         ssl_disabled=True,  # nobody listens there, and the driver would read all authorities' files
         user=SUPERUSER,
@@ -64,3 +69,16 @@ def connect(node: EngineNode, database: str | None = None, *, secret: str | None
     with session.cursor() as cursor:
         cursor.execute(_PIN, list(_PINNED.values()))
     return session
+
+
+def _connect(**options: Any) -> Session:  # noqa: ANN401
+    """Connect, within some seconds also where all connections are taken: the server keeps one for
+    its administrators, and tells nobody when one gets free."""
+    deadline = time.monotonic() + _FULL_TIMEOUT
+    while True:
+        try:
+            return pymysql.connect(**options)
+        except MySQLError as error:
+            if error.args[:1] != (ER.CON_COUNT_ERROR,) or time.monotonic() > deadline:
+                raise
+        time.sleep(_FULL_PAUSE)

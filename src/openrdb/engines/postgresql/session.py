@@ -19,6 +19,10 @@ from openrdb.spec import NodeSpec
 RV = TypeVar("RV")
 
 _CONNECT_TIMEOUT = 10
+_FULL = ("too many clients", "remaining connection slots")
+"""What the server says when tenants, or clients without a password yet, have all connections."""
+_FULL_TIMEOUT = 10.0
+_FULL_PAUSE = 0.05
 _ANSWER_TIMEOUT = 90.0
 """Seconds for one statement: more than the server itself gives it."""
 _PINNED = {
@@ -127,10 +131,28 @@ def connect(
         "application_name": "openrdb",
         "options": _options(node.spec),
     }
-    connection = _Connection.connect(make_conninfo("", **(_EXPLICIT | own)))
+    connection = _connect(make_conninfo("", **(_EXPLICIT | own)))
     for kind in ("name", "text"):
         connection.adapters.register_loader(kind, _Lenient)
     return connection
+
+
+def _connect(line: str) -> psycopg.Connection[tuple[object, ...]]:
+    """Connect, within some seconds also where all connections are taken: the server tells nobody
+    when one gets free."""
+    deadline = time.monotonic() + _FULL_TIMEOUT
+    while True:
+        try:
+            return _Connection.connect(line)
+        except psycopg.OperationalError as error:
+            if not is_full(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(_FULL_PAUSE)
+
+
+def is_full(error: psycopg.OperationalError) -> bool:
+    """Return whether the server has no connection left."""
+    return any(text in str(error) for text in _FULL)
 
 
 def major(spec: NodeSpec) -> int:

@@ -27,7 +27,6 @@ _UNREACHABLE = {
     CR.CR_CONN_HOST_ERROR,
     CR.CR_SERVER_GONE_ERROR,
     CR.CR_SERVER_LOST,
-    ER.CON_COUNT_ERROR,
     ER.SERVER_SHUTDOWN,
 }
 
@@ -52,6 +51,9 @@ class Administration:
             if number in _HINDERED:
                 why = f"another session, or a prepared transaction, is in the way: {error.args[1]}"
                 raise PreconditionFailed("not_locked", why) from None
+            if number == ER.CON_COUNT_ERROR:
+                why = "clients have taken all connections: end some, or raise max_connections"
+                raise PreconditionFailed("connections_available", why) from None
             if number in _UNREACHABLE:
                 instance_id = str(self._node.spec.instance_id)
                 raise TransientState("instance", instance_id, "autohealing") from error

@@ -39,6 +39,7 @@ _AGAIN = (
 _HINDERED = (errors.LockNotAvailable, errors.QueryCanceled, errors.ObjectInUse)
 _GOING_DOWN = (errors.CrashShutdown, errors.CannotConnectNow)
 _NOT_LET_IN = ("not currently accepting connections", "cannot connect to invalid database")
+_NO_CONNECTION = "clients have taken all connections: end some, or raise max_connections"
 _ENDED = """
     SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s AND datname = %s
 """
@@ -79,6 +80,8 @@ class Administration:
         if any(text in str(error) for text in _NOT_LET_IN):
             why = f"the database {database} accepts no connections"
             return PreconditionFailed("database_accepts_connections", why)
+        if session.is_full(error):
+            return PreconditionFailed("connections_available", _NO_CONNECTION)
         if error.sqlstate is None and f'database "{database}" does not exist' in str(error):
             return NotFound("database", database)
         if error.sqlstate is None or isinstance(error, _GOING_DOWN):
