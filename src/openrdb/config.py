@@ -99,7 +99,7 @@ def _nearest(name: str, known: list[str]) -> str:
 
 VersionName = Annotated[str, AfterValidator(_version_name)]
 UidRange = Annotated[tuple[int, int], AfterValidator(_uid_range)]
-Directory = Annotated[Path, AfterValidator(_absolute)]
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 PortRange = Annotated[tuple[int, int], AfterValidator(_port_range)]
 
 
@@ -110,8 +110,8 @@ class Settings(BaseSettings):
         env_prefix=_PREFIX, toml_file=_TOML, extra="forbid", frozen=True
     )
 
-    data_dir: Directory = Field(default_factory=default_data_dir)
-    cache: Directory = Path("~/.cache/openrdb")
+    data_dir: AbsolutePath = Field(default_factory=default_data_dir)
+    cache: AbsolutePath = Path("~/.cache/openrdb")
     """Where engine bundles are kept."""
     debian_mirror: str | None = None
     """URL of the mirror that MySQL is fetched from; default: the one that the host's apt uses."""
@@ -119,6 +119,12 @@ class Settings(BaseSettings):
     """Engine versions offered though they are not installed, each served by another one's binaries:
     {"MySQL-8": "MySQL-9"} for clients that pin the name."""
     listen: Annotated[str, AfterValidator(_listen_address)] = "127.0.0.1:8080"
+    tls_cert: AbsolutePath | None = None
+    """PEM of the API's certificate, its chain after it; read again at SIGHUP."""
+    tls_key: AbsolutePath | None = None
+    """PEM of its key, without a password."""
+    insecure: bool = False
+    """Whether the API may listen beyond this machine without TLS, as something before it adds that."""
     public_address: Annotated[str, AfterValidator(lambda a: str(ipaddress.ip_address(a)))] = (
         "127.0.0.1"
     )

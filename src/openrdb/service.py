@@ -9,7 +9,6 @@ import os
 import socket
 from typing import Any
 
-import uvicorn
 from sqlalchemy import select
 
 from openrdb import data_directory
@@ -17,6 +16,8 @@ from openrdb.agent.link import AgentLink
 from openrdb.agent.settings import AgentSettings
 from openrdb.api.app import create_app
 from openrdb.api.common import Backend
+from openrdb.api.server import BACKLOG, Server
+from openrdb.api.tls import Tls, require_safe
 from openrdb.build import build
 from openrdb.catalog.offers import Offers
 from openrdb.config import Settings
@@ -43,8 +44,6 @@ from openrdb.system import process
 from openrdb.system.layout import Layout
 
 log = logging.getLogger(__name__)
-
-_BACKLOG = 512
 
 
 def installed_versions(settings: Settings) -> dict[str, str]:
@@ -90,21 +89,8 @@ def listen(settings: Settings) -> socket.socket:
         listener.close()
         why = os.strerror(error.errno or errno.EIO).lower()
         raise HostError(f"cannot listen on {settings.listen}: {why}") from None
-    listener.listen(_BACKLOG)
+    listener.listen(BACKLOG)
     return listener
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, saying when it serves."""
-
-    def __init__(self, config: uvicorn.Config, started: Any) -> None:  # noqa: ANN401
-        super().__init__(config)
-        self._say_started = started
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if not self.should_exit:
-            self._say_started()
 
 
 def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
@@ -115,7 +101,9 @@ def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
     Raises:
         HostError: something on this machine is in the way.
     """
-    process.prepare()
+    descriptors = process.prepare()
+    require_safe(settings)
+    tls = Tls.of(settings)
     warnings = checks.require(settings)
     layout = Layout(settings.data_dir)
     data_directory.make(layout)
@@ -125,7 +113,9 @@ def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
         listener = ending.enter_context(listen(settings))
         for warning in warnings:
             log.warning("%s: %s", warning.subject, warning.text)
-        url = f"http://{address_text((settings.client_host, listener.getsockname()[1]))}"
+        host = tls.client_host(settings.client_host) if tls else settings.client_host
+        place = address_text((host, listener.getsockname()[1]))
+        url = f"{'https' if tls else 'http'}://{place}"
         database = Database(settings.database_url)
         ending.callback(database.close)
         database.migrate()
@@ -157,11 +147,5 @@ def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
             hosts,
             secrets,
         )
-        config = uvicorn.Config(
-            create_app(backend),
-            log_level="warning",
-            access_log=False,
-            timeout_graceful_shutdown=5,
-            server_header=False,
-        )
-        _Server(config, lambda: started(credentials)).run(sockets=[listener])
+        server = Server(create_app(backend), tls, descriptors, lambda: started(credentials))
+        server.run(sockets=[listener])

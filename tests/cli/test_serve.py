@@ -122,7 +122,7 @@ def test_the_banner_of_all_addresses(fresh_service: Service) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    said = interrupted(serve(fresh_service, "--listen", f"0.0.0.0:{port}"))
+    said = interrupted(serve(fresh_service, "--listen", f"0.0.0.0:{port}", "--insecure"))
     assert f"http://127.0.0.1:{port}" in said
     assert "http://0.0.0.0" not in said
     assert "OPENRDB_PUBLIC_ADDRESS" in said

@@ -28,6 +28,7 @@ from openrdb.api import (
 from openrdb.api.auth import Guard
 from openrdb.api.common import Backend
 from openrdb.api.companions import account, iam, ipam, vpc
+from openrdb.api.targets import AbsoluteTargets
 
 _SWAGGER = next(Path(swagger_ui_bundle.__path__[0], "vendor").glob("swagger-ui-*"))
 _REFUSALS = {
@@ -52,6 +53,7 @@ def create_app(backend: Backend) -> FastAPI:
     )
     app.state.backend = backend
     app.add_middleware(Guard, database=backend.database)
+    app.add_middleware(AbsoluteTargets)  # before the guard, which goes by the path
     errors.install(app)
     for module in (engines, instances, users, databases, privileges, acls, settings, endpoints):
         app.include_router(module.router)
@@ -66,7 +68,7 @@ def _add_service_routes(app: FastAPI) -> None:
     app.mount("/docs/assets", StaticFiles(directory=_SWAGGER), name="assets")
 
     @app.get("/healthz", include_in_schema=False)
-    def healthz() -> dict[str, str]:
+    async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
     @app.get("/metrics", include_in_schema=False)
@@ -74,7 +76,7 @@ def _add_service_routes(app: FastAPI) -> None:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/docs", include_in_schema=False)
-    def docs() -> HTMLResponse:
+    async def docs() -> HTMLResponse:
         return get_swagger_ui_html(
             openapi_url="/openapi.json",
             title=app.title,

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from openrdb.errors import (
     HostError,
@@ -90,6 +91,10 @@ def install(app: FastAPI) -> None:
         body = {"message": str(error.detail).lower(), "type": "method_not_allowed"}
         headers = cast("dict[str, str] | None", error.headers)
         return JSONResponse(body, status_code=error.status_code, headers=headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def _left(request: Request, _: ClientDisconnect) -> JSONResponse:
+        return respond(request, InvalidArguments(("body", "format", "the body ended early")))
 
     @app.exception_handler(Exception)
     async def _failed(request: Request, error: Exception) -> JSONResponse:

@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterator
 
+from openrdb.api.tls import Tls, require_safe
 from openrdb.cli.state import troubles
 from openrdb.config import Settings
 from openrdb.errors import HostError
@@ -78,6 +79,12 @@ def _cgroups() -> Iterator[Finding]:
 
 
 def _api(settings: Settings) -> Iterator[Finding]:
+    try:
+        require_safe(settings)
+        Tls.of(settings)
+    except HostError as error:
+        yield Finding("API", "bad", str(error))
+        return
     family = socket.AF_INET6 if ":" in settings.listen_host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

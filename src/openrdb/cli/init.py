@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
-_SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def run(serve: Callable[[], None], stop: Callable[[], None]) -> int:
@@ -28,6 +28,10 @@ def run(serve: Callable[[], None], stop: Callable[[], None]) -> int:
     code = 0
     while True:
         number = signal.sigwait(_SIGNALS)
+        if number == signal.SIGHUP:
+            if stopping is None:
+                os.kill(serving, signal.SIGHUP)  # which reads its certificate again
+            continue
         if number != signal.SIGCHLD:
             stopping = stopping or _fork(stop)
             continue
@@ -44,6 +48,7 @@ def _fork(do: Callable[[], None]) -> int:
     if pid == 0:
         code = 1
         try:
+            signal.signal(signal.SIGHUP, lambda *_: None)  # nothing to read again does no harm
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             do()
             code = 0

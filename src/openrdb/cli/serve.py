@@ -7,6 +7,7 @@ import logging
 import os
 import shlex
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -26,14 +27,25 @@ def serve(
     listen: Annotated[
         str | None, typer.Option("--listen", help="Address and port of the API.")
     ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option("--tls-cert", help="Certificate of the API (PEM, with its chain)."),
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", help="Its key (PEM).")] = None,
+    insecure: Annotated[
+        bool | None,
+        typer.Option(
+            "--insecure", help="Listen beyond this machine without TLS.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Run the service. Databases outlive it; `openrdb stop` ends them too."""
-    settings = settings_from(data_dir=data_dir, listen=listen)
+    settings = settings_from(
+        data_dir=data_dir, listen=listen, tls_cert=tls_cert, tls_key=tls_key, insecure=insecure
+    )
     _log_to_standard_error(settings.log_level)
     for library in ("alembic", "httpx"):
         logging.getLogger(library).setLevel(logging.WARNING)
-    if not settings.listen_host.startswith("127.") and settings.listen_host != "::1":
-        logging.warning("listening beyond this machine without TLS: keys can be read on the way")
 
     def run() -> None:
         exit_if_refused(lambda: _serve(settings))

@@ -17,14 +17,17 @@ _MOST_DESCRIPTORS = 2**20
 """Enough for any number of instances; programs that walk all numbers take long beyond it."""
 
 
-def prepare() -> None:
+def prepare() -> int:
     """Clean the environment, make new files private and raise the limit on descriptors.
 
     For the start of a process, before it has threads.
+
+    Returns:
+        How many files may be open.
     """
     clean_environment()
     os.umask(_PRIVATE)
-    raise_descriptor_limit()
+    return raise_descriptor_limit()
 
 
 def clean_environment() -> None:

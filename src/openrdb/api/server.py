@@ -1,0 +1,65 @@
+"""The HTTP server: uvicorn, on a socket that is there already, with bounds and TLS of our own."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+
+import uvicorn
+from fastapi import FastAPI
+
+from openrdb.api import connections
+from openrdb.api.connections import PATIENCE, Connections
+from openrdb.api.tls import Tls
+
+BACKLOG = 512
+_GRACE = 5
+"""Seconds for requests under way when the service is told to end."""
+
+
+class Server(uvicorn.Server):
+    """Serves an application, and says when it does."""
+
+    def __init__(
+        self, app: FastAPI, tls: Tls | None, descriptors: int, started: Callable[[], None]
+    ) -> None:
+        limit = connections.most(descriptors)
+        config = uvicorn.Config(
+            app,
+            http=connections.protocol(Connections(limit)),
+            ws="none",
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=_GRACE,
+            server_header=False,
+        )
+        super().__init__(config)
+        self._tls = tls
+        self._say_started = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept connections; uvicorn itself would wait a minute for a client's handshake."""
+        await self.lifespan.startup()
+        loop = asyncio.get_running_loop()
+        if self._tls is not None:
+            loop.add_signal_handler(signal.SIGHUP, self._tls.reload)
+        self.servers = [
+            await loop.create_server(
+                self._protocol,
+                sock=one,
+                backlog=BACKLOG,
+                ssl=self._tls.context if self._tls else None,
+                ssl_handshake_timeout=PATIENCE if self._tls else None,
+            )
+            for one in sockets or ()
+        ]
+        self.started = True
+        if not self.should_exit:
+            self._say_started()
+
+    def _protocol(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
