@@ -125,6 +125,17 @@ class TransientState(OpenRDBError):
         }
 
 
+class Busy(TransientState):
+    """Too many calls wait for an instance's engine; the instance itself is as its status says."""
+
+    def __init__(self, instance_id: str, current_state: str) -> None:
+        super().__init__("instance", instance_id, current_state)
+
+    @property
+    def message(self) -> str:
+        return "too many requests are waiting for the instance: try again later"
+
+
 class PreconditionFailed(OpenRDBError):
     """Something must be true first."""
 

@@ -16,17 +16,20 @@ from starlette.routing import Route
 
 from openrdb.agent.wire import PROTOCOL_HEADER, VERBS, encode_error
 from openrdb.errors import OpenRDBError
-from openrdb.host.base import PROTOCOL, Host
+from openrdb.host.base import PROTOCOL, Host, Nodes
 
 log = logging.getLogger(__name__)
 
 _CALLS = 512
 """Calls under way at once; many of them only wait."""
+_ADMINISTERING = 128
+"""Calls into engines at once, apart from the others: tenants can make them wait."""
 
 
 def create_app(host: Host, token: str) -> Starlette:
     """Return the application that answers the control plane's calls."""
-    limiter = anyio.CapacityLimiter(_CALLS)
+    calls = anyio.CapacityLimiter(_CALLS)
+    administering = anyio.CapacityLimiter(_ADMINISTERING)
     bearer = f"Bearer {token}"
 
     async def call(request: Request) -> Response:
@@ -41,6 +44,7 @@ def create_app(host: Host, token: str) -> Starlette:
         try:
             arguments = verb.decode(json.loads(await request.body() or b"{}"))
             do = partial(getattr(host, name), **arguments)
+            limiter = administering if name == Nodes.administer.__name__ else calls
             result = await anyio.to_thread.run_sync(do, limiter=limiter, abandon_on_cancel=True)
             return JSONResponse({"result": verb.result.dump_python(result, mode="json")})
         except OpenRDBError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar, cast
 from uuid import UUID
@@ -12,6 +12,8 @@ from fastapi import Depends, Query, Request
 from pydantic import BeforeValidator, Field
 from sqlalchemy.orm import Session
 
+from openrdb.api.engine_calls import EngineCalls
+from openrdb.api.lines import FairThreads
 from openrdb.catalog.offers import Offers
 from openrdb.config import Settings
 from openrdb.host.base import Host
@@ -29,6 +31,7 @@ T = TypeVar("T")
 
 PREFIX = "/rdb/v1/regions/{region}"
 _LARGEST_PAGE = 100
+_READS, _READS_OF_ONE = 8, 2
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,9 @@ class Backend:
     perform: Callable[[UUID], None]
     hosts: Mapping[UUID, Host]
     secrets: Secrets
+    engine_calls: EngineCalls = field(default_factory=EngineCalls)
+    reads: FairThreads = field(default_factory=lambda: FairThreads(_READS, _READS_OF_ONE))
+    """In which an instance is read, also for the many held answers that are due at one moment."""
 
     def begin(
         self,

@@ -18,7 +18,7 @@ router = APIRouter(prefix=PREFIX + "/instances/{instance_id}")
 
 
 @router.get("/databases")
-def list_databases(
+async def list_databases(
     region: Region,
     instance_id: UUID,
     backend: CurrentBackend,
@@ -31,11 +31,16 @@ def list_databases(
     skip_size_retrieval: bool = False,
 ) -> wire.Databases:
     """Return the databases with their sizes in bytes; 0 with `skip_size_retrieval`."""
-    engine = content.reading(backend, principal, region, instance_id)
-    found = sorted(engine.databases(sizes=not skip_size_retrieval), key=lambda one: one.name)
+    listed = await content.read(
+        backend,
+        principal,
+        region,
+        instance_id,
+        lambda engine: engine.databases(sizes=not skip_size_retrieval),
+    )
     found = [
         one
-        for one in found
+        for one in sorted(listed, key=lambda one: one.name)
         if (not name or one.name == name)
         and managed in (None, one.managed)
         and (not owner or one.owner == owner)
@@ -53,25 +58,27 @@ def _database(one: Database) -> wire.Database:
 
 
 @router.post("/databases")
-def create_database(
+async def create_database(
     region: Region,
     instance_id: UUID,
     body: wire.CreateDatabase,
     backend: CurrentBackend,
     caller: CurrentCaller,
 ) -> wire.Database:
-    content.change(
+    await content.change(
         backend, caller, region, instance_id, lambda found: CreateDatabase(found, body.name)
     )
     return wire.Database(name=body.name, owner="", managed=True, size=0)  # as recorded
 
 
 @router.delete("/databases/{name}", status_code=204)
-def delete_database(
+async def delete_database(
     region: Region,
     instance_id: UUID,
     name: content.PathName,
     backend: CurrentBackend,
     caller: CurrentCaller,
 ) -> None:
-    content.change(backend, caller, region, instance_id, lambda found: DeleteDatabase(found, name))
+    await content.change(
+        backend, caller, region, instance_id, lambda found: DeleteDatabase(found, name)
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import random
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -47,6 +48,8 @@ from openrdb.state.statuses.instance import InstanceRequest, InstanceStatus
 
 router = APIRouter(prefix=PREFIX)
 
+_SHORTEST_HOLD = 0.75
+"""The part of the configured time that an answer is held at least."""
 _RENEWAL_WAIT = 10.0
 """Seconds that the renewal of a certificate is waited for; then 204 says that it will come."""
 
@@ -123,20 +126,23 @@ def list_instances(
 async def get_instance(
     region: Region, instance_id: UUID, backend: CurrentBackend, principal: CurrentPrincipal
 ) -> wire.Instance:
-    """Return an instance; while it is in transition the answer is held for a moment."""
+    """Return an instance; while it is in transition the answer is held for a moment, by no thread."""
 
     def read() -> Instance:
         with backend.database.read() as session:
             return instances.get(session, region, instance_id, principal)
 
-    deadline = time.monotonic() + backend.settings.hold
+    # Those who asked together do not ask again together.
+    hold = backend.settings.hold * random.uniform(_SHORTEST_HOLD, 1)  # noqa: S311
+    deadline = time.monotonic() + hold
     with backend.changes.of(instance_id) as change:
         while True:
-            instance = await run_in_threadpool(read)
+            instance = await backend.reads.run(principal.access_key, read)
             left = deadline - time.monotonic()
             if instance.status not in statuses.TRANSIENT or left <= 0:
                 return show(instance, backend.offers)
-            await change.wait(left)
+            if not await change.wait(left):
+                return show(instance, backend.offers)  # nothing has changed since
 
 
 @router.patch("/instances/{instance_id}")

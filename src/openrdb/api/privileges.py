@@ -11,15 +11,17 @@ from openrdb.api import content, wire
 from openrdb.api.auth import CurrentCaller, CurrentPrincipal
 from openrdb.api.common import PREFIX, CurrentBackend, CurrentPage, OptionalText
 from openrdb.config import Region
+from openrdb.engines.base import Administration
 from openrdb.errors import InvalidArguments
 from openrdb.operations.privileges import SetPrivilege
 from openrdb.spec import Privilege
+from openrdb.state.scope import Page
 
 router = APIRouter(prefix=PREFIX + "/instances/{instance_id}")
 
 
 @router.get("/privileges")
-def list_privileges(
+async def list_privileges(
     region: Region,
     instance_id: UUID,
     backend: CurrentBackend,
@@ -32,16 +34,42 @@ def list_privileges(
     user_name: OptionalText = None,
 ) -> wire.Privileges:
     """Return a row for each managed database and user, `none` included."""
-    engine = content.reading(backend, principal, region, instance_id)
-    found = engine.privileges(database=database_name or None, user=user_name or None)
-    if order_by.startswith("user"):
-        found.sort(key=lambda one: (one.user, one.database))
-    else:
-        found.sort(key=lambda one: (one.database, one.user))
+
+    def ask(engine: Administration) -> tuple[list[Privilege], int]:
+        return _page(engine, page, order_by, database_name or None, user_name or None)
+
+    shown, total = await content.read(backend, principal, region, instance_id, ask)
+    return wire.Privileges(privileges=[_privilege(one) for one in shown], total_count=total)
+
+
+def _page(
+    engine: Administration, page: Page, order_by: str, database: str | None, user: str | None
+) -> tuple[list[Privilege], int]:
+    """Return a page of privileges and the count of all.
+
+    Only the page's levels are read: each database of PostgreSQL needs a session of its own, and an
+    instance may have a thousand users in each of them.
+    """
+    if database is not None and user is not None:
+        found = engine.privileges(database=database, user=user)
+        return page.of(found), len(found)
+    names = engine.names()
+    databases = sorted(one for one in names.databases if database in (None, one))
+    users = sorted(one for one in names.users if user in (None, one))
+    by_user = order_by.startswith("user")
+    outer, inner = (users, databases) if by_user else (databases, users)
     if order_by.endswith("_desc"):
-        found.reverse()
-    shown = [_privilege(one) for one in page.of(found)]
-    return wire.Privileges(privileges=shown, total_count=len(found))
+        outer, inner = outer[::-1], inner[::-1]
+    numbers = range(len(outer) * len(inner))
+    asked = [(outer[one // len(inner)], inner[one % len(inner)]) for one in page.of(numbers)]
+    pairs = [pair[::-1] for pair in asked] if by_user else asked
+    levels = engine.levels(_distinct(pairs, 0), _distinct(pairs, 1)) if pairs else []
+    by_pair = {(one.database, one.user): one for one in levels}
+    return [by_pair[pair] for pair in pairs if pair in by_pair], len(numbers)
+
+
+def _distinct(pairs: list[tuple[str, str]], member: Literal[0, 1]) -> list[str]:
+    return list(dict.fromkeys(pair[member] for pair in pairs))
 
 
 def _privilege(one: Privilege) -> wire.Privilege:
@@ -49,7 +77,7 @@ def _privilege(one: Privilege) -> wire.Privilege:
 
 
 @router.put("/privileges")
-def set_privilege(
+async def set_privilege(
     region: Region,
     instance_id: UUID,
     body: wire.SetPrivilege,
@@ -61,7 +89,7 @@ def set_privilege(
     if permission == "custom":
         help_message = "custom is what grants made by SQL are; it cannot be set"
         raise InvalidArguments(("permission", "constraint", help_message))
-    content.change(
+    await content.change(
         backend,
         caller,
         region,

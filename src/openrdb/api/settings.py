@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from uuid import UUID
 
 from fastapi import APIRouter
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from openrdb.api import wire
 from openrdb.api.auth import CurrentCaller
 from openrdb.api.common import PREFIX, Backend, CurrentBackend, the_instance
+from openrdb.api.engine_calls import Kind
 from openrdb.catalog.engines import as_run, engine_version
 from openrdb.catalog.setting_values import problem
 from openrdb.config import Region
@@ -28,7 +31,7 @@ Values = dict[str, str]
 
 
 @router.post("")
-def add_instance_settings(
+async def add_instance_settings(
     region: Region,
     instance_id: UUID,
     body: wire.SetSettings,
@@ -36,14 +39,14 @@ def add_instance_settings(
     caller: CurrentCaller,
 ) -> wire.InstanceSettings:
     """Add or change settings; return all."""
-    _, after = _change(
+    _, after = await _change(
         backend, caller, region, instance_id, lambda own: own | _checked(own, body.settings)
     )
     return _show({name: after[name] for name in sorted(after)})
 
 
 @router.put("")
-def set_instance_settings(
+async def set_instance_settings(
     region: Region,
     instance_id: UUID,
     body: wire.SetSettings,
@@ -51,12 +54,12 @@ def set_instance_settings(
     caller: CurrentCaller,
 ) -> wire.InstanceSettings:
     """Replace all settings; return what was just set, in its order."""
-    _change(backend, caller, region, instance_id, lambda own: _checked(own, body.settings))
+    await _change(backend, caller, region, instance_id, lambda own: _checked(own, body.settings))
     return _show({setting.name: setting.value for setting in body.settings})
 
 
 @router.delete("")
-def delete_instance_settings(
+async def delete_instance_settings(
     region: Region,
     instance_id: UUID,
     body: wire.DeleteSettings,
@@ -73,7 +76,7 @@ def delete_instance_settings(
                 raise InvalidArguments((f"setting_names.{at}", "constraint", help_message))
         return {name: value for name, value in own.items() if name not in body.setting_names}
 
-    before, after = _change(backend, caller, region, instance_id, without)
+    before, after = await _change(backend, caller, region, instance_id, without)
     return _show({name: before[name] for name in sorted(before.keys() - after.keys())})
 
 
@@ -105,7 +108,7 @@ def _checked(own: _Own, settings: Sequence[wire.SettingRequest]) -> Values:
     return checked
 
 
-def _change(
+async def _change(
     backend: Backend,
     caller: Caller,
     region: Region,
@@ -114,17 +117,23 @@ def _change(
 ) -> tuple[Values, Values]:
     """Replace an instance's own settings; return those before and after."""
     find = the_instance(region, instance_id, caller)
-    with backend.database.read() as session:
-        instance = find(session)
-    statuses.require(instance, ApplySettings.request)
-    _check_by_engine(backend, instance, change(_Own(instance)))
+
+    def look() -> tuple[Instance, Values]:
+        with backend.database.read() as session:
+            instance = find(session)
+        statuses.require(instance, ApplySettings.request)
+        return instance, change(_Own(instance))
+
+    instance, wanted = await run_in_threadpool(look)
+    check = partial(_check_by_engine, backend, instance, wanted)
+    await backend.engine_calls.run(instance, Kind.CHECK, check)
 
     def prepare(_: Session, instance: Instance) -> ApplySettings:
         before = dict(instance.settings)
         instance.settings = change(_Own(instance))
         return ApplySettings(instance.id, before)
 
-    begun = backend.begin(caller, find, ApplySettings.request, prepare)
+    begun = await run_in_threadpool(backend.begin, caller, find, ApplySettings.request, prepare)
     assert isinstance(begun.operation, ApplySettings)  # noqa: S101
     return begun.operation.before, begun.subject.settings
 

@@ -19,7 +19,7 @@ router = APIRouter(prefix=PREFIX + "/instances/{instance_id}")
 
 
 @router.get("/users")
-def list_users(
+async def list_users(
     region: Region,
     instance_id: UUID,
     backend: CurrentBackend,
@@ -29,8 +29,10 @@ def list_users(
     order_by: Literal["name_asc", "name_desc", "is_admin_asc", "is_admin_desc"] = "name_asc",
 ) -> wire.Users:
     """Return the users, also those created by SQL; `name` is exact, as recorded."""
-    engine = content.reading(backend, principal, region, instance_id)
-    found = sorted(engine.users(), key=lambda user: user.name)
+    found = await content.read(
+        backend, principal, region, instance_id, lambda engine: engine.users()
+    )
+    found.sort(key=lambda user: user.name)
     if name:
         found = [user for user in found if user.name == name]
     if order_by.startswith("is_admin"):
@@ -45,15 +47,15 @@ def _user(user: User) -> wire.User:
 
 
 @router.post("/users")
-def create_user(
+async def create_user(
     region: Region,
     instance_id: UUID,
     body: wire.CreateUser,
     backend: CurrentBackend,
     caller: CurrentCaller,
 ) -> wire.User:
-    verifier = content.verifier(backend, caller, region, instance_id, body.password)
-    content.change(
+    verifier = await content.verifier(backend, caller, region, instance_id, body.password)
+    await content.change(
         backend,
         caller,
         region,
@@ -64,7 +66,7 @@ def create_user(
 
 
 @router.patch("/users/{name}")
-def update_user(
+async def update_user(
     region: Region,
     instance_id: UUID,
     name: content.PathName,
@@ -74,23 +76,25 @@ def update_user(
 ) -> wire.User:
     verifier = None
     if body.password:
-        verifier = content.verifier(backend, caller, region, instance_id, body.password)
-    content.change(
+        verifier = await content.verifier(backend, caller, region, instance_id, body.password)
+    await content.change(
         backend,
         caller,
         region,
         instance_id,
         lambda found: UpdateUser(found, name, verifier, body.is_admin),
     )
-    engine = content.reading(backend, caller.principal, region, instance_id)
-    found = [user for user in engine.users() if user.name == name]
+    users = await content.read(
+        backend, caller.principal, region, instance_id, lambda engine: engine.users()
+    )
+    found = [user for user in users if user.name == name]
     if not found:  # dropped by SQL meanwhile
         raise NotFound("user", name)
     return _user(found[0])
 
 
 @router.delete("/users/{name}", status_code=204)
-def delete_user(
+async def delete_user(
     region: Region,
     instance_id: UUID,
     name: content.PathName,
@@ -98,4 +102,6 @@ def delete_user(
     caller: CurrentCaller,
 ) -> None:
     """Delete a user; what they owned in managed databases belongs to the databases' owner."""
-    content.change(backend, caller, region, instance_id, lambda found: DeleteUser(found, name))
+    await content.change(
+        backend, caller, region, instance_id, lambda found: DeleteUser(found, name)
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID, uuid5
 
-from openrdb.catalog.engines import EngineVersion, as_run, engine_versions
+from openrdb.catalog.engines import EngineVersion, as_run, engine_version, engine_versions
 
 _NAMESPACE = UUID("6f70656e-7264-4200-8000-656e67696e65")
 
@@ -31,13 +31,13 @@ class Offers:
     allow_disabled: bool
 
     def find(self, name: str) -> Offer | None:
-        """Return a version that can be created now."""
-        for version in engine_versions():
-            if version.name == name and name in self.installed:
-                minor = self.installed[name]
-                offer = Offer(as_run(version, minor), minor)
-                return offer if self.allow_disabled or not version.disabled else None
-        return None
+        """Return a version that can be created now; in any case, which clients do not heed."""
+        version = engine_version(name)
+        if version is None or version.name not in self.installed:
+            return None
+        minor = self.installed[version.name]
+        offer = Offer(as_run(version, minor), minor)
+        return offer if self.allow_disabled or not version.disabled else None
 
     def listed(self) -> list[EngineVersion]:
         """Return all that is to be shown: what runs here, and what is past its end of life, as such."""

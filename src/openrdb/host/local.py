@@ -88,6 +88,7 @@ class LocalHost:
         self._jobs = Jobs(layout.jobs)
         self._guards: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
         self._changing: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
+        self._pruning: dict[UUID, threading.Lock] = defaultdict(threading.Lock)
         self._logs_round = logs_round
         self._data_versions = DataVersions(self._records)
         self._changes = NodeChanges()
@@ -308,6 +309,7 @@ class LocalHost:
         self._records.forget_instance(instance_id)
         self._ports_guard.forget(node_ids)
         self._changing.pop(instance_id, None)
+        self._pruning.pop(instance_id, None)
         # Gone at once; what takes time is done when nobody waits for it any more.
         self._pool.delete_below(self._layout.instance(instance_id))
         self._healer.in_background(self._pool.remove_deleted)
@@ -441,7 +443,8 @@ class LocalHost:
                 self._wait_accepting(spec, self._program(spec), _HEAL_TIMEOUT, patient=True)
                 self._server(self._record(spec.node_id)).reopen_logs()
 
-        with self._changing[spec.instance_id]:
+        # Not with the lock of changes: one that waits for a tenant would keep their logs growing.
+        with self._pruning[spec.instance_id]:
             logs.prune(paths.log, spec.logs.days, spec.logs.size, reopen)
 
     def administer(self, spec: NodeSpec, method: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401

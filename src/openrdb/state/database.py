@@ -24,6 +24,7 @@ from openrdb.errors import HostError
 from openrdb.state import generations
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+_POOL = 32
 _WRITER = 0x6F706E72646200
 """The advisory lock that writers take on PostgreSQL, as SQLite's write lock."""
 
@@ -33,7 +34,8 @@ def sqlite_engine(url: str) -> Engine:
 
     SQLite would else give up a transaction that turns from reading to writing while another writes.
     """
-    engine = create_engine(url, connect_args={"timeout": 30})
+    # As many as there are threads that read: none of them waits for another's connection.
+    engine = create_engine(url, connect_args={"timeout": 30}, pool_size=_POOL, max_overflow=_POOL)
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401
