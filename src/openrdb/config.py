@@ -9,8 +9,9 @@ import tomllib
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -103,6 +104,16 @@ AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 PortRange = Annotated[tuple[int, int], AfterValidator(_port_range)]
 
 
+class Quotas(BaseModel):
+    """What a project may have; what is not set has no limit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    instances: int | None = Field(default=None, ge=0)
+    volume_bytes: int | None = Field(default=None, ge=0)
+    """Of all volumes together, as they were asked for."""
+
+
 class Settings(BaseSettings):
     """All that an operator can set. Durations in seconds, sizes in bytes."""
 
@@ -149,6 +160,13 @@ class Settings(BaseSettings):
     """How often the instances' logs are looked at, and those beyond their policies removed."""
     allow_disabled_engines: bool = False
     """Whether engine versions past their end of life may be created."""
+    quotas: Quotas = Quotas()
+    """What each project may have."""
+    project_quotas: dict[UUID, Quotas] = Field(default_factory=dict)
+    """What single projects, by their ids, may have instead."""
+    overcommit: float = Field(default=100.0, gt=0)
+    """The volumes of all instances together have at most so many times the size of the data
+    directory's file system: one of 5 GB begins with 45 MB in it."""
     volumes_encrypted: bool = False
     """The operator's word that the data directory is on an encrypted device."""
     spare_volumes: int = Field(default=1, ge=0, le=16)
@@ -158,6 +176,9 @@ class Settings(BaseSettings):
     instance_uids: UidRange = (200_000, 265_535)
     """Unix accounts for instances when started as root."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    def quotas_of(self, project_id: UUID) -> Quotas:
+        return self.project_quotas.get(project_id, self.quotas)
 
     @property
     def sqlite_path(self) -> Path:

@@ -68,3 +68,26 @@ def test_an_engine_in_another_case(service: Service) -> None:
     ready(service.sdk(), made["id"])
     service.sdk().delete_instance(instance_id=made["id"])
     wait_until(lambda: gone(service.sdk(), made["id"]))
+
+
+def test_quotas_by_configuration(fresh_service: Service) -> None:
+    service = fresh_service
+    service.start()
+    project = service.credentials["SCW_DEFAULT_PROJECT_ID"]
+    service.kill()
+    small = '{"instances": 9, "volume_bytes": 7000000000}'
+    service.environment["OPENRDB_QUOTAS"] = '{"instances": 0}'
+    service.environment["OPENRDB_PROJECT_QUOTAS"] = f'{{"{project}": {small}}}'
+    service.start()
+    first = service.create()
+    refused = service.request("POST", "/instances", json=creation(name="second"))
+    detail = {"resource": "volume_bytes", "quota": 7_000_000_000, "current": 5_000_000_000}
+    assert refused.status_code == 403
+    assert refused.json() == {
+        "message": "quota exceeded",
+        "details": [detail],
+        "type": "quotas_exceeded",
+    }
+    service.sdk().delete_instance(instance_id=first.id)
+    wait_until(lambda: gone(service.sdk(), first.id))
+    assert service.create(name="third").status == "ready"

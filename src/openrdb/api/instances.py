@@ -30,6 +30,7 @@ from openrdb.api.instance_creation import (
     add_first_endpoints,
     administrator,
     asked_project,
+    check_quotas,
     new_instance,
 )
 from openrdb.api.instance_view import show
@@ -73,6 +74,7 @@ def create_instance(
     def add(session: Session) -> Instance:
         # The project may have been deleted since.
         access.project_for_creation(session, principal, asked, "create", "instance")
+        check_quotas(session, instance, settings)
         instances.place(
             session,
             instance,

@@ -1,0 +1,47 @@
+"""Quotas: how much a project may have, and how much a pool of volumes may promise in all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
+
+from openrdb.errors import QuotasExceeded
+from openrdb.state.models import Instance, Node, Volume
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a project may have (None: as much as it likes), and the pool that its volumes are from."""
+
+    instances: int | None
+    volume_bytes: int | None
+    pool_bytes: int
+    """What all volumes of the pool may have together; they rarely fill what was asked for."""
+
+
+def require(session: Session, project_id: UUID, limits: Limits, volume_bytes: int) -> None:
+    """Raise QuotasExceeded if another instance with such a volume is too much; while writing.
+
+    Instances in any status count, as they have their volumes until they are gone.
+    """
+    own = Instance.project_id == project_id
+    count = select(func.count()).select_from(Instance).where(own)
+    _within(session, "instances", limits.instances, count, 1)
+    sizes = select(func.coalesce(func.sum(Volume.size), 0))
+    of_project = sizes.join(Node, Node.id == Volume.node_id).join(Instance).where(own)
+    _within(session, "volume_bytes", limits.volume_bytes, of_project, volume_bytes)
+    _within(session, "volume_bytes", limits.pool_bytes, sizes, volume_bytes)
+
+
+def _within(
+    session: Session, resource: str, quota: int | None, used: Select[Any], added: int
+) -> None:
+    if quota is None:
+        return
+    current = int(session.scalar(used) or 0)
+    if current + added > quota:
+        raise QuotasExceeded(resource, quota, current)
