@@ -31,6 +31,7 @@ NAMES = (
     "inside",
     "settings",
     "acl",
+    "load",
 )
 
 

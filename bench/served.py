@@ -40,12 +40,18 @@ def served(
 ) -> Iterator[Service]:
     """A control plane with nothing to do: an engine version's template and spare are made."""
     with Service(setup.cache, PORTS[block], as_root=as_root) as service:
-        for name in set(service.environment) & _OF_TESTS:
-            del service.environment[name]
-        service.environment |= {"OPENRDB_WARM_ENGINES": f'["{engine}"]'} | environment
+        as_users_serve(service, engine)
+        service.environment |= environment
         service.start()
         wait_quiet(service)
         yield service
+
+
+def as_users_serve(service: Service, engine: str = PostgreSQL.version) -> None:
+    """Give it the settings that users have; an engine version's template and spare are made."""
+    for name in set(service.environment) & _OF_TESTS:
+        del service.environment[name]
+    service.environment["OPENRDB_WARM_ENGINES"] = f'["{engine}"]'
 
 
 def wait_quiet(service: Service) -> None:
@@ -107,11 +113,14 @@ class Created:
 class Client:
     """One connection to the API, kept open."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, secret_key: str | None = None) -> None:
         address = urlsplit(service.url)
         assert address.hostname is not None
         self._connection = HTTPConnection(address.hostname, address.port, timeout=60)
-        self._headers = {"X-Auth-Token": service.secret_key, "Content-Type": "application/json"}
+        self._headers = {
+            "X-Auth-Token": secret_key or service.secret_key,
+            "Content-Type": "application/json",
+        }
 
     def close(self) -> None:
         self._connection.close()
@@ -124,10 +133,12 @@ class Client:
         answer = response.read()
         return Answer(response.status, answer, (time.perf_counter() - started) * 1e3)
 
-    def create(self, name: str = "bench", engine: str = PostgreSQL.version) -> Created:
+    def create(
+        self, name: str = "bench", engine: str = PostgreSQL.version, **changes: Any
+    ) -> Created:
         """Ask for an instance, then for its status until it is ready: the server holds the answers."""
         started = time.perf_counter()
-        asked = self.request("POST", _INSTANCES, creation(engine, name=name))
+        asked = self.request("POST", _INSTANCES, creation(engine, name=name, **changes))
         path = f"{_INSTANCES}/{asked.json()['id']}"
         while True:
             instance = self.request("GET", path).json()
