@@ -11,7 +11,7 @@ from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
 from openrdb.spec import Database
 from tests.support.postgresql_server import VERIFIER, Server
 
-NAMES = ("o\"n'e {}%s$1", "Ünïcødé", "1st", "X" * 63)
+NAMES = ("o\"n'e {};--$1", "Ünïcødé", "1st", "X" * 63)
 RESERVED = ("rdb", "postgres", "template0", "template1", "_rdb_more", "pg_more")
 
 
@@ -69,7 +69,7 @@ def test_names_are_taken_as_they_are(server: Server) -> None:
 
 
 def test_names_that_are_refused(server: Server) -> None:
-    for name in (*RESERVED, "", "x" * 64, "é" * 32, "a\nb", "a\x7fb"):
+    for name in (*RESERVED, "", "x" * 64, "é" * 32, "a\nb", "a\x7fb", "a/b", "50%", ".."):
         with pytest.raises(InvalidArguments) as refused:
             server.inside.check_create_database(name)
         assert refused.value.details[0][0] == "name"

@@ -11,7 +11,9 @@ from openrdb.spec import User
 from tests.support.postgresql_server import VERIFIER, Connection, Server
 from tests.support.service import PASSWORD
 
-NAMES = ("o\"n'e {}%s$1", "Ünïcødé", "MiXed", "x" * 63)
+NAMES = ("a$1", "all", "MiXed-9_", "x" * 63)
+OF_SQL = ("o\"n'e {}%s$1", "Ünïcødé", "_x", "1 / a#b?c", ".", "é" * 31)
+"""Which the API creates no users of, and manages those that there are."""
 
 
 def names(server: Server) -> set[str]:
@@ -47,6 +49,25 @@ def test_names_are_taken_as_they_are(server: Server) -> None:
         server.inside.set_privilege("rdb", name, "readonly")
         (privilege,) = server.inside.privileges(user=name)
         assert privilege.permission == "readonly"
+        delete(server, name)
+    assert names(server) == set()
+
+
+def test_users_that_only_sql_makes(server: Server) -> None:
+    inside = server.inside
+    with server.session() as admin:
+        for name in OF_SQL:
+            with pytest.raises(InvalidArguments):
+                inside.check_create_user(name)
+            role = sql.Identifier(name)
+            admin.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'wrong'").format(role))
+    assert names(server) == set(OF_SQL)
+    for name in OF_SQL:
+        inside.check_update_user(name)
+        inside.update_user(name, verifier=VERIFIER, is_admin=None)
+        inside.set_privilege("rdb", name, "readonly")
+        with server.session(name) as session:
+            assert session.execute("SELECT current_user").fetchone() == (name,)
         delete(server, name)
     assert names(server) == set()
 

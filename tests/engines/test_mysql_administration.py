@@ -186,7 +186,9 @@ def test_a_level_set_is_the_level_listed_and_had(
 
 # -- users -----------------------------------------------------------------------------------------
 
-ODD_USERS = ["o'brien", 'we"ird', "per%cent_", "back\\slash", "ünï 名", "a@b", "`", "n" * 32]
+ODD_USERS = ["a$1", "all", "pg_x", "MiXed-9_", "n" * 32]
+OF_SQL = ["o'brien", 'we"ird', "per%cent_", "back\\slash", "ünï 名", "a@b", "`", "_x", "1/#?", ".."]
+"""Which the API creates no users of, and manages those that there are."""
 
 
 @pytest.mark.parametrize("name", ODD_USERS)
@@ -195,6 +197,23 @@ def test_users_of_any_name(mysql: Server, name: str) -> None:
     inside.check_create_user(name)
     for _ in range(2):  # as after a crash in its middle
         inside.create_user(name, mysql.verifier, is_admin=False)
+    manage(mysql, name)
+
+
+@pytest.mark.parametrize("name", OF_SQL)
+def test_users_that_only_sql_makes(mysql: Server, name: str) -> None:
+    inside = mysql.administration
+    with pytest.raises(InvalidArguments):
+        inside.check_create_user(name)
+    with mysql.session() as admin:
+        admin("CREATE USER %s@'%%' IDENTIFIED BY 'Wrong-horse-7-battery'", name)
+    inside.check_update_user(name)
+    inside.update_user(name, verifier=mysql.verifier, is_admin=None)
+    manage(mysql, name)
+
+
+def manage(mysql: Server, name: str) -> None:
+    inside = mysql.administration
     with pytest.raises(InvalidArguments):
         inside.check_create_user(name)
     inside.set_privilege("rdb", name, "readonly")
@@ -306,7 +325,7 @@ def names(inside: Administration) -> set[str]:
 @example("名" * 51)
 @example("n" * 64)
 @example("../../etc")
-@example("100%_%s{}")
+@example("100_{};--")
 def test_a_name_is_refused_or_works(mysql: Server, name: str) -> None:
     try:
         check_name("name", name)

@@ -109,8 +109,8 @@ def test_settings_of_a_database_do_not_reach_the_superuser(cleared: Target) -> N
 def test_other_encodings(cleared: Target, encoding: str) -> None:
     """Roles and databases made in one have names there that are no UTF-8 elsewhere."""
     target = cleared
-    target.make_user("café")
     with target.admin() as admin:
+        admin.execute('CREATE ROLE "café" LOGIN'.encode())
         admin.execute(f"CREATE DATABASE odd {encoding}".encode())
     with target.admin(dbname="odd", client_encoding="LATIN1") as odd:
         odd.execute("SET client_encoding = SQL_ASCII")

@@ -12,8 +12,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from openrdb.engines.mysql import accounts
+from openrdb.engines.mysql.admin import databases as mysql_databases
 from openrdb.engines.passwords import check_password
 from openrdb.engines.postgresql import scram
+from openrdb.engines.postgresql.admin import databases as postgresql_databases
 from openrdb.engines.postgresql.admin import users
 from openrdb.errors import InvalidArguments
 from tests.support.service import Service, creation
@@ -26,14 +29,7 @@ LETTERS_AND_MORE = {
 }
 
 # Legal, and each a trap for one who pastes names into SQL, command lines or files.
-ODD_NAMES = [
-    'O\'Brien "the \\ first"; DROP ROLE x; --',
-    " %s {} $1 ",
-    "Ünïcödé 名前 🐘",
-    "SELECT",
-    "all",
-    "n" * 63,
-]
+ODD_NAMES = ["SELECT", "all", "a$1", "a-b", "DROP--", "MiXed_9", "n" * 63]
 ODD_PASSWORD = "Pä55 wörd'\"\\%s{}$$ ñ€"
 
 
@@ -104,19 +100,26 @@ def test_any_password_has_a_verifier_or_is_refused(password: str) -> None:
 # -- names ------------------------------------------------------------------------------------------
 
 
-@given(st.text() | st.text(min_size=60, max_size=70))
+RULES = {"PostgreSQL": (users.check_name, 63), "MySQL": (accounts.check_name, 32)}
+of_each = pytest.mark.parametrize("kind", RULES)
+
+
+@of_each
+@given(st.text() | st.text("aZ9_$-. é", min_size=30, max_size=70))
 @example("")
-def test_any_name_is_accepted_or_refused(name: str) -> None:
-    if refusal(users.check_name, name) is None:
-        assert 1 <= len(name.encode()) <= 63
-        assert not name[0].isdigit()
-        assert not re.search(r"[\x00-\x1f\x7f]", name)
-        assert not name.lower().startswith(("pg_", "_rdb"))
+def test_any_name_is_accepted_or_refused(kind: str, name: str) -> None:
+    check, longest = RULES[kind]
+    if refusal(check, name) is None:
+        assert 1 <= len(name) <= longest
+        assert re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_$-]*", name)
 
 
-@given(st.from_regex(r"[A-Za-z_][A-Za-z0-9_-]{0,62}", fullmatch=True))
-def test_plain_names_are_refused_only_as_reserved(name: str) -> None:
-    refused = refusal(users.check_name, name)
+@of_each
+@given(st.data())
+def test_the_reference_s_names_are_refused_only_as_reserved(kind: str, data: st.DataObject) -> None:
+    check, longest = RULES[kind]
+    form = rf"[A-Za-z][A-Za-z0-9_$-]{{0,{longest - 1}}}"
+    refused = refusal(check, data.draw(st.from_regex(form, fullmatch=True)))
     if refused is not None:
         assert "reserved" in refused.details[0][2]
 
@@ -126,29 +129,34 @@ def test_odd_names_are_legal(name: str) -> None:
     assert refusal(users.check_name, name) is None
 
 
+@of_each
 @pytest.mark.parametrize(
     "name",
     [
-        "postgres",
-        "Postgres",
-        "root",
-        "pg_x",
-        "PG_monitor",
-        "_rdb_superadmin",
-        "_RDBx",
-        "public",
-        "1a",
-        "9",
-        "a\x00b",
-        "a\nb",
-        "\x7f",
-        "n" * 64,
-        "é" * 32,
-        "",
+        *("postgres", "Postgres", "root", "_rdb_superadmin", "_RDBx"),
+        *("1a", "9", "_x", "$x", "-x", "a.b", "a b", " a", "a ", "é", "añb", "a/b", "a#b", "a?b"),
+        *("a%2Fb", "a@b", "a'b", "a\x00b", "a\nb", "a\n", "\x7f", "", ".", "..", "\U0001f418"),
+        *("n" * 64, "\u0430dmin"),  # the second begins with a Cyrillic letter
     ],
 )
-def test_reserved_and_malformed_names(name: str) -> None:
-    assert refusal(users.check_name, name)
+def test_reserved_and_malformed_names(kind: str, name: str) -> None:
+    assert refusal(RULES[kind][0], name)
+
+
+def test_names_that_only_one_engine_has() -> None:
+    for name in ("pg_x", "PG_monitor", "public", "none"):
+        assert refusal(users.check_name, name)
+        assert refusal(accounts.check_name, name) is None
+    assert refusal(accounts.check_name, "n" * 33)
+    assert refusal(users.check_name, "n" * 33) is None
+
+
+@pytest.mark.parametrize("name", ["a/b", "/", "a#b", "a?b", "50%", "a%2Fb", ".", ".."])
+@pytest.mark.parametrize("check", [postgresql_databases.check_name, mysql_databases.check_name])
+def test_databases_that_no_path_names(check: Callable[[str, str], None], name: str) -> None:
+    refused = refusal(check, name)
+    assert refused is not None
+    assert "path" in refused.details[0][2]
 
 
 def test_accepted_names_log_in(service: Service) -> None:

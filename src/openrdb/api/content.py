@@ -26,6 +26,7 @@ from openrdb.state.statuses.instance import InstanceRequest
 T = TypeVar("T")
 
 PathName = Annotated[str, Path(max_length=255, pattern=NO_NUL)]
+"""The rest of a path: a name that SQL gave may have a slash, written as %2F."""
 
 
 async def read(

@@ -71,7 +71,7 @@ async def create_database(
     return wire.Database(name=body.name, owner="", managed=True, size=0)  # as recorded
 
 
-@router.delete("/databases/{name}", status_code=204)
+@router.delete("/databases/{name:path}", status_code=204)
 async def delete_database(
     region: Region,
     instance_id: UUID,

@@ -65,7 +65,7 @@ async def create_user(
     return wire.User(name=body.name, is_admin=body.is_admin)
 
 
-@router.patch("/users/{name}")
+@router.patch("/users/{name:path}")
 async def update_user(
     region: Region,
     instance_id: UUID,
@@ -93,7 +93,7 @@ async def update_user(
     return _user(found[0])
 
 
-@router.delete("/users/{name}", status_code=204)
+@router.delete("/users/{name:path}", status_code=204)
 async def delete_user(
     region: Region,
     instance_id: UUID,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Final
 
@@ -18,6 +19,36 @@ NODES_NETWORK: Final = "127.0.0.0/8"
 FIRST_DATABASE: Final = "rdb"
 """The database that every instance is born with."""
 _USERS = {"postgres", "root"}
+_USER_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_$-]*")
+_NOT_IN_A_PATH = "/?#%"
+"""What official clients write into a path as it is, and which then means something else there."""
+_STEPS = {".", ".."}
+"""What clients and proxies take out of a path, however it is written."""
+
+
+def check_new_user_name(argument: str, name: str, longest: int) -> None:
+    """Raise InvalidArguments unless the API may create a user of this name.
+
+    As the reference says. Users that SQL created may have other names, and are managed by them.
+    """
+    if not 1 <= len(name) <= longest:
+        raise InvalidArguments((argument, "constraint", f"must have 1 to {longest} characters"))
+    if not _USER_NAME.fullmatch(name):
+        help_message = (
+            "must begin with a letter, and have only letters of a-z and A-Z, digits, _, $, -"
+        )
+        raise InvalidArguments((argument, "format", help_message))
+
+
+def check_new_database_name(argument: str, name: str) -> None:
+    """Raise InvalidArguments for a name by which a database could not be deleted by the API.
+
+    What else a name may be, each engine says.
+    """
+    if name in _STEPS or any(sign in name for sign in _NOT_IN_A_PATH):
+        signs = " ".join(_NOT_IN_A_PATH)
+        help_message = f"must not contain one of {signs}, nor be . or ..: no path could name it"
+        raise InvalidArguments((argument, "format", help_message))
 
 
 def check_not_reserved(
@@ -35,4 +66,4 @@ def check_not_reserved_user(
     argument: str, name: str, *, names: Collection[str] = (), prefixes: tuple[str, ...] = ()
 ) -> None:
     """Do the same for a user's name, for which more names are reserved in every engine."""
-    check_not_reserved(argument, name, names={*_USERS, *names}, prefixes=("pg_", *prefixes))
+    check_not_reserved(argument, name, names={*_USERS, *names}, prefixes=prefixes)

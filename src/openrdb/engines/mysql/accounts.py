@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import re
-
 from openrdb.engines import names
 from openrdb.engines.mysql import caching_sha2
 from openrdb.errors import InvalidArguments
 
 _LONGEST_NAME = 32
 _LONGEST_PASSWORD = 255
-_PLAIN = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff\U00010000-\U0010ffff]+")
 
 
 def check_name(argument: str, name: str) -> None:
     """Raise InvalidArguments unless a user may have this name."""
-    if not 1 <= len(name) <= _LONGEST_NAME:
-        help_message = f"must have 1 to {_LONGEST_NAME} characters"
-        raise InvalidArguments((argument, "constraint", help_message))
-    if not _PLAIN.fullmatch(name) or name[0].isdigit() or name != name.strip():
-        help_message = (
-            "must not start with a digit, nor start or end with a space, nor contain control "
-            "characters or characters beyond the Basic Multilingual Plane"
-        )
-        raise InvalidArguments((argument, "format", help_message))
     check_not_reserved(argument, name)
+    names.check_new_user_name(argument, name, _LONGEST_NAME)
 
 
 def check_not_reserved(argument: str, name: str) -> None:

@@ -50,6 +50,7 @@ def check_name(argument: str, name: str) -> None:
     if not name.isprintable() or name.endswith(" ") or max(name) > _LAST_CHARACTER:
         help_message = "must not contain control characters or emoji, nor end in a space"
         raise InvalidArguments((argument, "format", help_message))
+    names.check_new_database_name(argument, name)
     if sum(map(_bytes_on_disk, name)) > _LONGEST_FILE_NAME:
         raise InvalidArguments((argument, "constraint", "is too long for a directory's name"))
     names.check_not_reserved(

@@ -30,6 +30,7 @@ def check_name(argument: str, name: str) -> None:
     if not name.isprintable():
         help_message = "must not contain control characters"
         raise InvalidArguments((argument, "format", help_message))
+    names.check_new_database_name(argument, name)
     if name in {*_SYSTEM, names.FIRST_DATABASE}:
         raise InvalidArguments((argument, "constraint", f"{name} is a reserved name"))
     names.check_not_reserved(argument, name, prefixes=("pg_",))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 
 from psycopg import Connection, sql
@@ -16,7 +15,6 @@ from openrdb.spec import User
 
 _LONGEST_NAME = 63
 _RESERVED = {"public", "none", "current_user", "current_role", "session_user"}
-_PLAIN = re.compile(r"[^\x00-\x1f\x7f]+")
 _LISTED = """
     SELECT oid, rolname, rolcreaterole AND rolcreatedb FROM pg_roles
     WHERE rolcanlogin AND NOT rolsuper AND rolname !~ '^(_rdb|pg_)' ORDER BY rolname
@@ -42,17 +40,13 @@ user's database is the user's; whether one can come in."""
 
 def check_name(argument: str, name: str) -> None:
     """Raise InvalidArguments unless a user may have this name."""
-    if not 1 <= len(name.encode()) <= _LONGEST_NAME:
-        raise InvalidArguments((argument, "constraint", f"must have 1 to {_LONGEST_NAME} bytes"))
-    if not _PLAIN.fullmatch(name) or name[0].isdigit():
-        help_message = "must not start with a digit nor contain control characters"
-        raise InvalidArguments((argument, "format", help_message))
     check_not_reserved(argument, name)
+    names.check_new_user_name(argument, name, _LONGEST_NAME)
 
 
 def check_not_reserved(argument: str, name: str) -> None:
     """Raise InvalidArguments for the name of a role that is no user's."""
-    names.check_not_reserved_user(argument, name, names=_RESERVED)
+    names.check_not_reserved_user(argument, name, names=_RESERVED, prefixes=("pg_",))
 
 
 def listed(connection: Connection[Row]) -> list[User]:
