@@ -92,3 +92,51 @@ def test_unknown_fields_are_passed_over_and_nulls_are_absent() -> None:
 def test_an_empty_id_is_none(field: str) -> None:
     body = {"engine": "PostgreSQL-17", "node_type": "db-dev-s", field: ""}
     assert getattr(wire.CreateInstance.model_validate(body), field) is None
+
+
+def test_a_null_is_what_is_absent() -> None:
+    """As Go clients write what they have no value of; what must be there is asked for by its name."""
+    asked = {"engine": "PostgreSQL-17", "node_type": "db-dev-s"}
+    nulls = dict.fromkeys(wire.CreateInstance.model_fields.keys() - asked.keys())
+    assert wire.CreateInstance.model_validate(asked | nulls) == wire.CreateInstance(**asked)
+    encryption = {"encryption": {"enabled": None}}
+    assert wire.CreateInstance.model_validate(asked | encryption).encryption == (
+        wire.EncryptionRequest()
+    )
+    user = {"name": "bob", "password": "x", "is_admin": None}
+    assert wire.CreateUser.model_validate(user).is_admin is False
+    policy = wire.LogsPolicyRequest.model_validate({"total_disk_retention": None})
+    assert policy.model_fields_set == {"total_disk_retention"}, "here a null is a value"
+    assert wire.SetSettings.model_validate({"settings": None}).settings == []
+    for model, name in ((wire.CreateUser, "name"), (wire.CreateEndpoint, "endpoint_spec")):
+        with pytest.raises(ValidationError) as refused:
+            model.model_validate({name: None})
+        located = [error | {"loc": ("body", *error["loc"])} for error in refused.value.errors()]
+        assert (name, "required", "is required") in from_validation(located).details
+
+
+@pytest.mark.parametrize(
+    ("name", "passes"),
+    [
+        *(
+            ("mine", True),
+            ("a b", True),
+            ("naïve 名前 👩\u200d🚀", True),
+            ("", True),
+            (" a ", True),
+        ),
+        *((" ", False), ("\t", False), ("a\nb", False), ("a\r", False), ("a\x85b", False)),
+        *(("a\u2029b", False), ("\x7f", False)),
+    ],
+)
+def test_names_of_instances_are_one_line(name: str, passes: bool) -> None:
+    for model, more in (
+        (wire.CreateInstance, {"engine": "x", "node_type": "y"}),
+        (wire.UpdateInstance, {}),
+    ):
+        try:
+            model.model_validate({"name": name} | more)
+        except ValidationError:
+            assert not passes
+        else:
+            assert passes

@@ -28,6 +28,7 @@ from openrdb.api import (
 from openrdb.api.auth import Guard
 from openrdb.api.common import Backend
 from openrdb.api.companions import account, iam, ipam, vpc
+from openrdb.api.queries import WithoutEmptyParameters
 from openrdb.api.targets import AbsoluteTargets
 
 _SWAGGER = next(Path(swagger_ui_bundle.__path__[0], "vendor").glob("swagger-ui-*"))
@@ -52,6 +53,7 @@ def create_app(backend: Backend) -> FastAPI:
         strict_content_type=False,
     )
     app.state.backend = backend
+    app.add_middleware(WithoutEmptyParameters)
     app.add_middleware(Guard, database=backend.database)
     app.add_middleware(AbsoluteTargets)  # before the guard, which goes by the path
     errors.install(app)

@@ -56,9 +56,17 @@ def list_node_types(
     region: Region,
     page: CurrentPage,
     include_disabled_types: bool = False,
+    order_by: wire.NodeTypesOrder = "created_at_asc",
 ) -> wire.NodeTypes:
-    """Return the catalogue's node types; those no longer sold only on request."""
+    """Return the catalogue's node types; those no longer sold only on request.
+
+    The catalogue has them by their creation, the oldest first.
+    """
     found = [kind for kind in node_types() if include_disabled_types or not kind.disabled]
+    if order_by.startswith("name"):
+        found.sort(key=lambda kind: kind.name)
+    if order_by.endswith("_desc"):
+        found.reverse()
     shown = [_node_type(region, kind) for kind in page.of(found)]
     return wire.NodeTypes(node_types=shown, total_count=len(found))
 

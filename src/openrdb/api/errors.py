@@ -48,12 +48,14 @@ def _detail(error: dict[str, Any]) -> tuple[str, Reason, str]:
     kind, message = error["type"], str(error["msg"])
     if kind == "json_invalid":
         return "body", "format", f"the body is not JSON: {error['ctx']['error']}"
-    if kind == "missing":
+    is_null = "_type" in kind and error["input"] is None and isinstance(error["loc"][-1], str)
+    if kind == "missing" or (is_null and len(error["loc"]) > 1):
         return ".".join(where), "required", "is required"
     wrong_form = ("_type" in kind, "_parsing" in kind, kind in {"string_unicode", "uuid_version"})
     reason: Reason = "format" if any(wrong_form) else "constraint"
     if kind == "string_pattern_mismatch":
         return ".".join(where), "format", "must not contain the character NUL"
+    message = message.removeprefix("Value error, ")
     if not message[:2].isupper():
         message = message[:1].lower() + message[1:]
     return ".".join(where), reason, message

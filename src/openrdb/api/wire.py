@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import unicodedata
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
 
 from openrdb.api.common import NO_NUL, NoneIfEmpty
 from openrdb.config import Region
@@ -53,6 +63,8 @@ InstancesOrder = Literal[
     "status_asc",
     "status_desc",
 ]
+NodeTypesOrder = Literal["created_at_asc", "created_at_desc", "name_asc", "name_desc"]
+"""The reference says that there is an order, and none of its values: these are other lists'."""
 
 
 class Answer(BaseModel):
@@ -62,9 +74,29 @@ class Answer(BaseModel):
 
 
 class Request(BaseModel):
-    """What a client says: unknown fields are passed over, wrong types are refused."""
+    """What a client says: unknown fields are passed over, wrong types are refused.
+
+    A null stands for what is absent: Go clients write it for what they have no value of.
+    """
 
     model_config = ConfigDict(strict=True, extra="ignore")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, sent: Any) -> Any:  # noqa: ANN401
+        """Leave out nulls where another default is known; elsewhere the field says what they mean."""
+        if not isinstance(sent, dict):
+            return sent
+        fields = cls.model_fields
+        return {
+            name: value
+            for name, value in sent.items()
+            if value is not None or name not in fields or not _has_default(fields[name])
+        }
+
+
+def _has_default(field: FieldInfo) -> bool:
+    return not field.is_required() and field.get_default(call_default_factory=True) is not None
 
 
 # -- engines and node types ------------------------------------------------------------------------
@@ -322,6 +354,20 @@ Bytes = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Id = Annotated[Annotated[UUID, Field(strict=False)] | None, NoneIfEmpty]
 
 
+def _one_line(value: str) -> str:
+    """Return a name as it is; what lists could not show in one line is refused."""
+    if value and not value.strip():
+        raise ValueError("must not be blank")
+    if any(unicodedata.category(sign) in _NOT_SHOWN for sign in value):
+        raise ValueError("must be one line, without control characters")
+    return value
+
+
+InstanceName = Annotated[ShortText, AfterValidator(_one_line)]
+"""An empty one stands for one that is absent."""
+_NOT_SHOWN = {"Cc", "Zl", "Zp"}
+
+
 def _empty_if_none(value: Any) -> Any:  # noqa: ANN401
     return [] if value is None else value
 
@@ -355,7 +401,7 @@ class CreateInstance(Request):
 
     organization_id: Id = None
     project_id: Id = None
-    name: ShortText | None = None
+    name: InstanceName | None = None
     engine: ShortText
     user_name: Annotated[str, Field(max_length=1024)] = ""
     password: Annotated[str, Field(max_length=1024)] = ""
@@ -436,7 +482,7 @@ class LogsPolicyRequest(Request):
 class UpdateInstance(Request):
     """PATCH /instances/{id}; what is absent or null stays."""
 
-    name: ShortText | None = None
+    name: InstanceName | None = None
     tags: Tags | None = None
     is_backup_schedule_disabled: bool | None = None
     backup_schedule_frequency: Annotated[int, Field(ge=1, le=24 * 365)] | None = None
