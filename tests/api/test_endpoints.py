@@ -112,8 +112,8 @@ def refusals(api: Api) -> list[tuple[list[Json], str, str]]:
     return [
         ([PUBLIC, PUBLIC], "init_endpoints.1.load_balancer", "at most one"),
         ([private(first), private(second)], "init_endpoints.1.private_network", "at most one"),
-        ([{}], "init_endpoints.0", "one kind"),
-        ([PUBLIC | private(first)], "init_endpoints.0", "one kind"),
+        ([{}], "init_endpoints.0", "a kind"),
+        ([{"load_balancer": None}], "init_endpoints.0", "a kind"),
         ([{"private_network": both_ways}], f"{its}.service_ip", "only one of"),
         ([private("x")], f"{its}.private_network_id", "UUID"),
         ([private(str(uuid4()))], its, "no such"),
@@ -238,6 +238,46 @@ def test_a_life_of_endpoints(api: Api) -> None:
     assert api.request("DELETE", f"{NETWORKS}/{first}").json()["type"] == "precondition_failed"
     other = shown(api, ready(api, private(first)))
     assert other[0]["ip"] != endpoint["ip"]
+
+
+def test_a_second_load_balancer_replaces_the_first(api: Api) -> None:
+    """As the reference says: another id and port; a private endpoint stays as it is."""
+    instance = ready(api, private(network(api)), PUBLIC)
+    own, old = sorted(shown(api, instance), key=lambda one: "load_balancer" in one)
+    assert add(api, instance, PUBLIC).json() == {"id": "", "name": None, "port": 0}
+    assert shown(api, instance) == [own]
+    assert api.request("GET", f"/endpoints/{old['id']}").status_code == 404
+    with api.database.read() as session:
+        rows = {row.id: row for row in session.get_one(Instance, UUID(instance)).endpoints}
+    assert rows.pop(UUID(old["id"])).leaving
+    del rows[UUID(own["id"])]
+    (new,) = rows.values()
+    assert (new.kind, new.leaving, new.published) == ("load_balancer", False, False)
+    assert new.port != old["port"]
+    listed = api.request("GET", f"/instances/{instance}/acls").json()["rules"]
+    assert {rule["port"] for rule in listed} == {new.port}
+
+
+def test_a_second_private_endpoint_is_refused(api: Api) -> None:
+    instance = ready(api, private(network(api)))
+    before = counted(api.database), shown(api, instance)
+    answer = add(api, instance, private(network(api)) | PUBLIC)
+    assert_refused(answer, "endpoint_spec.private_network", "at most one")
+    assert (counted(api.database), shown(api, instance)) == before
+
+
+def test_both_kinds_in_one_request(api: Api) -> None:
+    first = network(api)
+    both = PUBLIC | private(first)
+    assert len(shown(api, ready(api, both))) == 2
+    instance = ready(api, PUBLIC)
+    (old,) = shown(api, instance)
+    answer = add(api, instance, both)
+    assert answer.json()["private_network"]["private_network_id"] == first
+    settle(api, instance)
+    present = [one for one in shown(api, instance) if one["id"] != old["id"]]
+    assert {"load_balancer" in one for one in present} == {True, False}
+    assert answer.json() in present
 
 
 @pytest.mark.parametrize("status", ["provisioning", "configuring", "deleting", "error"])

@@ -138,7 +138,9 @@ def _shown(instance: Instance) -> list[wire.ACLRule]:
 
 
 def _show(instance: Instance, rules: Rules) -> list[wire.ACLRule]:
-    ports = [one.port for one in instance.endpoints if one.kind == "load_balancer"]
+    ports = [
+        one.port for one in instance.endpoints if one.kind == "load_balancer" and not one.leaving
+    ]
     port = ports[0] if ports else None
     ordered = sorted(rules, key=_order)
     return [wire.ACLRule(ip=ip, port=port, description=rules[ip]) for ip in ordered]

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from openrdb.api import wire
 from openrdb.api.auth import CurrentCaller, CurrentPrincipal
 from openrdb.api.common import PREFIX, CurrentBackend, the_instance
-from openrdb.api.instance_creation import add_endpoint
+from openrdb.api.instance_creation import add_endpoints
 from openrdb.config import Region
 from openrdb.engines import rules_of
 from openrdb.errors import InvalidArguments
@@ -54,21 +54,28 @@ def create_endpoint(
     backend: CurrentBackend,
     caller: CurrentCaller,
 ) -> wire.Endpoint | wire.ComingEndpoint:
-    """Create an endpoint. A private one is shown at once, a load balancer once it works."""
+    """Create endpoints of one kind or both; of both, the answer is the private one.
+
+    A private one is shown at once, a load balancer once it works. A load balancer that the instance
+    has already is replaced, as the reference says: another id and port.
+    """
     added: list[Endpoint] = []
+    spec = body.endpoint_spec
 
     def prepare(session: Session, instance: Instance) -> CreateEndpoint:
-        spec, principal = body.endpoint_spec, caller.principal
-        endpoint = add_endpoint(
-            session, instance, spec, "endpoint_spec", principal, backend.settings
+        if spec.load_balancer is not None:
+            endpoints.replace_load_balancer(instance)
+        added.extend(
+            add_endpoints(
+                session, instance, spec, "endpoint_spec", caller.principal, backend.settings
+            )
         )
-        added.append(endpoint)
-        return CreateEndpoint(instance.id, endpoint.id)
+        return CreateEndpoint(instance.id, added[0].id)
 
     find = the_instance(region, instance_id, caller)
     backend.begin(caller, find, CreateEndpoint.request, prepare)
-    (endpoint,) = added
-    return show(endpoint) if endpoint.published else wire.ComingEndpoint()
+    answered = added[0]
+    return show(answered) if answered.published else wire.ComingEndpoint()
 
 
 @router.post("/endpoints/{endpoint_id}/migrate")

@@ -89,36 +89,54 @@ def add_first_endpoints(
     """
     specs = body.init_endpoints or [wire.EndpointSpec(load_balancer={})]
     for position, spec in enumerate(specs):
-        add_endpoint(session, instance, spec, f"init_endpoints.{position}", principal, settings)
+        add_endpoints(session, instance, spec, f"init_endpoints.{position}", principal, settings)
 
 
-def add_endpoint(
+def add_endpoints(
     session: Session,
     instance: Instance,
     spec: wire.EndpointSpec,
     argument: str,
     principal: Principal,
     settings: Settings,
-) -> Endpoint:
-    """Add an endpoint and return its row; a private one is shown at once, others once they work.
+) -> list[Endpoint]:
+    """Add an endpoint of each kind that is named, and return their rows, the private one first.
+
+    A private one is shown at once, a load balancer once it works.
 
     Raises:
-        InvalidArguments, NotFound, QuotasExceeded: it is impossible.
+        InvalidArguments, NotFound, QuotasExceeded: one of them is impossible.
     """
-    kinds = [
-        kind for kind in ("load_balancer", "private_network") if getattr(spec, kind) is not None
-    ]
-    if len(kinds) != 1:
-        raise InvalidArguments((argument, "required", "must name one kind of endpoint"))
-    if any(one.kind == kinds[0] and not one.leaving for one in instance.endpoints):
-        help_message = "an instance has at most one endpoint of a kind"
-        raise InvalidArguments((f"{argument}.{kinds[0]}", "constraint", help_message))
-    if spec.private_network is None:
-        return instances.add_load_balancer(
-            session, instance, address=settings.public_address, ports=settings.endpoint_ports
+    if spec.private_network is None and spec.load_balancer is None:
+        help_message = "must name a kind of endpoint: load_balancer, private_network or both"
+        raise InvalidArguments((argument, "required", help_message))
+    present = {one.kind for one in instance.endpoints if not one.leaving}
+    for kind in ("private_network", "load_balancer"):
+        if getattr(spec, kind) is not None and kind in present:
+            help_message = "an instance has at most one endpoint of a kind"
+            raise InvalidArguments((f"{argument}.{kind}", "constraint", help_message))
+    added = []
+    if spec.private_network is not None:
+        name, asked = f"{argument}.private_network", spec.private_network
+        added.append(_add_private(session, instance, asked, name, principal, settings))
+    if spec.load_balancer is not None:
+        added.append(
+            instances.add_load_balancer(
+                session, instance, address=settings.public_address, ports=settings.endpoint_ports
+            )
         )
-    argument += ".private_network"
-    network = _network(session, instance, spec.private_network, argument, principal)
+    return added
+
+
+def _add_private(
+    session: Session,
+    instance: Instance,
+    asked: wire.PrivateNetworkSpec,
+    argument: str,
+    principal: Principal,
+    settings: Settings,
+) -> Endpoint:
+    network = _network(session, instance, asked, argument, principal)
     endpoint = Endpoint(id=uuid4(), published=True)
     try:
         networks.attach(
@@ -126,7 +144,7 @@ def add_endpoint(
             network,
             endpoint,
             instance,
-            service_ip=spec.private_network.service_ip or None,
+            service_ip=asked.service_ip or None,
             port=rules_of(instance.engine).port,
             public_address=settings.public_address,
         )

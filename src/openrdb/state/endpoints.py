@@ -32,6 +32,13 @@ def get(session: Session, region: str, endpoint_id: UUID, principal: Principal) 
     return endpoint
 
 
+def replace_load_balancer(instance: Instance) -> None:
+    """Let the present load balancer go, for another that is about to be added."""
+    for endpoint in instance.endpoints:
+        if endpoint.kind == "load_balancer":
+            endpoint.leaving = True
+
+
 def move(endpoint: Endpoint, instance: Instance, other: Instance) -> None:
     """Give an endpoint of an instance, with its address and port, to another instance.
 

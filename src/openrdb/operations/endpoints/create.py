@@ -25,6 +25,7 @@ class CreateEndpoint(InstanceOperation):
     deadline = 120.0
 
     endpoint_id: UUID
+    """The one that the request answered; another may have been added or replaced with it."""
 
     def sequence(self, run: Run) -> None:
         run.step(ensure_free_port, run)
