@@ -118,6 +118,9 @@ def test_orders(filled: Filled, order_by: str) -> None:
     key = KEYS.get(attribute, KEYS["created_at"])
     found = [key(rows[identifier]) for identifier in listed]
     assert found == sorted(found, reverse=direction == "desc")
+    # Ties, of which there are many, are in the order of creation.
+    both = [(key(one), one.created_at) for one in map(rows.__getitem__, listed)]
+    assert both == sorted(both, reverse=direction == "desc")
 
 
 def test_all_orders_of_the_api_are_known() -> None:
@@ -252,6 +255,9 @@ def test_pages_over_http(api: Api) -> None:
     assert listed("?page_size=1&order_by=created_at_desc") == [names[-1]]
     # empty strings ask for nothing
     assert listed("?name=&project_id=&organization_id=&tags=&has_maintenances=false") == names[:20]
+    empty = "order_by=&page=&page_size=&has_maintenances=&region="
+    assert listed(f"?{empty}") == names[:20]
+    assert listed(f"?{empty}&page=2&page_size=40") == names[40:]
 
 
 def test_pages_of_catalogues(service: Service) -> None:
@@ -265,6 +271,21 @@ def test_pages_of_catalogues(service: Service) -> None:
             assert one["total_count"] == everything["total_count"]
             found += one[items]
         assert found == everything[items]
+
+
+def test_orders_of_node_types(service: Service) -> None:
+    def listed(query: str) -> list[str]:
+        answer = service.request("GET", f"/node-types?page_size=100&{query}").json()
+        return [kind["name"] for kind in answer["node_types"]]
+
+    by_creation = listed("")
+    assert listed("order_by=created_at_asc") == by_creation
+    assert listed("order_by=created_at_desc") == by_creation[::-1]
+    assert listed("order_by=name_asc&include_disabled_types=") == sorted(by_creation)
+    assert listed("order_by=name_desc") == sorted(by_creation, reverse=True)
+    for asked in (True, False):
+        kinds = service.sdk().list_node_types_all(include_disabled_types=asked)
+        assert [kind.name for kind in kinds] == by_creation
 
 
 # -- through the SDK --------------------------------------------------------------------------------

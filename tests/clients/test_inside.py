@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Iterator
 from dataclasses import replace
+from urllib.parse import quote
 
 import pytest
 from scaleway import ScalewayException
@@ -106,6 +108,49 @@ def test_users_and_databases(service: Service, instance: Instance, tenant: Tenan
     assert [one.name for one in sdk.list_users_all(**where)] == ["admin"]
 
 
+def test_what_is_created_can_be_addressed(
+    service: Service, instance: Instance, tenant: Tenant
+) -> None:
+    """The SDK writes names into paths as they are: `a#b` would be `a` there."""
+    sdk, where = service.sdk(), {"instance_id": instance.id}
+
+    def listed() -> tuple[set[str], set[str]]:
+        users = {one.name for one in sdk.list_users_all(**where)}
+        return users, {one.name for one in sdk.list_databases_all(**where)}
+
+    before = listed()
+    sdk.create_user(**where, name="a", password=PASSWORD, is_admin=False)
+    sdk.create_database(**where, name="a")
+    both = listed()
+    for name in ("a#b", "a?b", "a/b", "a%2Fb", "50%", ".", ".."):
+        for create in (
+            lambda n=name: sdk.create_user(**where, name=n, password=PASSWORD, is_admin=False),
+            lambda n=name: sdk.create_database(**where, name=n),
+        ):
+            with pytest.raises(ScalewayException) as refused:
+                create()
+            assert refused.value.status_code == 400
+    odd = "a" + "".join(sign for sign in string.punctuation if sign not in "/?#%") + " é名"
+    sdk.create_database(**where, name=odd)
+    sdk.create_user(**where, name="a$-_9", password=PASSWORD, is_admin=False)
+    sdk.delete_database(**where, name=odd)
+    sdk.delete_user(**where, name="a$-_9")
+    assert listed() == both
+
+    with service.connection(instance) as admin:  # what SQL made, by a path with its signs escaped
+        admin.execute(tenant.create_user(tenant.quoted("a/b#c?d%2F"), PASSWORD))
+        admin.execute(f"CREATE DATABASE {tenant.quoted('a/b#c?d%2F')}")
+    path = f"/instances/{instance.id}/{{}}/{quote('a/b#c?d%2F', safe='')}"
+    changed = service.request("PATCH", path.format("users"), json={"password": PASSWORD + "-2"})
+    assert changed.json() == {"name": "a/b#c?d%2F", "is_admin": False}
+    for what in ("users", "databases"):
+        assert service.request("DELETE", path.format(what)).status_code == 204
+    assert listed() == both
+    sdk.delete_user(**where, name="a")
+    sdk.delete_database(**where, name="a")
+    assert listed() == before
+
+
 def test_settings_are_in_force_when_ready(
     service: Service, instance: Instance, tenant: Tenant
 ) -> None:
@@ -139,10 +184,29 @@ def test_settings_are_in_force_when_ready(
         sdk.add_instance_settings(**where, settings=[InstanceSetting(hot, "much")])
     assert refused.value.status_code == 400
     for name, fatal in tenant.fatal.items():
+        service.make_fatal(instance)
         sdk.add_instance_settings(**where, settings=[InstanceSetting(name, fatal)])
         assert {one.name: one.value for one in ready(sdk, instance.id).settings} == both
         assert shown(name) != fatal
     assert {name: shown(name) for name in both} == both
+
+
+def test_deleted_settings_have_the_catalogues_defaults(
+    service: Service, instance: Instance, tenant: Tenant
+) -> None:
+    """Those of an instance's birth suit its node type, and are its own like others."""
+    sdk, where = service.sdk(), {"instance_id": instance.id}
+    name, _, version = instance.engine.partition("-")
+    (engine,) = sdk.list_database_engines_all(name=name, version=version)
+    defaults = {one.name: one.default_value for one in engine.versions[0].available_settings}
+    born = [one.name for one in instance.settings]
+    assert born
+    deleted = sdk.delete_instance_settings(**where, setting_names=born)
+    assert [one.name for one in deleted.settings] == born
+    assert ready(sdk, instance.id).settings == []
+    with service.connection(instance) as session:
+        found = {one: tenant.setting(session, one) for one in born}
+    assert found == {one: defaults[one] for one in born}
 
 
 def test_rules_cut_only_whom_they_shut_out(

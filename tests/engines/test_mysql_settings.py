@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterable, Iterator
 
 import pytest
@@ -11,7 +12,7 @@ from openrdb.system.bundle import Bundle
 from tests.support.mysql_server import Server, serving
 from tests.support.service import PASSWORD
 from tests.support.tenants import Login
-from tests.support.values import another
+from tests.support.values import another, bounds
 
 WAITING = {"table_open_cache_instances"}
 """Recorded as hot; the server takes it at its start only, and is restarted for it."""
@@ -58,3 +59,23 @@ def test_every_setting_is_in_force(server: Server) -> None:
     server.restart(wanted)
     assert in_force(server, settings) == shown(wanted)
     assert not server.reload(wanted)
+
+
+@pytest.mark.parametrize("greatest", [False, True])
+def test_bounds_are_in_force_or_refused(server: Server, greatest: bool) -> None:
+    settings = offered(server)
+    wanted = {name: bounds(one)[greatest] for name, one in settings.items()}
+    if (why := server.refusal(wanted)) is not None:  # the host has too few open files
+        assert why.startswith(f"max_connections {wanted['max_connections']} and table_open_cache")
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 10 + 5000 + 2 * 20000
+        del wanted["table_open_cache"]
+        assert server.refusal(wanted) is None
+    server.restart(wanted)
+    found = in_force(server, wanted)
+    different = {
+        name: (value, found[name])
+        for name, value in shown(wanted).items()
+        if value != found[name]
+        and not (settings[name].property_type == "FLOAT" and float(value) == float(found[name]))
+    }
+    assert different == {}

@@ -10,7 +10,7 @@ from openrdb.catalog.engines import EngineSetting, engine_version
 from openrdb.catalog.setting_values import problem
 from openrdb.system import accounts
 from tests.support.postgresql_server import Connection, Server
-from tests.support.values import another
+from tests.support.values import another, bounds
 
 BYTES = {"B": 1, "kB": 2**10, "MB": 2**20}
 
@@ -53,6 +53,43 @@ def test_every_setting_is_in_force(server: Server) -> None:
                     assert abs(found - float(expected)) < 8, name  # whole pages
                 else:
                     assert found == expected, name
+    finally:
+        server.reconfigure(before)
+
+
+@pytest.mark.parametrize("greatest", [False, True])
+def test_bounds_are_in_force_or_refused(server: Server, greatest: bool) -> None:
+    """All of them together but for those that the node has not enough memory for."""
+    version = engine_version(server.spec.engine)
+    assert version is not None
+    offered = {one.name: one for one in version.available_settings}
+    wanted = {name: bounds(one)[greatest] for name, one in offered.items()}
+    before, refused = server.spec, set()
+    try:
+        for name, value in wanted.items():
+            server.spec = dataclasses.replace(before, settings={name: value})
+            if server.refusal() is not None:
+                refused.add(name)
+        assert refused == ({"max_locks_per_transaction"} if greatest else set())
+        server.spec = before
+        kept = {name: value for name, value in wanted.items() if name not in refused}
+        server.reconfigure(dataclasses.replace(before, settings=kept))
+        with server.session() as session:
+            for name, value in kept.items():
+                if name == "rdb.enable_logical_replication":
+                    expected = "logical" if greatest else "replica"
+                    assert session.execute("SHOW wal_level").fetchone() == (expected,)
+                    continue
+                found = in_force(session, offered[name])
+                if name == "temp_file_limit" and value == "-1":
+                    assert found == before.memory / 2**10
+                elif name.startswith("tcp_keepalives") and value == "0":
+                    assert isinstance(found, float), name
+                    assert found > 0, "the system's default"
+                elif isinstance(found, str):
+                    assert found == value, name
+                else:
+                    assert abs(found - float(value)) < (8 if offered[name].unit else 1e-9), name
     finally:
         server.reconfigure(before)
 

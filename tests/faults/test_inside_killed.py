@@ -342,6 +342,7 @@ def test_killed_amid_each_change(fresh_service: Service, newest: str) -> None:
     around = AROUND if newest.startswith("PostgreSQL") else []
     for one in (*INSIDE, *settings_of(tenant), *around, *LEAVING):
         answers = list[requests.Response]()
+        service.make_fatal(scene.one)
 
         def send(one: Step = one, answers: list[requests.Response] = answers) -> None:
             with contextlib.suppress(requests.ConnectionError):

@@ -236,6 +236,7 @@ CASES = {
         ("put_in_force", "put_back"),
         ask_fatal_setting,
         has_no_fatal_setting,
+        before=lambda s, n: s.service.make_fatal(s.one),
         ends="failed",
         engines=("PostgreSQL",),
     ),

@@ -107,6 +107,16 @@ class Server:
         self.spec = dataclasses.replace(self.spec, settings=settings)
         self._run()
 
+    def refusal(self, settings: Mapping[str, str]) -> str | None:
+        """Why the API refuses these settings; None if it does not."""
+        spec = dataclasses.replace(self.spec, settings=settings)
+        engine = server_of(spec, self._bundle, self.paths, SECRET)
+        directory = self.paths.root / "check"
+        accounts.ensure_directory(directory, spec.uid)
+        for name, text in engine.configuration().items():
+            accounts.write_file(directory / name, text, spec.uid)
+        return engine.check_configuration(directory)
+
     def without_options(self) -> None:
         """Restart with nothing but what every instance has."""
         self._options = ()

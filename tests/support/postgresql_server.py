@@ -99,6 +99,14 @@ class Server:
         self._process.send_signal(self.engine.stop_signal)
         self._process.wait(60)
 
+    def refusal(self) -> str | None:
+        """Why the API refuses the settings of `spec`; None if it does not."""
+        directory = self._place / "check"
+        accounts.ensure_passage(directory, self.spec.uid)
+        for name, text in self.files(self.spec).items():
+            accounts.write_file(directory / name, text, self.spec.uid)
+        return self.engine.check_configuration(directory)
+
     def reconfigure(self, spec: NodeSpec) -> None:
         """Start anew with other settings."""
         self._stop()

@@ -31,7 +31,7 @@ from openrdb.state.database import Database
 from openrdb.state.sealing import load_keyring
 from openrdb.state.secrets import Secrets
 from openrdb.system.layout import Layout
-from tests.support.tenants import Login
+from tests.support.tenants import Login, tenant_of
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = "Correct-horse-7-battery"
@@ -327,6 +327,12 @@ class Service:
         state = Database(f"sqlite:///{self.data_dir}/state.sqlite")
         with closing(state), state.read() as session:
             return opened.open_for(session.get_one(models.Instance, UUID(instance.id))).superuser
+
+    def make_fatal(self, instance: Instance) -> None:
+        """See to it that the instance's server does not start with its tenant's `fatal` settings."""
+        layout = Layout(self.data_dir)
+        (data,) = layout.instance(UUID(instance.id)).glob("nodes/*/data")
+        tenant_of(instance.engine).make_fatal(data)
 
     def login(
         self,

@@ -86,15 +86,21 @@ class Tenant(Protocol):
     cold: ClassVar[tuple[str, str]]
     """One that needs one."""
     fatal: ClassVar[dict[str, str]]
-    """Settings within the catalogue's bounds that the server does not start with."""
+    """Settings that the server does not start with, once `make_fatal` has been called."""
 
     def connect(self, login: Login, **options: Any) -> Session: ...
 
     def refuses(self, why: Why) -> pytest.RaisesExc[Exception]:
         """As `pytest.raises`, for this obstacle only."""
 
+    def make_fatal(self, data: Path) -> None:
+        """Change a server's data so that it starts with others than the settings of `fatal` only."""
+
     def create_user(self, name: str, password: str) -> str:
         """A statement of the administrator's."""
+
+    def quoted(self, name: str) -> str:
+        """A name of any signs, as statements have it."""
 
     def who(self, session: Session) -> tuple[str, str]:
         """User and database."""
@@ -123,7 +129,7 @@ class PostgreSQL:
     clean_end: ClassVar = "database system is shut down"
     hot: ClassVar = ("work_mem", "9")
     cold: ClassVar = ("max_connections", "77")
-    fatal: ClassVar = {"max_locks_per_transaction": "2147483647"}
+    fatal: ClassVar = {"max_connections": "50"}
     _refusals: ClassVar[dict[Why, tuple[type[Exception], str]]] = {
         "right": (psycopg.errors.InsufficientPrivilege, "permission denied"),
         "database": (failed, "permission denied for database"),
@@ -157,8 +163,16 @@ class PostgreSQL:
         error, said = self._refusals[why]
         return pytest.raises(error, match=said)
 
+    def make_fatal(self, data: Path) -> None:
+        # Which the server reads after its own file, and compares at a start only.
+        with (data / "postgresql.auto.conf").open("a") as file:
+            file.write("superuser_reserved_connections = 50\n")
+
     def create_user(self, name: str, password: str) -> str:
         return f"CREATE ROLE {name} LOGIN PASSWORD '{password}'"
+
+    def quoted(self, name: str) -> str:
+        return f'"{name}"'
 
     def who(self, session: Session) -> tuple[str, str]:
         user, database = _row(session, "SELECT current_user, current_database()")
@@ -240,8 +254,14 @@ class MySQL:
     def refuses(self, why: Why) -> pytest.RaisesExc[Exception]:
         return pytest.raises(self.failed, match=self._refusals[why])
 
+    def make_fatal(self, data: Path) -> None:
+        pass
+
     def create_user(self, name: str, password: str) -> str:
         return f"CREATE USER {name} IDENTIFIED BY '{password}'"
+
+    def quoted(self, name: str) -> str:
+        return f"`{name}`"
 
     def who(self, session: Session) -> tuple[str, str]:
         account, database = _row(session, "SELECT CURRENT_USER(), DATABASE()")

@@ -1,6 +1,8 @@
-"""Values for settings that are not their defaults."""
+"""Values for settings: others than their defaults, and their bounds."""
 
 from __future__ import annotations
+
+import re
 
 from openrdb.catalog.engines import EngineSetting
 from openrdb.catalog.setting_values import problem
@@ -37,3 +39,21 @@ def another(setting: EngineSetting) -> str:
     assert problem(setting, value) is None, setting
     assert value != setting.default_value, setting
     return value
+
+
+def bounds(setting: EngineSetting) -> tuple[str, str]:
+    """The least and the greatest value that is advertised; of words the first and the last."""
+    if setting.property_type == "INT":
+        least, most = str(setting.int_min), str(setting.int_max)
+    elif setting.property_type == "FLOAT":
+        least, most = str(setting.float_min), str(setting.float_max)
+    elif setting.property_type == "BOOLEAN":
+        least, most = "off", "on"
+    elif listed := re.fullmatch(r"\^\(([\w|-]+)\)\$", setting.string_constraint or ""):
+        words = listed[1].split("|")
+        least, most = words[0], words[-1]
+    else:
+        least, most = setting.default_value, another(setting)
+    for value in (least, most):
+        assert problem(setting, value) is None, setting
+    return least, most

@@ -22,6 +22,8 @@ from alembic.migration import MigrationContext
 from sqlalchemy import select
 
 from openrdb import certificates
+from openrdb.catalog.node_types import node_types
+from openrdb.engines import rules_of
 from openrdb.operations.adoption import adopt_certificates
 from openrdb.state import master_key
 from openrdb.state.database import Database
@@ -42,12 +44,18 @@ def keys() -> dict[str, Any]:
     return loaded
 
 
+def fill(path: Path, change: str = "") -> None:
+    """Write the state of the older version, with a change to it."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript((_STATES / "0002.sql").read_text())
+        connection.executescript(change)
+
+
 @pytest.fixture
 def old(tmp_path: Path, keys: dict[str, Any]) -> Iterator[Database]:
     """The state of the older version, migrated, with its master key beside it."""
     path = tmp_path / "state.sqlite"
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript((_STATES / "0002.sql").read_text())
+    fill(path)
     (tmp_path / "master.key").write_bytes(bytes.fromhex(keys["master_key"]))
     database = Database(f"sqlite:///{path}")
     database.migrate()
@@ -84,6 +92,23 @@ def test_rows_are_kept_and_widened(old: Database) -> None:
         assert [tag.tag for tag in one.tags] == ["a"]
     with old.read() as session:
         assert session.get_one(Host, LOCAL_HOST).name == "local"
+
+
+@pytest.mark.parametrize("name", _UIDS)
+def test_settings_in_force_are_written_down(tmp_path: Path, name: str) -> None:
+    """Where an instance had none of its own, its node type's were in force, of any node type."""
+    for kind in node_types():
+        path = tmp_path / f"{kind.name}.sqlite"
+        values = f"settings = '{{\"max_connections\": \"77\"}}', node_type = '{kind.name}'"
+        fill(path, f"UPDATE instances SET {values} WHERE name = '{name}'")
+        database = Database(f"sqlite:///{path}")
+        database.migrate()
+        try:
+            found = instances_of(database)[name]
+            expected = rules_of(name).default_settings(kind) | {"max_connections": "77"}
+            assert found.settings == expected
+        finally:
+            database.close()
 
 
 def test_superusers_keep_their_passwords(

@@ -19,7 +19,7 @@ from openrdb.catalog.engines import as_run, engine_version
 from openrdb.catalog.setting_values import problem
 from openrdb.config import Region
 from openrdb.errors import InvalidArguments
-from openrdb.operations.desired import all_settings, main_spec
+from openrdb.operations.desired import main_spec
 from openrdb.operations.instances.apply_settings import ApplySettings
 from openrdb.state.events import Caller
 from openrdb.state.models import Instance
@@ -140,8 +140,7 @@ async def _change(
 
 def _check_by_engine(backend: Backend, instance: Instance, own: Values) -> None:
     """Raise InvalidArguments for what the engine's own reading of its files refuses."""
-    spec = main_spec(instance, backend.secrets)
-    spec = dataclasses.replace(spec, settings=all_settings(instance, own))
+    spec = dataclasses.replace(main_spec(instance, backend.secrets), settings=own)
     if (why := backend.hosts[instance.primary.host_id].check_configuration(spec)) is not None:
         raise InvalidArguments(("settings", "constraint", why))
 

@@ -108,8 +108,8 @@ class Rules(Protocol):
         """
 
     def default_settings(self, node_type: NodeType) -> dict[str, str]:
-        """Return the settings that suit a node type's memory, by the catalogue's names and in its
-        units; `max_connections` is always among them."""
+        """Return the settings of new instances, which suit their node type's memory, by the
+        catalogue's names and in its units."""
 
 
 class Templates(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from openrdb.catalog.engines import engine_version
 from openrdb.catalog.node_types import NodeType, node_type
 from openrdb.engines import rules_of
 from openrdb.spec import Backend, LogsPolicy, NodeSpec, Route
@@ -9,14 +10,21 @@ from openrdb.state.endpoints import TO_NODE
 from openrdb.state.models import Endpoint, Instance, Node
 from openrdb.state.secrets import Secrets
 
+_CONNECTIONS = "max_connections"
+"""Every engine's setting of this name."""
+
 
 def main_spec(instance: Instance, secrets: Secrets) -> NodeSpec:
     return node_spec(instance, instance.primary, secrets)
 
 
-def all_settings(instance: Instance, own: dict[str, str]) -> dict[str, str]:
-    """Return the user's settings, and for the rest the defaults for the node type's memory."""
-    return rules_of(instance.engine).default_settings(_kind(instance)) | own
+def first_settings(instance: Instance) -> dict[str, str]:
+    """Return the settings of an instance's birth, which suit its node type.
+
+    They are the instance's own from then on: one that is deleted gets the catalogue's default, as the
+    reference says.
+    """
+    return rules_of(instance.engine).default_settings(_kind(instance))
 
 
 def _kind(instance: Instance) -> NodeType:
@@ -37,7 +45,7 @@ def node_spec(instance: Instance, node: Node, secrets: Secrets) -> NodeSpec:
         uid=instance.uid,
         memory=_kind(instance).memory,
         vcpus=_kind(instance).vcpus,
-        settings=all_settings(instance, instance.settings),
+        settings=instance.settings,
         init_settings=instance.init_settings,
         generation=instance.generation,
         secret=passwords.superuser,
@@ -45,6 +53,15 @@ def node_spec(instance: Instance, node: Node, secrets: Secrets) -> NodeSpec:
         certificate=secrets.certificate_for(instance),
         logs=LogsPolicy(instance.logs_max_age_retention, instance.logs_total_disk_retention),
     )
+
+
+def _connections(instance: Instance) -> int:
+    """Return how many connections the instance's servers take."""
+    if own := instance.settings.get(_CONNECTIONS):
+        return int(own)
+    version = engine_version(instance.engine)
+    available = version.available_settings if version else ()
+    return next(int(one.default_value) for one in available if one.name == _CONNECTIONS)
 
 
 def routes(instance: Instance) -> list[Route]:
@@ -68,7 +85,7 @@ def route(instance: Instance, endpoint: Endpoint) -> Route:
         address=endpoint.ip,
         port=endpoint.port,
         backends=tuple(Backend(one.id, one.address, one.port) for one in instance.nodes),
-        connections=int(all_settings(instance, instance.settings)["max_connections"]),
+        connections=_connections(instance),
         uid=instance.uid,
         generation=instance.generation,
         rule=endpoint.node_id if endpoint.rule == TO_NODE and endpoint.node_id else "primary",

@@ -27,13 +27,13 @@ from openrdb.state.scope import (
 ORDERS: dict[str, tuple[str, ...]] = {
     "created_at_asc": ("created_at", "id"),
     "created_at_desc": ("-created_at", "-id"),
-    "name_asc": ("name", "id"),
-    "name_desc": ("-name", "-id"),
+    "name_asc": ("name", "created_at", "id"),
+    "name_desc": ("-name", "-created_at", "-id"),
     "region": ("region", "created_at", "id"),
-    "status_asc": ("status", "id"),
-    "status_desc": ("-status", "-id"),
+    "status_asc": ("status", "created_at", "id"),
+    "status_desc": ("-status", "-created_at", "-id"),
 }
-"""What lists are ordered by; a minus: downwards."""
+"""What lists are ordered by, ties by creation; a minus: downwards."""
 
 _OF_INSTANCES: Columns = {
     name: getattr(Instance, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,10 @@ MAIN_FILE = "my.cnf"
 ERROR_LOG = "mysql-error.log"
 _MIB = 2**20
 _GIB = 2**30
+_OWN_FILES, _FILES_OF_TABLE = 10, 2
+"""What the server counts for itself and for an open table; a connection is one."""
+_LEAST_TABLES = 400
+"""For so many it keeps room, whatever else it is asked for."""
 
 INITIAL = {
     "innodb-redo-log-capacity": "8M",
@@ -51,6 +56,23 @@ def files(node: EngineNode) -> dict[str, str]:
 def default_settings(node_type: NodeType) -> dict[str, str]:
     """Return the recorded defaults; no other depends on the node type."""
     return {"max_connections": str(node_type.connections)}
+
+
+def check_open_files(spec: NodeSpec) -> str | None:
+    """Return why the host has too few open files for what the user asks; None if it has enough.
+
+    The server would take less, and say so in its log only. A default that does not fit is lowered.
+    """
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    connections = int(spec.settings.get("max_connections", "0"))
+    tables = int(spec.settings.get("table_open_cache", _LEAST_TABLES))
+    needed = _OWN_FILES + connections + _FILES_OF_TABLE * tables
+    if most == resource.RLIM_INFINITY or needed <= most:
+        return None
+    return (
+        f"max_connections {connections} and table_open_cache {tables} take {needed} open files, and "
+        f"this host lets a process have {most}"
+    )
 
 
 def command(bundle: Bundle, directory: Path) -> list[str]:

@@ -65,6 +65,8 @@ def check(node: EngineNode, directory: Path) -> str | None:
 
     The server itself reads it, as at a start; what it would find out only later is not found.
     """
+    if (why := config.check_open_files(node.spec)) is not None:
+        return why
     command = [*config.command(node.bundle, directory), "--log-error=stderr", "--validate-config"]
     command += [f"--tmpdir={directory}"]  # its own may be made only at the next start
     done = accounts.run(node.spec.uid, command, node.bundle.environment)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from openrdb.catalog.engines import EngineSetting, engine_version
 from openrdb.catalog.node_types import NodeType
 from openrdb.catalog.setting_values import TRUE
@@ -17,6 +19,12 @@ ACCESS_FILE = "pg_hba.conf"
 _MIB = 2**20
 _GIB = 2**30
 _KEPT_FOR_STANDBYS = "2GB"
+_LOCK_BYTES = 400
+"""Of shared memory for each lock that there is room for: 393 to 405, as 15 and 18 say themselves."""
+_OTHER_PROCESSES = 40
+"""Which have locks in addition to the users' connections: workers, WAL senders."""
+_LOCKS_SHARE = 2
+"""Of its memory a node may have one in so many parts for locks."""
 _SMALLEST_BUFFERS, _BUFFERS_SHARE = 64 * _MIB, 16
 
 _ACCESS = f"""\
@@ -72,6 +80,25 @@ def default_settings(node_type: NodeType) -> dict[str, str]:
         "work_mem": min(2 * gib, node_type.memory // _MIB // node_type.connections),
     }
     return {name: str(value) for name, value in values.items()}
+
+
+def check_lock_table(spec: NodeSpec) -> str | None:
+    """Return why the table of locks is too large for the node; None if it fits.
+
+    The server allocates all of it at its start and writes to half of it. With more than the host has
+    it would not start, and the settings would be taken back after the request was accepted.
+    """
+    values = _catalogue_settings(spec)
+    locks = int(values["max_locks_per_transaction"])
+    slots = locks * (int(values["max_connections"]) + _OTHER_PROCESSES)
+    most = min(spec.memory, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    needed = slots * _LOCK_BYTES
+    if needed <= most // _LOCKS_SHARE:
+        return None
+    return (
+        f"max_locks_per_transaction {locks} with max_connections {values['max_connections']} takes "
+        f"{needed // _MIB} MiB of memory, and this node has {most // _LOCKS_SHARE // _MIB} for it"
+    )
 
 
 def _lines(settings: dict[str, str]) -> list[str]:

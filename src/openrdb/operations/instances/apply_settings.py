@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from openrdb.errors import StartFailed
 from openrdb.host.base import Host
-from openrdb.operations.desired import all_settings, node_spec, routes
+from openrdb.operations.desired import node_spec, routes
 from openrdb.operations.registry import InstanceOperation, register
 from openrdb.operations.run import Run
 from openrdb.spec import NodeSpec
@@ -45,10 +45,12 @@ class ApplySettings(InstanceOperation):
                 run.step(run.edge.ensure_route, each)
             run.complete_ready()
         else:
-            log.warning("instance %s: settings taken back: %s", instance.id, refusal)
+            log.warning(
+                "instance %s (%r): settings taken back: %s", instance.id, instance.name, refusal
+            )
             for node in instance.nodes:
                 spec = node_spec(instance, node, run.secrets)
-                old = dataclasses.replace(spec, settings=all_settings(instance, self.before))
+                old = dataclasses.replace(spec, settings=self.before)
                 run.step(put_back, run.host_of(node), old)
             take_back(run, self.before, refusal)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
-from openrdb.operations.desired import node_spec
+from openrdb.operations.desired import first_settings, node_spec
 from openrdb.operations.registry import InstanceOperation, register
 from openrdb.operations.run import Run
 from openrdb.operations.steps import (
@@ -35,13 +36,15 @@ class CreateInstance(InstanceOperation):
         run.step(ensure_free_ports, run)
         instance = run.instance()
         node = instance.primary
-        spec, host = node_spec(instance, node, run.secrets), run.host_of(node)
+        settings = instance.settings or first_settings(instance)
+        spec = dataclasses.replace(node_spec(instance, node, run.secrets), settings=settings)
+        host = run.host_of(node)
 
         run.step(host.ensure_volume, spec)
         run.step(host.ensure_configuration, spec)
-        run.step(start_keeping, run, dict(spec.settings))
+        run.step(start_keeping, run, settings)
         run.step(host.ensure_running, spec)
-        ensure_balancers(run, instance)
+        ensure_balancers(run, run.instance())  # which has its settings now
         run.step(host.ensure_accepting, spec)
         run.step(host.ensure_bootstrapped, spec, self.administrator)
         settle(run)

@@ -24,8 +24,8 @@ class Instance(Base):
         Index("ix_instances_listing", "region", "organization_id", "created_at", "id", "name"),
         Index("ix_instances_count", "region", "organization_id"),
         Index("ix_instances_project", "region", "project_id", "created_at", "id"),
-        Index("ix_instances_name", "region", "organization_id", "name", "id"),
-        Index("ix_instances_status", "region", "organization_id", "status", "id"),
+        Index("ix_instances_name", "region", "organization_id", "name", "created_at", "id"),
+        Index("ix_instances_status", "region", "organization_id", "status", "created_at", "id"),
         Index("ix_instances_uid", "uid", unique=True),
     )
 
