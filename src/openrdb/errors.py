@@ -21,6 +21,11 @@ class OpenRDBError(Exception):
     def message(self) -> str:
         return str(self)
 
+    @property
+    def explanation(self) -> str:
+        """What an operator reads of it: what was wrong with what."""
+        return str(self)
+
     def fields(self) -> dict[str, object]:
         """Return the type's own fields in the wire form, in addition to `message` and `type`."""
         return {}
@@ -40,6 +45,10 @@ class InvalidArguments(OpenRDBError):
         """Return the same refusal for a part of an argument."""
         details = [(f"{argument}.{name}", reason, text) for name, reason, text in self.details]
         return InvalidArguments(*details)
+
+    @property
+    def explanation(self) -> str:
+        return "; ".join(f"{name}: {help_message}" for name, _, help_message in self.details)
 
     def fields(self) -> dict[str, object]:
         return {
@@ -103,6 +112,10 @@ class NotFound(OpenRDBError):
         super().__init__("resource is not found")
         self.resource, self.resource_id = resource, resource_id
 
+    @property
+    def explanation(self) -> str:
+        return f"there is no {self.resource} {self.resource_id}"
+
     def fields(self) -> dict[str, object]:
         return {"resource": self.resource, "resource_id": self.resource_id}
 
@@ -116,6 +129,10 @@ class TransientState(OpenRDBError):
     def __init__(self, resource: str, resource_id: str, current_state: str) -> None:
         super().__init__("resource is in a transient state")
         self.resource, self.resource_id, self.current_state = resource, resource_id, current_state
+
+    @property
+    def explanation(self) -> str:
+        return f"the {self.resource} {self.resource_id} is {self.current_state}"
 
     def fields(self) -> dict[str, object]:
         return {
@@ -145,6 +162,10 @@ class PreconditionFailed(OpenRDBError):
     def __init__(self, precondition: str, help_message: str) -> None:
         super().__init__("precondition failed")
         self.precondition, self.help_message = precondition, help_message
+
+    @property
+    def explanation(self) -> str:
+        return self.help_message
 
     def fields(self) -> dict[str, object]:
         return {"precondition": self.precondition, "help_message": self.help_message}

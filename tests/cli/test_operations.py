@@ -79,7 +79,7 @@ def test_what_cannot_be_retried(fresh_service: Service) -> None:
     (failed,) = operations(service, "list")
     assert (failed["kind"], failed["reason"]) == (
         "delete_user",
-        "NotFound: resource is not found",
+        "NotFound: there is no user nobody",
     )
     assert "cannot retry" in refused(service, "retry", failed["id"])
 

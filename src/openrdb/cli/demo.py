@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import base64
 import secrets
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import psycopg
 import pymysql
 from rich.console import Console
 from scaleway import Client, ScalewayException
-from scaleway.rdb.v1 import RdbV1API
+from scaleway.rdb.v1 import INSTANCE_TRANSIENT_STATUSES, Instance, RdbV1API
 
+from openrdb.cli.clients import certificate_in_memory, line
+from openrdb.cli.state import instances
 from openrdb.config import Settings
 from openrdb.credentials import read_credentials
 from openrdb.engines.names import FIRST_DATABASE
@@ -49,35 +49,62 @@ def run(settings: Settings, engine: str, out: Console) -> None:
     password = secrets.token_urlsafe(12) + "aA1!"
     began = time.monotonic()
     try:
-        created = api.create_instance(
-            engine=engine,
-            user_name=_USER,
-            password=password,
-            node_type="db-dev-s",
-            is_ha_cluster=False,
-            disable_backup=True,
-            volume_size=0,
-            backup_same_region=False,
-            name=f"demo-{secrets.token_hex(3)}",
-        )
-        instance = api.wait_for_instance(instance_id=created.id)
-        certificate = api.get_instance_certificate(instance_id=created.id)
+        instance = _settled(api, _create(api, engine, password))
+        took = time.monotonic() - began
+        if instance.status != "ready" or not instance.endpoints:
+            why = instances.why(settings, instance.id)
+            raise HostError(f"the instance {instance.name} ended in {instance.status}: {why}")
+        certificate = api.get_instance_certificate(instance_id=instance.id)
     except (ScalewayException, OSError) as error:
-        raise HostError(f"the service at {credentials['SCW_API_URL']} says: {error}") from None
-    took = time.monotonic() - began
-    if instance.status != "ready" or not instance.endpoints:
-        raise HostError(f"the instance {created.id} ended in status {instance.status}")
+        said = f"the service at {credentials['SCW_API_URL']} says: {_said(error)}"
+        raise HostError(said) from None
     out.print(f"✓ {instance.name} ({instance.engine}) was ready after {took:.2f} s")
 
-    root = Path(settings.data_dir) / f"{instance.name}.pem"
-    root.write_bytes(base64.b64decode(str(certificate.content)))
+    trusted = certificate_in_memory(base64.b64decode(str(certificate.content)).decode())
     endpoint = instance.endpoints[0]
-    login = _Login(str(endpoint.ip), endpoint.port, password, root)
-    client = _CLIENTS[instance.engine.rpartition("-")[0]]
-    greeting, version = client.greet(login)
+    login = _Login(str(endpoint.ip), endpoint.port, password, trusted)
+    greeting, version = _GREETINGS[instance.engine.rpartition("-")[0]](login)
     out.print(f"✓ {greeting}: {version}")
     out.print("  connect with")
-    out.print(client.line(login), style="cyan", soft_wrap=True, highlight=False, markup=False)
+    command = line(instance.name, _USER, settings.data_dir, instance.engine, password)
+    out.print(command, style="cyan", soft_wrap=True, highlight=False, markup=False)
+
+
+def _create(api: RdbV1API, engine: str, password: str) -> Instance:
+    return api.create_instance(
+        engine=engine,
+        user_name=_USER,
+        password=password,
+        node_type="db-dev-s",
+        is_ha_cluster=False,
+        disable_backup=True,
+        volume_size=0,
+        backup_same_region=False,
+        name=f"demo-{secrets.token_hex(3)}",
+    )
+
+
+def _settled(api: RdbV1API, instance: Instance) -> Instance:
+    """Return the instance once its creation has ended: the service holds each answer until then,
+    where the SDK's own waiter would look once a second."""
+    while instance.status in INSTANCE_TRANSIENT_STATUSES:
+        instance = api.get_instance(instance_id=instance.id)
+    return instance
+
+
+def _said(error: Exception) -> str:
+    """Return what a refusal says is wrong, by the argument where it names one."""
+    response = getattr(error, "response", None)
+    try:
+        refusal = response.json() if response is not None else {}
+    except ValueError:
+        refusal = {}
+    found = [
+        f"{one['argument_name']} {one['help_message']}"
+        for one in refusal.get("details", ())
+        if "help_message" in one
+    ]
+    return "; ".join(found) or refusal.get("help_message") or refusal.get("message") or str(error)
 
 
 @dataclass(frozen=True)
@@ -85,15 +112,8 @@ class _Login:
     host: str
     port: int
     password: str
-    certificate: Path
-
-
-@dataclass(frozen=True)
-class _Client:
-    greet: Callable[[_Login], Sequence[str]]
-    """Write a greeting into a table; what is read from it, and what the server is."""
-    line: Callable[[_Login], str]
-    """A command that connects."""
+    certificate: str
+    """Its path."""
 
 
 def _conninfo(login: _Login) -> str:
@@ -111,10 +131,6 @@ def _greet_by_psycopg(login: _Login) -> Sequence[str]:
     return text, version.partition(" on ")[0]
 
 
-def _psql(login: _Login) -> str:
-    return f'{sys.argv[0]} run psql "{_conninfo(login)}"'
-
-
 def _greet_by_pymysql(login: _Login) -> Sequence[str]:
     connection = pymysql.connect(
         host=login.host,
@@ -122,7 +138,7 @@ def _greet_by_pymysql(login: _Login) -> Sequence[str]:
         user=_USER,
         password=login.password,
         database=FIRST_DATABASE,
-        ssl_ca=str(login.certificate),
+        ssl_ca=login.certificate,
         ssl_verify_cert=True,
         ssl_verify_identity=True,
     )
@@ -135,15 +151,8 @@ def _greet_by_pymysql(login: _Login) -> Sequence[str]:
     return text, f"MySQL {version}"
 
 
-def _mysql(login: _Login) -> str:
-    return (
-        f"{sys.argv[0]} run mysql --host={login.host} --port={login.port} "
-        f"--user={_USER} --password={login.password} "
-        f"--ssl-mode=VERIFY_IDENTITY --ssl-ca={login.certificate} {FIRST_DATABASE}"
-    )
-
-
-_CLIENTS = {
-    "PostgreSQL": _Client(_greet_by_psycopg, _psql),
-    "MySQL": _Client(_greet_by_pymysql, _mysql),
+_GREETINGS: dict[str, Callable[[_Login], Sequence[str]]] = {
+    "PostgreSQL": _greet_by_psycopg,
+    "MySQL": _greet_by_pymysql,
 }
+"""What writes a greeting into a table; returns what is read from it, and what the server is."""

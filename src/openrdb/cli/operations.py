@@ -75,7 +75,7 @@ def _table(found: Sequence[ListedOperation]) -> Table:
     table = Table("operation", "kind", "subject", "status", "step", "age", "reason", box=None)
     for one in found:
         status = f"{one.status}, overdue" if one.is_late else one.status
-        subject = f"{one.subject_type} {one.subject_id}"
+        subject = f"{one.subject_type} {one.subject_name or 'deleted'} {one.subject_id}"
         age = str(timedelta(seconds=int(one.age)))
         cells = (one.id[:8], one.kind, subject, status, one.step or "", age, one.reason or "")
         table.add_row(*(Text(cell, overflow="fold") for cell in cells))

@@ -73,6 +73,10 @@ class Checkpoint(Protocol):
     def __call__(self, name: str, do: Callable[[], T]) -> T: ...
 
 
+def _explanation(error: Exception) -> str:
+    return error.explanation if isinstance(error, OpenRDBError) else str(error)
+
+
 @dataclass
 class Run:
     """One operation under way."""
@@ -171,7 +175,7 @@ class Run:
             if not operations.finish(
                 session,
                 self.operation_id,
-                f"{type(error).__name__}: {error}",
+                f"{type(error).__name__}: {_explanation(error)}",
                 error_type=error.type if isinstance(error, OpenRDBError) else "internal",
                 can_be_retried=operation.is_moving(),
             ):

@@ -159,6 +159,17 @@ def _exists(session: Session, subject_type: str | None, subject_id: str | None) 
     return session.scalar(select(table.id).where(table.id == known)) is not None
 
 
+def first_user(session: Session, instance_id: UUID) -> str | None:
+    """Return the name of the user that an instance was created with; None: it is not known."""
+    query = select(Event.parameters).where(
+        Event.subject_id == str(instance_id),
+        Event.action == "create_instance",
+        Event.outcome == "accepted",
+    )
+    asked = session.scalars(query.limit(1)).first() or {}
+    return str(asked.get("user_name") or "") or None
+
+
 def of_subject(session: Session, subject_id: UUID) -> Sequence[Event]:
     """Return a subject's events, the oldest first."""
     query = select(Event).where(Event.subject_id == str(subject_id)).order_by(Event.at)

@@ -72,13 +72,14 @@ def finish(
 ) -> bool:
     """End an operation, with its event; False if it had ended already.
 
+    Why it failed is kept as one line, whatever a server's message looks like.
     Its parameters, among which are verifiers, are kept only where it can be retried.
     """
     operation = session.get(Operation, operation_id)
     if operation is None or operation.finished_at is not None:
         return False
     operation.status = "failed" if error else "done"
-    operation.error = error
+    operation.error = " ".join(error.split()) if error else None
     if not error:
         operation.step = None
     if not can_be_retried:

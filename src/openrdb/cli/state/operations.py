@@ -15,6 +15,7 @@ from openrdb.errors import HostError, NotFound, PreconditionFailed, TransientSta
 from openrdb.operations.begin import retry as begin_again
 from openrdb.state import events, models, operations
 from openrdb.state.models import now
+from openrdb.state.subjects import SUBJECTS
 
 _RECENTLY = timedelta(days=1)
 
@@ -27,6 +28,8 @@ class ListedOperation:
     kind: str
     subject_type: str
     subject_id: str
+    subject_name: str | None
+    """None: it has been deleted."""
     status: str
     step: str | None
     step_started_at: str | None
@@ -42,8 +45,9 @@ class ListedOperation:
     finished_at: str | None
 
 
-def listed(row: models.Operation) -> ListedOperation:
+def listed(session: Session, row: models.Operation) -> ListedOperation:
     """Return what is shown of a row."""
+    subject = SUBJECTS[row.subject_type].find(session, row.subject_id)
     end = row.finished_at or now()
     late = row.finished_at is None and row.deadline_at is not None and row.deadline_at < end
     return ListedOperation(
@@ -51,6 +55,7 @@ def listed(row: models.Operation) -> ListedOperation:
         kind=row.kind,
         subject_type=row.subject_type,
         subject_id=str(row.subject_id),
+        subject_name=subject.name if subject is not None else None,
         status=row.status,
         step=row.step,
         step_started_at=_text(row.step_started_at),
@@ -97,7 +102,7 @@ def overview(settings: Settings, *, everything: bool) -> list[ListedOperation]:
             failed = operations.failed(session)
             recent = [row for row in failed if row.finished_at and row.finished_at > after]
             rows = operations.unfinished(session) + recent
-    return [listed(row) for row in rows]
+        return [listed(session, row) for row in rows]
 
 
 def details(settings: Settings, prefix: str) -> dict[str, Any]:
@@ -109,7 +114,7 @@ def details(settings: Settings, prefix: str) -> dict[str, Any]:
     with opened_state(settings) as database, database.read() as session:
         row = find(session, prefix)
         history = [_event(one) for one in events.of_subject(session, row.subject_id)]
-    return asdict(listed(row)) | {"events": history}
+        return asdict(listed(session, row)) | {"events": history}
 
 
 def retry(settings: Settings, prefix: str) -> ListedOperation:
@@ -121,7 +126,7 @@ def retry(settings: Settings, prefix: str) -> ListedOperation:
     with opened_state(settings) as database, database.write() as session:
         row = find(session, prefix)
         try:
-            return listed(begin_again(session, row.id))
+            return listed(session, begin_again(session, row.id))
         except PreconditionFailed as error:
             raise HostError(f"cannot retry {row.id}: {error.help_message}") from None
         except NotFound as error:

@@ -1,0 +1,173 @@
+"""Instances as their operator sees them: in the data directory's database, served or not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from openrdb.cli.state.opened import opened_state
+from openrdb.config import Settings
+from openrdb.errors import HostError
+from openrdb.host.balancer.base import address_text
+from openrdb.operations.registry import KINDS
+from openrdb.state import events
+from openrdb.state.models import Endpoint, Instance, Operation, Project
+from openrdb.state.statuses.instance import InstanceStatus
+from openrdb.system import locks
+from openrdb.system.layout import Layout
+
+
+@dataclass(frozen=True)
+class ListedInstance:
+    """An instance as its operator sees it."""
+
+    id: str
+    name: str
+    project: str
+    region: str
+    engine: str
+    version: str
+    """The minor version that runs."""
+    node_type: str
+    status: str
+    endpoints: list[str]
+    """Addresses with their ports, the public one first."""
+    created_at: str
+    reason: str | None
+    """Why it is not as it should be."""
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What runs of a data directory."""
+
+    is_served: bool
+    is_watched: bool
+    """Whether the agent runs, which starts databases again."""
+    instances: dict[str, int]
+    """How many there are in each status."""
+    troubles: list[ListedInstance]
+
+
+@dataclass(frozen=True)
+class Access:
+    """How a user connects to an instance."""
+
+    name: str
+    engine: str
+    host: str
+    port: int
+    certificate: str
+    """PEM of what its server's certificate is signed by."""
+    first_user: str | None
+    """The user of its creation."""
+
+
+def listed(settings: Settings) -> list[ListedInstance]:
+    """Return all instances, the oldest first."""
+    with opened_state(settings) as database, database.read() as session:
+        rows = session.scalars(select(Instance).order_by(Instance.created_at, Instance.id))
+        return [_listed(session, row) for row in rows.unique()]
+
+
+def details(settings: Settings, wanted: str) -> ListedInstance:
+    """Return one instance.
+
+    Raises:
+        HostError: there is none of that name or id, or there are several.
+    """
+    with opened_state(settings) as database, database.read() as session:
+        return _listed(session, _find(session, wanted))
+
+
+def deployment(settings: Settings) -> Deployment:
+    """Return what runs, and which instances are in trouble."""
+    every, layout = listed(settings), Layout(settings.data_dir)
+    return Deployment(
+        is_served=locks.is_held(layout.lock),
+        is_watched=locks.is_held(layout.agent_lock),
+        instances=dict(sorted(Counter(one.status for one in every).items())),
+        troubles=[one for one in every if one.reason],
+    )
+
+
+def access(settings: Settings, wanted: str) -> Access:
+    """Return how to connect to an instance.
+
+    Raises:
+        HostError: there is no such instance, or nothing to connect to.
+    """
+    with opened_state(settings) as database, database.read() as session:
+        instance = _find(session, wanted)
+        shown = _endpoints(instance)
+        if not shown or instance.certificate is None:
+            why = f"the instance {instance.name} is {instance.status} and has no endpoint"
+            raise HostError(f"{why}; `openrdb status {instance.name}` says more")
+        return Access(
+            name=instance.name,
+            engine=instance.engine,
+            host=shown[0].ip,
+            port=shown[0].port,
+            certificate=instance.certificate,
+            first_user=events.first_user(session, instance.id),
+        )
+
+
+def reason(session: Session, instance: Instance) -> str | None:
+    """Return why an instance is not as it should be, in one line; None: nothing is known."""
+    if instance.status == InstanceStatus.ERROR:
+        moving = [name for name, kind in KINDS.items() if kind.is_moving()]
+        of_it = (Operation.subject_id == instance.id, Operation.kind.in_(moving))
+        failed = select(Operation).where(*of_it, Operation.error.is_not(None))
+        last = session.scalars(failed.order_by(Operation.finished_at.desc()).limit(1)).first()
+        return f"{last.kind} failed: {last.error}" if last else "for no recorded reason"
+    seen = [f"node {node.id}: {node.observed_reason}" for node in instance.nodes]
+    said = [text for text, node in zip(seen, instance.nodes, strict=True) if node.observed_reason]
+    return "; ".join(said) or None
+
+
+def why(settings: Settings, instance_id: str) -> str:
+    """Return why an instance is not as it should be; for people who look at it from outside."""
+    with opened_state(settings) as database, database.read() as session:
+        instance = session.get(Instance, UUID(instance_id))
+        found = reason(session, instance) if instance is not None else "it has been deleted"
+    return found or "for no recorded reason"
+
+
+def _find(session: Session, wanted: str) -> Instance:
+    every = session.execute(select(Instance.id, Instance.name)).all()
+    found = [row.id for row in every if wanted in (row.name, str(row.id))]
+    found = found or [row.id for row in every if str(row.id).startswith(wanted.lower())]
+    if not found:
+        raise HostError(f"there is no instance {wanted}; `openrdb list` shows them")
+    if len(found) > 1:
+        ids = ", ".join(map(str, found))
+        raise HostError(f"several instances are {wanted}; say which by its id: {ids}")
+    return session.get_one(Instance, found[0])
+
+
+def _endpoints(instance: Instance) -> list[Endpoint]:
+    """Return the endpoints that are shown, the public one first."""
+    shown = [one for one in instance.endpoints if one.published and not one.leaving]
+    return sorted(shown, key=lambda one: one.kind != "load_balancer")
+
+
+def _listed(session: Session, row: Instance) -> ListedInstance:
+    project = session.get(Project, row.project_id)
+    return ListedInstance(
+        id=str(row.id),
+        name=row.name,
+        project=project.name if project is not None else str(row.project_id),
+        region=row.region,
+        engine=row.engine,
+        version=row.primary.version,
+        node_type=row.node_type,
+        status=row.status,
+        endpoints=[address_text((one.ip, one.port)) for one in _endpoints(row)],
+        created_at=row.created_at.isoformat(),
+        reason=reason(session, row),
+    )
