@@ -263,6 +263,14 @@ def test_an_endpoint_migrates(
         sdk.create_endpoint(instance_id=instance.id, endpoint_spec=spec)
         with service.connection(ready(sdk, instance.id)) as session:
             assert session.execute("SELECT * FROM here").fetchall() == []
+            (first,) = sdk.get_instance(instance_id=instance.id).endpoints
+            sdk.create_endpoint(instance_id=instance.id, endpoint_spec=spec)
+            (second,) = ready(sdk, instance.id).endpoints
+            assert second.id != first.id
+            assert second.port != first.port
+            with tenant.refuses("gone"):  # the first one has been replaced
+                session.execute("SELECT 1")
+        assert service.login(sdk.get_instance(instance_id=instance.id)).answers()
     finally:
         sdk.delete_instance(instance_id=other.id)
         wait_until(lambda: gone(sdk, other.id))
