@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from openrdb.engines.mysql import config
 from openrdb.system import accounts
 from tests.support import broken_node
 from tests.support.broken_node import Node
@@ -140,7 +141,7 @@ POSTGRESQL: dict[str, tuple[Break, str]] = {
 MYSQL: dict[str, tuple[Break, str]] = {
     "data removed": (
         lambda node: shutil.rmtree(node.paths.data),
-        r"Failed to set datadir .*No such file or directory",
+        r"Can't get stat of '\S+/data/#tmp' .*No such file or directory",
     ),
     "system tablespace removed": (
         lambda node: (node.paths.data / "ibdata1").unlink(),
@@ -163,8 +164,8 @@ MYSQL: dict[str, tuple[Break, str]] = {
         r"auto.cnf file is not a valid UUID",
     ),
     "temporary directory removed": (
-        lambda node: node.paths.temporary.rmdir(),
-        r"Can't get stat of '\S+/tmp'",
+        lambda node: config.temporary(node.paths).rmdir(),
+        r"Can't get stat of '\S+/#tmp'",
     ),
     "port taken": (take_port, r"Bind on TCP/IP port: Address already in use"),
     "address of another host": (
@@ -265,11 +266,12 @@ def test_what_an_earlier_run_left_is_no_hindrance(node: Node) -> None:
         for path in left:
             lines = path.read_text().splitlines()
             own(node, path, "\n".join([str(foreign.pid), *lines[1:]]) + "\n")
-        (node.paths.temporary / "left").write_text("") if node.paths.temporary.exists() else None
+        temporary = config.temporary(node.paths)
+        (temporary / "left").write_text("") if temporary.exists() else None
         assert node.start() is not None
         node.server.prepare_start()
         assert node.start() is None
-        assert not (node.paths.temporary / "left").exists()
+        assert not (temporary / "left").exists()
     finally:
         foreign.terminate()
         foreign.wait()

@@ -9,6 +9,7 @@ import pymysql
 import pytest
 from psycopg import pq
 
+from openrdb.engines.mysql import config
 from openrdb.engines.mysql import replication as mysql_replication
 from openrdb.engines.mysql.sql import quoted_account
 from openrdb.errors import InvalidArguments
@@ -174,7 +175,7 @@ def test_mysql_is_born_ready(mysql: mysql_server.Server) -> None:
     with mysql.superuser() as session, session.cursor() as cursor:
         cursor.execute(f"SELECT {', '.join(f'@@{name}' for name in names)}")
         (found,) = cursor.fetchall()
-    assert found == ("ON", "ON", 1, 1, "ROW", 0, 1, str(mysql.paths.temporary))
+    assert found == ("ON", "ON", 1, 1, "ROW", 0, 1, str(config.temporary(mysql.paths)))
 
 
 def test_a_tenant_cannot_use_the_account_for_replicas(mysql: mysql_server.Server) -> None:

@@ -293,7 +293,7 @@ class LocalHost:
         self._ensure_places(spec)
         paths = self._layout.node(spec.instance_id, spec.node_id)
         accounts.ensure_passage(paths.configuration, spec.uid)
-        for directory in (paths.log, paths.sockets, paths.temporary):
+        for directory in (paths.log, paths.sockets):
             accounts.ensure_directory(directory, spec.uid)
         texts = dict(self._server(record).configuration())
         if spec.certificate is not None:

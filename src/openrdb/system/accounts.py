@@ -139,10 +139,10 @@ def take_over(top: Path) -> None:
 
 
 def ensure_directory(path: Path, uid: Uid) -> None:
-    """Make a directory of an account's own."""
+    """Make a directory of an account's own; a symbolic link in its place is not followed."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     if uid is not None:
-        os.chown(path, uid, uid)
+        os.chown(path, uid, uid, follow_symlinks=False)
 
 
 def passable_directory(path: Path) -> None:

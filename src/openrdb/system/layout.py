@@ -27,11 +27,6 @@ class NodePaths:
         return self.root / "log"
 
     @property
-    def temporary(self) -> Path:
-        """The engine's temporary files, emptied before each start."""
-        return self.root / "tmp"
-
-    @property
     def certificate(self) -> Path:
         return self.configuration / "server.crt"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from openrdb.catalog.engines import EngineSetting, engine_version
 from openrdb.catalog.node_types import NodeType
 from openrdb.engines.base import EngineNode
-from openrdb.engines.mysql import identity, session
+from openrdb.engines.mysql import identity, releases, session
 from openrdb.spec import NodeSpec
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import NodePaths
@@ -34,6 +34,14 @@ INITIAL = {
 }
 """With what a template is made."""
 
+_SESSION_MEMORY = (
+    *("join_buffer_size", "read_buffer_size", "read_rnd_buffer_size", "sort_buffer_size"),
+    *("max_heap_table_size", "tmp_table_size", "group_concat_max_len"),
+    *("optimizer_trace_max_mem_size", "parser_max_mem_size", "range_optimizer_max_mem_size"),
+    *("query_alloc_block_size", "query_prealloc_size", "range_alloc_block_size"),
+)
+"""What any session may set for itself, and takes as memory."""
+
 
 def files(node: EngineNode) -> dict[str, str]:
     """Return the files of the configuration directory: name → text."""
@@ -45,6 +53,7 @@ def files(node: EngineNode) -> dict[str, str]:
             f"loose_{setting.name}": text
             for setting, text in catalogue_settings(spec, bundle.version)
         },
+        _bounds(spec, bundle.version),
         dict(spec.init_settings),
         directories(bundle),
         _fixed(spec, paths),
@@ -105,6 +114,26 @@ def directories(bundle: Bundle) -> dict[str, str]:
     return found | ({"plugin-dir": str(plugins)} if plugins.is_dir() else {})
 
 
+def temporary(paths: NodePaths) -> Path:
+    """Return the directory of temporary files, emptied before each start.
+
+    It is within the volume, whose size bounds it. No database has a directory of such a name.
+    """
+    return paths.data / "#tmp"
+
+
+def _bounds(spec: NodeSpec, version: str) -> dict[str, str]:
+    """Return bounds on what a session may set for itself: the server's own are up to 16 EiB.
+
+    The catalogue's are lower, so no setting of the user's is cut.
+    """
+    bound = max(32 * _MIB, spec.memory // 8)
+    newer = ("set_operations_buffer_size",) if releases.is_at_least(version, 8, 4) else ()
+    # By default it has no limit, and a default is not cut.
+    limits = {"parser_max_mem_size": str(bound)}
+    return limits | {f"maximum_{name}": str(bound) for name in (*_SESSION_MEMORY, *newer)}
+
+
 def _defaults(spec: NodeSpec) -> dict[str, str]:
     small = spec.memory < 8 * _GIB
     return {
@@ -128,7 +157,7 @@ def _defaults(spec: NodeSpec) -> dict[str, str]:
 def _fixed(spec: NodeSpec, paths: NodePaths) -> dict[str, str]:
     return {
         "datadir": str(paths.data),
-        "tmpdir": str(paths.temporary),
+        "tmpdir": str(temporary(paths)),
         "socket": str(session.socket(paths)),
         "pid_file": str(session.pid_file(paths)),
         "bind_address": spec.address,

@@ -38,9 +38,11 @@ class MySQLServer:
         paths = self._node.paths
         socket = session.socket(paths)
         locks = (socket, socket.with_name(f"{socket.name}.lock"), session.pid_file(paths))
-        for path in (*locks, paths.temporary):
+        # Earlier versions had temporary files outside the volume.
+        for path in (*locks, config.temporary(paths), paths.root / "tmp"):
             files.remove_entry(path)
-        accounts.ensure_directory(paths.temporary, self._node.spec.uid)
+        if paths.data.is_dir():  # else there would seem to be a volume
+            accounts.ensure_directory(config.temporary(paths), self._node.spec.uid)
 
     def wait_accepting(self, pid: int, timeout: float) -> bool:
         path = session.pid_file(self._node.paths)
