@@ -9,8 +9,7 @@ import pymysql
 import pytest
 from psycopg import pq
 
-from openrdb.engines.mysql import config
-from openrdb.engines.mysql import replication as mysql_replication
+from openrdb.engines.mysql import config, reserved
 from openrdb.engines.mysql.sql import quoted_account
 from openrdb.errors import InvalidArguments
 from openrdb.system import accounts
@@ -179,7 +178,7 @@ def test_mysql_is_born_ready(mysql: mysql_server.Server) -> None:
 
 
 def test_a_tenant_cannot_use_the_account_for_replicas(mysql: mysql_server.Server) -> None:
-    account = quoted_account(mysql_replication.ACCOUNT)
+    account = quoted_account(reserved.REPLICATION)
     for statement in (
         f"ALTER USER {account} IDENTIFIED BY 'x'",
         f"DROP USER {account}",
@@ -210,7 +209,7 @@ def test_a_mysql_server_of_older_code_is_made_ready(mysql_bundle: Bundle) -> Non
     off = ("--gtid-mode=OFF", "--enforce-gtid-consistency=OFF")
     with mysql_server.serving(mysql_bundle, *off) as server:
         with server.superuser() as session, session.cursor() as cursor:
-            cursor.execute(f"DROP USER {quoted_account(mysql_replication.ACCOUNT)}")
+            cursor.execute(f"DROP USER {quoted_account(reserved.REPLICATION)}")
             cursor.execute("CREATE TABLE rdb.t AS SELECT 1 AS a")
         for _ in range(2):
             assert server.engine.ensure_replication_ready(REPLICATION_SECRET)

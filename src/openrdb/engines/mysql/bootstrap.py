@@ -6,10 +6,10 @@ import pymysql
 from pymysql.constants import ER
 
 from openrdb.engines.base import EngineNode
-from openrdb.engines.mysql import accounts, caching_sha2, replication, session, sql
-from openrdb.engines.mysql.admin import privileges, users
+from openrdb.engines.mysql import accounts, caching_sha2, replication, reserved, session, sql
+from openrdb.engines.mysql.admin import levels, privileges, users
 from openrdb.engines.mysql.session import Session
-from openrdb.engines.names import FIRST_DATABASE, SUPERUSER
+from openrdb.engines.names import FIRST_DATABASE
 from openrdb.spec import Administrator
 
 
@@ -23,9 +23,10 @@ def run(
     with _first_session(node, template_secret) as connection:
         if administrator is not None:
             users.ensure(connection, administrator.name, administrator.verifier, is_admin=True)
-            privileges.apply(connection, FIRST_DATABASE, administrator.name, "all")
+            granted = levels.read(connection)
+            privileges.apply(connection, granted, FIRST_DATABASE, administrator.name, "all")
         own = accounts.identified(caching_sha2.verifier(node.secret))
-        superuser = f"{sql.quoted_account((SUPERUSER, 'localhost'))} {own}"
+        superuser = f"{sql.quoted_account(reserved.SUPERUSER)} {own}"
         sql.run(connection, f"ALTER USER {superuser}, {replication.unlocked(replication_secret)}")
 
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from openrdb.engines.base import EngineNode
 from openrdb.engines.mysql import accounts, caching_sha2, session
-from openrdb.engines.mysql.sql import Account, quoted_account, rows, run
-from openrdb.engines.names import REPLICATION
+from openrdb.engines.mysql.reserved import REPLICATION
+from openrdb.engines.mysql.sql import quoted_account, rows, run
 
-ACCOUNT: Final[Account] = (REPLICATION, "127.0.0.0/255.0.0.0")
-"""From where the instance's nodes are: names.NODES_NETWORK, as the server writes it."""
 _AS_CONFIGURED = "SELECT @@gtid_mode = 'ON' AND @@log_bin AND @@log_replica_updates"
 
 
@@ -20,7 +16,7 @@ def making() -> list[str]:
     It reads the binary log, and copies the whole server by the clone plugin. It has SYSTEM_USER
     because who lacks that can neither change the account nor take its place.
     """
-    quoted = quoted_account(ACCOUNT)
+    quoted = quoted_account(REPLICATION)
     return [
         f"CREATE USER IF NOT EXISTS {quoted} IDENTIFIED WITH caching_sha2_password "
         "REQUIRE SSL ACCOUNT LOCK",
@@ -31,7 +27,7 @@ def making() -> list[str]:
 def unlocked(secret: str) -> str:
     """Return the end of an ALTER USER statement that opens the account to who knows the secret."""
     identified = accounts.identified(caching_sha2.verifier(secret))
-    return f"{quoted_account(ACCOUNT)} {identified} ACCOUNT UNLOCK"
+    return f"{quoted_account(REPLICATION)} {identified} ACCOUNT UNLOCK"
 
 
 def ensure_ready(node: EngineNode, secret: str) -> bool:

@@ -9,6 +9,7 @@ from openrdb.engines.base import EngineNode
 from openrdb.engines.mysql import (
     bootstrap,
     config,
+    earlier,
     failures,
     replication,
     session,
@@ -62,6 +63,7 @@ class MySQLServer:
         bootstrap.run(self._node, template_secret, replication_secret, administrator)
 
     def ensure_replication_ready(self, replication_secret: str) -> bool:
+        earlier.renew(self._node)
         return replication.ensure_ready(self._node, replication_secret)
 
     def reload(self) -> bool:

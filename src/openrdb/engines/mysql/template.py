@@ -14,10 +14,11 @@ from openrdb.engines.mysql import (
     failures,
     identity,
     replication,
+    reserved,
 )
 from openrdb.engines.mysql.admin import databases, grants
 from openrdb.engines.mysql.sql import quoted_account
-from openrdb.engines.names import FIRST_DATABASE, SUPERUSER
+from openrdb.engines.names import FIRST_DATABASE
 from openrdb.errors import HostError
 from openrdb.system import accounts as unix_accounts
 from openrdb.system import files
@@ -31,7 +32,7 @@ _HOLLOW = ("#innodb_redo/*", "ibdata1", "undo_*", "mysql.ibd")
 
 
 class MySQLTemplates:
-    format: ClassVar[int] = 2
+    format: ClassVar[int] = 3
 
     def make(
         self, bundle: Bundle, data: Path, account: Uid, secret: str, init: Mapping[str, str]
@@ -74,12 +75,12 @@ def _make(bundle: Bundle, data: Path, account: Uid, secret: str, init: Mapping[s
 
 
 def _statements(bundle: Bundle, account: Uid, secret: str) -> str:
-    superuser = quoted_account((SUPERUSER, "localhost"))
+    superuser = quoted_account(reserved.SUPERUSER)
     statements = [
         f"CREATE USER {superuser} {accounts.identified(caching_sha2.verifier(secret))}",
         f"GRANT ALL ON *.* TO {superuser} WITH GRANT OPTION",
         "DROP USER root@localhost",
-        *grants.making_model(),
+        *grants.making_model(bundle.version),
         *replication.making(),
         f"CREATE DATABASE {FIRST_DATABASE}",
         databases.managing(FIRST_DATABASE),

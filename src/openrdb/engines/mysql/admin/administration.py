@@ -10,8 +10,7 @@ from pymysql.constants import CR, ER
 
 from openrdb.engines.base import EngineNode
 from openrdb.engines.mysql import session as sessions
-from openrdb.engines.mysql.accounts import check_not_reserved
-from openrdb.engines.mysql.admin import databases, privileges, users
+from openrdb.engines.mysql.admin import databases, levels, privileges, users
 from openrdb.engines.mysql.session import Session
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed, TransientState
 from openrdb.spec import ContentNames, Database, Permission, Privilege, User
@@ -72,19 +71,14 @@ class Administration:
     def create_user(self, name: str, verifier: str, *, is_admin: bool) -> None:
         with self._session() as session:
             users.ensure(session, name, verifier, is_admin=is_admin)
-            if is_admin:
-                _give_all(session, name)
 
     def check_update_user(self, name: str) -> None:
-        check_not_reserved("name", name)
         with self._session() as session:
-            users.find(session, name)
+            users.check_known(session, name)
 
     def update_user(self, name: str, *, verifier: str | None, is_admin: bool | None) -> None:
         with self._session() as session:
             users.change(session, name, verifier, is_admin)
-            if is_admin:
-                _give_all(session, name)
 
     def check_delete_user(self, name: str) -> None:
         with self._session() as session:
@@ -106,10 +100,7 @@ class Administration:
 
     def create_database(self, name: str) -> None:
         with self._session() as session:
-            made = databases.ensure(session, name)
-            for user in users.listed(session):
-                if user.is_admin:
-                    privileges.apply(session, made, user.name, "all")
+            databases.ensure(session, name)
 
     def check_delete_database(self, name: str) -> None:
         with self._session() as session:
@@ -123,11 +114,13 @@ class Administration:
 
     def names(self) -> ContentNames:
         with self._session() as session:
-            return ContentNames(databases.managed(session), users.names(session))
+            granted = levels.read(session, databases=())
+            return ContentNames(databases.managed(session), granted.users())
 
     def levels(self, databases: Collection[str], users: Collection[str]) -> list[Privilege]:
         with self._session() as session:
-            return privileges.listed(session, databases, users)
+            granted = levels.read(session, databases)
+        return [Privilege(one, name, granted.level(name, one)) for one in databases for name in users]
 
     def privileges(
         self, *, database: str | None = None, user: str | None = None
@@ -141,12 +134,13 @@ class Administration:
     def check_set_privilege(self, database: str, user: str) -> None:
         with self._session() as session:
             _managed(session, database)
-            users.find(session, user)
+            users.find(levels.read(session), user)
 
     def set_privilege(self, database: str, user: str, permission: Permission) -> None:
         with self._session() as session:
-            users.find(session, user)
-            privileges.apply(session, _managed(session, database), user, permission)
+            granted = levels.read(session)
+            users.find(granted, user)
+            privileges.apply(session, granted, _managed(session, database), user, permission)
 
 
 def _managed(session: Session, database: str) -> str:
@@ -154,13 +148,8 @@ def _managed(session: Session, database: str) -> str:
     found = databases.find(session, database)
     if found is None:
         raise NotFound("database", database)
-    if not found.managed:
+    kept, is_managed = found
+    if not is_managed:
         help_message = f"{database} is not a managed database: grant privileges by SQL"
         raise InvalidArguments(("database_name", "constraint", help_message))
-    return found.name
-
-
-def _give_all(session: Session, user: str) -> None:
-    """Give administrators access to all databases, as the reference service documents it."""
-    for database in databases.managed(session):
-        privileges.apply(session, database, user, "all")
+    return kept

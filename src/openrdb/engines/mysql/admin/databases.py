@@ -1,6 +1,7 @@
 """Databases: names, the list, creating and dropping them.
 
-MySQL's databases have no owner. A grant to the superuser, who does not need it, marks the managed ones:
+MySQL's databases have no owner, and it does not record who created one: what SQL made counts as the
+first administrator's. A grant to the superuser, who does not need it, marks the managed ones:
 nobody but a superuser can grant or revoke it, and it is copied and restored with the server's other
 grants.
 """
@@ -13,7 +14,8 @@ from collections.abc import Collection
 from pymysql import MySQLError
 
 from openrdb.engines import names
-from openrdb.engines.mysql.admin import privileges, user_sessions
+from openrdb.engines.mysql import reserved
+from openrdb.engines.mysql.admin import levels, privileges, user_sessions
 from openrdb.engines.mysql.admin.grants import SYSTEM
 from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import quoted_account, quoted_identifier, rows, run
@@ -21,7 +23,6 @@ from openrdb.engines.names import SUPERUSER
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
 from openrdb.spec import Database
 
-_OWNER = (SUPERUSER, "localhost")
 _LONGEST_NAME = 64
 _LONGEST_FILE_NAME = 255
 _REFERRED_TO = 3730  # ER_FK_CANNOT_DROP_PARENT
@@ -66,14 +67,27 @@ def _bytes_on_disk(character: str) -> int:
 
 
 def listed(session: Session, *, sizes: bool) -> list[Database]:
-    # Compared here: the server's own comparison of these columns is not by case.
-    managed = {row[0] for row in rows(session, _MANAGED, *_OWNER)}
-    names = {str(name) for (name,) in rows(session, _LISTED)} - SYSTEM
-    taken = _sizes(session, names) if sizes else Counter()
+    found = _found(session)
+    creator = "" if all(found.values()) else _creator(session)
+    taken = _sizes(session, found) if sizes else Counter()
     return [
-        Database(name, SUPERUSER if name in managed else "", name in managed, taken[name])
-        for name in names
+        Database(name, SUPERUSER if is_managed else creator, is_managed, taken[name])
+        for name, is_managed in found.items()
     ]
+
+
+def _found(session: Session) -> dict[str, bool]:
+    """Return the tenant's databases, and whether each is a managed one."""
+    # Compared here: the server's own comparison of these columns is not by case.
+    managed = {row[0] for row in rows(session, _MANAGED, *reserved.SUPERUSER)}
+    found = {str(name) for (name,) in rows(session, _LISTED)} - SYSTEM
+    return {name: name in managed for name in found}
+
+
+def _creator(session: Session) -> str:
+    """Return the first administrator by name; administrators alone can create databases by SQL."""
+    granted = levels.read(session)
+    return next(filter(granted.is_administrator, granted.users()), "")
 
 
 def _sizes(session: Session, databases: Collection[str]) -> Counter[str]:
@@ -87,13 +101,17 @@ def _sizes(session: Session, databases: Collection[str]) -> Counter[str]:
 
 
 def managed(session: Session) -> list[str]:
-    return [one.name for one in listed(session, sizes=False) if one.managed]
+    return [name for name, is_managed in _found(session).items() if is_managed]
 
 
-def find(session: Session, name: str) -> Database | None:
-    """Return a database; None if users see no such database."""
+def find(session: Session, name: str) -> tuple[str, bool] | None:
+    """Return the name that the server has a database under, and whether it is a managed one.
+
+    None if users see no such database.
+    """
     kept = _kept(session, name)
-    return next((one for one in listed(session, sizes=False) if one.name == kept), None)
+    found = _found(session)
+    return (kept, found[kept]) if kept in found else None
 
 
 def _kept(session: Session, name: str) -> str:
@@ -114,7 +132,7 @@ def ensure(session: Session, name: str) -> str:
     """Create the managed database, without grants; return the name that the server has it under."""
     kept = _kept(session, name)
     quoted = quoted_identifier(kept)
-    if find(session, kept) is None:
+    if kept not in _found(session):
         privileges.forget(session, kept)
         run(session, f"CREATE DATABASE IF NOT EXISTS {quoted}")
     run(session, managing(kept))
@@ -123,12 +141,13 @@ def ensure(session: Session, name: str) -> str:
 
 def managing(name: str) -> str:
     """Return the statement that makes a database a managed one."""
-    return f"GRANT ALL PRIVILEGES ON {quoted_identifier(name)}.* TO {quoted_account(_OWNER)}"
+    grantee = quoted_account(reserved.SUPERUSER)
+    return f"GRANT ALL PRIVILEGES ON {quoted_identifier(name)}.* TO {grantee}"
 
 
 def check_delete(session: Session, name: str) -> None:
     found = find(session, name)
-    if name.lower() in SYSTEM or (found and found.name == names.FIRST_DATABASE):
+    if name.lower() in SYSTEM or (found and found[0] == names.FIRST_DATABASE):
         raise InvalidArguments(("name", "constraint", f"the database {name} cannot be deleted"))
     if found is None:
         raise NotFound("database", name)
@@ -141,8 +160,8 @@ def ensure_none(session: Session, name: str) -> None:
         PreconditionFailed: a foreign key of another database's refers to a table of it.
     """
     kept = _kept(session, name)
-    if find(session, kept):
-        user_sessions.end(session, None, kept)
+    if kept in _found(session):
+        user_sessions.end_within(session, kept)
         quoted = quoted_identifier(kept)
         run(session, f"ALTER DATABASE {quoted} READ ONLY = 0")
         try:

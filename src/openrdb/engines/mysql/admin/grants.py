@@ -8,8 +8,11 @@ everybody's verifiers and grants. Administrators cannot grant what they do not h
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
+from openrdb.engines.mysql import releases
+from openrdb.engines.mysql.reserved import MODEL
 from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import Account, quoted_account, run
 
@@ -25,7 +28,7 @@ DEFINE: Final = (
 ALL: Final = (*READ, *WRITE, *DEFINE)
 """All that can be granted on a database, but the right to grant it on."""
 
-_SERVER = (
+SERVER: Final = (
     *("CREATE USER", "CREATE ROLE", "DROP ROLE"),
     *("SHOW DATABASES", "PROCESS"),
 )
@@ -39,10 +42,6 @@ _DYNAMIC = (
 SYSTEM: Final = frozenset({"mysql", "sys", "information_schema", "performance_schema"})
 """Databases that are the server's own."""
 
-MODEL: Final[Account] = ("_rdb_administrator", "localhost")
-"""A locked account that has just what administrators get. They get it in its name, so that its limits
-hold from the same moment: a session never sees the privileges without them."""
-
 _LIMITS: Final = {
     "mysql": ALL,
     "sys": tuple(privilege for privilege in ALL if privilege not in {*READ, "EXECUTE"}),
@@ -50,14 +49,14 @@ _LIMITS: Final = {
 }
 
 
-def making_model() -> list[str]:
+def making_model(version: str) -> list[str]:
     """Return statements that make the model of an administrator, before there is any user."""
     account = quoted_account(MODEL)
     return [
         f"CREATE USER {account} ACCOUNT LOCK",
         # Who lacks it can neither change the account, nor have it as a role.
         f"GRANT SYSTEM_USER ON *.* TO {account}",
-        f"GRANT {_privileges()} ON *.* TO {account} WITH GRANT OPTION",
+        f"GRANT {_privileges(version)} ON *.* TO {account} WITH GRANT OPTION",
         *(
             f"REVOKE {', '.join(privileges)} ON {database}.* FROM {account}"
             for database, privileges in _LIMITS.items()
@@ -65,20 +64,39 @@ def making_model() -> list[str]:
     ]
 
 
+def renew_model(session: Session) -> None:
+    """Give the model what a newer version or newer code gives to administrators in addition.
+
+    Only dynamic privileges: granting others on the whole server would lift its limits.
+    """
+    dynamic = ", ".join(dynamic_privileges(session.get_server_info()))
+    run(session, f"GRANT {dynamic} ON *.* TO {quoted_account(MODEL)} WITH GRANT OPTION")
+
+
 def make_administrator(session: Session, account: Account) -> None:
     """Give an account what administrators have; also to one whose privileges had been limited."""
     model, quoted = quoted_account(MODEL), quoted_account(account)
-    run(session, f"GRANT {_privileges()} ON *.* TO {quoted} WITH GRANT OPTION AS {model}")
+    privileges = _privileges(session.get_server_info())
+    run(session, f"GRANT {privileges} ON *.* TO {quoted} WITH GRANT OPTION AS {model}")
 
 
-def unmake_administrator(session: Session, account: Account) -> None:
-    """Take it back; what the account has in single databases stays."""
+def unmake_administrator(session: Session, account: Account, roles: Iterable[Account]) -> None:
+    """Take all that an account has on the whole server, also by these roles; what it has in single
+    databases stays."""
     quoted = quoted_account(account)
-    # What makes an administrator last, so that this can be repeated; dynamic ones in a statement of
-    # their own: among others they are left.
-    for privileges in (", ".join(_DYNAMIC), "GRANT OPTION", ", ".join((*ALL, *_SERVER))):
-        run(session, f"REVOKE IF EXISTS {privileges} ON *.* FROM {quoted}")
+    for role in roles:
+        run(session, f"REVOKE IF EXISTS {quoted_account(role)} FROM {quoted} IGNORE UNKNOWN USER")
+    # Dynamic ones in a statement of their own: among others they are left.
+    dynamic = ", ".join(dynamic_privileges(session.get_server_info()))
+    for privileges in (dynamic, "GRANT OPTION", ", ".join((*ALL, *SERVER))):
+        run(session, f"REVOKE IF EXISTS {privileges} ON *.* FROM {quoted} IGNORE UNKNOWN USER")
 
 
-def _privileges() -> str:
-    return ", ".join((*ALL, *_SERVER, *_DYNAMIC))
+def _privileges(version: str) -> str:
+    return ", ".join((*ALL, *SERVER, *dynamic_privileges(version)))
+
+
+def dynamic_privileges(version: str) -> tuple[str, ...]:
+    """Return the dynamic privileges of administrators that a version of the server knows."""
+    newer = ("FLUSH_PRIVILEGES",) if releases.is_at_least(version, 8, 4) else ()
+    return (*_DYNAMIC, *newer)

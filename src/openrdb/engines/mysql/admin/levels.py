@@ -9,17 +9,21 @@ A database's grants also hold for objects made later. What counts is the sum of
   name stand for themselves where partial revokes are on,
 - the same for every role that the account may take, directly or through others,
 - privileges on single tables, columns and routines, which are none of any level.
+
+Whoever has everything on the whole server has `all`, whatever else is granted.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Set
 from dataclasses import dataclass
 from typing import Final
 
-from openrdb.engines.mysql.admin.grants import ALL, READ, WRITE
+from openrdb.engines.mysql import reserved
+from openrdb.engines.mysql.admin.grants import ALL, READ, SERVER, WRITE
 from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import Account, rows
 from openrdb.spec import Permission
@@ -35,7 +39,14 @@ LEVELS: Final[dict[Permission, Privileges]] = {
 }
 """The levels that can be set."""
 
-_COLUMNS: Final = {"CREATE TEMPORARY TABLES": "Create_tmp_table_priv", GRANT: "Grant_priv"}
+_MASTERFUL: Final = frozenset({"CREATE USER", "ROLE_ADMIN"})
+"""Privileges on the whole server with each of which one can act as any other user."""
+
+_COLUMNS: Final = {
+    "CREATE TEMPORARY TABLES": "Create_tmp_table_priv",
+    "SHOW DATABASES": "Show_db_priv",
+    GRANT: "Grant_priv",
+}
 """Where a privilege's column in `mysql.user` and `mysql.db` is not named after it."""
 
 
@@ -44,10 +55,14 @@ def _columns(privileges: Iterable[str]) -> str:
 
 
 _ON_DATABASE = (*ALL, GRANT)
-_ON_SERVER = (*ALL, "CREATE USER")
+_ON_SERVER = (*ALL, *SERVER, GRANT)
+# What CREATE ROLE makes: nobody can log in before somebody has given it a password.
+_IS_ROLE = "account_locked = 'Y' AND password_expired = 'Y' AND authentication_string = ''"
 _ACCOUNTS = f"""
-    SELECT user, host, user_attributes->'$.Restrictions', {_columns(_ON_SERVER)} FROM mysql.user
+    SELECT user, host, {_IS_ROLE}, user_attributes->'$.Restrictions', {_columns(_ON_SERVER)}
+    FROM mysql.user
 """  # noqa: S608
+_DYNAMIC = "SELECT user, host, priv FROM mysql.global_grants"
 _ON_DATABASES = f"SELECT user, host, db, {_columns(_ON_DATABASE)} FROM mysql.db"  # noqa: S608
 _ON_OBJECTS = """
     SELECT * FROM (
@@ -65,7 +80,9 @@ class Grants:
     """All grants of a server, as far as they are about databases."""
 
     everywhere: dict[Account, Privileges]
-    """Of every account there is."""
+    """Privileges on the whole server, of every account there is."""
+    only_roles: Set[Account]
+    """Accounts by which nobody can log in."""
     limits: dict[tuple[Account, str], Privileges]
     """What of it an account has not in a database."""
     on_databases: dict[tuple[Account, str], Privileges]
@@ -74,20 +91,59 @@ class Grants:
     roles: dict[Account, set[Account]]
     """What is directly granted to an account; any account may be another's role."""
 
+    def users(self) -> list[str]:
+        """Return the names of all users.
+
+        The anonymous user is none, and neither are roles; but a role that is an administrator is one:
+        what it is the definer of runs with its privileges, although nobody can log in.
+        """
+        return [
+            name
+            for name, accounts in self._accounts.items()
+            if name
+            and any(one not in self.only_roles or self._is_masterful(one) for one in accounts)
+        ]
+
     def accounts(self, user: str) -> list[Account]:
         """Return a user's accounts, one a host."""
-        return [account for account in self.everywhere if account[0] == user]
+        return self._accounts.get(user, [])
+
+    @functools.cached_property
+    def _accounts(self) -> dict[str, list[Account]]:
+        found: dict[str, list[Account]] = defaultdict(list)
+        for account in sorted(self.everywhere.keys() - reserved.ACCOUNTS):
+            found[account[0]].append(account)
+        return dict(found)
 
     def is_administrator(self, user: str) -> bool:
-        """Return whether the user may make users and databases."""
-        wanted = {"CREATE USER", "CREATE"}
-        return any(wanted <= self.everywhere[account] for account in self.accounts(user))
+        """Return whether the user can make users or act as any other, also by a role."""
+        return any(map(self._is_masterful, self.accounts(user)))
+
+    def _is_masterful(self, account: Account) -> bool:
+        sources = {account} | self.roles_of(account)
+        return any(self.everywhere.get(one, frozenset()) & _MASTERFUL for one in sources)
+
+    def ruling_roles(self, account: Account) -> list[Account]:
+        """Return the account's roles that bring privileges on the whole server."""
+        return sorted(
+            role
+            for role in self.roles.get(account, ())
+            if any(self.everywhere.get(one) for one in {role} | self.roles_of(role))
+        )
+
+    def dependents(self, user: str) -> set[str]:
+        """Return the users who may act as this one, and the user."""
+        own = set(self.accounts(user))
+        return {user} | {one[0] for one in self.everywhere if own & self.roles_of(one)}
 
     def own(self, account: Account, database: str) -> Privileges:
         """Return what the account has on a database without any role."""
         limits = self.limits.get((account, database), frozenset())
         on_database = self.on_databases.get((account, database)) or self.anonymous(database)
-        return ((self.everywhere[account] - limits) & LEVELS["all"]) | on_database
+        return (self._everywhere(account) - limits) | on_database
+
+    def _everywhere(self, account: Account) -> Privileges:
+        return self.everywhere.get(account, frozenset()) & LEVELS["all"]
 
     def anonymous(self, database: str) -> Privileges:
         """Return what the anonymous user has on a database, from whatever host."""
@@ -110,6 +166,10 @@ class Grants:
         return found.pop() if len(found) == 1 else "custom"
 
     def _level(self, account: Account, database: str) -> Permission:
+        if LEVELS["all"] <= self._everywhere(account) - self.limits.get(
+            (account, database), frozenset()
+        ):
+            return "all"
         sources = {account} | self.roles_of(account)
         if any(self.on_objects.get((one, database)) for one in sources):
             return "custom"
@@ -125,12 +185,18 @@ def read(session: Session, databases: Collection[str] | None = None) -> Grants:
     narrow = "" if databases is None else _WITHIN
     within = [] if databases is None else [list(databases) or [""]]
     everywhere: dict[Account, Privileges] = {}
+    only_roles: set[Account] = set()
     limits: dict[tuple[Account, str], Privileges] = {}
-    for user, host, limited, *flags in rows(session, _ACCOUNTS):
+    for user, host, is_role, limited, *flags in rows(session, _ACCOUNTS):
         account = (str(user), str(host))
         everywhere[account] = _set(_ON_SERVER, flags)
+        if is_role:
+            only_roles.add(account)
         for one in json.loads(str(limited)) if limited else []:
             limits[account, one["Database"]] = frozenset(one["Privileges"])
+    for user, host, privilege in rows(session, _DYNAMIC):
+        if (account := (str(user), str(host))) in everywhere:  # made meanwhile otherwise
+            everywhere[account] |= {str(privilege)}
     on_databases = {
         ((str(user), str(host)), str(database)): _set(_ON_DATABASE, flags)
         for user, host, database, *flags in rows(session, _ON_DATABASES + narrow, *within)
@@ -141,7 +207,7 @@ def read(session: Session, databases: Collection[str] | None = None) -> Grants:
     roles: dict[Account, set[Account]] = defaultdict(set)
     for user, host, role, role_host in rows(session, _ROLES):
         roles[str(user), str(host)].add((str(role), str(role_host)))
-    return Grants(everywhere, limits, on_databases, dict(on_objects), dict(roles))
+    return Grants(everywhere, only_roles, limits, on_databases, dict(on_objects), dict(roles))
 
 
 def _set(privileges: Iterable[str], flags: Iterable[object]) -> Privileges:

@@ -10,43 +10,62 @@ from openrdb.engines.mysql.admin.grants import SYSTEM
 from openrdb.engines.mysql.admin.levels import GRANT, LEVELS, Grants, Privileges
 from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import Account, quoted_account, quoted_identifier, run
-from openrdb.spec import Permission, Privilege
+from openrdb.spec import Permission
 
 _GONE = " IGNORE UNKNOWN USER"
 """A tenant may take the same at the same time."""
 
 
-def listed(session: Session, databases: Collection[str], users: Collection[str]) -> list[Privilege]:
-    grants = levels.read(session, databases)
-    return [
-        Privilege(database, user, grants.level(user, database))
-        for database in databases
-        for user in users
-    ]
-
-
-def apply(session: Session, database: str, user: str, permission: Permission) -> None:
+def apply(
+    session: Session, grants: Grants, database: str, user: str, permission: Permission
+) -> None:
     """Give a user exactly a level in a database, whatever was there before.
+
+    An administrator has access to all databases in any case: theirs is what they are left with when
+    they stop being one.
 
     Rights are taken before others are given, so that nobody has more than before or after.
     """
-    grants = levels.read(session)
+    if grants.is_administrator(user):
+        _keep(session, grants, database, user, LEVELS[permission])
+    else:
+        _set(session, grants, database, user, LEVELS[permission])
+
+
+def _set(session: Session, grants: Grants, database: str, user: str, level: Privileges) -> None:
     accounts = grants.accounts(user)
     taken = [
         *_anonymous(grants, database),
-        *_beyond(grants, accounts, database, LEVELS[permission]),
+        *_beyond(grants, accounts, database, level),
     ]
-    lifted = _without_limits(grants, accounts, database, LEVELS[permission])
-    limited = list(_limited(grants, accounts, database, LEVELS[permission]))
+    lifted = _without_limits(grants, accounts, database, level)
+    limited = list(_limited(grants, accounts, database, level))
     for statement in (*taken, *lifted, *limited):
         run(session, statement)
-    if LEVELS[permission]:
-        for account in accounts:
-            run(session, _granted(account, database, LEVELS[permission]))
+    _grant(session, accounts, database, level)
     if taken or limited:
         # Sessions keep what they have in their current database; and what they have everywhere.
-        everywhere = any(grants.everywhere[account] for account in accounts)
-        user_sessions.end(session, user, None if everywhere else database)
+        everywhere = any(grants.everywhere[account] & LEVELS["all"] for account in accounts)
+        user_sessions.end(session, grants.dependents(user), None if everywhere else database)
+
+
+def _keep(session: Session, grants: Grants, database: str, user: str, level: Privileges) -> None:
+    """Set what an administrator has been granted in a database; no roles, and no limits."""
+    accounts = grants.accounts(user)
+    for account in accounts:
+        held = grants.on_databases.get((account, database), frozenset())
+        statements = list(_objects(grants, account, database))
+        if held - level:
+            statements.append(_revoked(account, database, held - level))
+        for statement in statements:
+            run(session, statement)
+    _grant(session, accounts, database, level)
+
+
+def _grant(session: Session, accounts: Sequence[Account], database: str, level: Privileges) -> None:
+    if level:
+        for account in accounts:
+            run(session, _granted(account, database, level))
 
 
 def forget(session: Session, database: str) -> None:

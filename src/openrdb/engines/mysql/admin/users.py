@@ -1,6 +1,8 @@
 """Users: a name is one, with an account for each host that it may come from; ours are for any, `%`.
 
-What is changed is changed for each of a user's accounts. Roles are accounts too, but no users.
+What is changed is changed for each of a user's accounts. Roles are accounts too, but no users. Neither
+is the anonymous user: whoever comes with a name that nobody has is let in as it, so it has no place in
+the API, and each change of users drops it.
 """
 
 from __future__ import annotations
@@ -8,12 +10,11 @@ from __future__ import annotations
 from pymysql import MySQLError
 from pymysql.constants import ER
 
-from openrdb.engines import names as own_names
 from openrdb.engines.mysql.accounts import check_name, check_not_reserved, identified
 from openrdb.engines.mysql.admin import grants, levels, user_sessions
+from openrdb.engines.mysql.admin.levels import Grants
 from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import (
-    Account,
     quoted_account,
     quoted_identifier,
     rows,
@@ -25,15 +26,7 @@ from openrdb.spec import User
 _ANY_HOST = "%"
 _NAMED = 10
 """So many objects are named in a refusal."""
-_NO_USERS = (own_names.OWN_PREFIX, "mysql.")
-"""What our own accounts' names begin with, and the server's."""
-
-# What CREATE ROLE makes: nobody can log in before somebody has given it a password.
-_LISTED = """
-    SELECT DISTINCT user FROM mysql.user
-    WHERE NOT (account_locked = 'Y' AND password_expired = 'Y' AND authentication_string = '')
-"""
-_ACCOUNTS = "SELECT user, host FROM mysql.user"
+_ACCOUNT = "SELECT 1 FROM mysql.user WHERE user = %s"
 _DEFINED = """
     SELECT 'view', table_schema, table_name FROM information_schema.views WHERE definer IN %s
     UNION ALL
@@ -52,31 +45,34 @@ _UNRECORDED = (
 )
 
 
-def names(session: Session) -> list[str]:
-    found = [str(name) for (name,) in rows(session, _LISTED)]
-    return sorted(name for name in found if name and not name.lower().startswith(_NO_USERS))
-
-
 def listed(session: Session) -> list[User]:
     granted = levels.read(session, databases=())
-    return [User(name, granted.is_administrator(name)) for name in names(session)]
+    return [User(name, granted.is_administrator(name)) for name in granted.users()]
 
 
-def find(session: Session, name: str) -> None:
+def find(granted: Grants, name: str) -> None:
     """Raise NotFound if there is no such user."""
-    if name not in names(session):
+    if name not in granted.users():
         raise NotFound("user", name)
 
 
-def accounts(session: Session, name: str) -> list[Account]:
-    """Return a user's accounts, one a host."""
-    found = [(str(user), str(host)) for user, host in rows(session, _ACCOUNTS)]
-    return [account for account in found if account[0] == name]
+def check_known(session: Session, name: str) -> Grants:
+    """Return all grants.
+
+    Raises:
+        InvalidArguments: the name is reserved, and SQL gave it to nobody.
+        NotFound: there is no such user.
+    """
+    granted = levels.read(session)
+    if name not in granted.users():
+        check_not_reserved("name", name)
+        raise NotFound("user", name)
+    return granted
 
 
 def check_create(session: Session, name: str) -> None:
     check_name("name", name)
-    if accounts(session, name):
+    if rows(session, _ACCOUNT, name):
         raise InvalidArguments(("name", "constraint", f"the user {name} exists already"))
 
 
@@ -106,20 +102,30 @@ def _unrecorded(session: Session) -> None:
 
 
 def change(session: Session, name: str, verifier: str | None, is_admin: bool | None) -> None:
-    """Change what is not None; end the sessions of a user who stops being an administrator."""
-    was_admin = levels.read(session).is_administrator(name)
-    for account in accounts(session, name):
+    """Change what is not None; end the sessions of those who stop being administrators."""
+    granted = levels.read(session)
+    drop_anonymous(session, granted)
+    for account in granted.accounts(name):
         if verifier is not None:
             _unrecorded(session)
             quoted = quoted_account(account)
             run(session, f"ALTER USER {quoted} {identified(verifier)}")
         if is_admin:
             grants.make_administrator(session, account)
-        elif is_admin is False and was_admin:
-            grants.unmake_administrator(session, account)
-    if was_admin and is_admin is False:
+        elif is_admin is False and granted.is_administrator(name):
+            grants.unmake_administrator(session, account, granted.ruling_roles(account))
+    if is_admin is False and granted.is_administrator(name):
         # A session keeps what it had on the whole server when it began.
-        user_sessions.end(session, name, None)
+        user_sessions.end(session, granted.dependents(name))
+
+
+def drop_anonymous(session: Session, granted: Grants) -> None:
+    """Drop the anonymous user; end all sessions, as it may have come with anybody's name."""
+    found = granted.accounts("")
+    for account in found:
+        run(session, f"DROP USER IF EXISTS {quoted_account(account)}")
+    if found:
+        user_sessions.end_all(session)
 
 
 def check_delete(session: Session, name: str) -> None:
@@ -127,9 +133,8 @@ def check_delete(session: Session, name: str) -> None:
 
     These objects would stop working, and a later user of that name would own them.
     """
-    check_not_reserved("name", name)
-    find(session, name)
-    definers = ["@".join(account) for account in accounts(session, name)]
+    granted = check_known(session, name)
+    definers = ["@".join(account) for account in granted.accounts(name)]
     defined = rows(session, _DEFINED, *[definers] * 4)
     if defined:
         what = [
@@ -146,6 +151,8 @@ def check_delete(session: Session, name: str) -> None:
 
 def ensure_none(session: Session, name: str) -> None:
     """Drop the user's accounts, then end the sessions: nobody can begin another one in between."""
-    for account in accounts(session, name):
+    granted = levels.read(session)
+    drop_anonymous(session, granted)
+    for account in granted.accounts(name):
         run(session, f"DROP USER IF EXISTS {quoted_account(account)}")
-    user_sessions.end(session, name, None)
+    user_sessions.end(session, granted.dependents(name))
