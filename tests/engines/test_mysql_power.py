@@ -229,6 +229,35 @@ def test_no_account_rules_unseen(
     assert accounts == superuser("SELECT user, host FROM mysql.user WHERE user LIKE '%rdb%'")
 
 
+def test_a_password_set_is_the_only_one(mysql: Server, office: str) -> None:
+    """Another administrator may have left one of their own next to it."""
+    made(mysql, "boss", is_admin=True)
+    with mysql.session() as run:
+        run("ALTER USER boss IDENTIFIED BY 'Th3irs-of-before'")
+        run("ALTER USER boss IDENTIFIED BY 'x' RETAIN CURRENT PASSWORD")
+    with mysql.session("boss", password="Th3irs-of-before") as run:
+        assert run("SELECT 1") == [(1,)]
+    mysql.administration.update_user("boss", verifier=mysql.verifier, is_admin=None)
+    with mysql.session("boss") as run:
+        assert run("SELECT 1") == [(1,)]
+    for password in ("Th3irs-of-before", "x"):
+        with refused("Access denied"), mysql.session("boss", password=password):
+            pass
+
+
+@pytest.mark.parametrize("name", ["", "admin ", "ADMIN", "🐘", "harmless"])
+def test_names_are_exact(mysql: Server, office: str, name: str) -> None:
+    with mysql.session() as run:
+        run("CREATE ROLE harmless")
+        run("CREATE USER ''@'192.0.2.1'")
+    inside = mysql.administration
+    for check in (inside.check_update_user, inside.check_delete_user):
+        with pytest.raises(NotFound):
+            check(name)
+    with pytest.raises(NotFound):
+        inside.check_set_privilege(office, name)
+
+
 def test_an_administrator_by_whom_nobody_logs_in_is_seen(mysql: Server, office: str) -> None:
     """It may be the definer of what others call."""
     with mysql.session() as admin:

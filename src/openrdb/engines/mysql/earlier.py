@@ -20,7 +20,7 @@ def renew(node: EngineNode) -> None:
         for account in sorted(granted.everywhere.keys() - reserved.ACCOUNTS):
             if _is_outdated(granted, account, dynamic):
                 grants.make_administrator(connection, account)
-        users.drop_anonymous(connection, granted)
+        users.drop_anonymous(connection)
         taken = granted.everywhere.get(reserved.REPLICATION)
         if taken is not None and "SYSTEM_USER" not in taken:  # by a tenant, before it was reserved
             sql.run(connection, f"DROP USER {sql.quoted_account(reserved.REPLICATION)}")

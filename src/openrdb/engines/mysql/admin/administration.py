@@ -134,12 +134,12 @@ class Administration:
     def check_set_privilege(self, database: str, user: str) -> None:
         with self._session() as session:
             _managed(session, database)
-            users.find(levels.read(session), user)
+            users.find(session, user)
 
     def set_privilege(self, database: str, user: str, permission: Permission) -> None:
         with self._session() as session:
+            users.find(session, user)
             granted = levels.read(session)
-            users.find(granted, user)
             privileges.apply(session, granted, _managed(session, database), user, permission)
 
 

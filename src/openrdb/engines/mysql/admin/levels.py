@@ -57,9 +57,9 @@ def _columns(privileges: Iterable[str]) -> str:
 _ON_DATABASE = (*ALL, GRANT)
 _ON_SERVER = (*ALL, *SERVER, GRANT)
 # What CREATE ROLE makes: nobody can log in before somebody has given it a password.
-_IS_ROLE = "account_locked = 'Y' AND password_expired = 'Y' AND authentication_string = ''"
+IS_ROLE: Final = "account_locked = 'Y' AND password_expired = 'Y' AND authentication_string = ''"
 _ACCOUNTS = f"""
-    SELECT user, host, {_IS_ROLE}, user_attributes->'$.Restrictions', {_columns(_ON_SERVER)}
+    SELECT user, host, {IS_ROLE}, user_attributes->'$.Restrictions', {_columns(_ON_SERVER)}
     FROM mysql.user
 """  # noqa: S608
 _DYNAMIC = "SELECT user, host, priv FROM mysql.global_grants"

@@ -7,14 +7,18 @@ the API, and each change of users drops it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pymysql import MySQLError
 from pymysql.constants import ER
 
+from openrdb.engines.mysql import reserved
 from openrdb.engines.mysql.accounts import check_name, check_not_reserved, identified
 from openrdb.engines.mysql.admin import grants, levels, user_sessions
-from openrdb.engines.mysql.admin.levels import Grants
+from openrdb.engines.mysql.admin.levels import IS_ROLE
 from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import (
+    Account,
     quoted_account,
     quoted_identifier,
     rows,
@@ -26,7 +30,11 @@ from openrdb.spec import User
 _ANY_HOST = "%"
 _NAMED = 10
 """So many objects are named in a refusal."""
-_ACCOUNT = "SELECT 1 FROM mysql.user WHERE user = %s"
+_ACCOUNTS = f"""
+    SELECT user, host, {IS_ROLE}, user_attributes->'$.additional_password' IS NOT NULL
+    FROM mysql.user WHERE CAST(user AS BINARY) = CAST(%s AS BINARY)
+"""  # noqa: S608
+"""By bytes: else spaces at the end would not count, and some characters would be an error."""
 _DEFINED = """
     SELECT 'view', table_schema, table_name FROM information_schema.views WHERE definer IN %s
     UNION ALL
@@ -50,36 +58,55 @@ def listed(session: Session) -> list[User]:
     return [User(name, granted.is_administrator(name)) for name in granted.users()]
 
 
-def find(granted: Grants, name: str) -> None:
+def find(session: Session, name: str) -> None:
     """Raise NotFound if there is no such user."""
-    if name not in granted.users():
+    found = _accounts(session, name) if name else []
+    if any(not one.is_role for one in found):
+        return
+    if not found or name not in levels.read(session).users():
         raise NotFound("user", name)
 
 
-def check_known(session: Session, name: str) -> Grants:
-    """Return all grants.
-
-    Raises:
-        InvalidArguments: the name is reserved, and SQL gave it to nobody.
-        NotFound: there is no such user.
-    """
-    granted = levels.read(session)
-    if name not in granted.users():
+def check_known(session: Session, name: str) -> None:
+    """Raise NotFound if there is no such user; InvalidArguments if the name is ours and nobody's."""
+    try:
+        find(session, name)
+    except NotFound:
         check_not_reserved("name", name)
-        raise NotFound("user", name)
-    return granted
+        raise
+
+
+@dataclass(frozen=True)
+class _Found:
+    account: Account
+    is_role: bool
+    has_old_password: bool
+    """Which still lets them in, next to the password."""
+
+
+def _accounts(session: Session, name: str) -> list[_Found]:
+    """Return a user's accounts, one a host."""
+    found = [
+        _Found((str(user), str(host)), bool(is_role), bool(old))
+        for user, host, is_role, old in rows(session, _ACCOUNTS, name)
+    ]
+    return [one for one in found if one.account not in reserved.ACCOUNTS]
 
 
 def check_create(session: Session, name: str) -> None:
     check_name("name", name)
-    if rows(session, _ACCOUNT, name):
+    if _accounts(session, name):
         raise InvalidArguments(("name", "constraint", f"the user {name} exists already"))
 
 
 def ensure(session: Session, name: str, verifier: str, *, is_admin: bool) -> None:
     """Make the user exist with this password, as an administrator or not."""
-    made = _make(session, name, verifier)
-    change(session, name, None if made else verifier, is_admin)
+    if not _make(session, name, verifier):
+        change(session, name, verifier, is_admin)
+        return
+    drop_anonymous(session)
+    if is_admin:
+        grants.make_administrator(session, (name, _ANY_HOST))
 
 
 def _make(session: Session, name: str, verifier: str) -> bool:
@@ -103,27 +130,38 @@ def _unrecorded(session: Session) -> None:
 
 def change(session: Session, name: str, verifier: str | None, is_admin: bool | None) -> None:
     """Change what is not None; end the sessions of those who stop being administrators."""
+    drop_anonymous(session)
+    if verifier is not None:
+        _set_password(session, name, verifier)
+    if is_admin is None:
+        return
     granted = levels.read(session)
-    drop_anonymous(session, granted)
+    stops = not is_admin and granted.is_administrator(name)
     for account in granted.accounts(name):
-        if verifier is not None:
-            _unrecorded(session)
-            quoted = quoted_account(account)
-            run(session, f"ALTER USER {quoted} {identified(verifier)}")
         if is_admin:
             grants.make_administrator(session, account)
-        elif is_admin is False and granted.is_administrator(name):
+        elif stops:
             grants.unmake_administrator(session, account, granted.ruling_roles(account))
-    if is_admin is False and granted.is_administrator(name):
+    if stops:
         # A session keeps what it had on the whole server when it began.
         user_sessions.end(session, granted.dependents(name))
 
 
-def drop_anonymous(session: Session, granted: Grants) -> None:
+def _set_password(session: Session, name: str, verifier: str) -> None:
+    """Make it the only one: by SQL an account may have got a second password, which would stay."""
+    _unrecorded(session)
+    for one in _accounts(session, name):
+        quoted = quoted_account(one.account)
+        run(session, f"ALTER USER {quoted} {identified(verifier)}")
+        if one.has_old_password:
+            run(session, f"ALTER USER {quoted} DISCARD OLD PASSWORD")
+
+
+def drop_anonymous(session: Session) -> None:
     """Drop the anonymous user; end all sessions, as it may have come with anybody's name."""
-    found = granted.accounts("")
-    for account in found:
-        run(session, f"DROP USER IF EXISTS {quoted_account(account)}")
+    found = _accounts(session, "")
+    for one in found:
+        run(session, f"DROP USER IF EXISTS {quoted_account(one.account)}")
     if found:
         user_sessions.end_all(session)
 
@@ -133,8 +171,8 @@ def check_delete(session: Session, name: str) -> None:
 
     These objects would stop working, and a later user of that name would own them.
     """
-    granted = check_known(session, name)
-    definers = ["@".join(account) for account in granted.accounts(name)]
+    check_known(session, name)
+    definers = ["@".join(one.account) for one in _accounts(session, name)]
     defined = rows(session, _DEFINED, *[definers] * 4)
     if defined:
         what = [
@@ -152,7 +190,7 @@ def check_delete(session: Session, name: str) -> None:
 def ensure_none(session: Session, name: str) -> None:
     """Drop the user's accounts, then end the sessions: nobody can begin another one in between."""
     granted = levels.read(session)
-    drop_anonymous(session, granted)
+    drop_anonymous(session)
     for account in granted.accounts(name):
         run(session, f"DROP USER IF EXISTS {quoted_account(account)}")
     user_sessions.end(session, granted.dependents(name))
