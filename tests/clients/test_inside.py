@@ -98,6 +98,7 @@ def test_users_and_databases(service: Service, instance: Instance, tenant: Tenan
     with tenant.refuses("password"):
         bob.connect()
     bob = replace(bob, password=another)
+    sdk.set_privilege(**where, database_name="shop", user_name="bob", permission="all")
     with bob.connect() as session, tenant.refuses("right"):
         session.execute("CREATE DATABASE more")
     for name in ("own", "shop"):

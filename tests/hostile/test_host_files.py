@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from scaleway.rdb.v1 import Instance
@@ -174,8 +174,12 @@ def test_in_the_way_of_pruning(prey: Prey) -> None:
 @pytest.mark.parametrize("trap", [_FIFO, _LINK, _DANGLING, _SPARSE, _DIRECTORY, _DEEP, _SOCKET])
 def test_in_the_way_of_a_restart(prey: Prey, trap: str) -> None:
     paths = prey.paths
-    name = "mysqld.pid" if prey.instance.engine.startswith("MySQL") else "postmaster.pid"
+    is_mysql = prey.instance.engine.startswith("MySQL")
+    name = "mysqld.pid" if is_mysql else "postmaster.pid"
     prey.put(paths.data, name, trap)
+    if is_mysql:  # its temporary files are made again there at each start
+        moved = f"'moved-{uuid4().hex}'"
+        prey.do(paths.data, f"name = '#tmp'\nos.rename(name, {moved})\n{trap}")
     assert prey.request("GET", "/users") in (200, 409)
     prey.restarts()
     prey.works()
