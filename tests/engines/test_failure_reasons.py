@@ -14,7 +14,10 @@ from typing import Any
 
 import pytest
 
+from openrdb.engines import templates_of
 from openrdb.engines.mysql import config
+from openrdb.errors import HostError
+from openrdb.host.bundles.cache import Bundles
 from openrdb.system import accounts
 from tests.support import broken_node
 from tests.support.broken_node import Node
@@ -302,3 +305,15 @@ def test_nothing_in_the_place_of_a_file_blocks_its_reader(node: Node) -> None:
     finally:
         foreign.terminate()
         foreign.wait()
+
+
+def test_a_mysql_template_fails_with_its_first_error(cache: Path, short_tmp: Path) -> None:
+    """The last one is only that the server gives up."""
+    bundle, init = Bundles(cache).find("MySQL-9"), {"innodb_data_file_path": "ibdata1:1K"}
+    with pytest.raises(
+        HostError, match=r"mysql-9.*: Invalid File Path Specification: 'ibdata1:1K'"
+    ):
+        templates_of("MySQL-9").make(
+            bundle, short_tmp / "template", accounts.template_account(), "a-secret", init
+        )
+    assert list(short_tmp.iterdir()) == []

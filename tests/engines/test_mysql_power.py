@@ -391,6 +391,21 @@ def test_what_an_administrator_defined_falls_with_them(mysql: Server, office: st
         assert one in named.value.help_message
 
 
+def test_a_new_user_is_not_the_definer_of_what_a_former_one_left(
+    mysql: Server, office: str, superuser: Superuser
+) -> None:
+    made(mysql, "dev", office="all")
+    with mysql.session("dev") as run:
+        run("CREATE PROCEDURE office.p() SELECT 1")
+    superuser("DROP USER dev")
+    with pytest.raises(PreconditionFailed) as named:
+        mysql.administration.check_create_user("dev")
+    assert "procedure `office`.`p`" in named.value.help_message
+    with mysql.session() as admin:
+        admin("DROP PROCEDURE office.p")
+    mysql.administration.check_create_user("dev")
+
+
 def test_nobody_defines_as_another(mysql: Server, office: str) -> None:
     """A dismissed administrator would leave what runs with another's power."""
     with mysql.session() as run:
@@ -442,3 +457,4 @@ def test_no_session_gives_itself_memory_without_bounds(mysql: Server) -> None:
             ((value,),) = run(f"SELECT @@SESSION.{name}")
             assert int(value) <= bound, name
         assert "sort_buffer_size" in amounts
+        assert run("SELECT @@temptable_max_ram") == [(bound,)]

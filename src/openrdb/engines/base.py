@@ -39,7 +39,8 @@ class Administration(Protocol):
     def users(self) -> list[User]: ...
 
     def check_create_user(self, name: str) -> None:
-        """Raise InvalidArguments (`name`), also when there is one of that name."""
+        """Raise InvalidArguments (`name`), also when there is one of that name; PreconditionFailed when
+        a former user of that name left what would be the new one's."""
 
     def create_user(self, name: str, verifier: str, *, is_admin: bool) -> None:
         """Create a user; an administrator has `all` on every managed database. Repeatable."""

@@ -129,8 +129,12 @@ def _bounds(spec: NodeSpec, version: str) -> dict[str, str]:
     """
     bound = max(32 * _MIB, spec.memory // 8)
     newer = ("set_operations_buffer_size",) if releases.is_at_least(version, 8, 4) else ()
-    # By default it has no limit, and a default is not cut.
-    limits = {"parser_max_mem_size": str(bound)}
+    limits = {
+        # By default it has no limit, and a default is not cut.
+        "parser_max_mem_size": str(bound),
+        # Of all sessions together; the default is of the host's memory.
+        "temptable_max_ram": str(bound),
+    }
     return limits | {f"maximum_{name}": str(bound) for name in (*_SESSION_MEMORY, *newer)}
 
 

@@ -7,6 +7,7 @@ the API, and each change of users drops it.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from pymysql import MySQLError
@@ -94,9 +95,13 @@ def _accounts(session: Session, name: str) -> list[_Found]:
 
 
 def check_create(session: Session, name: str) -> None:
+    """Raise PreconditionFailed if something would run as the new user that they have not made."""
     check_name("name", name)
     if _accounts(session, name):
         raise InvalidArguments(("name", "constraint", f"the user {name} exists already"))
+    if defined := _defined(session, [(name, _ANY_HOST)]):
+        help_message = f"a former user {name} is the definer of {defined}: drop or recreate them"
+        raise PreconditionFailed("user_owns_objects", help_message)
 
 
 def ensure(session: Session, name: str, verifier: str, *, is_admin: bool) -> None:
@@ -172,19 +177,23 @@ def check_delete(session: Session, name: str) -> None:
     These objects would stop working, and a later user of that name would own them.
     """
     check_known(session, name)
-    definers = ["@".join(one.account) for one in _accounts(session, name)]
-    defined = rows(session, _DEFINED, *[definers] * 4)
-    if defined:
-        what = [
-            f"the {kind} {quoted_identifier(str(database))}.{quoted_identifier(str(one))}"
-            for kind, database, one in defined
-        ]
-        more = f" and {len(what) - _NAMED} more" if len(what) > _NAMED else ""
+    if defined := _defined(session, [one.account for one in _accounts(session, name)]):
         help_message = (
-            f"{name} is the definer of {', '.join(what[:_NAMED])}{more}: drop what is not needed, "
+            f"{name} is the definer of {defined}: drop what is not needed, "
             "and recreate the others with a different definer"
         )
         raise PreconditionFailed("user_owns_objects", help_message)
+
+
+def _defined(session: Session, accounts: Collection[Account]) -> str:
+    """Return what runs as one of these accounts, in words; empty if nothing does."""
+    definers = ["@".join(account) for account in accounts]
+    named = [
+        f"the {kind} {quoted_identifier(str(database))}.{quoted_identifier(str(one))}"
+        for kind, database, one in rows(session, _DEFINED, *[definers] * 4)
+    ]
+    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    return ", ".join(named[:_NAMED]) + more
 
 
 def ensure_none(session: Session, name: str) -> None:
