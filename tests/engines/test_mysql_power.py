@@ -271,6 +271,39 @@ def test_an_administrator_by_whom_nobody_logs_in_is_seen(mysql: Server, office: 
     assert "_rdb_ring" not in {one.name for one in mysql.administration.users()}
 
 
+def test_a_definer_that_looks_like_a_role_is_seen(mysql: Server, office: str) -> None:
+    """Its routine gives whoever may call it what it has."""
+    with mysql.session() as admin:
+        admin("CREATE USER stealth IDENTIFIED BY %s", PASSWORD)
+        admin("GRANT ALL ON office.* TO stealth")
+        with mysql.session("stealth", office) as run:
+            run("CREATE PROCEDURE p() DROP TABLE t")
+        admin("ALTER USER stealth IDENTIFIED BY '' PASSWORD EXPIRE ACCOUNT LOCK")
+        admin("CREATE ROLE alike")
+        names = {one.name for one in mysql.administration.users()}
+        assert names & {"stealth", "alike"} == {"stealth"}
+        mysql.administration.check_set_privilege(office, "stealth")
+        mysql.administration.set_privilege(office, "stealth", "none")
+        with refused():
+            admin("CALL office.p()")
+        admin("DROP PROCEDURE office.p")
+        assert "stealth" not in {one.name for one in mysql.administration.users()}
+
+
+def test_a_dismissed_administrator_is_dismissed_everywhere(mysql: Server, office: str) -> None:
+    """By each account of the name, whatever host it is for."""
+    made(mysql, "carol", is_admin=True)
+    with mysql.session("carol") as run:
+        run(f"CREATE USER carol@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'")
+        run("GRANT CREATE USER, SELECT, DROP ON *.* TO carol@'127.0.0.1' WITH GRANT OPTION")
+        run("GRANT ROLE_ADMIN ON *.* TO carol@'127.0.0.1' WITH GRANT OPTION")
+    promote(mysql, "carol", is_admin=False)
+    with mysql.session("carol") as run:
+        granted = [one for (one,) in run("SHOW GRANTS") if not one.startswith("REVOKE")]
+        assert granted == ["GRANT USAGE ON *.* TO `carol`@`127.0.0.1`"]
+    assert levels(mysql, "carol") == {"rdb": "none", office: "none"}
+
+
 CHANGES: dict[str, Callable[[Server], None]] = {
     "create": lambda server: made(server, "new"),
     "update": lambda server: promote(server, "carol", is_admin=False),

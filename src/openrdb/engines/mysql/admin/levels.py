@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from openrdb.engines.mysql import reserved
+from openrdb.engines.mysql.admin import definers
 from openrdb.engines.mysql.admin.grants import ALL, READ, SERVER, WRITE
 from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import Account, rows
@@ -82,7 +83,7 @@ class Grants:
     everywhere: dict[Account, Privileges]
     """Privileges on the whole server, of every account there is."""
     only_roles: Set[Account]
-    """Accounts by which nobody can log in."""
+    """Accounts by which nobody can log in, and which are the definer of nothing."""
     limits: dict[tuple[Account, str], Privileges]
     """What of it an account has not in a database."""
     on_databases: dict[tuple[Account, str], Privileges]
@@ -94,8 +95,8 @@ class Grants:
     def users(self) -> list[str]:
         """Return the names of all users.
 
-        The anonymous user is none, and neither are roles; but a role that is an administrator is one:
-        what it is the definer of runs with its privileges, although nobody can log in.
+        The anonymous user is none, and neither are roles; but one that is an administrator or a definer
+        is: what it defined runs with its privileges, although nobody can log in.
         """
         return [
             name
@@ -207,6 +208,7 @@ def read(session: Session, databases: Collection[str] | None = None) -> Grants:
     roles: dict[Account, set[Account]] = defaultdict(set)
     for user, host, role, role_host in rows(session, _ROLES):
         roles[str(user), str(host)].add((str(role), str(role_host)))
+    only_roles -= definers.among(session, only_roles)
     return Grants(everywhere, only_roles, limits, on_databases, dict(on_objects), dict(roles))
 
 

@@ -7,7 +7,6 @@ the API, and each change of users drops it.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from pymysql import MySQLError
@@ -15,13 +14,12 @@ from pymysql.constants import ER
 
 from openrdb.engines.mysql import reserved
 from openrdb.engines.mysql.accounts import check_name, check_not_reserved, identified
-from openrdb.engines.mysql.admin import grants, levels, user_sessions
+from openrdb.engines.mysql.admin import definers, grants, levels, user_sessions
 from openrdb.engines.mysql.admin.levels import IS_ROLE
 from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import (
     Account,
     quoted_account,
-    quoted_identifier,
     rows,
     run,
 )
@@ -29,24 +27,11 @@ from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
 from openrdb.spec import User
 
 _ANY_HOST = "%"
-_NAMED = 10
-"""So many objects are named in a refusal."""
 _ACCOUNTS = f"""
     SELECT user, host, {IS_ROLE}, user_attributes->'$.additional_password' IS NOT NULL
     FROM mysql.user WHERE CAST(user AS BINARY) = CAST(%s AS BINARY)
 """  # noqa: S608
 """By bytes: else spaces at the end would not count, and some characters would be an error."""
-_DEFINED = """
-    SELECT 'view', table_schema, table_name FROM information_schema.views WHERE definer IN %s
-    UNION ALL
-    SELECT LOWER(routine_type), routine_schema, routine_name
-    FROM information_schema.routines WHERE definer IN %s
-    UNION ALL
-    SELECT 'trigger', trigger_schema, trigger_name
-    FROM information_schema.triggers WHERE definer IN %s
-    UNION ALL
-    SELECT 'event', event_schema, event_name FROM information_schema.events WHERE definer IN %s
-"""
 _UNRECORDED = (
     "SET SESSION sql_log_off = ON, long_query_time = 31536000",
     "UPDATE performance_schema.threads SET instrumented = 'NO' "
@@ -99,8 +84,8 @@ def check_create(session: Session, name: str) -> None:
     check_name("name", name)
     if _accounts(session, name):
         raise InvalidArguments(("name", "constraint", f"the user {name} exists already"))
-    if defined := _defined(session, [(name, _ANY_HOST)]):
-        help_message = f"a former user {name} is the definer of {defined}: drop or recreate them"
+    if found := definers.defined(session, [(name, _ANY_HOST)]):
+        help_message = f"a former user {name} is the definer of {found}: drop or recreate them"
         raise PreconditionFailed("user_owns_objects", help_message)
 
 
@@ -177,23 +162,12 @@ def check_delete(session: Session, name: str) -> None:
     These objects would stop working, and a later user of that name would own them.
     """
     check_known(session, name)
-    if defined := _defined(session, [one.account for one in _accounts(session, name)]):
+    if found := definers.defined(session, [one.account for one in _accounts(session, name)]):
         help_message = (
-            f"{name} is the definer of {defined}: drop what is not needed, "
+            f"{name} is the definer of {found}: drop what is not needed, "
             "and recreate the others with a different definer"
         )
         raise PreconditionFailed("user_owns_objects", help_message)
-
-
-def _defined(session: Session, accounts: Collection[Account]) -> str:
-    """Return what runs as one of these accounts, in words; empty if nothing does."""
-    definers = ["@".join(account) for account in accounts]
-    named = [
-        f"the {kind} {quoted_identifier(str(database))}.{quoted_identifier(str(one))}"
-        for kind, database, one in rows(session, _DEFINED, *[definers] * 4)
-    ]
-    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
-    return ", ".join(named[:_NAMED]) + more
 
 
 def ensure_none(session: Session, name: str) -> None:
