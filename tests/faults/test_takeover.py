@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.earlier import BEFORE_AGENTS, serve_with, sources
 from tests.support.programs import agent, kill_and_wait
-from tests.support.service import Service, gone, ready, wait_until
+from tests.support.service import PASSWORD, Service, gone, installed, ready, wait_until
 
 
 @pytest.mark.parametrize("way", ["served by the old one to the last", "left alone for a while"])
@@ -60,6 +60,46 @@ def test_databases_of_before_there_were_agents(
         api.delete_instance(instance_id=instance.id)
         wait_until(lambda instance=instance: gone(service.sdk(), instance.id))
     wait_until(lambda: not service.processes("postgres"))
+
+
+def test_what_sql_made_of_an_earlier_mysql(fresh_service: Service, cache: Path) -> None:
+    """Administrators are made whole, and the hidden ones are seen or gone."""
+    service = fresh_service
+    serve_with(service, sources(BEFORE_AGENTS, service.home / "old"))
+    service.start()
+    instance = service.create(installed(cache, "MySQL-9"))
+    where = {"instance_id": instance.id}
+    api = service.sdk()
+    api.create_user(**where, name="boss", password=PASSWORD, is_admin=True)
+    api.set_privilege(**where, database_name="rdb", user_name="boss", permission="none")
+    with service.connection(instance) as session:
+        session.execute(f"CREATE USER ''@'%', _rdb_stealth IDENTIFIED BY '{PASSWORD}'")
+        session.execute("GRANT CREATE USER ON *.* TO _rdb_stealth")
+    service.kill(signal.SIGTERM)
+    serve_with(service, None)
+    service.start()
+
+    def is_whole() -> bool:
+        listed = service.sdk().list_privileges(**where, user_name="boss").privileges
+        return [one.permission for one in listed] == ["all"]
+
+    wait_until(is_whole)
+    wait_until(lambda: not service.login(instance, "whoever", "").answers())
+    with service.connection(instance, "boss", PASSWORD) as session:
+        session.execute("CREATE TABLE t (a int)")
+        session.execute("FLUSH PRIVILEGES")
+    api = service.sdk()
+    users = {one.name: one.is_admin for one in api.list_users(**where).users}
+    assert users == {"admin": True, "boss": True, "_rdb_stealth": True}
+    api.delete_user(**where, name="_rdb_stealth")
+    api.restart_instance(**where)
+    ready(api, instance.id)
+    with service.connection(instance) as session:
+        ((place,),) = session.execute("SELECT @@tmpdir").fetchall()
+    assert place.endswith("/data/#tmp")
+    assert not (Path(place).parent.parent / "tmp").exists()
+    api.delete_instance(**where)
+    wait_until(lambda: gone(service.sdk(), instance.id))
 
 
 def test_an_agent_of_another_build_is_replaced(fresh_service: Service, tmp_path: Path) -> None:
