@@ -163,6 +163,10 @@ CONTRADICTION = [
 @example(["GRANT EXECUTE ON PROCEDURE shop.p TO bob@'%'"], ("bob", "readonly"))
 @example(["GRANT INSERT ON sho_.* TO bob@'%'"], ("bob", "readonly"))
 @example([], ("boss", "readonly"))
+@example(["REVOKE SELECT, INSERT ON shop.* FROM boss"], ("boss", "readonly"))
+@example(
+    ["GRANT INSERT ON shop.* TO boss", "REVOKE INSERT, DROP ON shop.* FROM boss"], ("boss", "none")
+)
 def test_a_level_set_is_the_level_listed_and_had(
     mysql: Server, shop: str, before: list[str], wanted: tuple[str, Permission]
 ) -> None:

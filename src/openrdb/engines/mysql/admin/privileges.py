@@ -50,15 +50,19 @@ def _set(session: Session, grants: Grants, database: str, user: str, level: Priv
 
 
 def _keep(session: Session, grants: Grants, database: str, user: str, level: Privileges) -> None:
-    """Set what an administrator has been granted in a database; no roles, and no limits."""
+    """Set what an administrator has been granted in a database; no roles.
+
+    Limits there, which SQL may have set, are lifted.
+    """
     accounts = grants.accounts(user)
+    statements = list(_without_limits(grants, accounts, database, LEVELS["all"]))
     for account in accounts:
         held = grants.on_databases.get((account, database), frozenset())
-        statements = list(_objects(grants, account, database))
+        statements += _objects(grants, account, database)
         if held - level:
             statements.append(_revoked(account, database, held - level))
-        for statement in statements:
-            run(session, statement)
+    for statement in statements:
+        run(session, statement)
     _grant(session, accounts, database, level)
 
 
