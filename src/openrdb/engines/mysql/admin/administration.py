@@ -120,7 +120,9 @@ class Administration:
     def levels(self, databases: Collection[str], users: Collection[str]) -> list[Privilege]:
         with self._session() as session:
             granted = levels.read(session, databases)
-        return [Privilege(one, name, granted.level(name, one)) for one in databases for name in users]
+        return [
+            Privilege(one, name, granted.level(name, one)) for one in databases for name in users
+        ]
 
     def privileges(
         self, *, database: str | None = None, user: str | None = None
