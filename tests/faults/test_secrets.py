@@ -48,7 +48,7 @@ _ROWS = (
     Row(r"instances/[^/]+/balancer/[^/]+/haproxy\.log"),
     Row(_NODE + r"/(node\.json|start\.out)"),
     Row(_NODE + r"/conf/[^/]+", forbidden=0o137),
-    Row(_NODE + r"/(data|log|tmp)/.+", is_accounts=True, forbidden=0o007),
+    Row(_NODE + r"/(data|log)/.+", is_accounts=True, forbidden=0o007),
 )
 
 
