@@ -62,4 +62,4 @@ def test_orphans_are_nobodys_superpower(service: Service, instance: Instance) ->
         )
     sdk.delete_user(**where, name="eve")
     with service.connection(instance) as admin:
-        assert admin.execute("SELECT who()").fetchone() == ("pg_database_owner",)
+        assert admin.execute("SELECT who()").fetchone() == ("admin",)

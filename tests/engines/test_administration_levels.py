@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -14,6 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from psycopg import errors, sql
 
+from openrdb.engines.postgresql.admin.record import LEVELS as LEVELS_TABLE
 from openrdb.errors import NotFound, PreconditionFailed
 from openrdb.spec import Permission
 from tests.support.postgresql_server import VERIFIER, Connection, Server
@@ -166,11 +166,9 @@ def test_what_is_being_made_while_a_level_is_set(shop: Server) -> None:
             target=shop.inside.set_privilege, args=(DATABASE, "bob", "readonly")
         )
         setting.start()
-        with shop.superuser() as connection:
-            waiting = (
-                "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'pg_default_acl'::regclass"
-            )
-            while connection.execute(waiting).fetchone() is None:
+        with shop.superuser(DATABASE) as connection:
+            waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = %s::regclass"
+            while connection.execute(waiting, [LEVELS_TABLE]).fetchone() is None:
                 assert setting.is_alive()
         admin.execute("COMMIT")
         setting.join(30)
@@ -416,23 +414,3 @@ def test_a_level_set_is_the_level(shop: Server, steps: list[Any], last: Permissi
         sessions["admin"].execute("CREATE TABLE IF NOT EXISTS public.afterwards (id serial)")
     assert level(shop) == last
     assert_effective(shop, "bob", last)
-
-
-def test_a_dump_comes_back_in_another_database(shop: Server, short_tmp: Path) -> None:
-    """By the administrator, with pg_dump and pg_restore; the levels are the other database's."""
-    shop.inside.create_database("copy")
-    shop.inside.set_privilege(DATABASE, "bob", "readonly")
-    shop.inside.set_privilege("copy", "bob", "readwrite")
-    with shop.session("admin", DATABASE) as admin:
-        admin.execute(PREPARED)
-        admin.execute("INSERT INTO yard.t (secret) VALUES ('kept'); CREATE EXTENSION hstore")
-    dump = short_tmp / "dump"
-    for arguments in (
-        ("pg_dump", "--format=custom", "--no-acl", "--no-owner", f"--file={dump}", DATABASE),
-        ("pg_restore", "--no-acl", "--no-owner", "--exit-on-error", "--dbname=copy", str(dump)),
-    ):
-        shop.run(*arguments)
-    levels = {one.database: one.permission for one in shop.inside.privileges(user="bob")}
-    assert levels == {DATABASE: "readonly", "copy": "readwrite", "rdb": "none"}
-    with shop.session("bob", "copy") as bob:
-        assert bob.execute("UPDATE yard.t SET id = 2 RETURNING secret").fetchone() == ("kept",)

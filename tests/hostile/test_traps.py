@@ -39,6 +39,11 @@ FUNCTIONS = {
     "pg_sleep(double precision)": "void",
     "pg_event_trigger_ddl_commands()": "TABLE (classid oid, objid oid, command_tag text)",
     "unnest(text[])": "SETOF text",
+    "cardinality(text[])": "int",
+    "to_regclass(text)": "regclass",
+    "pg_has_role(oid, name, text)": "bool",
+    "has_function_privilege(oid, oid, text)": "bool",
+    "pg_identify_object(oid, oid, int)": "TABLE (type text, schema text, name text, identity text)",
 }
 """All functions that the control plane's SQL calls, by the very types that it calls them with."""
 
@@ -54,7 +59,7 @@ OPERATORS = (
 VIEWS = (
     *("pg_roles", "pg_database", "pg_class", "pg_namespace", "pg_shdepend", "pg_depend"),
     *("pg_default_acl", "pg_auth_members", "pg_event_trigger", "pg_proc", "pg_settings"),
-    "pg_stat_activity",
+    *("pg_stat_activity", "pg_extension", "pg_init_privs", "pg_type", "pg_operator"),
 )
 TABLES = ("pg_attribute", "pg_authid", "pg_shdescription", "pg_tables")
 

@@ -6,8 +6,9 @@ from psycopg import Connection, OperationalError, sql
 
 from openrdb.engines.base import EngineNode
 from openrdb.engines.names import FIRST_DATABASE, SUPERUSER
-from openrdb.engines.postgresql import replication, scram, session
-from openrdb.engines.postgresql.admin import privileges, users
+from openrdb.engines.postgresql import replication, scram, session, settings
+from openrdb.engines.postgresql.admin import administrators, privileges, users
+from openrdb.engines.postgresql.admin.administration import Administration
 from openrdb.spec import Administrator
 
 
@@ -24,9 +25,20 @@ def run(
             sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(SUPERUSER), own)
         )
         replication.ensure_role(connection, replication_secret)
+        privileges.prepare(connection)
         if administrator is not None:
             users.ensure(connection, administrator.name, administrator.verifier, is_admin=True)
+            administrators.appoint(connection)
             privileges.apply(connection, administrator.name, "all")
+
+
+def ensure_current(node: EngineNode, replication_secret: str) -> bool:
+    """Bring a server that older code made to what `run` and the configuration files give from birth;
+    whether a setting waits for a restart."""
+    with session.connect(node, "postgres") as connection:
+        replication.ensure_role(connection, replication_secret)
+    Administration(node).ensure_ready()
+    return settings.reload(node)
 
 
 def _first_session(node: EngineNode, template_secret: str) -> Connection[tuple[object, ...]]:

@@ -8,8 +8,9 @@ from openrdb.catalog.engines import EngineSetting, engine_version
 from openrdb.catalog.node_types import NodeType
 from openrdb.catalog.setting_values import TRUE
 from openrdb.engines.base import EngineNode
-from openrdb.engines.names import NODES_NETWORK, REPLICATION, SUPERUSER
+from openrdb.engines.names import NODES_NETWORK, OWN_PREFIX, REPLICATION, SUPERUSER
 from openrdb.engines.postgresql import session
+from openrdb.engines.postgresql.admin import roles
 from openrdb.spec import NodeSpec
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import NodePaths
@@ -34,10 +35,13 @@ local all {SUPERUSER} scram-sha-256
 local all,replication all reject
 hostssl replication {REPLICATION} {NODES_NETWORK} scram-sha-256
 host replication all all reject
-host all {SUPERUSER},{REPLICATION} all reject
+host all <reserved> all reject
 hostssl all all all scram-sha-256
 host all all all reject
 """
+_OWN_NAMES = ",".join(roles.OWN)
+_RESERVED_NAMES = f'"/^{OWN_PREFIX}"'
+_EXPRESSIONS_FROM = 16
 
 
 _STATEMENTS = "pg_stat_statements"
@@ -55,7 +59,16 @@ def files(node: EngineNode) -> dict[str, str]:
         *_lines(_fixed(spec, paths)),
         *_lines(_libraries(bundle)),
     ]
-    return {MAIN_FILE: "\n".join(lines) + "\n", ACCESS_FILE: _ACCESS}
+    return {MAIN_FILE: "\n".join(lines) + "\n", ACCESS_FILE: _access(spec)}
+
+
+def _access(spec: NodeSpec) -> str:
+    """Return the access file: nobody comes in by a name of ours, whoever made a role of that name.
+
+    Up to 15 it takes no pattern; there `roles.disable_reserved` finds them.
+    """
+    patterns = session.major(spec) >= _EXPRESSIONS_FROM
+    return _ACCESS.replace("<reserved>", _RESERVED_NAMES if patterns else _OWN_NAMES)
 
 
 def command(node: EngineNode) -> list[str]:

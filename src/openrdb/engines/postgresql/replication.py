@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from psycopg import Connection, sql
 
-from openrdb.engines.base import EngineNode
 from openrdb.engines.names import REPLICATION
-from openrdb.engines.postgresql import scram, session, settings
+from openrdb.engines.postgresql import scram
 from openrdb.engines.postgresql.admin.levels import Row
 
 _OWN_PROTECTION = 160000
@@ -27,10 +26,3 @@ def ensure_role(connection: Connection[Row], secret: str) -> None:
     statement = sql.SQL(f"{verb} ROLE {{}} LOGIN REPLICATION {rank} PASSWORD {{}}")
     verifier = sql.Literal(scram.secret_verifier(secret))
     connection.execute(statement.format(sql.Identifier(REPLICATION), verifier))
-
-
-def ensure_ready(node: EngineNode, secret: str) -> bool:
-    """Create the role and read the access file again; whether a setting waits for a restart."""
-    with session.connect(node, "postgres") as connection:
-        ensure_role(connection, secret)
-    return settings.reload(node)

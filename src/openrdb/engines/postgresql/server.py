@@ -10,7 +10,6 @@ from openrdb.engines.postgresql import (
     bootstrap,
     config,
     failures,
-    replication,
     settings,
     versions,
 )
@@ -62,7 +61,7 @@ class PostgreSQLServer:
         bootstrap.run(self._node, template_secret, replication_secret, administrator)
 
     def ensure_replication_ready(self, replication_secret: str) -> bool:
-        return replication.ensure_ready(self._node, replication_secret)
+        return bootstrap.ensure_current(self._node, replication_secret)
 
     def reload(self) -> bool:
         return settings.reload(self._node)

@@ -33,6 +33,7 @@ _PINNED = {
     "client_encoding": "UTF8",
     "standard_conforming_strings": "on",
     "exit_on_error": "off",
+    "session_replication_role": "origin",
     "row_security": "off",
     "synchronous_commit": "on",
     "default_transaction_read_only": "off",

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from openrdb.engines.names import FIRST_DATABASE, SUPERUSER
 from openrdb.engines.postgresql import failures, identity, scram
+from openrdb.engines.postgresql.admin import roles
 from openrdb.errors import HostError
 from openrdb.system import accounts, files
 from openrdb.system.accounts import Uid
@@ -27,14 +28,21 @@ _UNGRANTABLE = (
 and nothing in the server forbids it: so they do not exist there. 16 needs an ADMIN OPTION for it."""
 
 
-_SCHEMA_OWNER = {"14": ("ALTER SCHEMA public OWNER TO pg_database_owner",)}
-"""As it is from 15 on: who makes a database may make objects in it."""
+_AS_FROM_15 = {
+    "14": (
+        # Who makes a database may make objects in it, and nobody else: also in `postgres`.
+        "ALTER SCHEMA public OWNER TO pg_database_owner",
+        "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
+        "DROP DATABASE postgres",
+        "CREATE DATABASE postgres",
+    )
+}
 _CLOSED = (FIRST_DATABASE, "template1", "postgres")
-"""Databases that only those come into who are granted it; what is copied, nobody but us."""
+"""Databases that only those come into who are granted it."""
 
 
 class PostgreSQLTemplates:
-    format: ClassVar[int] = 2
+    format: ClassVar[int] = 3
 
     def make(
         self,
@@ -78,11 +86,10 @@ def _single_user(bundle: Bundle, data: Path) -> list[str]:
 def _statements(bundle: Bundle, secret: str) -> str:
     statements = [
         f"ALTER ROLE {SUPERUSER} PASSWORD '{scram.secret_verifier(secret)}'",
-        # Up to 14 everybody may make objects there, also in what is copied for new databases.
-        "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
-        *_SCHEMA_OWNER.get(bundle.version.split(".")[0], ()),
+        *_AS_FROM_15.get(bundle.version.split(".")[0], ()),
         "CREATE DATABASE rdb",
         *(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC" for name in _CLOSED),
+        *roles.statements(int(bundle.version.split(".")[0])),
     ]
     if int(bundle.version.split(".")[0]) < 16:
         statements += [f"DELETE FROM pg_authid WHERE rolname = '{role}'" for role in _UNGRANTABLE]  # noqa: S608

@@ -16,6 +16,8 @@ from openrdb.engines.postgresql.admin import (
     databases,
     ownership,
     privileges,
+    record,
+    roles,
     users,
 )
 from openrdb.engines.postgresql.admin.levels import Row
@@ -34,15 +36,14 @@ _ATTEMPTS = 10
 _AGAIN = (
     *privileges.CHANGED_MEANWHILE,
     errors.DependentObjectsStillExist,
+    errors.UniqueViolation,  # two calls made the same role
+    errors.DuplicateObject,
     errors.AdminShutdown,  # what a database's deletion does to its sessions
 )
 _HINDERED = (errors.LockNotAvailable, errors.QueryCanceled, errors.ObjectInUse)
 _GOING_DOWN = (errors.CrashShutdown, errors.CannotConnectNow)
 _NOT_LET_IN = ("not currently accepting connections", "cannot connect to invalid database")
 _NO_CONNECTION = "clients have taken all connections: end some, or raise max_connections"
-_ENDED = """
-    SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s AND datname = %s
-"""
 
 
 class Administration:
@@ -90,6 +91,25 @@ class Administration:
             return PreconditionFailed("not_locked", f"another session is in the way: {said}")
         return PreconditionFailed("resources", said)
 
+    def ensure_ready(self) -> None:
+        """Bring a server of older code, or that SQL has changed since, to what it is at birth."""
+        self._change(lambda connection: None)
+
+    def _change(self, work: Callable[[Connection[Row]], T]) -> T:
+        """Change roles, in a server that is ready for it."""
+
+        def prepared(connection: Connection[Row]) -> tuple[T, list[str]]:
+            roles.ensure(connection)
+            roles.disable_reserved(connection)
+            done = work(connection)
+            administrators.appoint(connection)
+            return done, databases.unprepared(connection)
+
+        done, unprepared = self._in("postgres", prepared)
+        for database in unprepared:
+            self._in(database, privileges.prepare)
+        return done
+
     # -- users ---------------------------------------------------------------------------------
 
     def users(self) -> list[User]:
@@ -99,54 +119,62 @@ class Administration:
         self._in("postgres", lambda connection: users.check_create(connection, name))
 
     def create_user(self, name: str, verifier: str, *, is_admin: bool) -> None:
-        def work(connection: Connection[Row]) -> None:
-            users.ensure(connection, name, verifier, is_admin=is_admin)
-            administrators.appoint(connection)
-
-        self._in("postgres", work)
-        if is_admin:
-            self._give_all(name)
+        self._change(lambda found: users.ensure(found, name, verifier, is_admin=is_admin))
 
     def check_update_user(self, name: str) -> None:
-        users.check_not_reserved("name", name)
         self._in("postgres", lambda connection: users.find(connection, name))
 
     def update_user(self, name: str, *, verifier: str | None, is_admin: bool | None) -> None:
         def work(connection: Connection[Row]) -> None:
             users.find(connection, name)
             users.change(connection, name, verifier, is_admin)
-            administrators.appoint(connection)
 
-        self._in("postgres", work)
-        if is_admin:
-            self._give_all(name)
+        self._change(work)
+        if is_admin is False:
+            self._restore_levels(name)
 
-    def _give_all(self, name: str) -> None:
-        """Give administrators access to all databases, as the reference service documents it."""
+    def _restore_levels(self, name: str) -> None:
+        """Give a former administrator the levels that they have besides what administrators have."""
         for database in self._managed():
-            self._in(database, lambda found: privileges.apply(found, name, "all"))
+            with contextlib.suppress(NotFound):  # deleted meanwhile
+                self.set_privilege(database, name, self._recorded(database, name))
+
+    def _recorded(self, database: str, name: str) -> Permission:
+        def level(connection: Connection[Row]) -> Permission:
+            privileges.prepare(connection)
+            user_id = roles.oid(connection, name)
+            return record.recorded(connection).get(user_id or 0, "none")
+
+        return self._in(database, level)
 
     def check_delete_user(self, name: str) -> None:
         self._in("postgres", lambda connection: users.check_delete(connection, name))
 
     def delete_user(self, name: str) -> None:
-        role = self._in("postgres", lambda connection: users.oid(connection, name))
+        role = self._in("postgres", lambda connection: roles.oid(connection, name))
         if role is None:
             return
-        before = self._in("postgres", lambda connection: users.shut_out(connection, name))
+        before = self._change(lambda connection: users.shut_out(connection, name))
         try:
             self._in("postgres", lambda connection: administrators.hand_over(connection, name))
             for database in self._in("postgres", lambda found: users.databases_of(found, name)):
-                self._give_up_relations(database, name)
+                self._in(database, lambda connection: ownership.disarm(connection, role))
+                self._pass_on_relations(database, name, roles.LEFT)
+                self._pass_on_relations(database, roles.former(role), roles.LEFT)
                 self._in(database, lambda connection: users.strip(connection, role))
             self._in("postgres", lambda connection: users.drop(connection, name))
         except OpenRDBError:
             self._in("postgres", lambda connection: users.limit(connection, name, before))
             raise
 
-    def _give_up_relations(self, database: str, name: str) -> None:
+    def _pass_on_relations(self, database: str, owner: str, heir: str) -> None:
         """Move ownership in batches, so that one transaction does not exhaust the lock table."""
-        while self._in(database, lambda found: ownership.give_up_some(found, name)):
+
+        def some(connection: Connection[Row]) -> bool:
+            owner_id = roles.oid(connection, owner)
+            return owner_id is not None and ownership.pass_on_some(connection, owner_id, heir)
+
+        while self._in(database, some):
             pass
 
     # -- databases -----------------------------------------------------------------------------
@@ -160,12 +188,7 @@ class Administration:
     def create_database(self, name: str) -> None:
         self._in("postgres", lambda found: databases.ensure(found, name), autocommit=True)
 
-        def give_all(connection: Connection[Row]) -> None:
-            for user in users.listed(connection):
-                if user.is_admin:
-                    privileges.apply(connection, user.name, "all")
-
-        self._in(name, give_all)
+        self._in(name, privileges.prepare)
 
     def check_delete_database(self, name: str) -> None:
         self._in("postgres", lambda connection: databases.check_delete(connection, name))
@@ -201,24 +224,50 @@ class Administration:
         return self._in("postgres", databases.managed)
 
     def check_set_privilege(self, database: str, user: str) -> None:
-        managed = self._in("postgres", lambda found: databases.is_managed(found, database))
-        if managed is None:
-            raise NotFound("database", database)
-        if not managed:
-            help_message = f"{database} is not a managed database: grant privileges by SQL"
-            raise InvalidArguments(("database_name", "constraint", help_message))
-        self._in("postgres", lambda connection: users.find(connection, user))
+        def check(connection: Connection[Row]) -> None:
+            managed = databases.is_managed(connection, database)
+            if managed is None:
+                raise NotFound("database", database)
+            if not managed:
+                help_message = f"{database} is not a managed database: grant privileges by SQL"
+                raise InvalidArguments(("database_name", "constraint", help_message))
+            users.find(connection, user)
+
+        self._in("postgres", check)
 
     def set_privilege(self, database: str, user: str, permission: Permission) -> None:
-        less = permission != "all"
-        owned = less and self._in(database, lambda connection: ownership.owns(connection, user))
-        if owned:
-            self._give_up_relations(database, user)
-        self._in(database, lambda connection: privileges.apply(connection, user, permission))
-        if owned or permission == "none":  # with them end temporary tables, which were passed on
-            self._in("postgres", lambda connection: connection.execute(_ENDED, [user, database]))
+        if permission == "all":
+            self._give_back(database, user)
+            self._in(database, lambda connection: privileges.apply(connection, user, permission))
+            return
+        before = self._in(database, lambda connection: privileges.shut_out(connection, user))
+        try:
+            if before is not None:
+                self._take_over(database, user, before.user_id)
+            self._in(database, lambda found: privileges.apply(found, user, permission))
+        except OpenRDBError:
+            if before is not None:
+                self._in(database, lambda found: privileges.let_in(found, user, before))
+            raise
+
+    def _give_back(self, database: str, user: str) -> None:
+        user_id = self._in(database, lambda connection: roles.oid(connection, user))
+        if user_id is not None:
+            self._pass_on_relations(database, roles.former(user_id), user)
+
+    def _take_over(self, database: str, user: str, user_id: int) -> None:
+        def disarm(connection: Connection[Row]) -> str | None:
+            if user_id not in ownership.owners(connection):
+                return None
+            ownership.disarm(connection, user_id)
+            return roles.ensure_former(connection, user_id)
+
+        if heir := self._in(database, disarm):
+            self._pass_on_relations(database, user, heir)
 
 
 def _levels(connection: Connection[Row], names: Collection[str]) -> list[Privilege]:
+    privileges.prepare(connection)
     wanted = {oid: name for oid, name in users.ids(connection).items() if name in names}
-    return privileges.listed(connection, connection.info.dbname, wanted)
+    above = roles.administrators(connection)
+    return privileges.listed(connection, connection.info.dbname, wanted, above)

@@ -8,6 +8,7 @@ from psycopg.errors import Error, ObjectInUse
 from openrdb.engines import names
 from openrdb.engines.names import SUPERUSER
 from openrdb.engines.postgresql.admin.levels import Row
+from openrdb.engines.postgresql.admin.roles import ADMIN
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
 from openrdb.spec import Database
 
@@ -53,6 +54,19 @@ def managed(connection: Connection[Row]) -> list[str]:
     return [str(row[0]) for row in connection.execute(query, [sorted(_SYSTEM)])]
 
 
+def unprepared(connection: Connection[Row]) -> list[str]:
+    """Return the managed databases that administrators have no access to: those of older code."""
+    query = f"""
+        SELECT datname FROM pg_database d
+        WHERE {_MANAGED} AND datname <> ALL(%s) AND datallowconn AND datconnlimit <> {INVALID}
+            AND NOT EXISTS (
+                SELECT FROM aclexplode(datacl) WHERE pg_get_userbyid(grantee) = '{ADMIN}'
+                    AND privilege_type = 'CONNECT' AND is_grantable
+            )
+    """  # noqa: S608
+    return [str(row[0]) for row in connection.execute(query, [sorted(_SYSTEM)])]
+
+
 def is_managed(connection: Connection[Row], name: str) -> bool | None:
     """Return whether a database is managed; None if users see no such database."""
     if name in _SYSTEM:
@@ -69,12 +83,16 @@ def check_create(connection: Connection[Row], name: str) -> None:
 
 
 def ensure(connection: Connection[Row], name: str) -> None:
-    """Create the database for nobody but its owner, from the template that tenants cannot change."""
+    """Create the database for nobody but its owner, from the template that nobody can change.
+
+    Until everybody's privileges are revoked, its limit lets nobody but superusers in.
+    """
     identifier = sql.Identifier(name)
     if is_managed(connection, name) is None:
-        statement = sql.SQL("CREATE DATABASE {} OWNER {}")
+        statement = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0 CONNECTION LIMIT 0")
         connection.execute(statement.format(identifier, sql.Identifier(SUPERUSER)))
     connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(identifier))
+    connection.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT -1").format(identifier))
 
 
 def check_delete(connection: Connection[Row], name: str) -> None:

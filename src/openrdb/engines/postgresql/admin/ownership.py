@@ -1,4 +1,10 @@
-"""What users own in the current database, and its passing to `pg_database_owner`.
+"""What users own in the current database, and its passing to a role that nobody logs in as.
+
+What runs as its owner must not keep a former user's power. So before it is passed on,
+- functions that run as their owner become functions that run as their caller;
+- everybody (PUBLIC) may at most read the relations, and create nothing in the schemas.
+Views, rules, triggers that a foreign key's cascade fires, and functions in indexes run as the new
+owner, who has no right on anything else.
 
 Not counted: temporary tables, which end with their session, and large objects, which anybody who may
 connect can make; nor default privileges for what the user will make.
@@ -25,7 +31,7 @@ _OWNED = """
 _SOME_RELATIONS = """
     SELECT nspname, relname
     FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
-    WHERE relowner = (SELECT oid FROM pg_roles WHERE rolname = %s)
+    WHERE relowner = %s
         AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND relpersistence <> 't'
         AND NOT EXISTS (
             SELECT FROM pg_depend
@@ -37,35 +43,127 @@ _SOME_RELATIONS = """
 _BATCH = 100
 """Relations a transaction: each takes locks on itself, its indexes and its TOAST table."""
 
+_DEFINERS = """
+    SELECT format('ALTER ROUTINE %s SECURITY INVOKER', oid::regprocedure) AS statement
+    FROM pg_proc WHERE proowner = former AND prosecdef
+"""
+_OPEN_TO_ALL = """
+    SELECT format(
+        'REVOKE %s ON %s %s FROM PUBLIC', string_agg(DISTINCT privilege_type, ', '),
+        CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.oid::regclass
+    )
+    FROM pg_class c, LATERAL (
+        SELECT grantee, privilege_type FROM aclexplode(relacl)
+        UNION SELECT e.grantee, e.privilege_type
+        FROM pg_attribute, aclexplode(attacl) e WHERE attrelid = c.oid
+    ) AS open
+    WHERE relowner = former AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+        AND relpersistence <> 't' AND grantee = 0 AND privilege_type <> 'SELECT'
+    GROUP BY c.oid, relkind
+    UNION ALL
+    SELECT format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC', nspname)
+    FROM pg_namespace, aclexplode(nspacl)
+    WHERE nspowner = former AND grantee = 0 AND privilege_type = 'CREATE'
+"""
+_DISARM = f"""
+    DECLARE
+        former CONSTANT oid := <former>;
+        one record;
+    BEGIN
+        FOR one IN {_DEFINERS} UNION ALL {_OPEN_TO_ALL} LOOP
+            EXECUTE one.statement;
+        END LOOP;
+    END
+"""
+
 
 def owners(connection: Connection[Row]) -> set[int]:
     """Return the OIDs of all who own something."""
     return {int(str(row[0])) for row in connection.execute(_OWNED).fetchall()}
 
 
-def owns(connection: Connection[Row], user: str) -> bool:
-    query = f"SELECT %s IN (SELECT pg_get_userbyid(refobjid) FROM ({_OWNED}) AS owned)"  # noqa: S608
-    return connection.execute(query, [user]).fetchone() == (True,)
+def disarm(connection: Connection[Row], user_id: int) -> None:
+    """Take the power from what a user owns: see above."""
+    block = _DISARM.replace("<former>", str(user_id))
+    connection.execute(sql.SQL("DO {}").format(sql.Literal(block)))
 
 
-def give_up_some(connection: Connection[Row], user: str) -> bool:
+def pass_on_some(connection: Connection[Row], user_id: int, role: str) -> bool:
     """Pass on as many relations as one transaction may lock; whether there may be more."""
-    found = connection.execute(_SOME_RELATIONS, [user, _BATCH]).fetchall()
+    found = connection.execute(_SOME_RELATIONS, [user_id, _BATCH]).fetchall()
     for schema, name in found:
         relation = sql.Identifier(str(schema), str(name))
-        statement = sql.SQL("ALTER TABLE {} OWNER TO pg_database_owner")
-        connection.execute(statement.format(relation))
+        statement = sql.SQL("ALTER TABLE {} OWNER TO {}")
+        connection.execute(statement.format(relation, sql.Identifier(role)))
     return len(found) == _BATCH
 
 
-def give_up(connection: Connection[Row], user: str) -> None:
-    """Pass on all in the current database; databases stay the user's."""
-    if not owns(connection, user):
-        return
-    databases = "SELECT datname FROM pg_database WHERE pg_get_userbyid(datdba) = %s"
-    kept = connection.execute(databases, [user]).fetchall()
-    role = sql.Identifier(user)
-    connection.execute(sql.SQL("REASSIGN OWNED BY {} TO pg_database_owner").format(role))
-    for (database,) in kept:  # REASSIGN OWNED takes databases too
-        name = sql.Identifier(str(database))
-        connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, role))
+def pass_on(connection: Connection[Row], user_id: int, role: str) -> None:
+    """Pass on all in the current database; databases stay the user's.
+
+    The database may have another encoding, in which the user's name is not what it is elsewhere: so the
+    server puts it into the statements.
+    """
+    block = f"""
+        DECLARE
+            kept CONSTANT text[] := ARRAY(SELECT datname FROM pg_database WHERE datdba = {user_id});
+            database text;
+        BEGIN
+            EXECUTE format('REASSIGN OWNED BY %I TO %I', pg_get_userbyid({user_id}), <role>);
+            FOREACH database IN ARRAY kept LOOP  -- REASSIGN OWNED takes them too
+                EXECUTE format('ALTER DATABASE %I OWNER TO %I', database, pg_get_userbyid({user_id}));
+            END LOOP;
+        END
+    """.replace("<role>", sql.Literal(role).as_string(connection))  # noqa: S608
+    connection.execute(sql.SQL("DO {}").format(sql.Literal(block)))
+
+
+_ORPHANS = """
+    SELECT format(
+        'ALTER %s %s OWNER TO',
+        CASE WHEN found.type = 'statistics object' THEN 'STATISTICS' ELSE upper(found.type) END,
+        found.identity
+    )
+    FROM (
+        SELECT 'pg_class'::regclass::oid AS classid, oid FROM pg_class c
+        WHERE relowner = <owner> AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND NOT EXISTS (
+            SELECT FROM pg_depend
+            WHERE classid = 'pg_class'::regclass AND objid = c.oid AND relkind = 'S'
+                AND refclassid = 'pg_class'::regclass AND deptype IN ('a', 'i')
+        )
+        UNION ALL SELECT 'pg_proc'::regclass, oid FROM pg_proc WHERE proowner = <owner>
+        UNION ALL SELECT 'pg_namespace'::regclass, oid FROM pg_namespace
+        WHERE nspowner = <owner> AND nspname <> 'public'
+        UNION ALL SELECT 'pg_type'::regclass, t.oid FROM pg_type t
+        LEFT JOIN pg_class c ON c.oid = typrelid
+        WHERE typowner = <owner> AND coalesce(relkind = 'c', true) AND typcategory <> 'A'
+            AND typtype <> 'm'
+        UNION ALL SELECT 'pg_operator'::regclass, oid FROM pg_operator WHERE oprowner = <owner>
+        UNION ALL SELECT 'pg_collation'::regclass, oid FROM pg_collation WHERE collowner = <owner>
+        UNION ALL SELECT 'pg_conversion'::regclass, oid FROM pg_conversion WHERE conowner = <owner>
+        UNION ALL SELECT 'pg_ts_config'::regclass, oid FROM pg_ts_config WHERE cfgowner = <owner>
+        UNION ALL SELECT 'pg_ts_dict'::regclass, oid FROM pg_ts_dict WHERE dictowner = <owner>
+        UNION ALL SELECT 'pg_statistic_ext'::regclass, oid FROM pg_statistic_ext
+        WHERE stxowner = <owner>
+        UNION ALL SELECT 'pg_publication'::regclass, oid FROM pg_publication WHERE pubowner = <owner>
+    ) AS orphan, LATERAL pg_identify_object(classid, oid, 0) AS found
+"""
+_RESCUE = f"""
+    DECLARE
+        command text;
+    BEGIN
+        FOR command IN {_ORPHANS} LOOP
+            EXECUTE command || ' <heir>';
+        END LOOP;
+    END
+"""
+
+
+def rescue(connection: Connection[Row], heir: str) -> None:
+    """Pass on what earlier versions gave to `pg_database_owner`, which nobody can join.
+
+    PostgreSQL does not record what that role owns, so that REASSIGN OWNED does not find it.
+    """
+    owner = "'pg_database_owner'::regrole::oid"
+    block = _RESCUE.replace("<owner>", owner).replace("<heir>", heir)
+    connection.execute(sql.SQL("DO {}").format(sql.Literal(block)))

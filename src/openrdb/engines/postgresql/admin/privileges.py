@@ -5,25 +5,18 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import cast
 
 from psycopg import Connection, errors, sql
 
-from openrdb.engines.names import SUPERUSER
-from openrdb.engines.postgresql.admin import ownership
-from openrdb.engines.postgresql.admin.levels import (
-    LOCK,
-    OBJECTS,
-    Level,
-    Privileges,
-    Row,
-    install,
-    levels,
-)
+from openrdb.engines.postgresql.admin import levels as known
+from openrdb.engines.postgresql.admin import ownership, record, roles
+from openrdb.engines.postgresql.admin.levels import OBJECTS, Level, Privileges, Row, levels
 from openrdb.errors import NotFound
 from openrdb.spec import Permission, Privilege
 
-_KINDS = ("d", "n", "r", "S", "Dn", "Dr", "DS", "f", "T", "l", "L")
+_KINDS = ("d", "n", "r", "S", "f", "T", "l", "L")
 _WORDS = {
     **{"d": "DATABASE", "n": "SCHEMA", "r": "TABLE", "S": "SEQUENCE"},
     **{"f": "ROUTINE", "T": "TYPE", "l": "LANGUAGE", "L": "LARGE OBJECT"},
@@ -45,13 +38,12 @@ CHANGED_MEANWHILE = (
 )
 """How a statement fails whose object somebody changed or dropped after we had seen it."""
 
-_FOREIGN_DEFAULTS = f"""
+_DEFAULTS = """
     SELECT defaclrole, nspname, defaclobjtype, grantee
     FROM pg_default_acl LEFT JOIN pg_namespace n ON n.oid = defaclnamespace,
         aclexplode(defaclacl)
     WHERE grantee <> defaclrole
-        AND NOT (defaclrole = '{SUPERUSER}'::regrole AND defaclnamespace = 0)
-"""  # noqa: S608
+"""
 
 # A grant with its option is marked, as it is none of any level.
 _COUNTS = f"""
@@ -67,7 +59,7 @@ _COUNTS = f"""
 
 _BOUND = f"""
     SELECT grantee FROM pg_attribute, aclexplode(attacl) WHERE attrelid >= 16384
-    UNION SELECT grantee FROM ({_FOREIGN_DEFAULTS}) AS foreign_default
+    UNION SELECT grantee FROM ({_DEFAULTS}) AS default_privilege
 """  # noqa: S608
 """Who has what is in no level: grants on columns, default privileges of others."""
 
@@ -93,11 +85,34 @@ _DIFFERING = f"""
 Statements = tuple[sql.Composed, ...]
 """One thing to do, and how else where the server does not allow it."""
 
+_PREPARED = f"""
+    SELECT count(DISTINCT grantee) = 2 FROM pg_database, aclexplode(datacl)
+    WHERE datname = current_database() AND CASE pg_get_userbyid(grantee)
+        WHEN '{roles.ADMIN}' THEN privilege_type = 'CONNECT' AND is_grantable
+        WHEN '{roles.FORMER}' THEN privilege_type = 'CREATE' END
+"""  # noqa: S608
+_POWER = """
+    SELECT EXISTS (
+        SELECT FROM pg_namespace, aclexplode(nspacl)
+        WHERE grantee = %(user)s AND privilege_type = 'CREATE'
+    ) OR EXISTS (
+        SELECT FROM pg_database, aclexplode(datacl)
+        WHERE datname = current_database() AND grantee = %(user)s AND privilege_type = 'CREATE'
+    )
+"""
+"""Whether a user may make something here."""
+
 _HERE = "(SELECT oid FROM pg_database WHERE datname = current_database())"
 
 
-def listed(connection: Connection[Row], database: str, users: dict[int, str]) -> list[Privilege]:
-    """Return each user's level in the current database; `users`: names by OID."""
+def listed(
+    connection: Connection[Row], database: str, users: dict[int, str], administrators: set[int]
+) -> list[Privilege]:
+    """Return each user's level in the current database; `users`: names by OID.
+
+    An administrator's is the one that was set, by which nothing is measured: they have `all` by the
+    role of administrators. It is `all` where none was set.
+    """
     has: dict[int, dict[str, Counter[Privileges]]] = defaultdict(lambda: defaultdict(Counter))
     owned: dict[int, Counter[str]] = defaultdict(Counter)
     total: Counter[str] = Counter()
@@ -108,22 +123,31 @@ def listed(connection: Connection[Row], database: str, users: dict[int, str]) ->
             total[kind] += count
         else:
             has[user][kind][frozenset(privileges)] += count
-    known = levels(connection.info.server_version // 10000)
+    candidates = levels(_major(connection))
     bound = {user for (user,) in _rows(connection, _BOUND)}
+    recorded = record.recorded(connection)
     # Who has all may own things, and act as who has less.
     above = ownership.owners(connection) | {member for member, _ in _acting(connection)}
 
     def level(user: int) -> Permission:
-        for name, candidate in known.items():
-            fits = all(
-                _fits(has[user][kind], total[kind] - owned[user][kind], candidate.of(kind))
-                for kind in _KINDS
-            )
-            if fits and user not in bound and (name == "all" or user not in above):
-                return name
-        return "custom"
+        if user in administrators:
+            return recorded.get(user, "all")
+        name = recorded.get(user, "none")
+        fits = all(
+            _fits(has[user][kind], total[kind] - owned[user][kind], candidates[name].of(kind))
+            for kind in _KINDS
+        )
+        return (
+            name
+            if fits and user not in bound and (name == "all" or user not in above)
+            else "custom"
+        )
 
     return [Privilege(database, name, level(user)) for user, name in users.items()]
+
+
+def _major(connection: Connection[Row]) -> int:
+    return connection.info.server_version // 10000
 
 
 def _rows(connection: Connection[Row], query: str) -> list[Row]:
@@ -161,23 +185,99 @@ def _acting(connection: Connection[Row]) -> set[tuple[int, int]]:
     return set(cast(list[tuple[int, int]], _rows(connection, query)))
 
 
+def prepare(connection: Connection[Row]) -> None:
+    """Make the current database ready for levels and for administrators; a no-op if it is."""
+    new = record.install(connection)
+    if connection.execute(_PREPARED).fetchone() == (True,) and not new:
+        return
+    roles.ensure(connection)
+    if _major(connection) == 14:  # as it is from 15 on: who makes a database may make objects in it
+        connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+        connection.execute("ALTER SCHEMA public OWNER TO pg_database_owner")
+    connection.execute(record.LOCK)
+    grant(connection, roles.ADMIN, known.administrators(_major(connection)))
+    grant(connection, roles.FORMER, known.FORMER_USERS)
+    orphans = roles.oid(connection, "pg_database_owner")
+    assert orphans is not None  # noqa: S101
+    ownership.disarm(connection, orphans)
+    ownership.rescue(connection, roles.LEFT)
+
+
 def apply(connection: Connection[Row], user: str, permission: Permission) -> None:
-    """Give a user exactly a level in the current database, now and on all that is made later."""
-    level = levels(connection.info.server_version // 10000)[permission]
-    install(connection)
-    connection.execute(LOCK)
-    if permission != "all":
+    """Give a user exactly a level in the current database, now and on all that is made later.
+
+    An administrator gets the level besides what administrators have.
+    """
+    prepare(connection)
+    connection.execute(record.LOCK)
+    user_id = _id(connection, user)
+    former = roles.former(user_id)
+    if permission == "all":
+        if (former_id := roles.oid(connection, former)) is not None:
+            ownership.pass_on(connection, former_id, user)
+            roles.drop_empty(connection)
+    elif user_id not in roles.administrators(connection):
         _leave_roles(connection, user)
-        ownership.give_up(connection, user)
-    grant(connection, user, level)
+        if user_id in ownership.owners(connection):
+            ownership.disarm(connection, user_id)
+            ownership.pass_on(connection, user_id, roles.ensure_former(connection, user_id))
+    grant(connection, user, levels(_major(connection))[permission])
+    record.put(connection, user_id, permission)
+    if permission == "none" and user_id not in roles.administrators(connection):
+        connection.commit()
+        end_sessions(connection, user_id)
 
 
-def grant(connection: Connection[Row], user: str, level: Level) -> None:
+@dataclass(frozen=True)
+class ShutOut:
+    """A user who was shut out of a database before their things are passed on."""
+
+    user_id: int
+    privileges: Privileges
+    """What they had on the database."""
+
+
+def shut_out(connection: Connection[Row], user: str) -> ShutOut | None:
+    """Let a user into the current database no more, and end their sessions there, if they own something
+    in it, may make something, or act as somebody else: they could go on meanwhile."""
+    prepare(connection)
+    user_id = _id(connection, user)
+    if user_id in roles.administrators(connection):
+        return None
+    power = connection.execute(_POWER, {"user": user_id}).fetchone() == (True,)
+    acting = user_id in {member for member, _ in _acting(connection)}
+    if not (power or acting or user_id in ownership.owners(connection)):
+        return None
+    query = (
+        "SELECT privilege_type FROM pg_database, aclexplode(datacl) WHERE oid = {} AND grantee = %s"
+    )
+    found = connection.execute(query.format(_HERE), [user_id]).fetchall()
+    grant(connection, user, Level(), only="d")
+    connection.commit()
+    end_sessions(connection, user_id)
+    return ShutOut(user_id, frozenset(str(row[0]) for row in found))
+
+
+def let_in(connection: Connection[Row], user: str, before: ShutOut) -> None:
+    """Give back what `shut_out` took."""
+    grant(connection, user, Level(before.privileges), only="d")
+
+
+def end_sessions(connection: Connection[Row], user_id: int) -> None:
+    """End a user's sessions in the current database."""
+    query = """
+        SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+        WHERE usesysid = %s AND datname = current_database()
+    """
+    connection.execute(query, [user_id])
+
+
+def grant(connection: Connection[Row], user: str, level: Level, *, only: str | None = None) -> None:
     """Make the user's grants in the current database those of the level; revoke all others, whoever
-    granted them."""
+    granted them. `only`: the kind of objects, if not on all."""
     for _ in range(_PASSES):
         failure: errors.Error | None = None
-        for statements in _changes(connection, user, level):
+        for statements in _changes(connection, user, level, only):
             try:
                 _execute_one_of(connection, statements)
             except CHANGED_MEANWHILE as error:
@@ -225,14 +325,16 @@ def _name(found: object) -> sql.Identifier:
     return sql.Identifier(str(found))
 
 
-def _changes(connection: Connection[Row], user: str, level: Level) -> Iterator[Statements]:
+def _changes(
+    connection: Connection[Row], user: str, level: Level, only: str | None
+) -> Iterator[Statements]:
     role, user_id = _name(user), _id(connection, user)
-    for statement in _foreign_defaults(connection, user_id, role):
+    for statement in _defaults(connection, user_id, role):
         yield (statement,)
     differing: dict[str, list[str]] = defaultdict(list)
     found = connection.execute(_DIFFERING, {"user": user_id}).fetchall()
     for kind, name, has, others in cast(list[tuple[str, str, list[str], list[list[str]]]], found):
-        if frozenset(has) != level.of(kind) or others:
+        if only in (None, kind) and (frozenset(has) != level.of(kind) or others):
             differing[kind].append(name)
             for grantor, part in others:
                 yield _foreign_revokes(part, f"{_WORDS[kind]} {name}", _name(grantor), role)
@@ -244,21 +346,14 @@ def _changes(connection: Connection[Row], user: str, level: Level) -> Iterator[S
 def _to_level(
     kind: str, names: Sequence[str], role: sql.Identifier, wanted: Privileges
 ) -> Iterator[sql.Composed]:
-    privileges = sql.SQL(", ".join(sorted(wanted)))
-    if kind.startswith("D"):
-        default = sql.SQL(f"ALTER DEFAULT PRIVILEGES FOR ROLE {SUPERUSER} ")
-        objects = sql.SQL(_PLURALS[kind[-1]])
-        yield default + sql.SQL("REVOKE ALL ON {} FROM {}").format(objects, role)
-        if wanted:
-            grant = sql.SQL("GRANT {} ON {} TO {}")
-            yield default + grant.format(privileges, objects, role)
-        return
-    word = sql.SQL(_WORDS[kind])
+    word, privileges = sql.SQL(_WORDS[kind]), ", ".join(sorted(wanted))
+    option = sql.SQL(" WITH GRANT OPTION" if "*" in privileges else "")
     for first in range(0, len(names), _BATCH):
         batch = sql.SQL(", ".join(names[first : first + _BATCH]))
         change = sql.SQL("REVOKE ALL ON {} {} FROM {} CASCADE").format(word, batch, role)
         if wanted:
-            change += sql.SQL("; GRANT {} ON {} {} TO {}").format(privileges, word, batch, role)
+            given = sql.SQL(privileges.replace("*", ""))
+            change += sql.SQL("; GRANT {} ON {} {} TO {}").format(given, word, batch, role) + option
         yield change
 
 
@@ -280,13 +375,13 @@ def _foreign_revokes(
     )
 
 
-def _foreign_defaults(
+def _defaults(
     connection: Connection[Row], user_id: int, role: sql.Identifier
 ) -> Iterator[sql.Composed]:
-    """Take back the default privileges that others than the superuser grant."""
+    """Take back what others grant on whatever they will make."""
     query = f"""
         SELECT DISTINCT pg_get_userbyid(defaclrole), nspname, defaclobjtype
-        FROM ({_FOREIGN_DEFAULTS}) AS foreign_default WHERE grantee = %s
+        FROM ({_DEFAULTS}) AS default_privilege WHERE grantee = %s
     """  # noqa: S608
     for owner, schema, letter in connection.execute(query, [user_id]).fetchall():
         head = sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {} ").format(_name(owner))

@@ -8,17 +8,29 @@ from psycopg import Connection, sql
 
 from openrdb.engines import names
 from openrdb.engines.names import SUPERUSER
-from openrdb.engines.postgresql.admin import administrators, databases, privileges
+from openrdb.engines.postgresql.admin import (
+    administrators,
+    databases,
+    ownership,
+    privileges,
+    record,
+    roles,
+)
 from openrdb.engines.postgresql.admin.levels import Level, Row
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
 from openrdb.spec import User
 
 _LONGEST_NAME = 63
 _RESERVED = {"public", "none", "current_user", "current_role", "session_user"}
-_LISTED = """
-    SELECT oid, rolname, rolcreaterole AND rolcreatedb FROM pg_roles
-    WHERE rolcanlogin AND NOT rolsuper AND rolname !~ '^(_rdb|pg_)' ORDER BY rolname
-"""
+_LISTED = f"""
+    SELECT oid, rolname, rolcreaterole OR EXISTS (
+        SELECT FROM pg_auth_members
+        WHERE pg_get_userbyid(roleid) = '{roles.ADMIN}' AND member = r.oid
+    )
+    FROM pg_roles r
+    WHERE rolcanlogin AND NOT rolsuper AND rolname <> ALL(%s) ORDER BY rolname
+"""  # noqa: S608
+"""All who may log in, whoever made them and whatever they are called: nobody is hidden."""
 _ENDED = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s"
 _OWN_DATABASES = """
     SELECT datname FROM pg_database WHERE pg_get_userbyid(datdba) = %s ORDER BY datname
@@ -31,11 +43,12 @@ _DEPENDING = f"""
     JOIN pg_roles r ON r.oid = s.refobjid AND s.refclassid = 'pg_authid'::regclass
     JOIN pg_database d ON d.oid = s.dbid OR s.classid = 'pg_database'::regclass
         AND s.objid = d.oid
-    WHERE rolname = %s GROUP BY d.oid, datname, datdba, r.oid, datallowconn, datconnlimit
+    WHERE rolname IN (%(name)s, %(former)s)
+    GROUP BY d.oid, datname, datdba, r.oid, datallowconn, datconnlimit
     ORDER BY datname
 """  # noqa: S608
-"""Databases in which something is the user's or is granted to the user; whether something in another
-user's database is the user's; whether one can come in."""
+"""Databases in which something is, or once was, the user's or is granted to them; whether something in
+another user's database is theirs; whether one can come in."""
 
 
 def check_name(argument: str, name: str) -> None:
@@ -50,20 +63,30 @@ def check_not_reserved(argument: str, name: str) -> None:
 
 
 def listed(connection: Connection[Row]) -> list[User]:
-    return [User(str(name), bool(admin)) for _, name, admin in connection.execute(_LISTED)]
+    return [User(str(name), bool(admin)) for _, name, admin in _all(connection)]
 
 
 def ids(connection: Connection[Row]) -> dict[int, str]:
     """Return the names of all users by their OIDs."""
-    return {int(str(oid)): str(name) for oid, name, _ in connection.execute(_LISTED)}
+    return {int(str(oid)): str(name) for oid, name, _ in _all(connection)}
+
+
+def _all(connection: Connection[Row]) -> list[Row]:
+    return connection.execute(_LISTED, [list(roles.OWN)]).fetchall()
 
 
 def find(connection: Connection[Row], name: str) -> User:
-    """Raise NotFound if there is no such user."""
+    """Return a user, who may have a reserved name if SQL made them.
+
+    Raises:
+        InvalidArguments: the name is reserved, and no user has it.
+        NotFound: there is no such user.
+    """
     for user in listed(connection):
         # What is no UTF-8 is listed with marks in its name, which are not in the name itself.
         if user.name == name and exists(connection, name):
             return user
+    check_not_reserved("name", name)
     raise NotFound("user", name)
 
 
@@ -104,10 +127,9 @@ def _attributes(is_admin: bool) -> str:
 
 def check_delete(connection: Connection[Row], name: str) -> None:
     """Raise PreconditionFailed where the user owns what only its owner may end."""
-    check_not_reserved("name", name)
     find(connection, name)
     what = [f"the database {row[0]}" for row in connection.execute(_OWN_DATABASES, [name])]
-    found = connection.execute(_DEPENDING, [name]).fetchall()
+    found = _depending(connection, name)
     what += [f"objects in the database {database}" for database, owns, _ in found if owns]
     if what:
         raise PreconditionFailed("user_owns_objects", f"{name} owns {', '.join(what)}")
@@ -136,25 +158,32 @@ def databases_of(connection: Connection[Row], name: str) -> list[str]:
     Raises:
         PreconditionFailed: a tenant has closed one, or its name is not UTF-8.
     """
-    found = connection.execute(_DEPENDING, [name]).fetchall()
+    found = _depending(connection, name)
     for database, _, open_ in found:
         if not open_ or "\ufffd" in str(database):
             why = f"{name} has privileges in the database {database}, which cannot be entered"
             raise PreconditionFailed("database_accepts_connections", why)
-    return [str(database) for database, _, _ in found]
+    return sorted({str(database) for database, _, _ in found})
 
 
-def oid(connection: Connection[Row], name: str) -> int | None:
-    row = connection.execute("SELECT oid FROM pg_roles WHERE rolname = %s", [name]).fetchone()
-    return int(str(row[0])) if row else None
+def _depending(connection: Connection[Row], name: str) -> list[Row]:
+    user_id = roles.oid(connection, name)
+    names = {"name": name, "former": None if user_id is None else roles.former(user_id)}
+    return connection.execute(_DEPENDING, names).fetchall()
 
 
 def strip(connection: Connection[Row], role: int) -> None:
-    """Give a role's objects in the current database to the database's owner; revoke all its privileges.
+    """Pass on a role's objects in the current database, also what it left before, and revoke all its
+    privileges.
 
     The database may have another encoding, in which the role's name is not what it is elsewhere.
     """
-    _execute_for(connection, "REASSIGN OWNED BY %I TO pg_database_owner", role)
+    ownership.disarm(connection, role)
+    ownership.pass_on(connection, role, roles.LEFT)
+    if (former := roles.oid(connection, roles.former(role))) is not None:
+        ownership.pass_on(connection, former, roles.LEFT)
+        _execute_for(connection, "DROP OWNED BY %I", former)
+    record.remove(connection, role)
     row = connection.execute("SELECT pg_get_userbyid(%s)", [role]).fetchone()
     assert row is not None  # noqa: S101
     with suppress(NotFound):  # its name cannot be written in this encoding

@@ -1,0 +1,191 @@
+"""The roles of ours that hold rights and let nobody log in.
+
+`_rdb_admin`: administrators are its members, and have by it all that makes them administrators except
+the attributes CREATEROLE and CREATEDB. It owns nothing, so that no code runs as this role.
+
+`_rdb_former_<OID>`: owns what the user of this OID left when their level fell below `all`.
+`_rdb_former_0`: owns what deleted users left. Administrators are members of both. They may do nothing
+but what owners may, and create objects: whoever passes on a table by SQL, or restores a dump that says
+who owned it, needs an owner who may create one there. That right comes from `_rdb_former`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+from psycopg import Connection, errors, sql
+
+from openrdb.engines.names import OWN_PREFIX, REPLICATION, SUPERUSER
+from openrdb.engines.postgresql.admin.levels import Row
+
+ADMIN: Final = "_rdb_admin"
+FORMER: Final = "_rdb_former"
+LEFT: Final = "_rdb_former_0"
+OWN: Final = (SUPERUSER, REPLICATION, ADMIN, FORMER, LEFT)
+
+_PREDEFINED = {
+    "pg_monitor": 14,
+    "pg_read_all_settings": 14,
+    "pg_read_all_stats": 14,
+    "pg_stat_scan_tables": 14,
+    "pg_checkpoint": 15,
+    "pg_signal_backend": 16,  # up to 15 there is none: see template
+    "pg_signal_autovacuum_worker": 18,
+}
+"""What administrators have and may grant, and the first version that has it."""
+_PARAMETER = "session_replication_role"
+_PARAMETERS_FROM = 15
+_ENTERED: Sequence[str] = ("postgres", "template1")
+"""Databases that administrators may only come into: tools connect to them."""
+_ENTERED_LATER: Sequence[str] = ("template1",)
+
+_COMPLETE = f"""
+    SELECT
+        (SELECT count(*) FROM pg_roles WHERE rolname = ANY(%(ours)s) AND rolinherit AND NOT (
+            rolcanlogin OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls
+        )) = cardinality(%(ours)s)
+        AND (SELECT count(DISTINCT (roleid, member)) FROM pg_auth_members
+            WHERE (pg_get_userbyid(roleid)::text, pg_get_userbyid(member)::text, admin_option) IN (
+                SELECT * FROM unnest(%(roles)s::text[], %(members)s::text[], %(admin)s::bool[])
+            )) = cardinality(%(roles)s)
+        AND (SELECT count(*) FROM pg_database, aclexplode(datacl)
+            WHERE datname = ANY(%(entered)s) AND pg_get_userbyid(grantee) = '{ADMIN}'
+                AND privilege_type = 'CONNECT' AND is_grantable) = cardinality(%(entered)s)
+"""  # noqa: S608
+
+
+def statements(major: int) -> list[str]:
+    """Return what makes the roles in a new server."""
+    return [f"CREATE ROLE {role}" for role in (ADMIN, FORMER, LEFT)] + _rights(major)
+
+
+def _members(major: int) -> list[tuple[str, str, bool]]:
+    """Return roles, their members, and whether the member may grant the role."""
+    predefined = [(role, ADMIN, True) for role, since in _PREDEFINED.items() if major >= since]
+    return [(FORMER, LEFT, False), (LEFT, ADMIN, False), *predefined]
+
+
+def _rights(major: int, entered: Sequence[str] = _ENTERED) -> list[str]:
+    return [
+        *(
+            f"GRANT {role} TO {member}" + (" WITH ADMIN OPTION" if option else "")
+            for role, member, option in _members(major)
+        ),
+        *(f"GRANT CONNECT ON DATABASE {name} TO {ADMIN} WITH GRANT OPTION" for name in entered),
+        *(
+            [f"GRANT SET ON PARAMETER {_PARAMETER} TO {ADMIN} WITH GRANT OPTION"]
+            if major >= _PARAMETERS_FROM
+            else []
+        ),
+    ]
+
+
+def ensure(connection: Connection[Row]) -> None:
+    """Make the roles what they are in a new server: older code made none, and up to 15 CREATEROLE lets
+    administrators change them."""
+    major = connection.info.server_version // 10000
+    roles, members, admin = zip(*_members(major), strict=True)
+    # Up to 14 everybody may make objects in `postgres` until that is revoked there.
+    closing = major == 14 and connection.info.dbname == "postgres"
+    entered = _ENTERED if major > 14 or closing else _ENTERED_LATER
+    wanted = {
+        "ours": [ADMIN, FORMER, LEFT],
+        "roles": list(roles),
+        "members": list(members),
+        "admin": list(admin),
+        "entered": list(entered),
+    }
+    if connection.execute(_COMPLETE, wanted).fetchone() == (True,):
+        return
+    for role in (ADMIN, FORMER, LEFT):
+        ensure_role(connection, role)
+    if closing:
+        connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    for statement in _rights(major, entered):
+        # Not where SQL made the one a member of the other.
+        with suppress(errors.InvalidGrantOperation), connection.transaction():
+            connection.execute(statement)
+
+
+def ensure_role(connection: Connection[Row], role: str) -> None:
+    """Make one of ours exist, and let nobody log in as it."""
+    found = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]).fetchone()
+    attributes = "INHERIT NOLOGIN NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS PASSWORD NULL"
+    statement = sql.SQL(f"{'ALTER' if found else 'CREATE'} ROLE {{}} {attributes}")
+    connection.execute(statement.format(sql.Identifier(role)))
+
+
+def former(user_id: int) -> str:
+    """Return the name of the role that owns what a user left."""
+    return f"{FORMER}_{user_id}"
+
+
+def ensure_former(connection: Connection[Row], user_id: int) -> str:
+    """Make the role exist that owns what a user leaves; return its name."""
+    role = former(user_id)
+    query = "SELECT 1 FROM pg_roles WHERE rolname = %s"
+    if connection.execute(query, [role]).fetchone() is None:
+        ensure_role(connection, role)
+        connection.execute(f"GRANT {FORMER} TO {role}")
+        connection.execute(f"GRANT {role} TO {ADMIN}")
+    return role
+
+
+def drop_empty(connection: Connection[Row]) -> None:
+    """Drop the roles of users who have got everything back, or are no more."""
+    query = f"""
+        SELECT rolname FROM pg_roles r WHERE rolname ~ '^{FORMER}_[1-9][0-9]*$' AND NOT EXISTS (
+            SELECT FROM pg_shdepend
+            WHERE refclassid = 'pg_authid'::regclass AND refobjid = r.oid AND deptype IN ('o', 'a')
+        )
+    """  # noqa: S608
+    for (role,) in connection.execute(query).fetchall():
+        connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(str(role))))
+
+
+_RESERVED = f"""
+    SELECT oid, rolname FROM pg_roles WHERE rolname ~ '^{OWN_PREFIX}'
+        AND rolname NOT IN ('{SUPERUSER}', '{REPLICATION}')
+        AND (rolcanlogin OR rolcreaterole OR rolcreatedb)
+"""  # noqa: S608
+_DISABLE = f"""
+    DECLARE
+        one record;
+    BEGIN
+        FOR one IN {_RESERVED} LOOP
+            EXECUTE format('ALTER ROLE %I NOLOGIN NOCREATEROLE NOCREATEDB', one.rolname);
+        END LOOP;
+    END
+"""
+
+
+def disable_reserved(connection: Connection[Row]) -> None:
+    """Let nobody log in as a role that SQL gave a name of ours, and end its sessions.
+
+    Commits the transaction. The names are put into statements by the server: they may be no UTF-8.
+    """
+    found = [oid for oid, _ in connection.execute(_RESERVED).fetchall()]
+    if found:
+        connection.execute(sql.SQL("DO {}").format(sql.Literal(_DISABLE)))
+        connection.commit()
+        ended = (
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usesysid = ANY(%s)"
+        )
+        connection.execute(ended, [found])
+
+
+def oid(connection: Connection[Row], role: str) -> int | None:
+    row = connection.execute("SELECT oid FROM pg_roles WHERE rolname = %s", [role]).fetchone()
+    return int(str(row[0])) if row else None
+
+
+_ADMINISTRATORS = f"""
+    SELECT member FROM pg_auth_members WHERE pg_get_userbyid(roleid) = '{ADMIN}'
+"""  # noqa: S608
+
+
+def administrators(connection: Connection[Row]) -> set[int]:
+    """Return the OIDs of administrators."""
+    return {int(str(row[0])) for row in connection.execute(_ADMINISTRATORS).fetchall()}
