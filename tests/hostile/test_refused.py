@@ -323,9 +323,9 @@ def test_all_predefined_roles_together_open_nothing(target: Target) -> None:
         grants = [f"GRANT {role} TO helper" for (role,) in roles]
         given = {grant.split()[1] for grant in succeeding(target, admin, grants)}
         assert "pg_monitor" in given
-        admin.execute("SET ROLE helper")
+        admin.execute("GRANT helper TO admin; SET ROLE helper")
         assert succeeding(target, admin, FILES + CATALOGUE + SERVER) == []
-        admin.execute("RESET ROLE")
+        admin.execute("RESET ROLE; REVOKE helper FROM admin")
         for role in given:
             admin.execute(f"REVOKE {role} FROM helper".encode())
     assert target.estate() == before
