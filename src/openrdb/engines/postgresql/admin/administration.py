@@ -14,7 +14,6 @@ from openrdb.engines.postgresql import session
 from openrdb.engines.postgresql.admin import (
     administrators,
     databases,
-    ownership,
     privileges,
     record,
     roles,
@@ -151,31 +150,21 @@ class Administration:
         self._in("postgres", lambda connection: users.check_delete(connection, name))
 
     def delete_user(self, name: str) -> None:
-        role = self._in("postgres", lambda connection: roles.oid(connection, name))
-        if role is None:
+        def begin(connection: Connection[Row]) -> tuple[int, int] | None:
+            user_id = roles.oid(connection, name)
+            return None if user_id is None else (user_id, users.shut_out(connection, name))
+
+        begun = self._change(begin)
+        if begun is None:
             return
-        before = self._change(lambda connection: users.shut_out(connection, name))
+        user_id, limit = begun
         try:
-            self._in("postgres", lambda connection: administrators.hand_over(connection, name))
-            for database in self._in("postgres", lambda found: users.databases_of(found, name)):
-                self._in(database, lambda connection: ownership.disarm(connection, role))
-                self._pass_on_relations(database, name, roles.LEFT)
-                self._pass_on_relations(database, roles.former(role), roles.LEFT)
-                self._in(database, lambda connection: users.strip(connection, role))
+            for database in self._in("postgres", lambda found: users.leave(found, name)):
+                self._in(database, lambda connection: users.strip(connection, user_id))
             self._in("postgres", lambda connection: users.drop(connection, name))
         except OpenRDBError:
-            self._in("postgres", lambda connection: users.limit(connection, name, before))
+            self._in("postgres", lambda connection: users.limit(connection, name, limit))
             raise
-
-    def _pass_on_relations(self, database: str, owner: str, heir: str) -> None:
-        """Move ownership in batches, so that one transaction does not exhaust the lock table."""
-
-        def some(connection: Connection[Row]) -> bool:
-            owner_id = roles.oid(connection, owner)
-            return owner_id is not None and ownership.pass_on_some(connection, owner_id, heir)
-
-        while self._in(database, some):
-            pass
 
     # -- databases -----------------------------------------------------------------------------
 
@@ -236,34 +225,22 @@ class Administration:
         self._in("postgres", check)
 
     def set_privilege(self, database: str, user: str, permission: Permission) -> None:
-        if permission == "all":
-            self._give_back(database, user)
-            self._in(database, lambda connection: privileges.apply(connection, user, permission))
-            return
-        before = self._in(database, lambda connection: privileges.shut_out(connection, user))
+        shut_out: list[privileges.ShutOut] = []
+
+        def work(connection: Connection[Row]) -> None:
+            if permission == "all":
+                privileges.give_back(connection, user)
+            elif before := privileges.shut_out(connection, user):
+                shut_out.append(before)
+                privileges.take_over(connection, before.user_id)
+            privileges.apply(connection, user, permission)
+
         try:
-            if before is not None:
-                self._take_over(database, user, before.user_id)
-            self._in(database, lambda found: privileges.apply(found, user, permission))
+            self._in(database, work)
         except OpenRDBError:
-            if before is not None:
-                self._in(database, lambda found: privileges.let_in(found, user, before))
+            if shut_out:  # the first attempt took it
+                self._in(database, lambda found: privileges.let_in(found, user, shut_out[0]))
             raise
-
-    def _give_back(self, database: str, user: str) -> None:
-        user_id = self._in(database, lambda connection: roles.oid(connection, user))
-        if user_id is not None:
-            self._pass_on_relations(database, roles.former(user_id), user)
-
-    def _take_over(self, database: str, user: str, user_id: int) -> None:
-        def disarm(connection: Connection[Row]) -> str | None:
-            if user_id not in ownership.owners(connection):
-                return None
-            ownership.disarm(connection, user_id)
-            return roles.ensure_former(connection, user_id)
-
-        if heir := self._in(database, disarm):
-            self._pass_on_relations(database, user, heir)
 
 
 def _levels(connection: Connection[Row], names: Collection[str]) -> list[Privilege]:

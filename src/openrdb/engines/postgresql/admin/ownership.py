@@ -88,14 +88,20 @@ def disarm(connection: Connection[Row], user_id: int) -> None:
     connection.execute(sql.SQL("DO {}").format(sql.Literal(block)))
 
 
-def pass_on_some(connection: Connection[Row], user_id: int, role: str) -> bool:
-    """Pass on as many relations as one transaction may lock; whether there may be more."""
+def has_many(connection: Connection[Row], user_id: int) -> bool:
+    """Return whether a user owns as many relations as are passed on in a transaction of their own."""
     found = connection.execute(_SOME_RELATIONS, [user_id, _BATCH]).fetchall()
-    for schema, name in found:
-        relation = sql.Identifier(str(schema), str(name))
-        statement = sql.SQL("ALTER TABLE {} OWNER TO {}")
-        connection.execute(statement.format(relation, sql.Identifier(role)))
     return len(found) == _BATCH
+
+
+def pass_on_most(connection: Connection[Row], user_id: int, role: str) -> None:
+    """Pass on relations in batches, until `pass_on` can lock all that are left. Commits each."""
+    while len(found := connection.execute(_SOME_RELATIONS, [user_id, _BATCH]).fetchall()) == _BATCH:
+        for schema, name in found:
+            relation = sql.Identifier(str(schema), str(name))
+            statement = sql.SQL("ALTER TABLE {} OWNER TO {}")
+            connection.execute(statement.format(relation, sql.Identifier(role)))
+        connection.commit()
 
 
 def pass_on(connection: Connection[Row], user_id: int, role: str) -> None:

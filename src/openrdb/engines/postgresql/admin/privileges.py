@@ -258,6 +258,21 @@ def shut_out(connection: Connection[Row], user: str) -> ShutOut | None:
     return ShutOut(user_id, frozenset(str(row[0]) for row in found))
 
 
+def take_over(connection: Connection[Row], user_id: int) -> None:
+    """Pass on what a user owns in the current database, as far as `apply` cannot do it at once."""
+    if ownership.has_many(connection, user_id):
+        ownership.disarm(connection, user_id)
+        heir = roles.ensure_former(connection, user_id)
+        ownership.pass_on_most(connection, user_id, heir)
+
+
+def give_back(connection: Connection[Row], user: str) -> None:
+    """Give back what was taken over, as far as `apply` cannot do it at once."""
+    former = roles.former(_id(connection, user))
+    if (former_id := roles.oid(connection, former)) is not None:
+        ownership.pass_on_most(connection, former_id, user)
+
+
 def let_in(connection: Connection[Row], user: str, before: ShutOut) -> None:
     """Give back what `shut_out` took."""
     grant(connection, user, Level(before.privileges), only="d")

@@ -152,6 +152,12 @@ def limit(connection: Connection[Row], name: str, connections: int) -> None:
     connection.execute(statement.format(sql.Identifier(name)))
 
 
+def leave(connection: Connection[Row], name: str) -> list[str]:
+    """Let what a user granted stay without them; return the databases to `strip` them in."""
+    administrators.hand_over(connection, name)
+    return databases_of(connection, name)
+
+
 def databases_of(connection: Connection[Row], name: str) -> list[str]:
     """Return the databases in which the user owns something or has been granted something.
 
@@ -177,10 +183,13 @@ def strip(connection: Connection[Row], role: int) -> None:
     privileges.
 
     The database may have another encoding, in which the role's name is not what it is elsewhere.
+    Commits.
     """
     ownership.disarm(connection, role)
+    ownership.pass_on_most(connection, role, roles.LEFT)
     ownership.pass_on(connection, role, roles.LEFT)
     if (former := roles.oid(connection, roles.former(role))) is not None:
+        ownership.pass_on_most(connection, former, roles.LEFT)
         ownership.pass_on(connection, former, roles.LEFT)
         _execute_for(connection, "DROP OWNED BY %I", former)
     record.remove(connection, role)
@@ -203,3 +212,4 @@ def exists(connection: Connection[Row], name: str) -> bool:
 
 def drop(connection: Connection[Row], name: str) -> None:
     connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+    roles.drop_empty(connection)
