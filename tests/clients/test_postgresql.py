@@ -63,3 +63,28 @@ def test_orphans_are_nobodys_superpower(service: Service, instance: Instance) ->
     sdk.delete_user(**where, name="eve")
     with service.connection(instance) as admin:
         assert admin.execute("SELECT who()").fetchone() == ("admin",)
+
+
+def test_administrators_and_whoever_sql_makes(service: Service, instance: Instance) -> None:
+    """Access whatever level is set, the levels from before afterwards, and nobody hidden."""
+    sdk, where = service.sdk(), {"instance_id": instance.id}
+    with service.connection(instance) as admin:
+        admin.execute("CREATE ROLE _rdb_stealth LOGIN CREATEDB CREATEROLE")
+    assert {user.name for user in sdk.list_users_all(**where)} == {"_rdb_stealth", "admin"}
+    sdk.delete_user(**where, name="_rdb_stealth")
+    sdk.create_user(**where, name="boss", password=PASSWORD, is_admin=True)
+    named = {"database_name": "rdb", "user_name": "boss"}
+    for level in ("none", "readonly"):
+        sdk.set_privilege(**where, **named, permission=level)
+        (found,) = sdk.list_privileges_all(**where, **named)
+        assert found.permission == level
+        with service.connection(instance, "boss") as boss:
+            boss.execute(f"CREATE TABLE made_at_{level} ()")
+    for name, level in (("boss", "readonly"), ("admin", "all")):
+        sdk.update_user(**where, name=name, is_admin=False)
+        (found,) = sdk.list_privileges_all(**where, database_name="rdb", user_name=name)
+        assert found.permission == level
+    with service.connection(instance, "boss") as boss:
+        with pytest.raises(errors.InsufficientPrivilege):
+            boss.execute("DROP TABLE made_at_none")
+        boss.execute("TABLE made_at_none")

@@ -69,12 +69,6 @@ def test_access_whatever_level_is_set(shop: Server, level: str) -> None:
         boss.execute("DROP TABLE yard.own")
 
 
-def test_the_first_administrator_had_all_on_the_first_database(shop: Server) -> None:
-    with shop.superuser("rdb") as superuser:
-        query = "SELECT level FROM information_schema._rdb_levels WHERE role = 'admin'::regrole"
-        assert superuser.execute(query).fetchone() in (("all",), None)
-
-
 def test_who_becomes_one_while_others_act_as_them(shop: Server) -> None:
     """Roles cannot be members of each other: who was granted is put aside."""
     with shop.session() as admin:

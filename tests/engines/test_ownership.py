@@ -143,7 +143,13 @@ def test_what_earlier_versions_gave_to_nobody_is_rescued(shop: Server) -> None:
             superuser.execute(f"ALTER DEFAULT PRIVILEGES GRANT {given} ON {kind} TO dev, admin")
             shown = given.replace("ALL", "SELECT").replace(", CREATE", "")
             superuser.execute(f"ALTER DEFAULT PRIVILEGES GRANT {shown} ON {kind} TO mate")
+    with shop.superuser() as superuser:  # up to 14 everybody could make objects there
+        superuser.execute("REVOKE CONNECT ON DATABASE postgres FROM _rdb_admin CASCADE")
+        superuser.execute("GRANT CREATE ON SCHEMA public TO PUBLIC")
     shop.engine.ensure_replication_ready("a-secret-of-the-nodes")
+    with shop.session("admin", "postgres") as admin:
+        if shop.major == 14:
+            refused(admin, "CREATE TABLE trap ()")
     with shop.session("admin", DATABASE) as admin:
         owning(admin, 1)
         admin.execute("DROP FUNCTION d; DROP DOMAIN short; DROP TYPE pair; DROP STATISTICS st")
@@ -155,6 +161,8 @@ def test_what_earlier_versions_gave_to_nobody_is_rescued(shop: Server) -> None:
         assert superuser.execute("SELECT count(*) FROM pg_default_acl").fetchone() == (0,)
     with shop.session("mate", DATABASE) as mate:
         mate.execute("TABLE later")
+    with shop.superuser() as superuser:
+        superuser.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
 
 
 def test_who_keeps_making_tables_is_stopped(shop: Server) -> None:
