@@ -5,15 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openrdb.system import accounts, files
+from tests.support.service import wait_until
 
 
 def test_a_copy_is_the_same(tmp_path: Path) -> None:
@@ -129,3 +133,20 @@ def test_a_private_file_is_private_whatever_it_was(tmp_path: Path) -> None:
     for path in (lock, tmp_path / "new"):
         with files.open_private(path):
             assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_removal_ends_with_who_began_it(tmp_path: Path) -> None:
+    """Else `openrdb stop` would leave a process."""
+    (tmp_path / "rm").write_text("#!/bin/sh\necho $$ > rm.pid\nexec sleep 600\n")
+    (tmp_path / "rm").chmod(0o755)
+    script = (
+        "from pathlib import Path; from openrdb.system import files; files.remove_tree(Path('x'))"
+    )
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    remover = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, env=environment)
+    pid = tmp_path / "rm.pid"
+    wait_until(lambda: pid.exists() and pid.read_text())
+    removal = psutil.Process(int(pid.read_text()))
+    remover.kill()
+    remover.wait()
+    wait_until(lambda: not removal.is_running() or removal.status() == psutil.STATUS_ZOMBIE, 30)

@@ -342,7 +342,8 @@ def remove_tree(path: Path, timeout: float = _REMOVAL) -> None:
     """
     try:
         done = subprocess.run(
-            ["rm", "-rf", "--", str(path)],
+            # It ends with us: `openrdb stop` leaves no process, and what is left is removed later.
+            ["setpriv", "--pdeathsig=KILL", "--", "rm", "-rf", "--", str(path)],
             capture_output=True,
             check=False,
             timeout=timeout,
