@@ -152,12 +152,14 @@ class Settings(BaseSettings):
     state_url: str | None = None
     """SQLAlchemy URL of the state; default: SQLite in the data directory."""
     default_region: Region = "fr-par"
-    hold: float = Field(default=2.0, ge=0, le=30)
+    hold: float = Field(default=10.0, ge=0, le=30)
     """How long the GET of a resource in transition may be held for its status to settle."""
     sweep: float = Field(default=2.0, gt=0)
     """How often operations are looked for that are recorded and not started."""
     logs_round: float = Field(default=60.0, gt=0)
     """How often the instances' logs are looked at, and those beyond their policies removed."""
+    trash: float = Field(default=86_400.0, ge=0)
+    """How long a deleted instance can be brought back, unless space is short; 0: not at all."""
     allow_disabled_engines: bool = False
     """Whether engine versions past their end of life may be created."""
     quotas: Quotas = Quotas()

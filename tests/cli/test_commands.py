@@ -30,7 +30,7 @@ def one_line(done: subprocess.CompletedProcess[str], *words: str) -> None:
     "command",
     [
         *([], ["serve"], ["stop"], ["env"], ["doctor"], ["demo"], ["engines", "install"]),
-        *(["list"], ["status"], ["connect"]),
+        *(["list"], ["status"], ["connect"], ["undelete"]),
     ],
 )
 def test_help(service: Service, command: list[str]) -> None:

@@ -14,6 +14,7 @@ from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -270,6 +271,12 @@ def test_a_name_is_durable_up_to_the_pools_root(
     assert synced == [root / one for one in parents]
     pool.delete(DATA)
     assert synced[4:] == [root / "instances/i/nodes/n"]
+    synced.clear()
+    owner = UUID(int=1)
+    pool.put_aside(root / "instances/i", owner)
+    assert synced == [root / "trash", root / "instances"]
+    pool.put_back(owner, root / "instances/i")
+    assert synced[2:] == [root / "instances", root / "trash"]
 
 
 def test_room(root: Path) -> None:

@@ -113,6 +113,29 @@ def is_gone(scene: Scene, _: int) -> bool:
     return not list((scene.service.data_dir / "instances").glob(scene.added))
 
 
+def deleted(scene: Scene, number: int) -> None:
+    doomed(scene, number)
+    with scene.service.connection(ready(scene.service.sdk(), scene.added)) as session:
+        session.execute("CREATE TABLE kept AS SELECT 7 AS n")
+    scene.request("DELETE", f"/instances/{scene.added}")
+    is_gone(scene, number)
+
+
+def ask_undelete(scene: Scene, _: int) -> requests.Response:
+    asked = scene.service.run("undelete", scene.added, "--data-dir", str(scene.service.data_dir))
+    assert asked.returncode == 0, asked.stderr
+    return scene.request("GET", f"/instances/{scene.added}")
+
+
+def is_back(scene: Scene, number: int) -> bool:
+    """It has its data, and is removed again."""
+    instance = ready(scene.service.sdk(), scene.added)
+    with scene.service.connection(instance) as session:
+        assert session.execute("SELECT n FROM kept").fetchone() == (7,)
+    scene.request("DELETE", f"/instances/{scene.added}")
+    return is_gone(scene, number)
+
+
 def certificate(scene: Scene, _: int) -> None:
     scene.added = scene.service.certificate(scene.one).read_text()
 
@@ -214,6 +237,21 @@ CASES = {
         lambda s, n: s.request("DELETE", f"/instances/{s.added}"),
         is_gone,
         before=doomed,
+    ),
+    "undelete_instance": Case(
+        "undelete_instance",
+        (
+            "ensure_restored",
+            "ensure_free_ports",
+            "readdress",
+            "keep_running",
+            "ensure_configuration",
+            "ensure_accepting",
+            "ensure_route",
+        ),
+        ask_undelete,
+        is_back,
+        before=deleted,
     ),
     "restart_instance": Case(
         "restart_instance",

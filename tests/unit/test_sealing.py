@@ -17,9 +17,9 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import select
 
-from openrdb.state import access, master_key, sealing, secrets
+from openrdb.state import access, master_key, sealing, secrets, trash
 from openrdb.state.database import Database
-from openrdb.state.models import Endpoint, Instance, InstanceSecrets
+from openrdb.state.models import DeletedInstance, Endpoint, Instance, InstanceSecrets
 from openrdb.state.sealing import Keyring, SecretsUnreadable
 from openrdb.state.secrets import Secrets
 from openrdb.system import files
@@ -104,12 +104,19 @@ def test_rotation_seals_everything_again(database: Database, path: Path) -> None
     for _ in range(3):
         new_instance(database, opened)
     before, old = contents(database, opened), path.read_bytes()
+    deleted = new_instance(database, opened)
+    with database.write() as session:
+        trash.put_aside(session, session.get_one(Instance, deleted.id))
     master_key.rotate(database, path)
     assert path.read_bytes() != old
     assert not sealing.successor(path).exists()
     assert contents(database, master_key.open_secrets(database, path)) == before
     with database.read() as session:
-        found = session.scalars(select(InstanceSecrets)).all()
+        found = [
+            *session.scalars(select(InstanceSecrets)),
+            *session.scalars(select(DeletedInstance)),
+        ]
+    assert len(found) == len(before) + 1
     for one in found:
         for column in secrets.SEALED:
             with pytest.raises(SecretsUnreadable):
@@ -178,3 +185,13 @@ def test_rotation_killed_at_any_line_loses_nothing(tmp_path: Path, path: Path) -
     assert under_way > 10, "no kill hit a rotation under way"
     assert line > 60
     database.close()
+
+
+def test_the_key_of_deleted_instances_is_needed_too(database: Database, path: Path) -> None:
+    first_key(database)
+    deleted = new_instance(database, master_key.open_secrets(database, path))
+    with database.write() as session:
+        trash.put_aside(session, session.get_one(Instance, deleted.id))
+    path.unlink()
+    with pytest.raises(SecretsUnreadable):
+        master_key.open_secrets(database, path)

@@ -29,6 +29,7 @@ _LONG_VERBS = frozenset(
         "ensure_bootstrapped",
         "ensure_reloaded",
         "ensure_restarted",
+        "ensure_room",
         "ensure_stopped",
         "ensure_volume",
         "administer",

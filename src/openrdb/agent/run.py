@@ -70,6 +70,7 @@ def local_host(layout: Layout, configured: AgentSettings) -> LocalHost:
         choice=choose(configured.balancer, configured.public_address),
         aliases=configured.engine_aliases,
         logs_round=configured.logs_round,
+        trash=configured.trash,
     )
 
 

@@ -27,6 +27,8 @@ class AgentSettings:
     engine_aliases: dict[str, str]
     logs_round: float
     log_level: str
+    trash: float = 0.0
+    """Not in the file of an earlier version, which `openrdb stop` may find."""
 
     @classmethod
     def of(cls, settings: Settings) -> AgentSettings:

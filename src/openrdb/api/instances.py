@@ -8,7 +8,6 @@ import os
 import random
 import time
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
@@ -20,6 +19,7 @@ from openrdb.api import wire
 from openrdb.api.auth import CurrentCaller, CurrentPrincipal
 from openrdb.api.common import (
     PREFIX,
+    Backend,
     CurrentBackend,
     CurrentPage,
     OptionalId,
@@ -43,7 +43,7 @@ from openrdb.operations.instances.delete import DeleteInstance
 from openrdb.operations.instances.renew_certificate import RenewCertificate
 from openrdb.operations.instances.restart import RestartInstance
 from openrdb.state import access, instances
-from openrdb.state.models import Instance, now
+from openrdb.state.models import LOCAL_HOST, Instance, now
 from openrdb.state.statuses import instance as statuses
 from openrdb.state.statuses.instance import InstanceRequest, InstanceStatus
 
@@ -69,7 +69,7 @@ def create_instance(
         project = access.project_for_creation(session, principal, asked, "create", "instance")
     instance = new_instance(body, region, project, backend)
     first_user = administrator(body, instance.engine)
-    _check_room(settings.data_dir)
+    _check_room(backend)
 
     def add(session: Session) -> Instance:
         # The project may have been deleted since.
@@ -91,9 +91,10 @@ def create_instance(
     return show(instance, backend.offers)
 
 
-def _check_room(data_dir: Path) -> None:
-    """Raise QuotasExceeded if the disk has no room for another volume."""
-    if not has_room(data_dir):
+def _check_room(backend: Backend) -> None:
+    """Raise QuotasExceeded if the disk has no room for another volume, the trash being emptied."""
+    data_dir = backend.settings.data_dir
+    if not has_room(data_dir) and not backend.hosts[LOCAL_HOST].ensure_room():
         raise QuotasExceeded("volume_bytes", *used_bytes(data_dir))
 
 

@@ -152,6 +152,11 @@ class Server(Protocol):
     def stop_signal(self) -> signal.Signals:
         """The signal that ends sessions and then the server, losing nothing."""
 
+    @property
+    def abort_signal(self) -> signal.Signals:
+        """The signal that ends the server as a crash would, but for what it shares with the host:
+        the next start recovers all that was committed."""
+
     # -- files and programs ----------------------------------------------------------------------
     def configuration(self) -> dict[str, str]:
         """Return the files of the node's configuration directory: name → text."""

@@ -21,7 +21,7 @@ from openrdb.spec import (
     Route,
 )
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Raised with each change of the verbs or of what crosses that an older side does not understand."""
 
 
@@ -69,7 +69,10 @@ class Nodes(Protocol):
         """
 
     def ensure_stopped(self, spec: NodeSpec) -> None:
-        """End the node's server to its last process, and keep it stopped."""
+        """End the node's server at once, to its last process, and keep it stopped.
+
+        Its next start, if there is one, recovers as after a crash.
+        """
 
     def ensure_bootstrapped(self, spec: NodeSpec, administrator: Administrator | None) -> None:
         """Make the first user, and the accounts of ours."""
@@ -86,8 +89,25 @@ class Nodes(Protocol):
     def administer(self, spec: NodeSpec, method: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401
         """Call a method of the server's `Administration` by its name; see `host.administration`."""
 
-    def ensure_removed(self, instance_id: UUID, node_ids: Sequence[UUID]) -> None:
-        """Remove all that there is of an instance's nodes, which have been stopped before."""
+    def ensure_removed(self, instance_id: UUID, node_ids: Sequence[UUID], keep: bool) -> None:
+        """Remove all that there is of an instance's nodes, which have been stopped before.
+
+        Args:
+            keep: Put it into the trash, for as long as the host keeps what is there.
+        """
+
+    def ensure_restored(self, instance_id: UUID) -> bool:
+        """Bring back what the trash has of an instance; its nodes stay stopped.
+
+        Returns:
+            Whether it is there.
+        """
+
+    def trashed(self) -> list[UUID]:
+        """Return the instances that are in the trash."""
+
+    def ensure_room(self) -> bool:
+        """Return whether there is room for another volume; the trash gives way to it."""
 
 
 class Jobs(Protocol):

@@ -159,8 +159,11 @@ class Healer:
             if kept.running is None:
                 self._workers.submit(self._revive, kept)
 
-    def release(self, program: Program) -> None:
+    def release(self, program: Program, *, at_once: bool = False) -> None:
         """End a program, which is not started again; a no-op if it does not run.
+
+        Args:
+            at_once: as for `processes.end`.
 
         Raises:
             HostError: something of it does not end.
@@ -172,7 +175,7 @@ class Healer:
                 self._adopt(kept)
             running = kept.running
             self._forget(kept)
-            processes.end(program, running)
+            processes.end(program, running, at_once=at_once)
             self._tell(kept)
 
     def remove(self, program: Program) -> None:

@@ -31,6 +31,7 @@ from openrdb.host.jobs import Jobs
 from openrdb.host.processes import Program, environment_of
 from openrdb.host.records import NodeRecord, Records
 from openrdb.host.routes import Routes
+from openrdb.host.space import COMFORTABLE_FREE
 from openrdb.host.templates import Templates, template_secret
 from openrdb.host.volumes import DirectoryPool
 from openrdb.spec import (
@@ -53,6 +54,8 @@ _ACCEPT_TIMEOUT = 300.0
 _HEAL_TIMEOUT = 10.0
 """Seconds in which an engine that was found dead is back."""
 _LOGS_ROUND = 60.0
+_SPACE_ROUND = 10.0
+"""Seconds between two looks at the free space, and at what is to be removed."""
 _REMOVED = ".removed-"
 _NODE = "node-"
 
@@ -70,6 +73,7 @@ class LocalHost:
         choice: Choice,
         aliases: Mapping[str, str],
         logs_round: float = _LOGS_ROUND,
+        trash: float = 0.0,
     ) -> None:
         self._build = build
         self._layout = layout = Layout(root)
@@ -90,6 +94,7 @@ class LocalHost:
         self._changing: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
         self._pruning: dict[UUID, threading.Lock] = defaultdict(threading.Lock)
         self._logs_round = logs_round
+        self._keep_trash = trash
         self._data_versions = DataVersions(self._records)
         self._changes = NodeChanges()
 
@@ -104,7 +109,7 @@ class LocalHost:
             self._healer.keep_later(program)
         self._healer.each_round(self._round)
         self._healer.every(self._logs_round, self._prune_all_logs)
-        self._healer.every(_LOGS_ROUND, self._remove_leftovers)
+        self._healer.every(_SPACE_ROUND, self._remove_leftovers)
         if (alarm := self._routes.alarm()) is not None:
             self._healer.on_alarm(alarm, self._routes.heal)
         if self._ports_guard.is_there:
@@ -150,6 +155,8 @@ class LocalHost:
                 self._templates.prepare(bundle, templates_of(name), {})
 
     def _remove_leftovers(self) -> None:
+        self._pool.empty(time.time() - self._keep_trash)
+        self._pool.ensure_free(COMFORTABLE_FREE)
         for path in self._layout.root.glob(f"instances/{_REMOVED}*"):  # an earlier version's
             self._pool.delete_below(path)
         self._healer.in_background(self._pool.remove_deleted)
@@ -270,7 +277,7 @@ class LocalHost:
         record = self._accept(spec)
         volume = self._pool.volume(paths.data)
         if not self._pool.exists(volume):
-            if not self._pool.has_room():
+            if not self.ensure_room():
                 raise HostError(f"no space is left in {self._layout.root}")
             bundle, maker = self._bundle(record), templates_of(spec.engine)
             self._templates.take(bundle, maker, spec.init_settings, volume, spec.uid)
@@ -303,7 +310,7 @@ class LocalHost:
         for name, text in texts.items():
             accounts.write_file(paths.configuration / name, text, spec.uid)
 
-    def ensure_removed(self, instance_id: UUID, node_ids: Sequence[UUID]) -> None:
+    def ensure_removed(self, instance_id: UUID, node_ids: Sequence[UUID], keep: bool) -> None:
         for node in [self._records.nodes[one] for one in node_ids if one in self._records.nodes]:
             self._healer.remove(self._program(node.spec))
         self._records.forget_instance(instance_id)
@@ -311,13 +318,29 @@ class LocalHost:
         self._changing.pop(instance_id, None)
         self._pruning.pop(instance_id, None)
         # Gone at once; what takes time is done when nobody waits for it any more.
-        self._pool.delete_below(self._layout.instance(instance_id))
-        self._healer.in_background(self._pool.remove_deleted)
+        directory = self._layout.instance(instance_id)
+        if keep and self._keep_trash:
+            self._pool.put_aside(directory, instance_id)
+        else:
+            self._pool.delete_below(directory)
+            self._healer.in_background(self._pool.remove_deleted)
         for owner in (instance_id, *node_ids):
             files.remove_tree(self._layout.sockets(owner))
             self._guards.pop(owner, None)
             self._changes.forget(owner)
             self._data_versions.forget(owner)
+
+    def ensure_restored(self, instance_id: UUID) -> bool:
+        if not self._pool.put_back(instance_id, self._layout.instance(instance_id)):
+            return False
+        self._records.load_instance(instance_id)
+        return True
+
+    def trashed(self) -> list[UUID]:
+        return list(self._pool.put_aside_since())
+
+    def ensure_room(self) -> bool:
+        return self._pool.has_room()
 
     # -- processes -----------------------------------------------------------------------------
 
@@ -333,6 +356,7 @@ class LocalHost:
             output=output,
             environment=environment_of(paths.root) | bundle.environment,
             stop_signal=server.stop_signal,
+            abort_signal=server.abort_signal,
             cgroup=partial(self._cgroup, record.spec),
             prepare=partial(self._prepare, spec.node_id),
             watch=partial(self._follow_start, spec),
@@ -386,7 +410,7 @@ class LocalHost:
 
     def ensure_stopped(self, spec: NodeSpec) -> None:
         self._accept(spec, "stopped")
-        self._healer.release(self._program(spec))
+        self._healer.release(self._program(spec), at_once=True)
 
     def _wait_accepting(
         self, spec: NodeSpec, program: Program, timeout: float, *, patient: bool = False

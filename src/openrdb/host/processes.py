@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 _KILLED = 30.0
 """Seconds in which the kernel has ended what was killed; a process in the middle of a write to a slow
 disk takes its time."""
+_ABORTED = 3.0
+"""Seconds that a program has for an end without any cleaning up of its data."""
 _PAUSE = 0.01
 _LARGEST_OUTPUT = 2**20
 
@@ -48,6 +50,8 @@ class Program:
     stop_signal: signal.Signals = signal.SIGTERM
     stop_timeout: float = 60
     """Seconds until it is killed."""
+    abort_signal: signal.Signals = signal.SIGKILL
+    """How it is ended when nobody waits for a clean end; its next start recovers."""
     cgroup: Callable[[], Cgroup | None] = lambda: None
     """Return the control group that its processes are in, with their limits; None if there is none."""
     watch: Callable[[int], None] | None = None
@@ -207,16 +211,21 @@ def _is_own_copy(pid: int, mine: int) -> bool:
         return False
 
 
-def end(program: Program, running: Running | None) -> None:
+def end(program: Program, running: Running | None, *, at_once: bool = False) -> None:
     """End a program to its last process: asked first, killed after some seconds or where frozen.
+
+    Args:
+        at_once: Do not wait for a clean end: what it has on disk is recovered at its next start.
 
     Raises:
         HostError: something of it does not end.
     """
+    asked = program.abort_signal if at_once else program.stop_signal
+    patience = _ABORTED if at_once else program.stop_timeout
     if running is not None:
         if not processes.is_stopped(running.pid):
-            processes.send(running.descriptor, program.stop_signal)
-            if not processes.wait_ended([running.descriptor], program.stop_timeout):
+            processes.send(running.descriptor, asked)
+            if not processes.wait_ended([running.descriptor], patience):
                 log.warning("%s does not end when asked to: killing it", program.name)
         processes.send(running.descriptor, signal.SIGKILL)
         processes.wait_ended([running.descriptor], _KILLED)

@@ -55,12 +55,19 @@ class Records:
         self._layout = layout
         self.nodes: dict[UUID, NodeRecord] = {}
         self.routes: dict[UUID, RouteRecord] = {}
-        for path in layout.root.glob("instances/*/nodes/*/node.json"):
-            if (node := _read(_NODE, path)) is not None:
-                self.nodes[node.spec.node_id] = node
+        self._load_nodes("*")
         for path in layout.root.glob("instances/*/routes/*.json"):
             if (route := _read(_ROUTE, path)) is not None:
                 self.routes[route.route.endpoint_id] = route
+
+    def _load_nodes(self, instance: str) -> None:
+        for path in self._layout.instances.glob(f"{instance}/nodes/*/node.json"):
+            if (node := _read(_NODE, path)) is not None:
+                self.nodes[node.spec.node_id] = node
+
+    def load_instance(self, instance_id: UUID) -> None:
+        """Read what is written down of an instance whose files were brought back."""
+        self._load_nodes(str(instance_id))
 
     def save_node(self, record: NodeRecord) -> None:
         if self.nodes.get(record.spec.node_id) != record:

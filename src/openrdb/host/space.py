@@ -9,6 +9,8 @@ from openrdb.system import files
 
 LEAST_FREE = 512 * 2**20
 """Bytes without which nothing new is made; what exists runs on and can be deleted."""
+COMFORTABLE_FREE = 2 * 2**30
+"""Bytes below which deleted instances are no longer kept: what runs may need them."""
 
 
 def has_room(directory: Path) -> bool:

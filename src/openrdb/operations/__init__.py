@@ -12,6 +12,7 @@ from openrdb.operations.instances import (
     delete,
     renew_certificate,
     restart,
+    undelete,
 )
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "privileges",
     "renew_certificate",
     "restart",
+    "undelete",
     "users",
 ]

@@ -128,9 +128,15 @@ def retry(session: Session, operation_id: UUID) -> models.Operation:
     except ValidationError:
         raise _not_usable("the operation's parameters are not kept any more") from None
     _require(session, operation, SUBJECTS[operation.subject_type].retry)
-    row = _record(session, operation)
     failed.parameters = {}
-    events.of_operation(session, row, "retried")
+    return record_for_operator(session, operation, "retried")
+
+
+def record_for_operator(session: Session, operation: Operation, outcome: str) -> models.Operation:
+    """Record an operation that the operator asks for by a command, with an event that says so; it is
+    started by the service's next sweep."""
+    row = _record(session, operation)
+    events.of_operation(session, row, outcome)
     return row
 
 

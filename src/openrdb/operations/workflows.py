@@ -29,7 +29,7 @@ from sqlalchemy.orm import Session
 from openrdb.errors import OpenRDBError, StartFailed, TransientState
 from openrdb.operations import registry
 from openrdb.operations.run import Run, Services
-from openrdb.state import events, operations
+from openrdb.state import events, operations, trash
 from openrdb.state.models import Operation
 from openrdb.state.subjects import SUBJECTS
 
@@ -253,6 +253,8 @@ class Operations:
             found = operations.old(session)
         if found:
             DBOS.delete_workflows([str(operation_id) for operation_id in found])
+        trashed = [one for host in self._services.hosts.values() for one in host.trashed()]
         with self._services.database.write() as session:
             operations.forget(session, found)
+            trash.forget(session, trashed)
             events.prune(session)

@@ -50,9 +50,10 @@ def free_address(
     network: PrivateNetwork,
     own_addresses: Collection[IPAddress],
     port: int | None = None,
+    wanted: str | None = None,
 ) -> IPv4Address:
     """Return a network's lowest address that is neither booked nor an endpoint's, `port` on which is
-    free if that is given.
+    free if that is given; or the one that is wanted, if it is such an address.
 
     Raises:
         QuotasExceeded: there is none left.
@@ -62,11 +63,15 @@ def free_address(
     of_endpoints = select(Endpoint.ip).where(Endpoint.private_network_id == network.id)
     texts = {*booked, *session.scalars(of_endpoints)}
     taken = {IPv4Address(text) for text in texts} | set(own_addresses)
-    while (address := lowest_free(subnet, taken)) is not None:
+    address = IPv4Address(wanted) if wanted else None
+    if address is None or address not in subnet or address in taken:
+        address = lowest_free(subnet, taken)
+    while address is not None:
         # One of another network may be there since before this network was made.
         if port is None or not _used(session, address, port):
             return address
         taken.add(address)
+        address = lowest_free(subnet, taken)
     total = subnet.num_addresses - _FIRST - 1
     raise QuotasExceeded("private_network_ips", total, total)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,7 +12,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, aliased, raiseload
 
 from openrdb.errors import QuotasExceeded
-from openrdb.state.models import Endpoint, Instance, Node, Tag, Volume
+from openrdb.state.models import DeletedInstance, Endpoint, Instance, Node, Tag, Volume
 from openrdb.state.scope import (
     Columns,
     Owner,
@@ -160,8 +160,9 @@ def place(
     Raises:
         QuotasExceeded: a range is used up.
     """
-    port = _free(session, select(Node.port), node_ports, "instances")
-    instance.uid = _free(session, select(Instance.uid), uids, "instances") if uids else None
+    port = _free(session, [select(Node.port)], node_ports, "instances")
+    used = [select(Instance.uid), select(DeletedInstance.uid)]
+    instance.uid = _free(session, used, uids, "instances") if uids else None
     node = Node(id=uuid4(), address="127.0.0.1", port=port, version=version)
     key = f"instances/{instance.id}/nodes/{node.id}/data"
     node.volume = Volume(key=key, size=instance.volume_size)
@@ -176,19 +177,27 @@ def add_load_balancer(
     Raises:
         QuotasExceeded: the range is used up.
     """
-    port = _free(session, select(Endpoint.port), ports, "endpoints")
+    port = _free(session, [select(Endpoint.port)], ports, "endpoints")
     endpoint = Endpoint(id=uuid4(), kind="load_balancer", ip=address, port=port)
     instance.endpoints.append(endpoint)
     return endpoint
 
 
+def is_taken(session: Session, row: Node | Endpoint, address: str) -> bool:
+    """Return whether the port of a node or endpoint is another's at that address."""
+    model, column = (Node, Node.address) if isinstance(row, Node) else (Endpoint, Endpoint.ip)
+    used = select(model.id).where(model.port == row.port, column == address, model.id != row.id)
+    with session.no_autoflush:
+        return session.scalars(used).first() is not None
+
+
 def another_port(session: Session, row: Node | Endpoint, ports: tuple[int, int]) -> None:
     """Move a node or endpoint that nobody uses yet to another port of the range."""
     query = select(Node.port) if isinstance(row, Node) else select(Endpoint.port)
-    row.port = _free(session, query, ports, row.__tablename__)
+    row.port = _free(session, [query], ports, row.__tablename__)
 
 
-def _free(session: Session, used: Select[Any], within: tuple[int, int], what: str) -> int:
+def _free(session: Session, used: Sequence[Select[Any]], within: tuple[int, int], what: str) -> int:
     """Return a free number of a range, at random, as recorded: a port just freed is then seldom
     given to a stranger's client.
 
@@ -196,12 +205,14 @@ def _free(session: Session, used: Select[Any], within: tuple[int, int], what: st
         QuotasExceeded: the range is used up; of `what` needs the numbers.
     """
     first, last = within
-    (column,) = used.selected_columns
+    columns = {query: query.selected_columns[0] for query in used}
     for _ in range(_GUESSES):
         candidate = random.randint(first, last)  # noqa: S311
-        if session.scalars(used.where(column == candidate)).first() is None:
+        found = [query.where(column == candidate) for query, column in columns.items()]
+        if all(session.scalars(query).first() is None for query in found):
             return candidate
-    taken = set(session.scalars(used.where(column.between(first, last))))
+    ranges = [query.where(column.between(first, last)) for query, column in columns.items()]
+    taken = {number for query in ranges for number in session.scalars(query)}
     free = [number for number in range(first, last + 1) if number not in taken]
     if not free:
         raise QuotasExceeded(what, last - first + 1, len(taken))

@@ -13,7 +13,7 @@ from pathlib import Path
 from sqlalchemy import select
 
 from openrdb.state.database import Database
-from openrdb.state.models import Instance
+from openrdb.state.models import DeletedInstance, Instance
 from openrdb.state.sealing import (
     KEY_BYTES,
     ensure_master_key,
@@ -40,7 +40,8 @@ def open_secrets(database: Database, path: Path) -> Secrets:
         SecretsUnreadable: the master key is missing, or not the one that sealed the secrets.
     """
     with database.read() as session:
-        is_new = session.scalars(select(Instance.id).limit(1)).first() is None
+        ids = (select(Instance.id), select(DeletedInstance.instance_id))
+        is_new = all(session.scalars(query.limit(1)).first() is None for query in ids)
     if is_new:
         ensure_master_key(path)
     complete_rotation(database, path)

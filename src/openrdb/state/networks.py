@@ -45,9 +45,13 @@ def attach(
     service_ip: str | None,
     port: int,
     public_address: str,
+    wanted: str | None = None,
 ) -> None:
     """Make an endpoint of an instance one of a private network: at a static address of the user's,
     or at the lowest free one, which is booked for it. A static one is never booked, as recorded.
+
+    Args:
+        wanted: the address to book, if it is free.
 
     Raises:
         InvalidArguments: the static address is not available; the argument is `service_ip`.
@@ -57,7 +61,7 @@ def attach(
     with session.no_autoflush:
         if service_ip is None:
             own = _own_addresses(public_address)
-            address = addresses.free_address(session, network, own, port)
+            address = addresses.free_address(session, network, own, port, wanted)
             _, subnet = addresses.ipv4_subnet(network)
             cidr = f"{address}/{subnet.prefixlen}"
         else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from collections.abc import Iterable
 from typing import NamedTuple
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from sqlalchemy.orm import Session
 from openrdb import certificates
 from openrdb.certificates import Authority
 from openrdb.spec import Certificate
-from openrdb.state.models import Instance, InstanceSecrets
+from openrdb.state.models import DeletedInstance, Instance, InstanceSecrets
 from openrdb.state.sealing import Keyring, SecretsUnreadable
 
 _BYTES = 32
@@ -28,7 +29,11 @@ REPLICATION = "replication"
 AUTHORITY_KEY = "authority_key"
 SERVER_KEY = "server_key"
 SEALED = (SUPERUSER, REPLICATION, AUTHORITY_KEY, SERVER_KEY)
-"""The columns of `instance_secrets` that are sealed; each one's name is its purpose."""
+"""The columns that are sealed; each one's name is its purpose."""
+_SEALED_TABLES: tuple[type[InstanceSecrets | DeletedInstance], ...] = (
+    InstanceSecrets,
+    DeletedInstance,
+)
 
 
 class Passwords(NamedTuple):
@@ -169,9 +174,10 @@ class Secrets:
         Raises:
             SecretsUnreadable: they do not.
         """
-        sealed = session.scalars(select(InstanceSecrets.superuser).limit(1)).first()
-        if sealed is not None:
-            self._keyring.check(sealed)
+        for table in _SEALED_TABLES:
+            sealed = session.scalars(select(table.superuser).limit(1)).first()
+            if sealed is not None:
+                self._keyring.check(sealed)
 
     @staticmethod
     def unsealed() -> Select[UUID]:
@@ -193,12 +199,14 @@ class Secrets:
 
     def seal_again(self, session: Session) -> None:
         """Seal every secret with the master key in force for sealing."""
-        for row in session.scalars(select(InstanceSecrets)):
-            for column in SEALED:
-                sealed = getattr(row, column)
-                if sealed is not None:
-                    secret = self._keyring.open(sealed, column, row.instance_id)
-                    setattr(row, column, self._keyring.seal(secret, column, row.instance_id))
+        for table in _SEALED_TABLES:
+            rows: Iterable[InstanceSecrets | DeletedInstance] = session.scalars(select(table))
+            for row in rows:
+                for column in SEALED:
+                    sealed = getattr(row, column)
+                    if sealed is not None:
+                        secret = self._keyring.open(sealed, column, row.instance_id)
+                        setattr(row, column, self._keyring.seal(secret, column, row.instance_id))
 
 
 def addresses_of(instance: Instance) -> list[str]:

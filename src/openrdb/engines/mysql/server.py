@@ -22,6 +22,7 @@ from openrdb.system import accounts, files
 
 class MySQLServer:
     stop_signal = signal.SIGTERM
+    abort_signal = signal.SIGKILL
 
     def __init__(self, node: EngineNode) -> None:
         self._node = node

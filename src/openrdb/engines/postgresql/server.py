@@ -23,6 +23,8 @@ _READY = "ready"
 class PostgreSQLServer:
     stop_signal = signal.SIGINT
     """Fast shutdown: sessions are ended, nothing is lost."""
+    abort_signal = signal.SIGQUIT
+    """Immediate shutdown: unlike a kill it leaves no shared memory behind."""
 
     def __init__(self, node: EngineNode) -> None:
         self._node = node

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Protocol
+from uuid import UUID
 
 from openrdb.system.accounts import Uid
 
@@ -96,6 +97,35 @@ class Pool(Protocol):
     def remove_deleted(self) -> None:
         """Remove what was deleted or left half made, by whichever process."""
 
+    # -- the trash -----------------------------------------------------------------------------
+
+    def put_aside(self, directory: Path, owner: UUID) -> None:
+        """Move a directory, with all the volumes in it, into the trash as one, durably.
+
+        A no-op if there is no such directory. What the trash has of the owner stays: then this is
+        what a repetition after a crash made, and is deleted.
+        """
+
+    def put_back(self, owner: UUID, directory: Path) -> bool:
+        """Move what an owner has in the trash back to its place, durably.
+
+        Returns:
+            Whether it is there: also where it was moved before.
+        """
+
+    def put_aside_since(self) -> dict[UUID, float]:
+        """Return whose directories are in the trash, each with the time it was put there."""
+
+    def empty(self, before: float) -> None:
+        """Delete what was put into the trash before a moment (`time.time`)."""
+
+    def ensure_free(self, size: int) -> bool:
+        """Delete what is in the trash, the oldest first, until so many bytes are free.
+
+        Returns:
+            Whether they are.
+        """
+
     # -- room ----------------------------------------------------------------------------------
 
     def usage(self, volume: Volume) -> int:
@@ -105,4 +135,5 @@ class Pool(Protocol):
         """Return the bytes that the pool can still take."""
 
     def has_room(self, size: int = 0) -> bool:
-        """Return whether the pool can take a volume that fills `size` bytes from the first day."""
+        """Return whether the pool can take a volume that fills `size` bytes from the first day;
+        the trash gives way to it."""

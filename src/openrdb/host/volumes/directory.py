@@ -6,11 +6,12 @@ import logging
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from openrdb.host.space import LEAST_FREE
 from openrdb.host.volumes.base import Prepare, Volume
@@ -19,12 +20,14 @@ from openrdb.system.accounts import Uid
 
 log = logging.getLogger(__name__)
 
+TRASH = "trash"
+
 
 class DirectoryPool:
     """Volumes below a directory that one process at a time opens as a pool.
 
-    `making` and `removed` in it are the pool's own. What is in them is no volume: the names are
-    random, and nobody but the invoking user can write there.
+    `making`, `removed` and `trash` in it are the pool's own. What is in them is no volume: nobody
+    but the invoking user can write there, and names are random or tell whose it was and since when.
     """
 
     atomic: ClassVar[bool] = False
@@ -35,11 +38,14 @@ class DirectoryPool:
         self._root = root
         self._making, self._removed = root / "making", root / "removed"
         accounts.passable_directory(self._making)  # engines' programs make templates in it
-        self._removed.mkdir(mode=0o700, exist_ok=True)
+        self._trash = root / TRASH
+        for directory in (self._removed, self._trash):
+            directory.mkdir(mode=0o700, exist_ok=True)
         for left in self._making.iterdir():
             left.rename(self._removed / str(uuid4()))
         self._copying = threading.Semaphore(os.cpu_count() or 1)
         self._removing = threading.Lock()
+        self._emptying = threading.Lock()
 
     # -- which there are -----------------------------------------------------------------------
 
@@ -130,6 +136,58 @@ class DirectoryPool:
                 except OSError as error:
                     log.warning("%s is removed later: %s", path, error)
 
+    # -- the trash -----------------------------------------------------------------------------
+
+    def put_aside(self, directory: Path, owner: UUID) -> None:
+        if not directory.exists():
+            return
+        if self._trashed_of(owner):
+            self.delete_below(directory)
+            return
+        directory.rename(self._trash / f"{int(time.time())}.{owner}")
+        files.sync_directory(self._trash)
+        files.sync_directory(directory.parent)
+
+    def put_back(self, owner: UUID, directory: Path) -> bool:
+        # Not while the same directory is being deleted: it is either here or gone.
+        with self._emptying:
+            for found in self._trashed_of(owner):
+                self.delete_below(directory)  # nothing of the owner's: that is in the trash
+                found.rename(directory)
+                files.sync_directory(directory.parent)
+                files.sync_directory(self._trash)
+        return directory.exists()
+
+    def put_aside_since(self) -> dict[UUID, float]:
+        return trashed_since(self._root)
+
+    def _trashed_of(self, owner: UUID) -> list[Path]:
+        return sorted(self._trash.glob(f"*.{owner}"))
+
+    def empty(self, before: float) -> None:
+        for owner, since in self.put_aside_since().items():
+            if since < before:
+                self._delete_trashed(owner)
+        self.remove_deleted()
+
+    def ensure_free(self, size: int) -> bool:
+        if self.free() >= size:
+            return True
+        self.remove_deleted()
+        oldest_first = sorted(self.put_aside_since().items(), key=lambda one: one[1])
+        for owner, _ in oldest_first:
+            if self.free() >= size:
+                break
+            log.warning("space is short: instance %s leaves the trash", owner)
+            self._delete_trashed(owner)
+            self.remove_deleted()
+        return self.free() >= size
+
+    def _delete_trashed(self, owner: UUID) -> None:
+        with self._emptying:
+            for path in self._trashed_of(owner):
+                self.delete_below(path)
+
     # -- room ----------------------------------------------------------------------------------
 
     def usage(self, volume: Volume) -> int:
@@ -139,4 +197,13 @@ class DirectoryPool:
         return files.free_bytes(self._root)
 
     def has_room(self, size: int = 0) -> bool:
-        return self.free() >= LEAST_FREE + size
+        return self.ensure_free(LEAST_FREE + size)
+
+
+def trashed_since(root: Path) -> dict[UUID, float]:
+    """Return what is in the trash of a pool, which may be another process's: see `Pool`."""
+    found = {}
+    for path in (root / TRASH).glob("*.*"):
+        since, _, owner = path.name.partition(".")
+        found[UUID(owner)] = float(since)
+    return found

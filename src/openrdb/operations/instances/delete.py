@@ -1,4 +1,7 @@
-"""DELETE /instances/{id}: deleting → gone; later reads answer 404."""
+"""DELETE /instances/{id}: deleting → gone; later reads answer 404.
+
+What a user had is put into the trash: `openrdb undelete` brings it back.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from sqlalchemy.orm import object_session
 from openrdb.operations.desired import leaving_routes, node_spec, routes
 from openrdb.operations.registry import InstanceOperation, register
 from openrdb.operations.run import Run
-from openrdb.state import operations
+from openrdb.state import operations, trash
 from openrdb.state.models import Instance
 from openrdb.state.statuses.instance import InstanceRequest, InstanceStatus
 
@@ -25,6 +28,7 @@ class DeleteInstance(InstanceOperation):
 
     def sequence(self, run: Run) -> None:
         instance = run.instance()
+        keep = run.settings.trash > 0 and not instance.is_unmade
 
         run.step(stop_keeping, run)
         for each in [*routes(instance), *leaving_routes(instance)]:
@@ -33,8 +37,8 @@ class DeleteInstance(InstanceOperation):
             host = run.host_of(node)
             run.step(host.ensure_stopped, node_spec(instance, node, run.secrets))
         for host_id, nodes in nodes_by_host(instance).items():
-            run.step(run.services.hosts[host_id].ensure_removed, instance.id, nodes)
-        run.complete(forget)
+            run.step(run.services.hosts[host_id].ensure_removed, instance.id, nodes, keep)
+        run.complete(put_aside if keep else forget)
 
 
 def nodes_by_host(instance: Instance) -> dict[UUID, list[UUID]]:
@@ -53,6 +57,14 @@ def stop_keeping(run: Run) -> None:
             node.desired = "stopped"
 
     run.change(change)
+
+
+def put_aside(instance: Instance) -> None:
+    """Keep what the rows say for as long as the data is in the trash, and remove them."""
+    session = object_session(instance)
+    assert session is not None  # noqa: S101
+    operations.forget_parameters(session, instance.id)
+    trash.put_aside(session, instance)
 
 
 def forget(instance: Instance) -> None:

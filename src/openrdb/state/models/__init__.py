@@ -10,12 +10,14 @@ from openrdb.state.models.nodes import Node, Volume
 from openrdb.state.models.operations import Operation
 from openrdb.state.models.projects import ApiKey, Project
 from openrdb.state.models.secrets import InstanceSecrets
+from openrdb.state.models.trash import DeletedInstance
 
 __all__ = [
     "LOCAL_HOST",
     "AclRule",
     "ApiKey",
     "Base",
+    "DeletedInstance",
     "Endpoint",
     "Event",
     "Host",

@@ -77,6 +77,11 @@ class Instance(Base):
     )
 
     @property
+    def is_unmade(self) -> bool:
+        """Whether its creation has not ended well: it has nothing that its user would miss."""
+        return self.first_ready_at is None
+
+    @property
     def primary(self) -> Node:
         """The node that takes writes."""
         return next(node for node in self.nodes if node.role == "primary")

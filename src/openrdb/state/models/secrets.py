@@ -10,14 +10,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 from openrdb.state.models.base import Base
 
 
-class InstanceSecrets(Base):
-    """What only the control plane can open: each value is sealed with the master key."""
+class Sealed:
+    """What only the control plane can open: each value is sealed with the master key, for the
+    instance whose it is."""
 
-    __tablename__ = "instance_secrets"
-
-    instance_id: Mapped[UUID] = mapped_column(
-        ForeignKey("instances.id", ondelete="CASCADE"), primary_key=True
-    )
     superuser: Mapped[bytes]
     """The password of the engine's superuser."""
     replication: Mapped[bytes]
@@ -28,3 +24,13 @@ class InstanceSecrets(Base):
     """The key of the certificate that the servers present; null as above."""
     server_certificate: Mapped[str | None]
     """The certificate that the servers present: a leaf of the authority."""
+
+
+class InstanceSecrets(Sealed, Base):
+    """The secrets of an instance that there is."""
+
+    __tablename__ = "instance_secrets"
+
+    instance_id: Mapped[UUID] = mapped_column(
+        ForeignKey("instances.id", ondelete="CASCADE"), primary_key=True
+    )

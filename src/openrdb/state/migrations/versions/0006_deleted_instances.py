@@ -1,0 +1,34 @@
+"""Deleted instances that can be brought back"""
+
+import sqlalchemy as sa
+from alembic import op
+
+from openrdb.state.models import Instant
+
+revision = "0006"
+down_revision = "0005"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "deleted_instances",
+        sa.Column("instance_id", sa.Uuid(), nullable=False),
+        sa.Column("project_id", sa.Uuid(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("engine", sa.String(), nullable=False),
+        sa.Column("uid", sa.BigInteger(), nullable=True),
+        sa.Column("deleted_at", Instant(timezone=True), nullable=False),
+        sa.Column("rows", sa.JSON(), nullable=False),
+        sa.Column("superuser", sa.LargeBinary(), nullable=False),
+        sa.Column("replication", sa.LargeBinary(), nullable=False),
+        sa.Column("authority_key", sa.LargeBinary(), nullable=True),
+        sa.Column("server_key", sa.LargeBinary(), nullable=True),
+        sa.Column("server_certificate", sa.String(), nullable=True),
+        sa.PrimaryKeyConstraint("instance_id", name=op.f("pk_deleted_instances")),
+    )
+
+
+def downgrade() -> None:
+    raise RuntimeError("there is no way back: restore the copy saved before the migration")
