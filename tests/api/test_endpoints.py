@@ -280,7 +280,7 @@ def test_both_kinds_in_one_request(api: Api) -> None:
     assert answer.json() in present
 
 
-@pytest.mark.parametrize("status", ["provisioning", "configuring", "deleting", "error"])
+@pytest.mark.parametrize("status", ["provisioning", "configuring", "deleting"])
 def test_statuses_in_which_endpoints_stay(api: Api, status: str) -> None:
     first, other = ready(api, private(network(api)), PUBLIC), ready(api, private(network(api)))
     with api.database.write() as session:
@@ -330,3 +330,17 @@ def test_migrations(api: Api) -> None:
     listed = api.request("GET", f"{IPS}?private_network_id={first}").json()["ips"]
     assert [ip["resource"]["id"] for ip in listed] == [target]
     assert shown(api, one) == []
+
+
+def test_in_error_endpoints_can_only_go(api: Api) -> None:
+    first, other = ready(api, private(network(api)), PUBLIC), ready(api, private(network(api)))
+    with api.database.write() as session:
+        session.get_one(Instance, UUID(first)).status = "error"
+    by_kind = {"load_balancer" in one: one["id"] for one in shown(api, first)}
+    migration = api.request(
+        "POST", f"/endpoints/{by_kind[True]}/migrate", json={"instance_id": other}
+    )
+    for answer in (migration, add(api, first, PUBLIC)):
+        assert answer.status_code == 412, answer.text
+    assert api.request("DELETE", f"/endpoints/{by_kind[False]}").status_code == 204
+    assert [one["id"] for one in shown(api, first)] == [by_kind[True]]

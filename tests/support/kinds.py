@@ -190,7 +190,7 @@ def applied(settings: dict[str, tuple[str, int]]) -> Case:
 
     return Case(
         "apply_settings",
-        ("put_in_force", "ensure_route"),
+        ("put_in_force", "let_in"),
         lambda s, n: s.request("PUT", "{one}/settings", {"settings": [setting(s, n)]}),
         holds,
         before=without_private,

@@ -49,7 +49,7 @@ def test_every_kind_has_been_recorded_before() -> None:
 @pytest.mark.parametrize("kind", EARLIER)
 def test_parameters_come_back_as_they_were_recorded(kind: str) -> None:
     operation = loaded(kind, EARLIER[kind])
-    assert operation.parameters() == EARLIER[kind]
+    assert operation.parameters().items() >= EARLIER[kind].items()
     assert loaded(kind, operation.parameters()) == operation
     assert operation.subject_id == UUID(THERE)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from openrdb.api.wire import InstanceStatus
-from openrdb.errors import TransientState
+from openrdb.errors import PreconditionFailed, TransientState
 from openrdb.state.models import Instance
 from openrdb.state.statuses import instance as statuses
 
@@ -77,13 +77,18 @@ class Moving(RuleBasedStateMachine):
             statuses.move(self.instance, LEADS_TO[request] or self.expected)
             self.expected = LEADS_TO[request] or self.expected
         else:
-            with pytest.raises(TransientState) as refused:
+            expected = TransientState if self.expected in statuses.TRANSIENT else PreconditionFailed
+            with pytest.raises(expected) as refused:
                 statuses.require(self.instance, request)
-            assert refused.value.fields() == {
-                "resource": "instance",
-                "resource_id": str(self.instance.id),
-                "current_state": self.expected,
-            }
+            if isinstance(refused.value, TransientState):
+                assert refused.value.fields() == {
+                    "resource": "instance",
+                    "resource_id": str(self.instance.id),
+                    "current_state": self.expected,
+                }
+            else:
+                assert refused.value.precondition == "resource_not_usable"
+                assert f"status {self.expected}" in refused.value.help_message
 
     @invariant()
     def is_where_the_table_led(self) -> None:

@@ -18,6 +18,7 @@ from openrdb.operations.instances.apply_acl import ApplyAcl
 from openrdb.state import instances
 from openrdb.state.events import Caller
 from openrdb.state.models import AclRule, Instance
+from openrdb.state.statuses.instance import InstanceStatus
 
 router = APIRouter(prefix=PREFIX + "/instances/{instance_id}/acls")
 
@@ -95,7 +96,7 @@ def _change(
     instance_id: UUID,
     change: Callable[[Rules], Rules],
 ) -> Instance:
-    def prepare(_: Session, instance: Instance) -> ApplyAcl:
+    def prepare(_: Session, instance: Instance) -> ApplyAcl | None:
         rules = change({rule.ip: rule.description for rule in instance.acl_rules})
         if len(rules) > _MOST_RULES:
             raise InvalidArguments(("rules", "constraint", f"at most {_MOST_RULES} in all"))
@@ -106,7 +107,10 @@ def _change(
         instance.acl_rules = [
             present.get(ip) or AclRule(ip=ip, description=text) for ip, text in rules.items()
         ]
-        return ApplyAcl(instance.id)
+        is_broken = instance.status == InstanceStatus.ERROR
+        if is_broken and instance.is_unmade:
+            return None  # there is nothing to let anybody in to
+        return ApplyAcl(instance.id, repairs=is_broken)
 
     find = the_instance(region, instance_id, caller)
     return backend.begin(caller, find, ApplyAcl.request, prepare).subject

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, TypeVar
+from collections.abc import Callable, Collection
+from typing import Annotated, Protocol, TypeVar
 from uuid import UUID
 
 from fastapi import Path
@@ -13,15 +13,17 @@ from openrdb.api.common import NO_NUL, Backend, the_instance
 from openrdb.api.engine_calls import Kind
 from openrdb.config import Region
 from openrdb.engines import rules_of
-from openrdb.engines.base import Administration
 from openrdb.engines.passwords import check_password
-from openrdb.operations.content import ContentOperation, administration
-from openrdb.state import instances
+from openrdb.errors import HostError, PreconditionFailed, TransientState
+from openrdb.operations.content import ContentOperation, administration, may_answer
+from openrdb.operations.last_known import LastKnown
+from openrdb.spec import ContentNames, Database, Privilege, User
+from openrdb.state import instances, known
 from openrdb.state.events import Caller
 from openrdb.state.models import Instance
 from openrdb.state.scope import Principal
 from openrdb.state.statuses import instance as statuses
-from openrdb.state.statuses.instance import InstanceRequest
+from openrdb.state.statuses.instance import InstanceRequest, InstanceStatus
 
 T = TypeVar("T")
 
@@ -29,31 +31,54 @@ PathName = Annotated[str, Path(max_length=255, pattern=NO_NUL)]
 """The rest of a path: a name that SQL gave may have a slash, written as %2F."""
 
 
+class Reading(Protocol):
+    """The lists of an `Administration`."""
+
+    def users(self) -> list[User]: ...
+    def databases(self, *, sizes: bool) -> list[Database]: ...
+    def names(self) -> ContentNames: ...
+    def levels(self, databases: Collection[str], users: Collection[str]) -> list[Privilege]: ...
+    def privileges(
+        self, *, database: str | None = None, user: str | None = None
+    ) -> list[Privilege]: ...
+
+
 async def read(
     backend: Backend,
     principal: Principal,
     region: Region,
     instance_id: UUID,
-    ask: Callable[[Administration], T],
+    ask: Callable[[Reading], T],
 ) -> T:
     """Return what an instance's engine is asked for, once its status allows reading and its turn comes.
+
+    In `error`, where the engine may not be there, it is what the API made.
 
     Raises:
         Busy: too many calls wait for this instance already.
     """
 
-    def find() -> Instance:
+    def find() -> tuple[Instance, LastKnown | None]:
         with backend.database.read() as session:
             instance = instances.get(session, region, instance_id, principal)
-        statuses.require(instance, InstanceRequest.READ_CONTENT)
-        return instance
+            statuses.require(instance, InstanceRequest.READ_CONTENT)
+            if instance.status != InstanceStatus.ERROR:
+                return instance, None
+            return instance, LastKnown(known.of(session, instance_id))
 
-    instance = await run_in_threadpool(find)
+    instance, made = await run_in_threadpool(find)
+    if made is not None and not may_answer(instance):
+        return ask(made)
 
     def perform() -> T:
         return ask(administration(backend.hosts, instance, backend.secrets))
 
-    return await backend.engine_calls.run(instance, Kind.READ, perform)
+    try:
+        return await backend.engine_calls.run(instance, Kind.READ, perform)
+    except (HostError, PreconditionFailed, TransientState):
+        if made is None:
+            raise
+        return ask(made)
 
 
 async def change(

@@ -20,6 +20,7 @@ from openrdb.operations.endpoints.delete import DeleteEndpoint
 from openrdb.operations.endpoints.migrate import MigrateEndpoint
 from openrdb.state import endpoints, instances
 from openrdb.state.models import Endpoint, Instance
+from openrdb.state.statuses.instance import InstanceStatus
 
 router = APIRouter(prefix=PREFIX)
 
@@ -133,8 +134,10 @@ def delete_endpoint(
         endpoint = endpoints.get(session, region, endpoint_id, principal)
         return instances.get(session, region, endpoint.instance_id, principal)
 
-    def prepare(session: Session, instance: Instance) -> DeleteEndpoint:
+    def prepare(session: Session, instance: Instance) -> DeleteEndpoint | None:
         session.get_one(Endpoint, endpoint_id).leaving = True
+        if instance.status == InstanceStatus.ERROR and instance.is_unmade:
+            return None  # it never worked; what there is of it goes with the instance
         return DeleteEndpoint(instance.id, endpoint_id)
 
     backend.begin(caller, find, DeleteEndpoint.request, prepare)

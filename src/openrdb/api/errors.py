@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from typing import Any, cast
+from uuid import UUID
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -22,6 +24,9 @@ from openrdb.errors import (
     Reason,
     TransientState,
 )
+from openrdb.state.models import Instance
+from openrdb.state.statuses import instance as statuses
+from openrdb.state.statuses.instance import InstanceStatus
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +82,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HostError)
     async def _unable(request: Request, error: HostError) -> JSONResponse:
         log.error("%s", error)
-        return respond(request, _without_host(request))
+        return respond(request, await run_in_threadpool(_without_host, request))
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -113,4 +118,8 @@ def _without_host(request: Request) -> OpenRDBError:
     instance_id = request.path_params.get("instance_id")
     if instance_id is None:
         return OutOfStock("instance")
+    with request.app.state.backend.database.read() as session:
+        instance = session.get(Instance, UUID(str(instance_id)))
+    if instance is not None and instance.status == InstanceStatus.ERROR:
+        return statuses.not_usable(instance)
     return TransientState("instance", str(instance_id), "autohealing")

@@ -42,7 +42,8 @@ from openrdb.operations.instances.create import CreateInstance
 from openrdb.operations.instances.delete import DeleteInstance
 from openrdb.operations.instances.renew_certificate import RenewCertificate
 from openrdb.operations.instances.restart import RestartInstance
-from openrdb.state import access, instances
+from openrdb.operations.last_known import at_birth
+from openrdb.state import access, instances, known
 from openrdb.state.models import LOCAL_HOST, Instance, now
 from openrdb.state.statuses import instance as statuses
 from openrdb.state.statuses.instance import InstanceRequest, InstanceStatus
@@ -82,6 +83,7 @@ def create_instance(
             node_ports=settings.node_ports,
             uids=settings.instance_uids if os.geteuid() == 0 else None,
         )
+        instance.known = known.row_of(at_birth(body.user_name), instance.id)
         session.add(instance)
         add_first_endpoints(session, instance, body, principal, settings)
         backend.secrets.create(instance)
@@ -161,6 +163,8 @@ def update_instance(
     def prepare(session: Session, instance: Instance) -> ApplyLogsPolicy | None:
         _update_attributes(session, instance, body)
         changed = _update_logs_policy(instance, body.logs_policy)
+        if instance.status == InstanceStatus.ERROR:
+            return None  # it is in force once the instance works again
         return ApplyLogsPolicy(instance.id) if changed else None
 
     find = the_instance(region, instance_id, caller)
@@ -221,7 +225,7 @@ def restart_instance(
     """Restart an instance. Refused if its creation failed: there is nothing to restart."""
 
     def prepare(_: Session, instance: Instance) -> RestartInstance:
-        if instance.first_ready_at is None:
+        if instance.is_unmade:
             help_message = "the instance was never made; delete it"
             raise PreconditionFailed("resource_not_usable", help_message)
         return RestartInstance(instance.id)

@@ -11,7 +11,6 @@ from openrdb.api import content, wire
 from openrdb.api.auth import CurrentCaller, CurrentPrincipal
 from openrdb.api.common import PREFIX, CurrentBackend, CurrentPage, OptionalText
 from openrdb.config import Region
-from openrdb.engines.base import Administration
 from openrdb.errors import InvalidArguments
 from openrdb.operations.privileges import SetPrivilege
 from openrdb.spec import Privilege
@@ -35,7 +34,7 @@ async def list_privileges(
 ) -> wire.Privileges:
     """Return a row for each managed database and user, `none` included."""
 
-    def ask(engine: Administration) -> tuple[list[Privilege], int]:
+    def ask(engine: content.Reading) -> tuple[list[Privilege], int]:
         return _page(engine, page, order_by, database_name or None, user_name or None)
 
     shown, total = await content.read(backend, principal, region, instance_id, ask)
@@ -43,7 +42,7 @@ async def list_privileges(
 
 
 def _page(
-    engine: Administration, page: Page, order_by: str, database: str | None, user: str | None
+    engine: content.Reading, page: Page, order_by: str, database: str | None, user: str | None
 ) -> tuple[list[Privilege], int]:
     """Return a page of privileges and the count of all.
 

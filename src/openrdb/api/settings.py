@@ -24,6 +24,7 @@ from openrdb.operations.instances.apply_settings import ApplySettings
 from openrdb.state.events import Caller
 from openrdb.state.models import Instance
 from openrdb.state.statuses import instance as statuses
+from openrdb.state.statuses.instance import InstanceStatus
 
 router = APIRouter(prefix=PREFIX + "/instances/{instance_id}/settings")
 
@@ -125,17 +126,21 @@ async def _change(
         return instance, change(_Own(instance))
 
     instance, wanted = await run_in_threadpool(look)
-    check = partial(_check_by_engine, backend, instance, wanted)
-    await backend.engine_calls.run(instance, Kind.CHECK, check)
+    if not instance.is_unmade:
+        check = partial(_check_by_engine, backend, instance, wanted)
+        await backend.engine_calls.run(instance, Kind.CHECK, check)
+    before: Values = {}
 
-    def prepare(_: Session, instance: Instance) -> ApplySettings:
-        before = dict(instance.settings)
+    def prepare(_: Session, instance: Instance) -> ApplySettings | None:
+        before.update(instance.settings)
         instance.settings = change(_Own(instance))
-        return ApplySettings(instance.id, before)
+        is_broken = instance.status == InstanceStatus.ERROR
+        if is_broken and instance.is_unmade:
+            return None  # there is no engine that could take them
+        return ApplySettings(instance.id, dict(before), repairs=is_broken)
 
     begun = await run_in_threadpool(backend.begin, caller, find, ApplySettings.request, prepare)
-    assert isinstance(begun.operation, ApplySettings)  # noqa: S101
-    return begun.operation.before, begun.subject.settings
+    return before, begun.subject.settings
 
 
 def _check_by_engine(backend: Backend, instance: Instance, own: Values) -> None:

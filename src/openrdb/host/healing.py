@@ -228,6 +228,12 @@ class Healer:
             kept = self._kept.get(name)
         return kept.reason if kept else ""
 
+    def is_failing(self, name: str) -> bool:
+        """Return whether a program that should run ended soon after each of several starts."""
+        with self._guard:
+            kept = self._kept.get(name)
+        return kept is not None and kept.running is None and kept.failures >= _AT_ONCE
+
     def wait_running(
         self,
         program: Program,

@@ -17,7 +17,7 @@ from uuid import UUID
 from openrdb.catalog.engines import engine_version
 from openrdb.engines import server_of, templates_of
 from openrdb.engines.base import Server
-from openrdb.errors import HostError, OutdatedSpec, TransientState
+from openrdb.errors import HostError, OutdatedSpec, PreconditionFailed, TransientState
 from openrdb.host import administration, logs
 from openrdb.host.balancer import Choice, balancer, table
 from openrdb.host.base import PROTOCOL
@@ -448,8 +448,14 @@ class LocalHost:
         return self._server(self._record(spec.node_id)).reload()
 
     def check_configuration(self, spec: NodeSpec) -> str | None:
+        most = self._routes.most_connections()
+        if most is not None and int(spec.settings.get("max_connections", 0)) > most:
+            return f"max_connections: a load balancer of this host serves at most {most}"
         paths = self._layout.node(spec.instance_id, spec.node_id)
-        server = self._server(replace(self._record(spec.node_id), spec=spec))
+        record = self._records.nodes.get(spec.node_id)
+        if record is None:
+            return "the instance is not known to its host"
+        server = self._server(replace(record, spec=spec))
         accounts.ensure_passage(paths.configuration, spec.uid)
         with accounts.temporary_directory(paths.configuration, spec.uid) as place:
             for name, text in server.configuration().items():
@@ -475,6 +481,11 @@ class LocalHost:
         try:
             self._wait_accepting(spec, self._program(spec), _HEAL_TIMEOUT, patient=True)
         except (HostError, KeyError):
+            is_known = spec.node_id in self._records.nodes
+            if not is_known or self._healer.is_failing(_program_name(spec)):
+                # Who is told that it heals comes again at once.
+                help_message = "the database does not start: change its settings, or delete it"
+                raise PreconditionFailed("resource_not_usable", help_message) from None
             instance_id = str(spec.instance_id)
             raise TransientState("instance", instance_id, "autohealing") from None
         inside = self._server(self._record(spec.node_id)).administration()

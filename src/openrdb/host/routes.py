@@ -61,6 +61,10 @@ class Routes:
         targets = [self._target(one.route) for one in self._records.routes.values()]
         return [program for program in map(self._balancer.program, targets) if program is not None]
 
+    def most_connections(self) -> int | None:
+        """Return how many connections an endpoint can serve at once here; None: any number."""
+        return self._balancer.most_connections()
+
     def is_free(self, address: str, port: int) -> bool:
         """Return whether nobody listens there."""
         return self._balancer.is_free((address, port))

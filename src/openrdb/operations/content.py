@@ -3,24 +3,33 @@
 A change may take more than one transaction of the engine's. The instance stays `ready`, and the
 request waits for the end. A crash in the middle, of the control plane or of the engine, is completed
 afterwards; what the check refuses changes nothing.
+
+In `error` the engine may not be there. What removes something is then accepted and deferred: the
+operation that makes the instance work again makes it first (`make_deferred`).
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
 from openrdb.engines.base import Administration
-from openrdb.errors import NotFound
+from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed, TransientState
 from openrdb.host.administration import administration as host_administration
 from openrdb.host.base import Host
 from openrdb.operations.desired import main_spec
-from openrdb.operations.registry import InstanceOperation
+from openrdb.operations.registry import InstanceOperation, load
 from openrdb.operations.run import Run
+from openrdb.state import operations
+from openrdb.state.known import Known
 from openrdb.state.models import Instance
 from openrdb.state.secrets import Secrets
+from openrdb.state.statuses import instance as statuses
 from openrdb.state.statuses.instance import InstanceRequest, InstanceStatus
+
+log = logging.getLogger(__name__)
 
 
 def administration(
@@ -38,6 +47,14 @@ class ContentOperation(InstanceOperation):
     request = InstanceRequest.CHANGE_CONTENT
     deadline = 60.0
 
+    def is_removal(self) -> bool:
+        """Return whether it only takes something away."""
+        return False
+
+    def note(self, known: Known) -> None:
+        """Note what is true once the change is made."""
+        raise NotImplementedError
+
     def check(self, content: Administration) -> None:
         """Raise a refusal if the change is impossible."""
         raise NotImplementedError
@@ -52,10 +69,63 @@ class ContentOperation(InstanceOperation):
             if run.is_checked:  # it may be half done, and nobody waits for the answer
                 host = run.host_of(instance.primary)
                 host.ensure_accepting(main_spec(instance, run.secrets))
-            else:
-                run.check(self.check, administration(run.services.hosts, instance, run.secrets))
+            elif not self._passes(run, instance):
+                self._leave(run, instance)
+                return
             run.step(change_content, run, self.make)
-            run.complete()
+            run.complete_noted(self.note)
+
+    def _passes(self, run: Run, instance: Instance) -> bool:
+        """Check the change; return False where an instance in `error` has no engine to ask."""
+        if not may_answer(instance):
+            return False
+        try:
+            run.check(self.check, administration(run.services.hosts, instance, run.secrets))
+        except TransientState:
+            if run.instance().status != InstanceStatus.ERROR:
+                raise
+            return False
+        return True
+
+    def _leave(self, run: Run, instance: Instance) -> None:
+        """Accept a removal all the same, and refuse the rest, in a way that nobody tries again."""
+        if not self.is_removal():
+            raise statuses.not_usable(instance)
+        if instance.is_unmade:
+            run.complete_noted(self.note)
+        else:
+            run.defer(self.note)
+
+
+def may_answer(instance: Instance) -> bool:
+    """Return whether it makes sense to ask an instance's engine."""
+    if instance.status != InstanceStatus.ERROR:
+        return True
+    return not instance.is_unmade and instance.primary.observed_state in ("running", None)
+
+
+def make_deferred(run: Run, instance_id: UUID) -> None:
+    """Make the removals that were accepted while the instance did not work.
+
+    What the engine refuses has failed, and is left.
+    """
+    with run.database.read() as session:
+        waiting = operations.deferred(session, instance_id)
+    for row in waiting:
+        operation = load(row)
+        assert isinstance(operation, ContentOperation)  # noqa: S101
+        content = administration(run.services.hosts, run.instance(instance_id), run.secrets)
+        error = None
+        try:
+            operation.check(content)
+            operation.make(content)
+        except NotFound:
+            pass  # it is gone already
+        except (InvalidArguments, PreconditionFailed) as refusal:
+            error = refusal.message
+            log.warning("instance %s: deferred %s: %s", instance_id, row.kind, refusal)
+        with run.database.write() as session:
+            operations.finish(session, row.id, error)
 
 
 def change_content(run: Run, make: Callable[[Administration], None]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from openrdb.engines.base import Administration
 from openrdb.operations.content import ContentOperation
 from openrdb.operations.registry import register
+from openrdb.state.known import Known
 
 
 @register
@@ -22,6 +23,9 @@ class CreateDatabase(ContentOperation):
     def make(self, content: Administration) -> None:
         content.create_database(self.name)
 
+    def note(self, known: Known) -> None:
+        known.add_database(self.name)
+
 
 @register
 @dataclass(frozen=True)
@@ -30,8 +34,14 @@ class DeleteDatabase(ContentOperation):
 
     name: str
 
+    def is_removal(self) -> bool:
+        return True
+
     def check(self, content: Administration) -> None:
         content.check_delete_database(self.name)
 
     def make(self, content: Administration) -> None:
         content.delete_database(self.name)
+
+    def note(self, known: Known) -> None:
+        known.forget_database(self.name)

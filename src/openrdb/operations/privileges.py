@@ -8,6 +8,7 @@ from openrdb.engines.base import Administration
 from openrdb.operations.content import ContentOperation
 from openrdb.operations.registry import register
 from openrdb.spec import Permission
+from openrdb.state.known import Known
 
 
 @register
@@ -19,8 +20,14 @@ class SetPrivilege(ContentOperation):
     user: str
     permission: Permission
 
+    def is_removal(self) -> bool:
+        return self.permission == "none"
+
     def check(self, content: Administration) -> None:
         content.check_set_privilege(self.database, self.user)
 
     def make(self, content: Administration) -> None:
         content.set_privilege(self.database, self.user, self.permission)
+
+    def note(self, known: Known) -> None:
+        known.set_level(self.database, self.user, self.permission)

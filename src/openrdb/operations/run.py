@@ -15,13 +15,12 @@ from openrdb.errors import NotFound, OpenRDBError
 from openrdb.host.base import Host
 from openrdb.observe.changes import Changes
 from openrdb.operations.registry import OnFailure, Operation
-from openrdb.state import models, operations
+from openrdb.state import known, models, operations
 from openrdb.state.database import Database
+from openrdb.state.known import Known
 from openrdb.state.models import Instance, Node
 from openrdb.state.models.hosts import LOCAL_HOST
 from openrdb.state.secrets import Secrets
-from openrdb.state.statuses import instance as statuses
-from openrdb.state.statuses.instance import InstanceStatus
 from openrdb.state.subjects import SUBJECTS
 
 P = ParamSpec("P")
@@ -163,9 +162,19 @@ class Run:
                 change(session.get_one(Instance, self.operation.subject_id))
         self._announce()
 
-    def complete_ready(self) -> None:
-        """End the operation with the instance `ready`."""
-        self.complete(lambda instance: statuses.move(instance, InstanceStatus.READY))
+    def complete_noted(self, note: Callable[[Known], None]) -> None:
+        """End the operation, and note what it made true inside the instance."""
+        with self.database.write() as session:
+            if operations.finish(session, self.operation_id):
+                known.note(session, self.operation.subject_id, note)
+        self._announce()
+
+    def defer(self, note: Callable[[Known], None]) -> None:
+        """End here, and leave the operation for when the instance works again; note it as done."""
+        with self.database.write() as session:
+            operations.defer(session, self.operation_id)
+            known.note(session, self.operation.subject_id, note)
+        self._announce()
 
     def fail(self, error: Exception) -> None:
         """End the operation as failed. Only a status that it has set itself changes."""

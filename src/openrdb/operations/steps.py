@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from openrdb.operations.content import make_deferred
 from openrdb.operations.desired import (
     leaving_routes,
     node_spec,
     routes,
 )
 from openrdb.operations.run import Run
-from openrdb.state import instances
+from openrdb.state import instances, operations
 from openrdb.state.models import Endpoint, Instance, now
 from openrdb.state.statuses import instance as statuses
 from openrdb.state.statuses.instance import InstanceStatus
@@ -58,14 +59,51 @@ def ensure_balancers(run: Run, instance: Instance) -> None:
         run.step(run.edge.ensure_route, each)
 
 
+def catch_up(run: Run, instance_id: UUID | None = None) -> None:
+    """Make what was accepted while the instance did not work; before anything else makes it ready."""
+    subject_id = instance_id or run.operation.subject_id
+    with run.database.read() as session:
+        waiting = operations.deferred(session, subject_id)
+    if waiting:
+        run.step(make_deferred, run, subject_id)
+
+
+def repair(run: Run) -> None:
+    """Bring everything to what the rows say, as a restart does, but end no session where it need not
+    be."""
+    run.step(readdress, run)
+    instance = run.instance()
+    ensure_balancers(run, instance)
+    run.step(ensure_in_force, run)
+    settle(run)
+
+
+def ensure_in_force(run: Run) -> None:
+    """Make every node run with its configuration; restarted where that is the only way."""
+    instance = run.instance()
+    for node in instance.nodes:
+        spec, host = node_spec(instance, node, run.secrets), run.host_of(node)
+        host.ensure_configuration(spec)
+        if host.ensure_reloaded(spec):
+            host.ensure_restarted(spec)
+
+
+def complete_ready(run: Run) -> None:
+    """End the operation with the instance `ready`."""
+    catch_up(run)
+    run.complete(lambda instance: statuses.move(instance, InstanceStatus.READY))
+
+
 def settle(run: Run) -> None:
     """Show the endpoints, to which connections succeed from now on, and forget the deleted ones."""
+    catch_up(run)
+    run.complete(make_ready)
 
-    def change(instance: Instance) -> None:
-        instance.first_ready_at = instance.first_ready_at or now()
-        instance.endpoints = [endpoint for endpoint in instance.endpoints if not endpoint.leaving]
-        for endpoint in instance.endpoints:
-            endpoint.published = True
-        statuses.move(instance, InstanceStatus.READY)
 
-    run.complete(change)
+def make_ready(instance: Instance) -> None:
+    """Make an instance `ready`, with the endpoints that stay."""
+    instance.first_ready_at = instance.first_ready_at or now()
+    instance.endpoints = [endpoint for endpoint in instance.endpoints if not endpoint.leaving]
+    for endpoint in instance.endpoints:
+        endpoint.published = True
+    statuses.move(instance, InstanceStatus.READY)

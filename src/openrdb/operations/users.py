@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from openrdb.engines.base import Administration
 from openrdb.operations.content import ContentOperation
 from openrdb.operations.registry import register
+from openrdb.state.known import Known
 
 
 @register
@@ -23,6 +24,9 @@ class CreateUser(ContentOperation):
 
     def make(self, content: Administration) -> None:
         content.create_user(self.name, self.verifier, is_admin=self.is_admin)
+
+    def note(self, known: Known) -> None:
+        known.admins[self.name] = self.is_admin
 
 
 @register
@@ -42,6 +46,10 @@ class UpdateUser(ContentOperation):
     def make(self, content: Administration) -> None:
         content.update_user(self.name, verifier=self.verifier, is_admin=self.is_admin)
 
+    def note(self, known: Known) -> None:
+        if self.is_admin is not None:
+            known.admins[self.name] = self.is_admin
+
 
 @register
 @dataclass(frozen=True)
@@ -50,8 +58,14 @@ class DeleteUser(ContentOperation):
 
     name: str
 
+    def is_removal(self) -> bool:
+        return True
+
     def check(self, content: Administration) -> None:
         content.check_delete_user(self.name)
 
     def make(self, content: Administration) -> None:
         content.delete_user(self.name)
+
+    def note(self, known: Known) -> None:
+        known.forget_user(self.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import timedelta
 from uuid import UUID
 
@@ -14,6 +15,8 @@ from openrdb.state.models import Operation, now
 KEPT = timedelta(days=7)
 """How long an ended operation stays readable."""
 UNFINISHED = ("recorded", "running")
+DEFERRED = "deferred"
+"""Accepted, and made once the subject works again."""
 
 
 def unstarted(session: Session, older_than: timedelta) -> list[Operation]:
@@ -34,6 +37,26 @@ def failed(session: Session) -> list[Operation]:
     """Return operations that failed and are still kept, oldest first."""
     query = select(Operation).where(Operation.status == "failed")
     return list(session.scalars(query.order_by(Operation.created_at)))
+
+
+def defer(session: Session, operation_id: UUID) -> None:
+    """Leave an operation for when its subject works again."""
+    operation = session.get_one(Operation, operation_id)
+    operation.status, operation.step = DEFERRED, None
+
+
+def deferred(session: Session, subject_id: UUID | None = None) -> list[Operation]:
+    """Return what waits for a subject, or for any, to work again, oldest first."""
+    query = select(Operation).where(Operation.status == DEFERRED)
+    if subject_id is not None:
+        query = query.where(Operation.subject_id == subject_id)
+    return list(session.scalars(query.order_by(Operation.created_at)))
+
+
+def forget_deferred(session: Session, subject_ids: Collection[UUID]) -> None:
+    """Forget what waits for subjects that will never work again."""
+    waiting = (Operation.subject_id.in_(subject_ids), Operation.status == DEFERRED)
+    session.execute(delete(Operation).where(*waiting))
 
 
 def enter(session: Session, operation_id: UUID, build: str) -> Operation | None:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.types import TypeEngine
 
 from openrdb.errors import InvalidArguments, QuotasExceeded
-from openrdb.state import instances, networks
+from openrdb.state import instances, networks, operations
 from openrdb.state.models import (
     AclRule,
     Base,
@@ -25,6 +25,7 @@ from openrdb.state.models import (
     Instance,
     InstanceSecrets,
     Instant,
+    KnownContent,
     Node,
     PrivateNetwork,
     Volume,
@@ -52,6 +53,7 @@ def put_aside(session: Session, instance: Instance) -> None:
                 "acl_rules": [_values(rule) for rule in instance.acl_rules],
                 "nodes": [_values(node) for node in instance.nodes],
                 "volumes": [_values(node.volume) for node in instance.nodes if node.volume],
+                "known": _values(instance.known) if instance.known else None,
                 "endpoints": [_values(one) for one in instance.endpoints if not one.leaving],
             },
             **{name: getattr(instance.secrets, name) for name in _SECRETS},
@@ -82,6 +84,7 @@ def take_back(
     instance.generation += 1  # later than all that its host knows
     instances.tag(instance, rows["tags"])
     instance.acl_rules = [_row(AclRule, values) for values in rows["acl_rules"]]
+    instance.known = _row(KnownContent, rows["known"]) if rows["known"] else None
     instance.secrets = InstanceSecrets(**{name: getattr(deleted, name) for name in _SECRETS})
     volumes = {volume.node_id: volume for volume in _rows(Volume, rows["volumes"])}
     for node in _rows(Node, rows["nodes"]):
@@ -132,6 +135,7 @@ def _attach(session: Session, instance: Instance, old: Endpoint, public_address:
 def forget(session: Session, kept: Collection[UUID]) -> None:
     """Forget the deleted instances whose data no host has any more."""
     gone = [one for one in session.scalars(select(DeletedInstance.instance_id)) if one not in kept]
+    operations.forget_deferred(session, gone)
     session.execute(delete(DeletedInstance).where(DeletedInstance.instance_id.in_(gone)))
 
 

@@ -92,7 +92,8 @@ def find(session: Session, prefix: str) -> models.Operation:
 
 
 def overview(settings: Settings, *, everything: bool) -> list[ListedOperation]:
-    """Return unfinished operations and those that failed in the last day, or all that are kept."""
+    """Return unfinished and deferred operations and those that failed in the last day, or all that
+    are kept."""
     with opened_state(settings) as database, database.read() as session:
         if everything:
             by_age = select(models.Operation).order_by(models.Operation.created_at)
@@ -101,7 +102,7 @@ def overview(settings: Settings, *, everything: bool) -> list[ListedOperation]:
             after = now() - _RECENTLY
             failed = operations.failed(session)
             recent = [row for row in failed if row.finished_at and row.finished_at > after]
-            rows = operations.unfinished(session) + recent
+            rows = operations.unfinished(session) + operations.deferred(session) + recent
         return [listed(session, row) for row in rows]
 
 

@@ -79,6 +79,9 @@ class Balancer(Protocol):
     def clear(self) -> None:
         """Remove what the kernel does for endpoints; a no-op if processes do the work."""
 
+    def most_connections(self) -> int | None:
+        """Return how many connections an endpoint can serve at once here; None: any number."""
+
     def is_free(self, listen: Place) -> bool:
         """Return whether nothing listens there and nothing is forwarded from there."""
 

@@ -102,6 +102,10 @@ class NftablesFirst:
     def is_free(self, listen: Place) -> bool:
         return self._nftables.is_free(listen)
 
+    def most_connections(self) -> int | None:
+        """Return what HAProxy can serve: which driver an endpoint gets depends on its address."""
+        return self._haproxy.most_connections()
+
     def _shared(self, targets: Collection[Target]) -> tuple[list[Target], list[Target]]:
         """Return the endpoints that nftables serves, and those that HAProxy does."""
         mine = [target for target in targets if self._nftables.takes(target)]

@@ -6,10 +6,12 @@ changed at run time over its socket; the same networks lie in a file for its nex
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import os
 import re
+import resource
 import signal
 import socket
 import stat
@@ -19,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from openrdb.errors import HostError
+from openrdb.errors import HostError, StartFailed
 from openrdb.host.balancer.base import Network, Place, Target, address_text, nobody_listens
 from openrdb.host.cgroups import Cgroup, Cgroups
 from openrdb.host.healing import Healer
@@ -40,6 +42,10 @@ _LONGEST_ANSWER = 2**26
 _BATCH = 100
 """Rules in one command line: HAProxy reads at most 16 KiB of it."""
 _SESSION = re.compile(r"^(0x[0-9a-f]+): proto=tcpv\S+ src=(\S+):\d+ fe=public ", re.MULTILINE)
+
+_BEYOND = 20
+_OWN_DESCRIPTORS = 200
+_MOST_DESCRIPTORS = 2**20
 
 _ALERT = re.compile(r"\[ALERT\]\s+\((\d+)\) : (.*)")
 _LAST = 4096
@@ -88,11 +94,12 @@ class HAProxy:
         if self._is_outdated(target):
             self._healer.release(program)
         self._write_files(target)
-        self._healer.keep(program)
-        if not self._comes_to_answer(target, _STUCK_TIMEOUT):
+        with contextlib.suppress(HostError):  # it is tried again, and then says why it gives up
+            self._healer.keep(program)
+        if not self._comes_to_answer(target, program, _STUCK_TIMEOUT):
             # It may have lost its socket, which its account can remove.
             self._healer.restart(program)
-            if not self._comes_to_answer(target, _START_TIMEOUT):
+            if not self._comes_to_answer(target, program, _START_TIMEOUT):
                 raise HostError(f"the load balancer does not start; see {program.output}")
         if target.networks is not None:
             self._let_in(target, self._rules(target), target.networks)
@@ -117,7 +124,7 @@ class HAProxy:
         return _CONFIGURATION.format(
             socket=self._socket(target),
             # Beyond the engine's own limit, so that the engine says why it refuses.
-            maxconn=target.connections + 20,
+            maxconn=min(target.connections, self.most_connections()) + _BEYOND,
             listen=address_text(target.listen),
             node=address_text(target.node),
             filter="" if target.allowed is None else _filter(self._rules(target)),
@@ -143,9 +150,24 @@ class HAProxy:
         for session, source in _SESSION.findall(self._command(target, "show sess")):
             yield session, ipaddress.ip_address(source.strip("[]"))
 
-    def _comes_to_answer(self, target: Target, timeout: float) -> bool:
+    def _comes_to_answer(self, target: Target, program: Program, timeout: float) -> bool:
+        """Return whether it answers within some seconds.
+
+        Raises:
+            StartFailed: it ended soon after each of several starts; its own words say why.
+        """
         sockets = self._layout.sockets(target.endpoint_id)
-        return files.wait_for(sockets, lambda: self._answers(target), timeout)
+
+        def is_decided() -> bool:
+            return self._answers(target) or self._healer.is_failing(program.name)
+
+        files.wait_for(sockets, is_decided, timeout)
+        if self._answers(target):
+            return True
+        if self._healer.is_failing(program.name):
+            why = self._healer.reason(program.name)
+            raise StartFailed(f"the load balancer does not start: {why}")
+        return False
 
     def _answers(self, target: Target) -> bool:
         try:
@@ -203,6 +225,11 @@ class HAProxy:
 
     def is_free(self, listen: Place) -> bool:
         return nobody_listens(listen)
+
+    def most_connections(self) -> int:
+        # Two descriptors each, as HAProxy counts, and its own; it raises its limit to the hard one.
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return (min(hard, _MOST_DESCRIPTORS) - _OWN_DESCRIPTORS) // 2 - _BEYOND
 
     def program(self, target: Target) -> Program:
         directory = self._directory(target)

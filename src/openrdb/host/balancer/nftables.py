@@ -104,6 +104,9 @@ class Nftables:
         """Return a socket that tells of each table's change: a firewall's reload may flush all."""
         return alarm()
 
+    def most_connections(self) -> None:
+        """Return None: the kernel keeps no descriptors for them."""
+
     def is_free(self, listen: Place) -> bool:
         """Return whether nothing listens there, other deployments on this machine included."""
         led = ruleset.led_from(tools.run("nft", "-j", "list", "maps", "inet"))

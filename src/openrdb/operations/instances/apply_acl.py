@@ -1,4 +1,7 @@
-"""POST, PUT, DELETE /instances/{id}/acls: configuring → ready; sessions of removed networks are cut."""
+"""POST, PUT, DELETE /instances/{id}/acls: configuring → ready; sessions of removed networks are cut.
+
+From `error` the rules are in force first, and then the instance is repaired.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from dataclasses import dataclass
 from openrdb.operations.desired import routes
 from openrdb.operations.registry import InstanceOperation, register
 from openrdb.operations.run import Run
+from openrdb.operations.steps import complete_ready, repair
 from openrdb.state.statuses.instance import InstanceRequest, InstanceStatus
 
 
@@ -18,7 +22,13 @@ class ApplyAcl(InstanceOperation):
     meanwhile = InstanceStatus.CONFIGURING
     deadline = 60.0
 
+    repairs: bool = False
+    """Whether the instance was in `error`: then only a repair makes it `ready`."""
+
     def sequence(self, run: Run) -> None:
         for each in routes(run.instance()):
             run.step(run.edge.ensure_route, each)
-        run.complete_ready()
+        if self.repairs:
+            repair(run)
+        else:
+            complete_ready(run)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from openrdb.operations.desired import node_spec
 from openrdb.operations.registry import InstanceOperation, OnFailure, register
 from openrdb.operations.run import Run
+from openrdb.operations.steps import complete_ready
 from openrdb.state.statuses.instance import InstanceRequest, InstanceStatus
 
 
@@ -26,4 +27,4 @@ class ApplyLogsPolicy(InstanceOperation):
         for node in instance.nodes:
             host = run.host_of(node)
             run.step(host.ensure_logs_pruned, node_spec(instance, node, run.secrets))
-        run.complete_ready()
+        complete_ready(run)

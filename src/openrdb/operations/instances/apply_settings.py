@@ -1,23 +1,22 @@
 """POST, PUT, DELETE /instances/{id}/settings: configuring → ready, the values in force.
 
-Settings with which the engine does not start are taken back: the instance is `ready` with the old
-ones, and the operation says why.
+Settings with which the engine or the load balancer does not start are taken back: the instance is
+`ready` with the old ones, and the operation says why. From `error` they repair the instance.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from dataclasses import dataclass
 
 from openrdb.errors import StartFailed
 from openrdb.host.base import Host
-from openrdb.operations.desired import node_spec, routes
+from openrdb.operations.desired import leaving_routes, node_spec, routes
 from openrdb.operations.registry import InstanceOperation, register
 from openrdb.operations.run import Run
-from openrdb.spec import NodeSpec
+from openrdb.operations.steps import catch_up, make_ready, readdress
+from openrdb.spec import NodeSpec, Route
 from openrdb.state.models import Instance
-from openrdb.state.statuses import instance as statuses
 from openrdb.state.statuses.instance import InstanceRequest, InstanceStatus
 
 log = logging.getLogger(__name__)
@@ -33,26 +32,39 @@ class ApplySettings(InstanceOperation):
 
     before: dict[str, str]
     """The instance's own settings until now."""
+    repairs: bool = False
+    """Whether the instance was in `error`."""
 
     def sequence(self, run: Run) -> None:
+        if self.repairs:
+            run.step(readdress, run)
         instance = run.instance()
         refusal = None
         for node in instance.nodes:
             spec = node_spec(instance, node, run.secrets)
             refusal = refusal or run.step(put_in_force, run.host_of(node), spec)
+        if refusal is None and self.repairs:
+            for each in leaving_routes(instance):
+                run.step(run.edge.ensure_no_route, each)
+        served = []
+        for each in routes(instance) if refusal is None else []:
+            served.append(each.endpoint_id)
+            refusal = refusal or run.step(let_in, run.edge, each)
         if refusal is None:
-            for each in routes(instance):  # it lets in as many as the engine takes
+            catch_up(run)
+            run.complete(make_ready)
+            return
+        log.warning(
+            "instance %s (%r): settings taken back: %s", instance.id, instance.name, refusal
+        )
+        instance.settings = self.before
+        for node in instance.nodes:
+            run.step(put_back, run.host_of(node), node_spec(instance, node, run.secrets))
+        for each in routes(instance):
+            if each.endpoint_id in served:
                 run.step(run.edge.ensure_route, each)
-            run.complete_ready()
-        else:
-            log.warning(
-                "instance %s (%r): settings taken back: %s", instance.id, instance.name, refusal
-            )
-            for node in instance.nodes:
-                spec = node_spec(instance, node, run.secrets)
-                old = dataclasses.replace(spec, settings=self.before)
-                run.step(put_back, run.host_of(node), old)
-            take_back(run, self.before, refusal)
+        catch_up(run)
+        take_back(run, self.before, refusal)
 
 
 def put_in_force(host: Host, spec: NodeSpec) -> str | None:
@@ -73,11 +85,20 @@ def put_back(host: Host, spec: NodeSpec) -> None:
     host.ensure_restarted(spec)
 
 
+def let_in(edge: Host, route: Route) -> str | None:
+    """Let in as many as the engine takes; return why the load balancer cannot."""
+    try:
+        edge.ensure_route(route)
+    except StartFailed as failure:
+        return str(failure)
+    return None
+
+
 def take_back(run: Run, before: dict[str, str], refusal: str) -> None:
     """End the operation as failed, with the instance `ready` and its old settings."""
 
     def change(instance: Instance) -> None:
         instance.settings = before
-        statuses.move(instance, InstanceStatus.READY)
+        make_ready(instance)
 
     run.complete(change, error=refusal)

@@ -72,4 +72,5 @@ def forget(instance: Instance) -> None:
     session = object_session(instance)
     assert session is not None  # noqa: S101
     operations.forget_parameters(session, instance.id)
+    operations.forget_deferred(session, [instance.id])
     session.delete(instance)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from openrdb.operations.registry import InstanceOperation, register
 from openrdb.operations.run import Run
-from openrdb.operations.steps import ensure_reloaded
+from openrdb.operations.steps import complete_ready, ensure_reloaded
 from openrdb.state.models import Instance
 from openrdb.state.statuses.instance import InstanceRequest, InstanceStatus
 
@@ -25,7 +25,7 @@ class RenewCertificate(InstanceOperation):
     def sequence(self, run: Run) -> None:
         run.step(renew, run, self.certificate)
         run.step(ensure_reloaded, run, run.instance())
-        run.complete_ready()
+        complete_ready(run)
 
 
 def renew(run: Run, old: str | None) -> None:

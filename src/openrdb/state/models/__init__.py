@@ -5,6 +5,7 @@ from openrdb.state.models.endpoints import Endpoint
 from openrdb.state.models.events import Event
 from openrdb.state.models.hosts import LOCAL_HOST, Host
 from openrdb.state.models.instances import AclRule, Instance, Tag
+from openrdb.state.models.known import KnownContent
 from openrdb.state.models.networks import Ip, PrivateNetwork, Subnet, Vpc
 from openrdb.state.models.nodes import Node, Volume
 from openrdb.state.models.operations import Operation
@@ -25,6 +26,7 @@ __all__ = [
     "InstanceSecrets",
     "Instant",
     "Ip",
+    "KnownContent",
     "Node",
     "Operation",
     "PrivateNetwork",

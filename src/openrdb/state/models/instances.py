@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from openrdb.state.models.base import Base, now
 from openrdb.state.models.endpoints import Endpoint
+from openrdb.state.models.known import KnownContent
 from openrdb.state.models.nodes import Node
 from openrdb.state.models.secrets import InstanceSecrets
 
@@ -72,6 +73,7 @@ class Instance(Base):
         order_by="Endpoint.created_at", cascade="all, delete-orphan", lazy="selectin"
     )
     acl_rules: Mapped[list[AclRule]] = relationship(cascade="all, delete-orphan", lazy="selectin")
+    known: Mapped[KnownContent | None] = relationship(cascade="all, delete-orphan", uselist=False)
     secrets: Mapped[InstanceSecrets | None] = relationship(
         cascade="all, delete-orphan", lazy="joined", uselist=False
     )

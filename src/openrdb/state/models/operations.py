@@ -15,7 +15,8 @@ from openrdb.state.models.base import Base, now
 class Operation(Base):
     """A durable piece of work on a subject; its id is its workflow's.
 
-    `status`: recorded → running → done, or failed with the reason in `error`.
+    `status`: recorded → running → done, or failed with the reason in `error`; deferred where it is
+    made by the next operation that brings the subject back to work.
     """
 
     __tablename__ = "operations"

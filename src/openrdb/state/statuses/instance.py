@@ -1,6 +1,11 @@
 """The instance's statuses, the moves between them, and the requests that each allows.
 
-A request that the status does not allow answers 409 `transient_state`.
+A request that the status does not allow answers 409 `transient_state`, or 412 where waiting does not
+help: clients repeat what is answered with 409.
+
+In `error` everything can be read as far as it is known, and removed: what cannot be removed at the
+moment is once the instance works again. Attributes, rules and settings can be changed; the
+last two try to repair the instance.
 """
 
 from __future__ import annotations
@@ -60,21 +65,22 @@ TRANSIENT: Final = frozenset(
 """Statuses that an operation will end by itself."""
 
 _READY = frozenset({_S.READY})
+_SETTLED = frozenset({_S.READY, _S.ERROR})
 ALLOWED: Final[dict[InstanceRequest, frozenset[InstanceStatus]]] = {
-    _R.UPDATE: frozenset({_S.READY, _S.CONFIGURING}),
+    _R.UPDATE: frozenset({_S.READY, _S.CONFIGURING, _S.ERROR}),
     _R.CONFIGURE: _READY,
-    _R.RESTART: frozenset({_S.READY, _S.ERROR}),
+    _R.RESTART: _SETTLED,
     _R.RENEW_CERTIFICATE: _READY,
-    _R.SET_ACL: _READY,
-    _R.SET_SETTINGS: _READY,
+    _R.SET_ACL: _SETTLED,
+    _R.SET_SETTINGS: _SETTLED,
     _R.CREATE_ENDPOINT: _READY,
-    _R.DELETE_ENDPOINT: _READY,
+    _R.DELETE_ENDPOINT: _SETTLED,
     _R.MIGRATE_ENDPOINT: _READY,  # of both instances
-    _R.READ_CONTENT: frozenset({_S.READY, _S.CONFIGURING, _S.INITIALIZING}),
-    _R.CHANGE_CONTENT: _READY,
-    _R.DELETE: frozenset({_S.READY, _S.ERROR}),
+    _R.READ_CONTENT: frozenset({_S.READY, _S.CONFIGURING, _S.INITIALIZING, _S.ERROR}),
+    _R.CHANGE_CONTENT: _SETTLED,
+    _R.DELETE: _SETTLED,
     _R.RETRY: frozenset({_S.ERROR}),
 }
 
-INSTANCE: Final = Machine("instance", MOVES, ALLOWED)
-require, move = INSTANCE.require, INSTANCE.move
+INSTANCE: Final = Machine("instance", MOVES, ALLOWED, TRANSIENT)
+require, move, not_usable = INSTANCE.require, INSTANCE.move, INSTANCE.not_usable

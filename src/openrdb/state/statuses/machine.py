@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
-from openrdb.errors import TransientState
+from openrdb.errors import PreconditionFailed, TransientState
 
 Status = TypeVar("Status", bound=StrEnum)
 Request = TypeVar("Request", bound=StrEnum)
@@ -31,11 +31,27 @@ class Machine(Generic[Status, Request]):
     """The statuses that may follow each status."""
     allowed: Mapping[Request, frozenset[Status]]
     """The statuses in which each request is accepted."""
+    transient: frozenset[Status]
+    """The statuses that an operation will end by itself: only in these it helps to ask again."""
 
     def require(self, row: HasStatus, request: Request) -> None:
-        """Raise `TransientState` unless the row's status allows the request."""
-        if row.status not in self.allowed[request]:
+        """Check that a row's status allows a request.
+
+        Raises:
+            TransientState: it does not, and will soon be another. Clients ask again, at once and
+                for as long as they get this answer.
+            PreconditionFailed: it does not, and stays until somebody does something about it.
+        """
+        if row.status in self.allowed[request]:
+            return
+        if row.status in self.transient:
             raise TransientState(self.resource, str(row.id), row.status)
+        raise self.not_usable(row)
+
+    def not_usable(self, row: HasStatus) -> PreconditionFailed:
+        """Return the refusal of what a status that lasts does not allow."""
+        help_message = f"the {self.resource} is in status {row.status}: restart it, or delete it"
+        return PreconditionFailed("resource_not_usable", help_message)
 
     def move(self, row: HasStatus, status: Status) -> None:
         """Bring a row to a status; a no-op if it is there already, so that steps can be repeated.

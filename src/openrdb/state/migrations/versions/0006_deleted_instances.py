@@ -1,4 +1,4 @@
-"""Deleted instances that can be brought back"""
+"""Deleted instances that can be brought back, and what the API made inside instances"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -27,6 +27,20 @@ def upgrade() -> None:
         sa.Column("server_key", sa.LargeBinary(), nullable=True),
         sa.Column("server_certificate", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("instance_id", name=op.f("pk_deleted_instances")),
+    )
+    op.create_table(
+        "known_contents",
+        sa.Column("instance_id", sa.Uuid(), nullable=False),
+        sa.Column("users", sa.JSON(), nullable=False),
+        sa.Column("databases", sa.JSON(), nullable=False),
+        sa.Column("privileges", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["instance_id"],
+            ["instances.id"],
+            name=op.f("fk_known_contents_instance_id"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("instance_id", name=op.f("pk_known_contents")),
     )
 
 
