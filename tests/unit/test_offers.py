@@ -32,13 +32,3 @@ def test_the_list_tells_the_truth() -> None:
         "PostgreSQL-15": False,
         "PostgreSQL-17": False,
     }
-
-
-def test_upgrades_go_up_and_have_stable_ids() -> None:
-    offers = Offers(INSTALLED, allow_disabled=False)
-    above = offers.above("PostgreSQL-13")
-    assert [offer.version.name for offer in above] == ["PostgreSQL-15", "PostgreSQL-17"]
-    assert offers.above("PostgreSQL-17") == []
-    again = Offers(INSTALLED, allow_disabled=False).above("PostgreSQL-13")
-    assert [offer.upgrade_id for offer in above] == [offer.upgrade_id for offer in again]
-    assert len({offer.upgrade_id for offer in above}) == 2

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import cast
 
 from openrdb.api import endpoints, wire
-from openrdb.catalog.offers import Offer, Offers
 from openrdb.config import Region
 from openrdb.state.models import Instance
 
 
-def show(instance: Instance, offers: Offers) -> wire.Instance:
+def show(instance: Instance) -> wire.Instance:
     present = [one for one in instance.endpoints if one.published and not one.leaving]
     shown = [endpoints.show(endpoint) for endpoint in present]
     public = [one for one in shown if isinstance(one, wire.LoadBalancerEndpoint)]
@@ -21,7 +20,7 @@ def show(instance: Instance, offers: Offers) -> wire.Instance:
         project_id=instance.project_id,
         status=cast(wire.InstanceStatus, instance.status),
         engine=instance.engine,
-        upgradable_version=[_upgradable(offer) for offer in offers.above(instance.engine)],
+        upgradable_version=[],
         endpoint=public[0] if public else None,
         tags=[tag.tag for tag in instance.tags],
         settings=_settings(instance.settings),
@@ -56,12 +55,3 @@ def show(instance: Instance, offers: Offers) -> wire.Instance:
 
 def _settings(settings: dict[str, str]) -> list[wire.InstanceSetting]:
     return [wire.InstanceSetting(name=name, value=settings[name]) for name in sorted(settings)]
-
-
-def _upgradable(offer: Offer) -> wire.UpgradableVersion:
-    return wire.UpgradableVersion(
-        id=offer.upgrade_id,
-        name=offer.version.name,
-        version=offer.version.version,
-        minor_version=offer.minor,
-    )

@@ -90,7 +90,7 @@ def create_instance(
         return instance
 
     backend.begin(caller, add, None, lambda _, made: CreateInstance(made.id, first_user))
-    return show(instance, backend.offers)
+    return show(instance)
 
 
 def _check_room(backend: Backend) -> None:
@@ -123,7 +123,7 @@ def list_instances(
     )
     with backend.database.read() as session:
         found, total = instances.page(session, region, principal, filters, order_by, page)
-        shown = [show(instance, backend.offers) for instance in found]
+        shown = [show(instance) for instance in found]
     return wire.Instances(instances=shown, total_count=total)
 
 
@@ -145,9 +145,9 @@ async def get_instance(
             instance = await backend.reads.run(principal.access_key, read)
             left = deadline - time.monotonic()
             if instance.status not in statuses.TRANSIENT or left <= 0:
-                return show(instance, backend.offers)
+                return show(instance)
             if not await change.wait(left):
-                return show(instance, backend.offers)  # nothing has changed since
+                return show(instance)  # nothing has changed since
 
 
 @router.patch("/instances/{instance_id}")
@@ -169,7 +169,7 @@ def update_instance(
 
     find = the_instance(region, instance_id, caller)
     begun = backend.begin(caller, find, InstanceRequest.UPDATE, prepare)
-    return show(begun.subject, backend.offers)
+    return show(begun.subject)
 
 
 def _update_attributes(session: Session, instance: Instance, body: wire.UpdateInstance) -> None:
@@ -215,7 +215,7 @@ def delete_instance(
     begun = backend.begin(
         caller, find, DeleteInstance.request, lambda _, instance: DeleteInstance(instance.id)
     )
-    return show(begun.subject, backend.offers)
+    return show(begun.subject)
 
 
 @router.post("/instances/{instance_id}/restart")
@@ -232,7 +232,7 @@ def restart_instance(
 
     find = the_instance(region, instance_id, caller)
     begun = backend.begin(caller, find, RestartInstance.request, prepare)
-    return show(begun.subject, backend.offers)
+    return show(begun.subject)
 
 
 @router.get("/instances/{instance_id}/certificate")

@@ -46,9 +46,11 @@ class EngineVersion:
     name: str
     version: str
     logo_url: str
+    """An icon of ours within the URL itself: clients need no other host for it."""
     end_of_life: str
     """RFC 3339."""
-    release_date: str | None
+    release_date: str
+    """Of the major version's first release, RFC 3339."""
     disabled: bool
     """Past its end of life: shown, but not to be created."""
     beta: bool

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from uuid import UUID, uuid5
 
 from openrdb.catalog.engines import EngineVersion, as_run, engine_version, engine_versions
-
-_NAMESPACE = UUID("6f70656e-7264-4200-8000-656e67696e65")
 
 
 @dataclass(frozen=True)
@@ -16,11 +13,6 @@ class Offer:
 
     version: EngineVersion
     minor: str
-
-    @property
-    def upgrade_id(self) -> UUID:
-        """Stable for a minor version, as recorded."""
-        return uuid5(_NAMESPACE, f"{self.version.name}/{self.minor}")
 
 
 @dataclass(frozen=True)
@@ -46,21 +38,6 @@ class Offers:
             for version in engine_versions()
             if version.name in self.installed or version.disabled
         ]
-
-    def above(self, name: str) -> list[Offer]:
-        """Return the later majors of the same engine, lowest first."""
-        own = next((version for version in engine_versions() if version.name == name), None)
-        if own is None:
-            return []
-        later = [
-            Offer(version, self.installed[version.name])
-            for version in engine_versions()
-            if version.engine == own.engine
-            and version.name in self.installed
-            and not version.disabled
-            and major(version) > major(own)
-        ]
-        return sorted(later, key=lambda offer: major(offer.version))
 
 
 def major(version: EngineVersion) -> tuple[int, ...]:
