@@ -18,7 +18,7 @@ from openrdb.system.layout import Layout
 log = logging.getLogger(__name__)
 
 _RESERVE = 16 * 2**20
-"""Bytes kept aside, so that what fills a disk can be deleted by the API."""
+"""Given back at a start on a full disk, and by the state before it writes (`state.database`)."""
 
 
 def make(layout: Layout) -> None:
@@ -66,7 +66,7 @@ def prepare_files(layout: Layout) -> None:
     Raises:
         HostError: one of them belongs to another user.
     """
-    _keep_reserve(layout.root / "reserve")
+    _keep_reserve(layout.reserve)
     _discard_if_damaged(layout.root / "workflows.sqlite")
     for path in (layout.root / "state.sqlite", layout.root / "workflows.sqlite"):
         try:

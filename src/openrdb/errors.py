@@ -192,6 +192,10 @@ class HostError(OpenRDBError):
     """
 
 
+class DiskFull(HostError):
+    """Something could not be written for want of space."""
+
+
 class StartFailed(HostError):
     """A server does not start, whatever is tried: its own words say why."""
 

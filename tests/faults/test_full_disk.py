@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.service import Service, creation, gone, wait_until
+from tests.support.service import PASSWORD, Service, creation, gone, wait_until
 
 pytestmark = pytest.mark.root
 
@@ -53,3 +54,50 @@ def test_creation_is_refused_and_deletion_works(small: Service) -> None:
     assert len(service.request("GET", "/instances").json()["instances"]) == before
     service.sdk().delete_instance(instance_id=instance.id)
     wait_until(lambda: gone(service.sdk(), instance.id))
+
+
+def fill(service: Service) -> None:
+    """Take every byte that is left."""
+    with (service.data_dir.parent / "ballast").open("ab", buffering=0) as ballast:
+        for size in (2**20, 2**12):
+            with contextlib.suppress(OSError):
+                while True:
+                    ballast.write(bytes(size))
+
+
+def test_without_a_byte_nothing_answers_500(small: Service, newest: str) -> None:
+    """Whatever changes something is made or refused, in a way that nobody repeats; what takes the
+    space can be deleted, also by a service that starts only then."""
+    service = small
+    service.start()
+    instance = service.create(newest)
+    path = f"/instances/{instance.id}"
+    for _ in range(2):  # what is kept aside for this moment is taken too
+        fill(service)
+        for method, below, sent in (
+            ("POST", "/users", {"name": "bob", "password": PASSWORD, "is_admin": False}),
+            ("POST", "/databases", {"name": "one"}),
+            ("PATCH", "", {"tags": ["x" * 100]}),
+            ("PUT", "/acls", {"rules": [{"ip": "127.0.0.1"}]}),
+            ("PUT", "/settings", {"settings": [{"name": "max_connections", "value": "60"}]}),
+        ):
+            answer = service.request(method, path + below, json=sent)
+            assert answer.status_code < 500, f"{method} {below}: {answer.text}"
+    service.kill()
+    ballast = service.data_dir.parent / "ballast"
+    os.truncate(ballast, ballast.stat().st_size - 2**25)
+    service.start()
+    wait_until(lambda: service.request("GET", path).json()["status"] in ("ready", "error"), 120)
+    assert service.request("DELETE", path).status_code == 200
+    wait_until(lambda: gone(service.sdk(), instance.id))
+
+
+def test_what_was_deleted_gives_way_first(small: Service) -> None:
+    """With 1.5 GiB in all nothing is kept for long: that leaves room for what is new."""
+    service = small
+    service.start()
+    for _ in range(2):
+        instance = service.create()
+        service.sdk().delete_instance(instance_id=instance.id)
+        wait_until(lambda instance=instance: gone(service.sdk(), instance.id))
+    wait_until(lambda: not list((service.data_dir / "trash").iterdir()))

@@ -17,6 +17,7 @@ from openrdb import errors
 from openrdb.agent.server import create_app
 from openrdb.agent.wire import PROTOCOL_HEADER, VERBS, decode_error, encode_error
 from openrdb.errors import (
+    DiskFull,
     HostError,
     InvalidArguments,
     NotFound,
@@ -40,6 +41,7 @@ ERRORS = [
     QuotasExceeded("ports", 10, 10),
     HostError("no disk"),
     StartFailed("the port is taken"),
+    DiskFull("no space"),
     OutdatedSpec("older"),
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hmac
 import json
 import logging
@@ -15,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from openrdb.agent.wire import PROTOCOL_HEADER, VERBS, encode_error
-from openrdb.errors import OpenRDBError
+from openrdb.errors import DiskFull, OpenRDBError
 from openrdb.host.base import PROTOCOL, Host, Nodes
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,13 @@ def create_app(host: Host, token: str) -> Starlette:
             return JSONResponse(encode_error(error), 409)
         except Exception as error:
             log.exception("%s failed", name)
-            return JSONResponse(encode_error(error), 500)
+            return JSONResponse(encode_error(_in_words(error)), 500)
 
     return Starlette(routes=[Route("/v1/{verb}", call, methods=["POST"])])
+
+
+def _in_words(error: Exception) -> Exception:
+    """Return what the control plane understands of an error that is none of ours."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(str(error))
+    return error

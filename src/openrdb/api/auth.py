@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from functools import partial
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ from openrdb.api import errors
 from openrdb.api.lines import FairThreads
 from openrdb.errors import (
     DeniedAuthentication,
+    DiskFull,
     InvalidArguments,
     OpenRDBError,
     PermissionsDenied,
@@ -97,7 +99,11 @@ class Guard:
         caller = state.get("caller") or _caller(Request(scope), state["principal"], {})
 
         def record() -> None:
-            with self._database.write(durable=False) as session:
+            # On a full disk the answer matters more than the record of it.
+            with (
+                contextlib.suppress(DiskFull),
+                self._database.write(durable=False) as session,
+            ):
                 events.refused(
                     session,
                     caller,

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from openrdb.errors import (
+    DiskFull,
     HostError,
     InvalidArguments,
     NotFound,
@@ -24,6 +25,7 @@ from openrdb.errors import (
     Reason,
     TransientState,
 )
+from openrdb.host.space import no_room
 from openrdb.state.models import Instance
 from openrdb.state.statuses import instance as statuses
 from openrdb.state.statuses.instance import InstanceStatus
@@ -82,6 +84,8 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HostError)
     async def _unable(request: Request, error: HostError) -> JSONResponse:
         log.error("%s", error)
+        if isinstance(error, DiskFull):
+            return respond(request, no_room(request.app.state.backend.settings.data_dir))
         return respond(request, await run_in_threadpool(_without_host, request))
 
     @app.exception_handler(RequestValidationError)

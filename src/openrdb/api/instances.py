@@ -35,8 +35,8 @@ from openrdb.api.instance_creation import (
 )
 from openrdb.api.instance_view import show
 from openrdb.config import Region
-from openrdb.errors import NotFound, PreconditionFailed, QuotasExceeded
-from openrdb.host.space import has_room, used_bytes
+from openrdb.errors import NotFound, PreconditionFailed
+from openrdb.host.space import has_room, no_room
 from openrdb.operations.instances.apply_logs_policy import ApplyLogsPolicy
 from openrdb.operations.instances.create import CreateInstance
 from openrdb.operations.instances.delete import DeleteInstance
@@ -97,7 +97,7 @@ def _check_room(backend: Backend) -> None:
     """Raise QuotasExceeded if the disk has no room for another volume, the trash being emptied."""
     data_dir = backend.settings.data_dir
     if not has_room(data_dir) and not backend.hosts[LOCAL_HOST].ensure_room():
-        raise QuotasExceeded("volume_bytes", *used_bytes(data_dir))
+        raise no_room(data_dir)
 
 
 @router.get("/instances")

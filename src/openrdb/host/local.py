@@ -17,7 +17,7 @@ from uuid import UUID
 from openrdb.catalog.engines import engine_version
 from openrdb.engines import server_of, templates_of
 from openrdb.engines.base import Server
-from openrdb.errors import HostError, OutdatedSpec, PreconditionFailed, TransientState
+from openrdb.errors import DiskFull, HostError, OutdatedSpec, PreconditionFailed, TransientState
 from openrdb.host import administration, logs
 from openrdb.host.balancer import Choice, balancer, table
 from openrdb.host.base import PROTOCOL
@@ -31,7 +31,7 @@ from openrdb.host.jobs import Jobs
 from openrdb.host.processes import Program, environment_of
 from openrdb.host.records import NodeRecord, Records
 from openrdb.host.routes import Routes
-from openrdb.host.space import COMFORTABLE_FREE
+from openrdb.host.space import COMFORTABLE_FREE, LEAST_FREE
 from openrdb.host.templates import Templates, template_secret
 from openrdb.host.volumes import DirectoryPool
 from openrdb.spec import (
@@ -277,8 +277,9 @@ class LocalHost:
         record = self._accept(spec)
         volume = self._pool.volume(paths.data)
         if not self._pool.exists(volume):
-            if not self.ensure_room():
-                raise HostError(f"no space is left in {self._layout.root}")
+            # Less than at the request: what was accepted is not refused because of others.
+            if not self._pool.ensure_free(LEAST_FREE // 2):
+                raise DiskFull(f"no space is left in {self._layout.root}")
             bundle, maker = self._bundle(record), templates_of(spec.engine)
             self._templates.take(bundle, maker, spec.init_settings, volume, spec.uid)
         self._pool.settle(volume)

@@ -27,8 +27,9 @@ log = logging.getLogger(__name__)
 _KILLED = 30.0
 """Seconds in which the kernel has ended what was killed; a process in the middle of a write to a slow
 disk takes its time."""
-_ABORTED = 3.0
-"""Seconds that a program has for an end without any cleaning up of its data."""
+_ABORTED = 10.0
+"""Seconds that a program has for an end without any cleaning up of its data; PostgreSQL kills its
+children after five."""
 _PAUSE = 0.01
 _LARGEST_OUTPUT = 2**20
 

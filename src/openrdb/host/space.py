@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from openrdb.errors import QuotasExceeded
 from openrdb.system import files
 
 LEAST_FREE = 512 * 2**20
@@ -18,7 +18,6 @@ def has_room(directory: Path) -> bool:
     return files.free_bytes(directory) >= LEAST_FREE
 
 
-def used_bytes(directory: Path) -> tuple[int, int]:
-    """Return how many bytes a data directory's file system has, and how many of them are taken."""
-    found = os.statvfs(directory)
-    return found.f_blocks * found.f_frsize, (found.f_blocks - found.f_bavail) * found.f_frsize
+def no_room(directory: Path) -> QuotasExceeded:
+    """Return the refusal of what a data directory has no room for."""
+    return QuotasExceeded("volume_bytes", *files.used_bytes(directory))

@@ -24,9 +24,10 @@ from uuid import UUID
 from dbos import DBOS, DBOSConfig, SetWorkflowID
 from dbos import error as dbos_error
 from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from openrdb.errors import OpenRDBError, StartFailed, TransientState
+from openrdb.errors import DiskFull, OpenRDBError, StartFailed, TransientState
 from openrdb.operations import registry
 from openrdb.operations.run import Run, Services
 from openrdb.state import events, operations, trash
@@ -176,16 +177,29 @@ class Operations:
         return configuration
 
     def start(self, operation_id: UUID) -> None:
-        """Start a recorded operation; once, however often this is called."""
-        with SetWorkflowID(str(operation_id)):
-            DBOS.start_workflow(_workflow, str(operation_id))
+        """Start a recorded operation; once, however often this is called.
+
+        Where that is not possible, as on a full disk, the sweep tries again.
+        """
+        try:
+            with SetWorkflowID(str(operation_id)):
+                DBOS.start_workflow(_workflow, str(operation_id))
+        except SQLAlchemyError as error:
+            log.warning("operation %s is started later: %s", operation_id, error)
 
     def perform(self, operation_id: UUID) -> None:
-        """Start a recorded operation and return at its end; raises what it failed with."""
+        """Start a recorded operation and return at its end; raises what it failed with.
+
+        Raises:
+            DiskFull: the operation is recorded, and made later.
+        """
         _awaited[operation_id] = None
         try:
             with SetWorkflowID(str(operation_id)):
                 DBOS.start_workflow(_workflow, str(operation_id)).get_result()
+        except SQLAlchemyError as failure:
+            log.warning("operation %s is performed later: %s", operation_id, failure)
+            raise DiskFull(f"operation {operation_id} is performed later") from failure
         finally:
             error = _awaited.pop(operation_id)
         if error is not None:

@@ -17,14 +17,18 @@ from alembic.script import ScriptDirectory
 from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
-from openrdb.errors import HostError
+from openrdb.errors import DiskFull, HostError
 from openrdb.state import generations
+from openrdb.system import files
+from openrdb.system.layout import Layout
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 _POOL = 32
+_LEAST_FREE = 2**22
+"""Bytes that a few transactions and their workflows take."""
 _WRITER = 0x6F706E72646200
 """The advisory lock that writers take on PostgreSQL, as SQLite's write lock."""
 
@@ -130,6 +134,7 @@ class Database:
         engine = self.engine if durable else self._noting
         with (
             self._writing,
+            self._refusing_without_space(),
             _Writing(engine, expire_on_commit=False) as session,
             session.begin(),
         ):
@@ -138,6 +143,27 @@ class Database:
                 if not durable:
                     session.execute(text("SET LOCAL synchronous_commit = off"))
             yield session
+
+    @contextmanager
+    def _refusing_without_space(self) -> Iterator[None]:
+        """Give back what is kept aside for a full disk; refuse in words what fits even so not.
+
+        Raises:
+            DiskFull: there is no space, and nothing was written.
+        """
+        path = self.engine.url.database
+        if self.engine.dialect.name != "sqlite" or path is None:
+            yield
+            return
+        layout = Layout(Path(path).parent)
+        if files.free_bytes(layout.root) < _LEAST_FREE:
+            files.remove_file(layout.reserve)
+        try:
+            yield
+        except OperationalError as error:
+            if getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL:
+                raise
+            raise DiskFull(f"no space is left for the state in {layout.root}") from error
 
     def close(self) -> None:
         self.engine.dispose()

@@ -373,6 +373,12 @@ def free_bytes(path: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
+def used_bytes(path: Path) -> tuple[int, int]:
+    """Return how many bytes the file system of a path has, and how many of them are taken."""
+    found = os.statvfs(path)
+    return found.f_blocks * found.f_frsize, (found.f_blocks - found.f_bavail) * found.f_frsize
+
+
 def remove_file(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         path.unlink()

@@ -103,6 +103,11 @@ class Layout:
         return self.root / "agent.json"
 
     @property
+    def reserve(self) -> Path:
+        """Bytes kept aside, so that what fills a disk can be deleted by the API."""
+        return self.root / "reserve"
+
+    @property
     def jobs(self) -> Path:
         return self.root / "jobs"
 

@@ -82,5 +82,6 @@ ALLOWED: Final[dict[InstanceRequest, frozenset[InstanceStatus]]] = {
     _R.RETRY: frozenset({_S.ERROR}),
 }
 
-INSTANCE: Final = Machine("instance", MOVES, ALLOWED, TRANSIENT)
+_WAYS_OUT: Final = {_S.ERROR: "restart it, or delete it"}
+INSTANCE: Final = Machine("instance", MOVES, ALLOWED, TRANSIENT, _WAYS_OUT)
 require, move, not_usable = INSTANCE.require, INSTANCE.move, INSTANCE.not_usable

@@ -33,6 +33,8 @@ class Machine(Generic[Status, Request]):
     """The statuses in which each request is accepted."""
     transient: frozenset[Status]
     """The statuses that an operation will end by itself: only in these it helps to ask again."""
+    ways_out: Mapping[Status, str]
+    """What to do about statuses that last though nobody wants them."""
 
     def require(self, row: HasStatus, request: Request) -> None:
         """Check that a row's status allows a request.
@@ -50,8 +52,11 @@ class Machine(Generic[Status, Request]):
 
     def not_usable(self, row: HasStatus) -> PreconditionFailed:
         """Return the refusal of what a status that lasts does not allow."""
-        help_message = f"the {self.resource} is in status {row.status}: restart it, or delete it"
-        return PreconditionFailed("resource_not_usable", help_message)
+        way_out = self.ways_out.get(row.status)  # type: ignore[call-overload]
+        help_message = f"the {self.resource} is in status {row.status}"
+        return PreconditionFailed(
+            "resource_not_usable", f"{help_message}: {way_out}" if way_out else help_message
+        )
 
     def move(self, row: HasStatus, status: Status) -> None:
         """Bring a row to a status; a no-op if it is there already, so that steps can be repeated.
