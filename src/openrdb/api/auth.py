@@ -9,7 +9,6 @@ from typing import Annotated, Any
 from uuid import uuid4
 
 from fastapi import Depends, Request
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -53,6 +52,7 @@ class Guard:
         self._database = database
         # Threads that nothing else takes: no request is so slow that others stay unrecognised.
         self._threads = FairThreads(_THREADS, _THREADS_OF_ONE)
+        self._recording = FairThreads(_THREADS_OF_ONE, 1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].startswith(_GUARDED):
@@ -112,7 +112,7 @@ class Guard:
                     is_failure=is_failure,
                 )
 
-        await run_in_threadpool(record)
+        await self._recording.run(state["principal"].access_key, record)
 
     def _authenticate(self, token: str | None) -> Principal:
         with self._database.read() as session:

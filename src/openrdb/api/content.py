@@ -66,7 +66,7 @@ async def read(
                 return instance, None
             return instance, LastKnown(known.of(session, instance_id))
 
-    instance, made = await run_in_threadpool(find)
+    instance, made = await backend.reads.run(principal.access_key, find)
     if made is not None and not may_answer(instance):
         return ask(made)
 
@@ -105,7 +105,8 @@ async def change(
     def perform() -> None:
         backend.begin(caller, find, request, lambda _, found: operation(found.id), wait=True)
 
-    await backend.engine_calls.run(await run_in_threadpool(look), Kind.CHANGE, perform)
+    instance = await backend.reads.run(caller.principal.access_key, look)
+    await backend.engine_calls.run(instance, Kind.CHANGE, perform)
 
 
 async def verifier(
