@@ -4,36 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
-import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
-from uuid import uuid4
 
 import pytest
 import requests
 
-from openrdb import certificates
 from openrdb.api.tls import Tls, require_safe
 from openrdb.config import Settings
 from openrdb.errors import HostError
 from tests.support.service import Service, wait_until
-
-
-def write_pair(directory: Path, *addresses: str) -> Path:
-    """A certificate and its key, in files of their own; return the authority's certificate."""
-    authority = certificates.make_authority(uuid4(), "fr-par", addresses)
-    leaf = certificates.issue(authority, uuid4(), "fr-par", addresses)
-    for name, text in (
-        ("cert.pem", leaf.presented),
-        ("key.pem", leaf.key),
-        ("ca.pem", leaf.authority),
-    ):
-        (directory / name).write_text(text)
-        (directory / name).chmod(0o644)
-    return directory / "ca.pem"
+from tests.support.tls import presented, write_pair
 
 
 @contextmanager
@@ -57,14 +40,6 @@ def answers(service: Service, authority: Path) -> bool:
         return requests.get(url, verify=str(authority), timeout=5).status_code == 200
     except (requests.ConnectionError, FileNotFoundError):
         return False
-
-
-def presented(service: Service) -> str:
-    """The certificate that a new connection is shown, whatever it is."""
-    place = urlsplit(service.url)
-    assert place.hostname is not None
-    assert place.port is not None
-    return ssl.get_server_certificate((place.hostname, place.port))
 
 
 def test_serve_with_tls(fresh_service: Service) -> None:

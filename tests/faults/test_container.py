@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 
 import psutil
 import pytest
 
 from tests.support.service import Service, wait_until
+from tests.support.tls import presented, write_pair
 
 pytestmark = pytest.mark.root
 
@@ -53,3 +55,26 @@ def test_orphans_are_reaped_and_sigterm_stops_everything(contained: Service) -> 
     service.process = None
     service.start()
     wait_until(login.answers)
+
+
+def test_sighup_reads_the_certificate_again(
+    contained: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = contained
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(write_pair(service.home, "127.0.0.1")))
+    cert = service.home / "cert.pem"
+    service.environment["OPENRDB_TLS_CERT"] = str(cert)
+    service.environment["OPENRDB_TLS_KEY"] = str(service.home / "key.pem")
+    service.start()
+    assert presented(service) == cert.read_text()
+    write_pair(service.home, "127.0.0.1")
+    first_process(service).send_signal(signal.SIGHUP)
+    wait_until(lambda: presented(service) == cert.read_text())
+    assert service.healthy()
+
+
+def test_sighup_without_a_certificate_is_harmless(contained: Service) -> None:
+    contained.start()
+    first_process(contained).send_signal(signal.SIGHUP)
+    time.sleep(1)
+    assert contained.healthy()
