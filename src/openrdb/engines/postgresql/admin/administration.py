@@ -124,13 +124,16 @@ class Administration:
         self._in("postgres", lambda connection: users.find(connection, name))
 
     def update_user(self, name: str, *, verifier: str | None, is_admin: bool | None) -> None:
-        def work(connection: Connection[Row]) -> None:
-            users.find(connection, name)
+        def work(connection: Connection[Row]) -> bool:
+            before = users.find(connection, name)
             users.change(connection, name, verifier, is_admin)
+            return before.is_admin and is_admin is False
 
-        self._change(work)
+        dismissed = self._change(work)
         if is_admin is False:
             self._restore_levels(name)
+        if dismissed:  # a session may go on acting as another role
+            self._in("postgres", lambda connection: users.end_sessions(connection, name))
 
     def _restore_levels(self, name: str) -> None:
         """Give a former administrator the levels that they have besides what administrators have."""

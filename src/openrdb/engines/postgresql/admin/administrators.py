@@ -44,10 +44,11 @@ _GRANTED = """
     WHERE pg_get_userbyid(grantor) = %(grantor)s
         AND (%(role)s::text IS NULL OR pg_get_userbyid(roleid) = %(role)s)
 """
-_IMPLIED = f"""
-    SELECT pg_get_userbyid(roleid), inherit_option OR set_option FROM pg_auth_members
-    WHERE pg_get_userbyid(member) = %s AND grantor = '{SUPERUSER}'::regrole AND admin_option
-"""  # noqa: S608
+_OPTIONS = """
+    SELECT pg_get_userbyid(roleid), pg_get_userbyid(grantor), {acting} FROM pg_auth_members
+    WHERE pg_get_userbyid(member) = %s AND admin_option
+"""
+"""The roles that an administrator may grant, by whom, and whether they can act as them too."""
 
 
 def _needs_options(connection: Connection[Row]) -> bool:
@@ -95,15 +96,17 @@ def hand_over(connection: Connection[Row], name: str, *, role: str | None = None
 
 
 def dismiss(connection: Connection[Row], name: str) -> None:
-    """Revoke what makes an administrator one."""
+    """Revoke what makes an administrator one, also what they granted themselves."""
     connection.execute(sql.SQL("REVOKE {} FROM {}").format(_name(ADMIN), _name(name)))
-    if not _needs_options(connection):
-        return
     hand_over(connection, name)
-    for role, acting in connection.execute(_IMPLIED, [name]).fetchall():
+    by_grantor = _needs_options(connection)
+    query = _OPTIONS.format(acting="inherit_option OR set_option" if by_grantor else "true")
+    for role, grantor, acting in connection.execute(query, [name]).fetchall():
         option = sql.SQL("ADMIN OPTION FOR " if acting else "")
-        statement = sql.SQL("REVOKE {}{} FROM {} CASCADE")
-        connection.execute(statement.format(option, _name(role), _name(name)))
+        statement = sql.SQL("REVOKE {}{} FROM {}").format(option, _name(role), _name(name))
+        if by_grantor:
+            statement += sql.SQL(" GRANTED BY {}").format(_name(grantor))
+        connection.execute(statement + sql.SQL(" CASCADE"))
 
 
 def _name(found: object) -> sql.Identifier:

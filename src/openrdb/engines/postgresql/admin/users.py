@@ -143,8 +143,12 @@ def shut_out(connection: Connection[Row], name: str) -> int:
     assert row is not None  # noqa: S101
     limit(connection, name, 0)
     connection.commit()
-    connection.execute(_ENDED, [name])
+    end_sessions(connection, name)
     return int(str(row[0]))
+
+
+def end_sessions(connection: Connection[Row], name: str) -> None:
+    connection.execute(_ENDED, [name])
 
 
 def limit(connection: Connection[Row], name: str, connections: int) -> None:
