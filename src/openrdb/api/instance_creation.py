@@ -17,12 +17,12 @@ from openrdb.config import Settings
 from openrdb.engines import rules_of
 from openrdb.engines.passwords import check_password
 from openrdb.errors import InvalidArguments, NotFound, PermissionsDenied
+from openrdb.host.space import capacity
 from openrdb.spec import Administrator
 from openrdb.state import instances, networks, quotas
 from openrdb.state.models import AclRule, Endpoint, Instance, PrivateNetwork, Project, now
 from openrdb.state.scope import Principal
 from openrdb.state.statuses.instance import InstanceStatus
-from openrdb.system import files
 
 _BACKUP_FREQUENCY = timedelta(hours=24)
 
@@ -70,8 +70,8 @@ def new_instance(
 def check_quotas(session: Session, instance: Instance, settings: Settings) -> None:
     """Raise QuotasExceeded if the project, or the disk, may not take another such instance."""
     own = settings.quotas_of(instance.project_id)
-    size, _ = files.used_bytes(settings.data_dir)
-    limits = quotas.Limits(own.instances, own.volume_bytes, int(size * settings.overcommit))
+    promised = int(capacity(settings.data_dir) * settings.overcommit)
+    limits = quotas.Limits(own.instances, own.volume_bytes, promised)
     quotas.require(session, instance.project_id, limits, instance.volume_size)
 
 

@@ -18,6 +18,11 @@ def has_room(directory: Path) -> bool:
     return files.free_bytes(directory) >= LEAST_FREE
 
 
+def capacity(directory: Path) -> int:
+    """Return how many bytes a data directory's file system has."""
+    return files.used_bytes(directory)[0]
+
+
 def no_room(directory: Path) -> QuotasExceeded:
     """Return the refusal of what a data directory has no room for."""
     return QuotasExceeded("volume_bytes", *files.used_bytes(directory))
