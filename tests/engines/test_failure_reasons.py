@@ -117,9 +117,10 @@ POSTGRESQL: dict[str, tuple[Break, str]] = {
         lambda node: node.paths.sockets.rmdir(),
         r"could not create lock file .* No such file",
     ),
-    "log's directory removed": (
-        lambda node: node.paths.log.rmdir(),
-        r"could not open log file .*No such",
+    # Where there is none, the server makes it if it may.
+    "a file in place of log's directory": (
+        lambda node: (node.paths.log.rmdir(), node.paths.log.touch()),
+        r"could not open log file .*Not a directory",
     ),
     "key empty": (lambda node: node.paths.key.write_text(""), r"could not load private key file"),
     "key of another": (another_key, r"could not load private key file .*mismatch"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-import signal
 import socket
 import sqlite3
 import time
@@ -16,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import psutil
 import pytest
 import requests
 from scaleway.rdb.v1 import Instance
@@ -27,6 +25,7 @@ from tests.support.service import (
     creation,
     gone,
     in_background,
+    kill,
     ready,
     wait_until,
 )
@@ -406,13 +405,12 @@ def test_the_engine_is_killed_amid_changes(fresh_service: Service, newest: str) 
     for cycle in range(4):
         threads = [in_background(lambda n=n: create(f"u{n}")) for n in (2 * cycle, 2 * cycle + 1)]
         time.sleep(chance.uniform(0, QUICK))
-        for process in service.processes(instance.id, f"/{program}"):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGKILL)
+        kill(service.processes(instance.id, f"/{program}"))
         for thread in threads:
             thread.join()
     assert {answer.status_code for answer in answers.values()} <= {200, 409}
     made = {name for name, answer in answers.items() if answer.status_code == 200}
+    wait_until(lambda: service.request("GET", f"{path}/privileges").status_code == 200)
     listed = service.sdk().list_privileges_all(instance_id=instance.id)
     levels = {row.user_name: row.permission for row in listed}
     assert levels == dict.fromkeys({"admin", *made}, "all")
@@ -486,8 +484,7 @@ def test_rules_outlive_everything(scene: Scene) -> None:
     set_rules(scene, ELSEWHERE)
 
     def kill_balancers() -> None:
-        for process in service.processes("haproxy", public.id):
-            process.kill()
+        kill(service.processes("haproxy", public.id))
         wait_until(lambda: service.processes("haproxy", public.id))
 
     def restart() -> None:

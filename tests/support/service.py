@@ -12,8 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
@@ -154,8 +154,7 @@ class Service:
     def __exit__(self, *_: object) -> None:
         self.stop_everything()
         left = {process: process.cmdline() for process in self.processes()}
-        for process in left:
-            process.kill()
+        kill(left)
         shutil.rmtree(self.home)
         assert not left, f"processes were left: {list(left.values())}"
 
@@ -222,8 +221,7 @@ class Service:
         """What a power cut leaves: no process at all."""
         self.kill()
         for _ in range(3):  # a supervisor may start another while it is killed
-            for process in self.processes():
-                process.kill()
+            kill(self.processes())
             psutil.wait_procs(self.processes(), timeout=10)
         assert not self.processes()
 
@@ -389,6 +387,13 @@ def gone(api: RdbV1API, instance_id: str) -> bool:
     except ScalewayException as error:
         return bool(error.status_code == 404)
     return False
+
+
+def kill(processes: Iterable[psutil.Process]) -> None:
+    """Send SIGKILL to processes, of which any may just be ending."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def wait_until(condition: Callable[[], Any], timeout: float = 60.0) -> None:

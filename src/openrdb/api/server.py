@@ -6,6 +6,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import Callable
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
@@ -38,6 +39,21 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._tls = tls
         self._say_started = started
+        self._is_interrupted = False
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until SIGTERM or SIGINT.
+
+        Raises:
+            KeyboardInterrupt: it was SIGINT.
+        """
+        super().run(sockets)
+        if self._is_interrupted:  # from Python 3.13 on asyncio may keep it to itself
+            raise KeyboardInterrupt
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._is_interrupted |= sig == signal.SIGINT
+        super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections; uvicorn itself would wait a minute for a client's handshake."""
