@@ -94,6 +94,8 @@ def test_users_and_databases(service: Service, instance: Instance, tenant: Tenan
     assert refused.value.status_code == 400
 
     another = PASSWORD + "-2"
+    # What they have when they are no administrator any more.
+    sdk.set_privilege(**where, database_name="shop", user_name="bob", permission="readwrite")
     sdk.update_user(**where, name="bob", password=another, is_admin=False)
     with tenant.refuses("password"):
         bob.connect()

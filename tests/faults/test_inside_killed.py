@@ -422,8 +422,7 @@ def test_a_power_cut_takes_the_workflows_of_changes(fresh_service: Service) -> N
     service.start()
     instance = service.create()
     with service.connection(instance) as admin:
-        for name in ("eve", "mallory"):
-            admin.execute(f"CREATE ROLE {name} LOGIN CREATEROLE CREATEDB")
+        admin.execute("CREATE ROLE eve LOGIN CREATEROLE CREATEDB; CREATE ROLE mallory LOGIN")
     service.kill_everything()
     asked = {"verifier": "SCRAM-SHA-256$4096:eA==$eA==:eA==", "is_admin": True}
     execute(

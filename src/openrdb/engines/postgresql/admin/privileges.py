@@ -111,7 +111,7 @@ def listed(
     """Return each user's level in the current database; `users`: names by OID.
 
     An administrator's is the one that was set, by which nothing is measured: they have `all` by the
-    role of administrators. It is `all` where none was set.
+    role of administrators. It is `all` where none was set, or `none`.
     """
     has: dict[int, dict[str, Counter[Privileges]]] = defaultdict(lambda: defaultdict(Counter))
     owned: dict[int, Counter[str]] = defaultdict(Counter)

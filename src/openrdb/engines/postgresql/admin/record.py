@@ -157,7 +157,10 @@ def recorded(connection: Connection[Row]) -> dict[int, Permission]:
 
 
 def put(connection: Connection[Row], user_id: int, level: Permission) -> None:
-    """Record a level; `none` too, which for an administrator is not the same as nothing."""
+    """Record a level; `none` as nothing."""
+    if level == "none":
+        connection.execute(f"DELETE FROM {LEVELS} WHERE role = %s", [user_id])  # noqa: S608
+        return
     statement = f"""
         INSERT INTO {LEVELS} VALUES (%s, %s)
         ON CONFLICT (role) DO UPDATE SET level = EXCLUDED.level
@@ -168,7 +171,7 @@ def put(connection: Connection[Row], user_id: int, level: Permission) -> None:
 def remove(connection: Connection[Row], user_id: int) -> None:
     """Remove a user's level, if the database has a record."""
     if connection.execute("SELECT to_regclass(%s) IS NULL", [LEVELS]).fetchone() == (False,):
-        connection.execute(f"DELETE FROM {LEVELS} WHERE role = %s", [user_id])  # noqa: S608
+        put(connection, user_id, "none")
 
 
 # -- earlier versions --------------------------------------------------------------------------------
