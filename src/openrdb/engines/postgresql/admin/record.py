@@ -104,6 +104,14 @@ _INSTALLED = f"""
 """  # noqa: S608
 
 
+# One of an older version; as the extension's nobody could drop it.
+_IS_MEMBER = f"""
+    SELECT 1 FROM pg_event_trigger t
+    JOIN pg_depend d ON d.classid = 'pg_event_trigger'::regclass AND d.objid = t.oid
+    WHERE t.evtname = '{_TRIGGER}' AND d.deptype = 'e'
+"""  # noqa: S608
+
+
 def install(connection: Connection[Row]) -> bool:
     """Install both in the current database; return whether something was missing."""
     body = _body(connection.info.server_version // 10000)
@@ -114,6 +122,8 @@ def install(connection: Connection[Row]) -> bool:
     if connection.execute("SELECT to_regclass(%s) IS NULL", [LEVELS]).fetchone() == (True,):
         connection.execute(f"CREATE TABLE {LEVELS} (role oid PRIMARY KEY, level text NOT NULL)")
         connection.execute(f"ALTER EXTENSION plpgsql ADD TABLE {LEVELS}")
+    if connection.execute(_IS_MEMBER).fetchone():
+        connection.execute(f"ALTER EXTENSION plpgsql DROP EVENT TRIGGER {_TRIGGER}")
     tags = ", ".join(f"'{tag}'" for tag in _TAGS)
     for statement in (
         f"DROP EVENT TRIGGER IF EXISTS {_TRIGGER}",
