@@ -73,7 +73,7 @@ class ContentOperation(InstanceOperation):
                 self._leave(run, instance)
                 return
             run.step(change_content, run, self.make)
-            run.complete_noted(self.note)
+            run.complete(note=self.note)
 
     def _passes(self, run: Run, instance: Instance) -> bool:
         """Check the change; return False where an instance in `error` has no engine to ask."""
@@ -92,7 +92,7 @@ class ContentOperation(InstanceOperation):
         if not self.is_removal():
             raise statuses.not_usable(instance)
         if instance.is_unmade:
-            run.complete_noted(self.note)
+            run.complete(note=self.note)
         else:
             run.defer(self.note)
 

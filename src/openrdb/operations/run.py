@@ -151,22 +151,23 @@ class Run:
         self._announce()
 
     def complete(
-        self, change: Callable[[Instance], None] | None = None, error: str | None = None
+        self,
+        change: Callable[[Instance], None] | None = None,
+        error: str | None = None,
+        *,
+        note: Callable[[Known], None] | None = None,
     ) -> None:
         """Make the last change and end the operation, in one transaction; as failed if with an error.
 
-        A crash after it repeats nothing: by then another operation may have begun.
+        `note` says what it made true inside the instance. A crash after it repeats nothing: by then
+        another operation may have begun.
         """
         with self.database.write() as session:
-            if operations.finish(session, self.operation_id, error) and change is not None:
-                change(session.get_one(Instance, self.operation.subject_id))
-        self._announce()
-
-    def complete_noted(self, note: Callable[[Known], None]) -> None:
-        """End the operation, and note what it made true inside the instance."""
-        with self.database.write() as session:
-            if operations.finish(session, self.operation_id):
-                known.note(session, self.operation.subject_id, note)
+            if operations.finish(session, self.operation_id, error):
+                if change is not None:
+                    change(session.get_one(Instance, self.operation.subject_id))
+                if note is not None:
+                    known.note(session, self.operation.subject_id, note)
         self._announce()
 
     def defer(self, note: Callable[[Known], None]) -> None:
