@@ -30,6 +30,7 @@ from openrdb.state import models
 from openrdb.state.database import Database
 from openrdb.state.sealing import load_keyring
 from openrdb.state.secrets import Secrets
+from openrdb.system import files
 from openrdb.system.layout import Layout
 from tests.support.tenants import Login, tenant_of
 
@@ -155,7 +156,7 @@ class Service:
         self.stop_everything()
         left = {process: process.cmdline() for process in self.processes()}
         kill(left)
-        shutil.rmtree(self.home)
+        files.remove_tree(self.home)  # which may be deeper than Python recurses
         assert not left, f"processes were left: {list(left.values())}"
 
     # -- running -------------------------------------------------------------------------------
