@@ -126,6 +126,25 @@ def test_what_another_has_taken_since(fresh_service: Service) -> None:
     assert service.login(back).answers()
 
 
+def test_a_restart_completes_what_failed(fresh_service: Service) -> None:
+    service = fresh_service
+    service.start()
+    instance = service.create(name="kept")
+    with service.connection(instance) as session:
+        session.execute("CREATE TABLE kept AS SELECT 7 AS n")
+    delete(service, instance.id)
+    instances = service.data_dir / "instances"
+    instances.chmod(0o500)
+    undelete(service, "kept")
+    path = f"/instances/{instance.id}"
+    wait_until(lambda: service.request("GET", path).json()["status"] == "error", BACK)
+    instances.chmod(0o711)
+    assert service.request("POST", f"{path}/restart").status_code == 200
+    with service.connection(ready(service.sdk(), instance.id)) as session:
+        assert session.execute("SELECT n FROM kept").fetchone() == (7,)
+    assert not [*(service.data_dir / "trash").iterdir()]
+
+
 def test_a_failed_creation_leaves_nothing_to_bring_back(fresh_service: Service) -> None:
     service = fresh_service
     service.start()

@@ -110,6 +110,25 @@ def test_terraform_comes_to_an_end(fresh_service: Service, newest: str) -> None:
         assert last_error(fresh_service, kind) == ("done", None)
 
 
+def test_what_is_made_after_a_removal_stays(fresh_service: Service, newest: str) -> None:
+    """Removals that wait are made before anything that was asked for later."""
+    broken = Broken(fresh_service, newest)
+    broken.break_down()
+    for reserved in ("/databases/rdb", "/users/_rdb_superadmin"):
+        assert fresh_service.request("DELETE", broken.path + reserved).status_code == 400
+    broken.must("DELETE", "/databases/one")
+    broken.must("DELETE", "/users/bob")
+    broken.mend()
+    wait_until(lambda: "one" in broken.names("databases"), BACK)  # it was started, and is asked
+    broken.must("POST", "/databases", {"name": "one"})
+    broken.must("POST", "/users", {"name": "bob", "password": PASSWORD, "is_admin": False})
+    broken.must("PUT", "/privileges", broken.level("bob", "all"))
+    broken.must("POST", "/restart")
+    ready(fresh_service.sdk(), broken.instance.id)
+    assert "one" in broken.names("databases")
+    assert broken.levels()["bob"] == "all"
+
+
 def test_settings_repair_it(fresh_service: Service, newest: str) -> None:
     """As long as nothing starts it is `error` again; deleted, it answers 404 to the next GET."""
     broken = Broken(fresh_service, newest)

@@ -62,12 +62,15 @@ async def read(
         with backend.database.read() as session:
             instance = instances.get(session, region, instance_id, principal)
             statuses.require(instance, InstanceRequest.READ_CONTENT)
-            if instance.status != InstanceStatus.ERROR:
+            found = known.of(session, instance_id)
+            if instance.status != InstanceStatus.ERROR or found is None:
                 return instance, None
-            return instance, LastKnown(known.of(session, instance_id))
+            return instance, LastKnown(found)
 
     instance, made = await backend.reads.run(principal.access_key, find)
-    if made is not None and not may_answer(instance):
+    if not may_answer(instance):
+        if made is None:
+            raise statuses.not_usable(instance)
         return ask(made)
 
     def perform() -> T:
@@ -76,6 +79,8 @@ async def read(
     try:
         return await backend.engine_calls.run(instance, Kind.READ, perform)
     except (HostError, PreconditionFailed, TransientState):
+        if made is None and instance.status == InstanceStatus.ERROR:
+            raise statuses.not_usable(instance) from None
         if made is None:
             raise
         return ask(made)

@@ -133,21 +133,23 @@ async def get_instance(
 ) -> wire.Instance:
     """Return an instance; while it is in transition the answer is held for a moment, by no thread."""
 
-    def read() -> Instance:
+    def read() -> tuple[str, wire.Instance]:
+        # Shown at once: an instance's rows may be many, and would live as long as the answer is held.
         with backend.database.read() as session:
-            return instances.get(session, region, instance_id, principal)
+            instance = instances.get(session, region, instance_id, principal)
+            return instance.status, show(instance)
 
     # Those who asked together do not ask again together.
     hold = backend.settings.hold * random.uniform(_SHORTEST_HOLD, 1)  # noqa: S311
     deadline = time.monotonic() + hold
     with backend.changes.of(instance_id) as change:
         while True:
-            instance = await backend.reads.run(principal.access_key, read)
+            status, shown = await backend.reads.run(principal.access_key, read)
             left = deadline - time.monotonic()
-            if instance.status not in statuses.TRANSIENT or left <= 0:
-                return show(instance)
+            if status not in statuses.TRANSIENT or left <= 0:
+                return shown
             if not await change.wait(left):
-                return show(instance)  # nothing has changed since
+                return shown  # nothing has changed since
 
 
 @router.patch("/instances/{instance_id}")

@@ -95,6 +95,7 @@ class LocalHost:
         self._pruning: dict[UUID, threading.Lock] = defaultdict(threading.Lock)
         self._logs_round = logs_round
         self._keep_trash = trash
+        self._making_room = threading.Lock()
         self._data_versions = DataVersions(self._records)
         self._changes = NodeChanges()
 
@@ -320,7 +321,7 @@ class LocalHost:
         self._pruning.pop(instance_id, None)
         # Gone at once; what takes time is done when nobody waits for it any more.
         directory = self._layout.instance(instance_id)
-        if keep and self._keep_trash:
+        if keep and self._keep_trash and _has_data(directory):
             self._pool.put_aside(directory, instance_id)
         else:
             self._pool.delete_below(directory)
@@ -341,7 +342,13 @@ class LocalHost:
         return list(self._pool.put_aside_since())
 
     def ensure_room(self) -> bool:
-        return self._pool.has_room()
+        # One waits for what is removed; the others are refused meanwhile.
+        if not self._making_room.acquire(blocking=False):
+            return False
+        try:
+            return self._pool.has_room()
+        finally:
+            self._making_room.release()
 
     # -- processes -----------------------------------------------------------------------------
 
@@ -556,3 +563,8 @@ class LocalHost:
 
 def _program_name(spec: NodeSpec) -> str:
     return f"{_NODE}{spec.node_id}"
+
+
+def _has_data(directory: Path) -> bool:
+    """Return whether there is anything of an instance's that could be brought back."""
+    return any(directory.glob("nodes/*/data"))

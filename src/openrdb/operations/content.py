@@ -51,6 +51,9 @@ class ContentOperation(InstanceOperation):
         """Return whether it only takes something away."""
         return False
 
+    def check_name(self) -> None:
+        """Raise InvalidArguments if the removal is impossible whatever the engine has."""
+
     def note(self, known: Known) -> None:
         """Note what is true once the change is made."""
         raise NotImplementedError
@@ -80,6 +83,8 @@ class ContentOperation(InstanceOperation):
         if not may_answer(instance):
             return False
         try:
+            if instance.status == InstanceStatus.ERROR:
+                make_deferred(run, self.subject_id)  # accepted before this one
             run.check(self.check, administration(run.services.hosts, instance, run.secrets))
         except TransientState:
             if run.instance().status != InstanceStatus.ERROR:
@@ -91,6 +96,7 @@ class ContentOperation(InstanceOperation):
         """Accept a removal all the same, and refuse the rest, in a way that nobody tries again."""
         if not self.is_removal():
             raise statuses.not_usable(instance)
+        self.check_name()
         if instance.is_unmade:
             run.complete(note=self.note)
         else:
@@ -122,7 +128,7 @@ def make_deferred(run: Run, instance_id: UUID) -> None:
         except NotFound:
             pass  # it is gone already
         except (InvalidArguments, PreconditionFailed) as refusal:
-            error = refusal.message
+            error = refusal.explanation
             log.warning("instance %s: deferred %s: %s", instance_id, row.kind, refusal)
         with run.database.write() as session:
             operations.finish(session, row.id, error)

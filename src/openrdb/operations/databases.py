@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from openrdb.engines import names
 from openrdb.engines.base import Administration
 from openrdb.operations.content import ContentOperation
 from openrdb.operations.registry import register
@@ -36,6 +37,9 @@ class DeleteDatabase(ContentOperation):
 
     def is_removal(self) -> bool:
         return True
+
+    def check_name(self) -> None:
+        names.check_not_reserved("name", self.name, names={names.FIRST_DATABASE})
 
     def check(self, content: Administration) -> None:
         content.check_delete_database(self.name)

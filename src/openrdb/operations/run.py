@@ -11,7 +11,7 @@ from typing import ParamSpec, Protocol, TypeVar
 from uuid import UUID
 
 from openrdb.config import Settings
-from openrdb.errors import NotFound, OpenRDBError
+from openrdb.errors import NotFound, OpenRDBError, TransientState
 from openrdb.host.base import Host
 from openrdb.observe.changes import Changes
 from openrdb.operations.registry import OnFailure, Operation
@@ -21,6 +21,7 @@ from openrdb.state.known import Known
 from openrdb.state.models import Instance, Node
 from openrdb.state.models.hosts import LOCAL_HOST
 from openrdb.state.secrets import Secrets
+from openrdb.state.statuses.instance import InstanceStatus
 from openrdb.state.subjects import SUBJECTS
 
 P = ParamSpec("P")
@@ -173,6 +174,9 @@ class Run:
     def defer(self, note: Callable[[Known], None]) -> None:
         """End here, and leave the operation for when the instance works again; note it as done."""
         with self.database.write() as session:
+            instance = session.get_one(Instance, self.operation.subject_id)
+            if instance.status != InstanceStatus.ERROR:  # it was repaired meanwhile
+                raise TransientState("instance", str(instance.id), instance.status)
             operations.defer(session, self.operation_id)
             known.note(session, self.operation.subject_id, note)
         self._announce()

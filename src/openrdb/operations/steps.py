@@ -52,11 +52,12 @@ def ensure_free_public_port(run: Run) -> None:
 
 
 def ensure_balancers(run: Run, instance: Instance) -> None:
-    """Make every endpoint lead to the instance, and end those that are being deleted."""
-    for each in leaving_routes(instance):
-        run.step(run.edge.ensure_no_route, each)
+    """Make every endpoint lead to the instance, and then end those that are being deleted: one that
+    replaces another has to work first."""
     for each in routes(instance):
         run.step(run.edge.ensure_route, each)
+    for each in leaving_routes(instance):
+        run.step(run.edge.ensure_no_route, each)
 
 
 def catch_up(run: Run, instance_id: UUID | None = None) -> None:

@@ -31,7 +31,7 @@ from openrdb.errors import DiskFull, OpenRDBError, StartFailed, TransientState
 from openrdb.operations import registry
 from openrdb.operations.run import Run, Services
 from openrdb.state import events, operations, trash
-from openrdb.state.models import Operation
+from openrdb.state.models import Operation, now
 from openrdb.state.subjects import SUBJECTS
 
 log = logging.getLogger(__name__)
@@ -267,8 +267,9 @@ class Operations:
             found = operations.old(session)
         if found:
             DBOS.delete_workflows([str(operation_id) for operation_id in found])
+        asked_at = now()  # what is deleted from now on is not among the answers
         trashed = [one for host in self._services.hosts.values() for one in host.trashed()]
         with self._services.database.write() as session:
             operations.forget(session, found)
-            trash.forget(session, trashed)
+            trash.forget(session, trashed, asked_at)
             events.prune(session)

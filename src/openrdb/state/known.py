@@ -1,7 +1,7 @@
 """What the API made inside an instance, for when its engine cannot be asked.
 
 Each change of users, databases and privileges notes itself in the transaction that ends it. What is
-done by SQL is not seen, and instances of earlier versions begin with nothing.
+done by SQL is not seen, and of instances of earlier versions nothing is known.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from openrdb.spec import Permission
-from openrdb.state.models import Instance, KnownContent
+from openrdb.state.models import KnownContent
 
 
 @dataclass
@@ -45,19 +44,18 @@ class Known:
         self.levels.setdefault(database, {})[user] = level
 
 
-def of(session: Session, instance_id: UUID) -> Known:
-    """Return what is known of an instance."""
+def of(session: Session, instance_id: UUID) -> Known | None:
+    """Return what is known of an instance; None if it was made by an earlier version."""
     row = session.get(KnownContent, instance_id)
     if row is None:
-        return Known()
+        return None
     levels = {database: dict(users) for database, users in row.privileges.items()}
     return Known(dict(row.users), list(row.databases), levels)
 
 
 def note(session: Session, instance_id: UUID, change: Callable[[Known], None]) -> None:
-    """Change what is known of an instance; a no-op if it was deleted meanwhile."""
-    if session.scalar(select(Instance.id).where(Instance.id == instance_id)) is not None:
-        known = of(session, instance_id)
+    """Change what is known of an instance; a no-op if nothing is, as where it was deleted."""
+    if (known := of(session, instance_id)) is not None:
         change(known)
         session.merge(row_of(known, instance_id))
 

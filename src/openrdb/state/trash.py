@@ -132,9 +132,10 @@ def _attach(session: Session, instance: Instance, old: Endpoint, public_address:
         return
 
 
-def forget(session: Session, kept: Collection[UUID]) -> None:
-    """Forget the deleted instances whose data no host has any more."""
-    gone = [one for one in session.scalars(select(DeletedInstance.instance_id)) if one not in kept]
+def forget(session: Session, kept: Collection[UUID], asked_at: datetime) -> None:
+    """Forget the deleted instances whose data no host had any more when the hosts were asked."""
+    older = select(DeletedInstance.instance_id).where(DeletedInstance.deleted_at < asked_at)
+    gone = [one for one in session.scalars(older) if one not in kept]
     operations.forget_deferred(session, gone)
     session.execute(delete(DeletedInstance).where(DeletedInstance.instance_id.in_(gone)))
 

@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import ClassVar
 from uuid import UUID, uuid4
@@ -152,7 +152,9 @@ class DirectoryPool:
         # Not while the same directory is being deleted: it is either here or gone.
         with self._emptying:
             for found in self._trashed_of(owner):
-                self.delete_below(directory)  # nothing of the owner's: that is in the trash
+                if any(directory.glob("nodes/*/data")):
+                    break  # it lives; what is in the trash is no longer its own
+                self.delete_below(directory)
                 found.rename(directory)
                 files.sync_directory(directory.parent)
                 files.sync_directory(self._trash)
@@ -205,5 +207,6 @@ def trashed_since(root: Path) -> dict[UUID, float]:
     found = {}
     for path in (root / TRASH).glob("*.*"):
         since, _, owner = path.name.partition(".")
-        found[UUID(owner)] = float(since)
+        with suppress(ValueError):  # a stranger's file
+            found[UUID(owner)] = float(since)
     return found

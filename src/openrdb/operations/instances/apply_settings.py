@@ -43,14 +43,13 @@ class ApplySettings(InstanceOperation):
         for node in instance.nodes:
             spec = node_spec(instance, node, run.secrets)
             refusal = refusal or run.step(put_in_force, run.host_of(node), spec)
-        if refusal is None and self.repairs:
-            for each in leaving_routes(instance):
-                run.step(run.edge.ensure_no_route, each)
         served = []
         for each in routes(instance) if refusal is None else []:
             served.append(each.endpoint_id)
             refusal = refusal or run.step(let_in, run.edge, each)
         if refusal is None:
+            for each in leaving_routes(instance) if self.repairs else []:
+                run.step(run.edge.ensure_no_route, each)
             catch_up(run)
             run.complete(make_ready)
             return
@@ -61,8 +60,11 @@ class ApplySettings(InstanceOperation):
         for node in instance.nodes:
             run.step(put_back, run.host_of(node), node_spec(instance, node, run.secrets))
         for each in routes(instance):
-            if each.endpoint_id in served:
+            if self.repairs or each.endpoint_id in served:
                 run.step(run.edge.ensure_route, each)
+        if self.repairs:  # `make_ready` forgets those that leave
+            for each in leaving_routes(instance):
+                run.step(run.edge.ensure_no_route, each)
         catch_up(run)
         take_back(run, self.before, refusal)
 

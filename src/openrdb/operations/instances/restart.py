@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from openrdb.operations.desired import node_spec
+from openrdb.operations.instances.delete import nodes_by_host
 from openrdb.operations.registry import InstanceOperation, register
 from openrdb.operations.run import Run
 from openrdb.operations.steps import ensure_balancers, readdress, settle
@@ -23,6 +24,8 @@ class RestartInstance(InstanceOperation):
     deadline = 300.0
 
     def sequence(self, run: Run) -> None:
+        for host_id in nodes_by_host(run.instance()):  # its data, where an undelete failed
+            run.services.hosts[host_id].ensure_restored(self.subject_id)
         run.step(readdress, run)
         instance = run.instance()
 
