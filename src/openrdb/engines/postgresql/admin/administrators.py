@@ -15,40 +15,50 @@ from contextlib import suppress
 from psycopg import Connection, errors, sql
 
 from openrdb.engines.names import SUPERUSER
+from openrdb.engines.postgresql.admin import roles
 from openrdb.engines.postgresql.admin.levels import Row
 from openrdb.engines.postgresql.admin.roles import ADMIN
 
 _NO_MEMBERS = f"""
-    SELECT rolname FROM pg_roles r
+    SELECT oid, rolname FROM pg_roles r
     WHERE rolcreaterole AND rolcreatedb AND NOT rolsuper AND rolname !~ '^(_rdb|pg_)' AND NOT EXISTS (
         SELECT FROM pg_auth_members WHERE pg_get_userbyid(roleid) = '{ADMIN}' AND member = r.oid
     )
 """  # noqa: S608
 _MISSING = f"""
-    SELECT rolname FROM pg_roles r
+    SELECT oid, rolname FROM pg_roles r
     WHERE NOT rolcreaterole AND NOT rolsuper AND rolname !~ '^(_rdb|pg_)' AND NOT EXISTS (
         SELECT FROM pg_auth_members WHERE roleid = r.oid AND pg_get_userbyid(member) = '{ADMIN}'
             AND grantor = '{SUPERUSER}'::regrole
     )
 """  # noqa: S608
 _WITHIN = f"""
-    SELECT rolname FROM pg_roles r
-    WHERE rolname !~ '^(_rdb|pg_)' AND pg_has_role(oid, %s::name, 'MEMBER') AND EXISTS (
+    SELECT oid FROM pg_roles r
+    WHERE rolname !~ '^(_rdb|pg_)' AND pg_has_role(oid, %s::oid, 'MEMBER') AND EXISTS (
         SELECT FROM pg_auth_members WHERE roleid = r.oid AND pg_get_userbyid(member) = '{ADMIN}'
     )
 """  # noqa: S608
 """Roles through which administrators are members of a role; that one cannot be one of them then."""
-_GRANTED = """
-    SELECT pg_get_userbyid(roleid), pg_get_userbyid(member), admin_option, inherit_option, set_option
-    FROM pg_auth_members
-    WHERE pg_get_userbyid(grantor) = %(grantor)s
-        AND (%(role)s::text IS NULL OR pg_get_userbyid(roleid) = %(role)s)
+_HAND_OVER = """
+    DECLARE
+        one record;
+    BEGIN
+        FOR one IN
+            SELECT pg_get_userbyid(roleid) AS role, pg_get_userbyid(member) AS member,
+                pg_get_userbyid(grantor) AS grantor, admin_option, inherit_option, set_option
+            FROM pg_auth_members WHERE grantor = <grantor> AND roleid = <role>
+        LOOP
+            EXECUTE format(
+                'GRANT %I TO %I WITH ADMIN %s, INHERIT %s, SET %s', one.role, one.member,
+                one.admin_option::text, one.inherit_option::text, one.set_option::text
+            );
+            EXECUTE format(
+                'REVOKE %I FROM %I GRANTED BY %I CASCADE', one.role, one.member, one.grantor
+            );
+        END LOOP;
+    END
 """
-_OPTIONS = """
-    SELECT pg_get_userbyid(roleid), pg_get_userbyid(grantor), {acting} FROM pg_auth_members
-    WHERE pg_get_userbyid(member) = %s AND admin_option
-"""
-"""The roles that an administrator may grant, by whom, and whether they can act as them too."""
+"""The server writes the names: they may be no UTF-8."""
 
 
 def _needs_options(connection: Connection[Row]) -> bool:
@@ -57,56 +67,42 @@ def _needs_options(connection: Connection[Row]) -> bool:
 
 def appoint(connection: Connection[Row]) -> None:
     """Let every administrator be one, and administer all other roles."""
-    for (name,) in connection.execute(_NO_MEMBERS).fetchall():
-        for (role,) in connection.execute(_WITHIN, [name]).fetchall():
-            hand_over(connection, ADMIN, role=str(role))
-            statement = sql.SQL("REVOKE {} FROM {}")
-            connection.execute(statement.format(_name(role), _name(ADMIN)))
+    above = roles.oid(connection, ADMIN)
+    assert above is not None  # noqa: S101
+    for user_id, name in _writable(connection, _NO_MEMBERS):
+        within = [int(str(role)) for (role,) in connection.execute(_WITHIN, [user_id]).fetchall()]
+        for role_id in within:
+            hand_over(connection, above, role=role_id)
+        roles.leave(connection, above, within)
         _grant_if_possible(connection, sql.SQL("GRANT {} TO {}").format(_name(ADMIN), _name(name)))
     options = " WITH ADMIN TRUE, INHERIT TRUE, SET TRUE" if _needs_options(connection) else ""
-    for (role,) in connection.execute(_MISSING).fetchall():
+    for _, role in _writable(connection, _MISSING):
         statement = sql.SQL("GRANT {} TO {}" + options)
         _grant_if_possible(connection, statement.format(_name(role), _name(ADMIN)))
 
 
+def _writable(connection: Connection[Row], query: str) -> list[Row]:
+    """Return the roles found whose names can be written: not those that are no UTF-8."""
+    return [row for row in connection.execute(query).fetchall() if "\ufffd" not in str(row[1])]
+
+
 def _grant_if_possible(connection: Connection[Row], statement: sql.Composed) -> None:
-    """Not where the one is a member of the other, by SQL, nor where a name is no UTF-8."""
+    """Not where the one is a member of the other, by SQL, nor where it is gone meanwhile."""
     unable = (errors.InvalidGrantOperation, errors.UndefinedObject)
     with suppress(*unable), connection.transaction():
         connection.execute(statement)
 
 
-def hand_over(connection: Connection[Row], name: str, *, role: str | None = None) -> None:
+def hand_over(connection: Connection[Row], grantor: int, *, role: int | None = None) -> None:
     """Make the superuser the grantor of what an administrator has granted, so that it stays.
 
     `role`: of this role only.
     """
     if not _needs_options(connection):
         return
-    granted = {"grantor": name, "role": role}
-    for given, member, *options in connection.execute(_GRANTED, granted).fetchall():
-        admin, inherit, set_ = (sql.SQL(str(option).upper()) for option in options)
-        connection.execute(
-            sql.SQL("GRANT {} TO {} WITH ADMIN {}, INHERIT {}, SET {}").format(
-                _name(given), _name(member), admin, inherit, set_
-            )
-        )
-        revoke = sql.SQL("REVOKE {} FROM {} GRANTED BY {} CASCADE")
-        connection.execute(revoke.format(_name(given), _name(member), _name(name)))
-
-
-def dismiss(connection: Connection[Row], name: str) -> None:
-    """Revoke what makes an administrator one, also what they granted themselves."""
-    connection.execute(sql.SQL("REVOKE {} FROM {}").format(_name(ADMIN), _name(name)))
-    hand_over(connection, name)
-    by_grantor = _needs_options(connection)
-    query = _OPTIONS.format(acting="inherit_option OR set_option" if by_grantor else "true")
-    for role, grantor, acting in connection.execute(query, [name]).fetchall():
-        option = sql.SQL("ADMIN OPTION FOR " if acting else "")
-        statement = sql.SQL("REVOKE {}{} FROM {}").format(option, _name(role), _name(name))
-        if by_grantor:
-            statement += sql.SQL(" GRANTED BY {}").format(_name(grantor))
-        connection.execute(statement + sql.SQL(" CASCADE"))
+    block = _HAND_OVER.replace("<grantor>", str(grantor))
+    block = block.replace("<role>", "roleid" if role is None else str(role))
+    connection.execute(sql.SQL("DO {}").format(sql.Literal(block)))
 
 
 def _name(found: object) -> sql.Identifier:

@@ -315,18 +315,9 @@ def _execute_one_of(connection: Connection[Row], statements: Statements) -> None
 
 
 def _leave_roles(connection: Connection[Row], user: str) -> None:
-    by_grantor = connection.info.server_version >= 160000
     user_id = _id(connection, user)
     direct = [role for member, role in _acting(connection) if member == user_id]
-    query = """
-        SELECT DISTINCT pg_get_userbyid(roleid), pg_get_userbyid(grantor) FROM pg_auth_members
-        WHERE member = %s AND roleid = ANY(%s)
-    """
-    for role, grantor in connection.execute(query, [user_id, direct]).fetchall():
-        statement = sql.SQL("REVOKE {} FROM {}").format(_name(role), _name(user))
-        if by_grantor:
-            statement += sql.SQL(" GRANTED BY {} CASCADE").format(_name(grantor))
-        connection.execute(statement)
+    roles.leave(connection, user_id, direct)
 
 
 def _id(connection: Connection[Row], user: str) -> int:

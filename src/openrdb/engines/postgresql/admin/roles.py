@@ -11,7 +11,7 @@ who owned it, needs an owner who may create one there. That right comes from `_r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -174,6 +174,36 @@ def disable_reserved(connection: Connection[Row]) -> None:
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usesysid = ANY(%s)"
         )
         connection.execute(ended, [found])
+
+
+def leave(connection: Connection[Row], user_id: int, left: Collection[int] | None = None) -> None:
+    """Revoke a role's memberships, whoever granted them; `left`: the roles to leave, if not all."""
+    among = (
+        f" AND roleid = ANY(ARRAY[{', '.join(map(str, left))}]::oid[])" if left is not None else ""
+    )
+    _revoke(connection, f"member = {user_id}{among}")
+
+
+def _revoke(connection: Connection[Row], which: str) -> None:
+    """Revoke some memberships. The server writes the names: they may be no UTF-8."""
+    by_grantor = connection.info.server_version >= 160000
+    granted_by, grantor = (" GRANTED BY %I", ", one.grantor") if by_grantor else ("", "")
+    block = f"""
+        DECLARE
+            one record;
+        BEGIN
+            FOR one IN
+                SELECT pg_get_userbyid(roleid) AS role, pg_get_userbyid(member) AS member,
+                    pg_get_userbyid(grantor) AS grantor
+                FROM pg_auth_members WHERE {which}
+            LOOP
+                EXECUTE format(
+                    'REVOKE %I FROM %I{granted_by} CASCADE', one.role, one.member{grantor}
+                );
+            END LOOP;
+        END
+    """  # noqa: S608
+    connection.execute(sql.SQL("DO {}").format(sql.Literal(block)))
 
 
 def oid(connection: Connection[Row], role: str) -> int | None:

@@ -111,14 +111,16 @@ def change(
 ) -> None:
     """Change what is not None."""
     role = sql.Identifier(name)
+    dismissed = is_admin is False and find(connection, name).is_admin
     if verifier is not None:
         statement = sql.SQL("ALTER ROLE {} PASSWORD {}")
         connection.execute(statement.format(role, sql.Literal(verifier)))
     if is_admin is not None:
         statement = sql.SQL(f"ALTER ROLE {{}} {_attributes(is_admin)}")
         connection.execute(statement.format(role))
-        if not is_admin:
-            administrators.dismiss(connection, name)
+    if dismissed and (user_id := roles.oid(connection, name)) is not None:
+        administrators.hand_over(connection, user_id)
+        roles.leave(connection, user_id)  # also what they granted themselves
 
 
 def _attributes(is_admin: bool) -> str:
@@ -158,7 +160,8 @@ def limit(connection: Connection[Row], name: str, connections: int) -> None:
 
 def leave(connection: Connection[Row], name: str) -> list[str]:
     """Let what a user granted stay without them; return the databases to `strip` them in."""
-    administrators.hand_over(connection, name)
+    if (user_id := roles.oid(connection, name)) is not None:
+        administrators.hand_over(connection, user_id)
     return databases_of(connection, name)
 
 
