@@ -228,8 +228,8 @@ def test_triggers_can_be_left_out_where_the_server_can_grant_it(shop: Server) ->
         admin.execute("SET session_replication_role = replica; CREATE TABLE t ()")
         admin.execute("CREATE DATABASE own")
         admin.execute("ALTER DATABASE own SET session_replication_role = replica")
+        # Only a warning says that nothing was granted.
         admin.execute("GRANT SET ON PARAMETER session_replication_role TO bob")
-        admin.execute("REVOKE SET ON PARAMETER session_replication_role FROM bob")
         refused(admin, "ALTER DATABASE shop SET session_replication_role = replica")
     with shop.superuser("own") as superuser:
         shown = superuser.execute("SHOW session_replication_role").fetchone()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from psycopg import errors
+from psycopg import OperationalError, errors
 
+from openrdb.engines.postgresql.admin import users
+from openrdb.engines.postgresql.admin.administration import Administration
+from openrdb.errors import PreconditionFailed
 from tests.support.postgresql_server import VERIFIER, Connection, Server
 from tests.support.service import PASSWORD
 
@@ -72,3 +75,111 @@ def test_a_name_that_is_no_utf8_stops_nothing(shop: Server) -> None:
             superuser.execute('DROP ROLE "é", "ö"')
         with shop.superuser() as superuser:
             superuser.execute("DROP DATABASE latin")
+
+
+def test_a_repetition_ends_their_sessions(shop: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first attempt was killed after it had revoked what makes an administrator."""
+
+    def killed(*_: object) -> None:
+        raise RuntimeError("killed")
+
+    with shop.session("boss") as boss:
+        boss.execute("CREATE ROLE ghost CREATEROLE; GRANT ghost TO boss; SET ROLE ghost")
+        with monkeypatch.context() as patched:
+            patched.setattr(users, "end_sessions", killed)
+            patched.setattr(Administration, "_restore_levels", killed)
+            with pytest.raises(RuntimeError):
+                shop.inside.update_user("boss", verifier=None, is_admin=False)
+        shop.inside.update_user("boss", verifier=None, is_admin=False)
+        with pytest.raises(OperationalError):
+            boss.execute("CREATE ROLE evil CREATEROLE")
+
+
+def test_sessions_end_before_levels_are_restored(
+    shop: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with shop.session("boss") as boss:
+        boss.execute("CREATE ROLE ghost CREATEROLE; GRANT ghost TO boss; SET ROLE ghost")
+
+        def restore(*_: object) -> None:
+            with pytest.raises(OperationalError):
+                boss.execute("CREATE ROLE evil CREATEROLE")
+
+        monkeypatch.setattr(Administration, "_restore_levels", restore)
+        shop.inside.update_user("boss", verifier=None, is_admin=False)
+        assert boss.closed
+
+
+def test_the_option_to_grant_a_role_is_a_way_to_act_as_it(shop: Server) -> None:
+    shop.inside.create_user("mate", VERIFIER, is_admin=False)
+    shop.inside.set_privilege("shop", "mate", "all")
+    with shop.session("mate", "shop") as mate:
+        mate.execute("CREATE TABLE t ()")
+    with shop.session() as admin:
+        only = "INHERIT FALSE, SET FALSE, ADMIN TRUE" if shop.major >= 16 else "ADMIN OPTION"
+        admin.execute(f"GRANT mate TO bob WITH {only}")
+    shop.inside.set_privilege("rdb", "bob", "readonly")
+    (found,) = shop.inside.privileges(database="shop", user="bob")
+    assert found.permission == "custom"
+    shop.inside.set_privilege("shop", "bob", "readonly")
+    (found,) = shop.inside.privileges(database="shop", user="bob")
+    assert found.permission == "readonly"
+    with shop.session("bob") as bob:
+        refused(bob, "GRANT mate TO bob", "SET ROLE mate")
+
+
+# -- deletion ----------------------------------------------------------------------------------------
+
+
+def test_who_was_granted_a_parameter_can_be_deleted(shop: Server) -> None:
+    """Also in servers of earlier versions, whose administrators could grant it."""
+    if shop.major < 15:
+        return
+    parameter = "SET ON PARAMETER session_replication_role"
+    with shop.superuser() as superuser:
+        superuser.execute(f"GRANT {parameter} TO _rdb_admin WITH GRANT OPTION")
+    with shop.session() as admin:
+        admin.execute(f"GRANT {parameter} TO bob, boss")
+    for user in ("bob", "boss"):
+        shop.inside.check_delete_user(user)
+        shop.inside.delete_user(user)
+    with shop.session() as admin:
+        admin.execute("SET session_replication_role = replica")
+
+
+def test_a_killed_deletion_that_is_repeated_and_refused_lets_the_user_in(shop: Server) -> None:
+    with shop.superuser() as superuser:
+        superuser.execute("ALTER ROLE bob CONNECTION LIMIT 0")
+    shop.inside.set_privilege("shop", "bob", "all")
+    with shop.superuser("shop") as superuser:
+        superuser.execute("CREATE TABLE public.t (); ALTER TABLE public.t OWNER TO bob")
+    with shop.session("admin", "shop") as admin:
+        admin.execute("BEGIN; LOCK TABLE t IN ACCESS SHARE MODE")
+        with pytest.raises(PreconditionFailed):
+            shop.inside.delete_user("bob")
+    with shop.superuser() as superuser:
+        limit = "SELECT rolconnlimit FROM pg_roles WHERE rolname = 'bob'"
+        assert superuser.execute(limit).fetchone() == (-1,)
+
+
+def test_a_killed_change_that_is_repeated_and_refused_lets_the_user_in(shop: Server) -> None:
+    shop.inside.set_privilege("shop", "bob", "all")
+    with shop.session("bob", "shop") as bob:
+        bob.execute("CREATE TABLE t ()")
+    with shop.superuser("shop") as superuser:
+        superuser.execute("REVOKE ALL ON DATABASE shop FROM bob")
+    with shop.session("admin", "shop") as admin:
+        admin.execute("BEGIN; LOCK TABLE t IN ACCESS SHARE MODE")
+        with pytest.raises(PreconditionFailed):
+            shop.inside.set_privilege("shop", "bob", "readonly")
+    with shop.session("bob", "shop") as bob:
+        bob.execute("TABLE t; CREATE TABLE another ()")
+
+
+def test_a_role_with_a_name_of_a_former_user_s_stops_nothing(shop: Server) -> None:
+    with shop.session("admin", "shop") as admin:
+        admin.execute("CREATE ROLE _rdb_former_99999; CREATE TABLE t ()")
+        admin.execute("CREATE POLICY p ON t TO _rdb_former_99999")
+    shop.inside.delete_user("bob")
+    with shop.superuser("shop") as superuser:
+        superuser.execute("DROP TABLE public.t; DROP ROLE _rdb_former_99999")

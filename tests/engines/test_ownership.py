@@ -126,6 +126,8 @@ def test_what_earlier_versions_gave_to_nobody_is_rescued(shop: Server) -> None:
         dev.execute(THINGS)
         dev.execute("CREATE FUNCTION d() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'")
         dev.execute("CREATE DOMAIN short AS text; CREATE TYPE pair AS (a int, b int)")
+        dev.execute("CREATE PROCEDURE twin(a int, b int) LANGUAGE sql AS 'SELECT 1'")
+        dev.execute("CREATE PROCEDURE twin(a int, OUT b int) LANGUAGE sql AS 'SELECT 1'")
         dev.execute(
             "CREATE STATISTICS st ON id, x FROM t; CREATE AGGREGATE total (int) "
             "(SFUNC = int4pl, STYPE = int)"
@@ -252,6 +254,32 @@ def test_functions_with_their_owner_s_rights_lose_them(shop: Server, fate: str) 
                 f"SELECT fixed('{quoted}')",
             )
     unharmed(shop)
+
+
+PROCEDURES = """
+    CREATE PROCEDURE p(a int, b int) LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
+    CREATE PROCEDURE p(a int, OUT b int) LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
+    CREATE FUNCTION f(a int, b int) RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
+    CREATE PROCEDURE f(a int, OUT b int) LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
+    GRANT EXECUTE ON PROCEDURE p(IN int, IN int), p(IN int, OUT int), f(IN int, OUT int) TO mate;
+    GRANT EXECUTE ON FUNCTION f(int, int) TO mate;
+"""
+
+
+@pytest.mark.parametrize("fate", ["readonly", "deleted"])
+def test_procedures_that_differ_in_modes_only_protect_nobody(shop: Server, fate: str) -> None:
+    """`p(integer, integer)` is ambiguous."""
+    with shop.session("dev", DATABASE) as dev:
+        dev.execute(PROCEDURES)
+    if fate == "deleted":
+        shop.inside.delete_user("dev")
+    else:
+        shop.inside.set_privilege(DATABASE, "dev", "readonly")
+    shop.inside.set_privilege(DATABASE, "mate", "readonly")
+    assert level(shop, "mate") == "readonly"
+    with shop.superuser(DATABASE) as superuser:
+        left = "SELECT count(*) FROM pg_proc WHERE prosecdef AND proname IN ('p', 'f')"
+        assert superuser.execute(left).fetchone() == (0,)
 
 
 def test_views_and_rules_reach_nothing(shop: Server) -> None:

@@ -124,16 +124,16 @@ class Administration:
         self._in("postgres", lambda connection: users.find(connection, name))
 
     def update_user(self, name: str, *, verifier: str | None, is_admin: bool | None) -> None:
-        def work(connection: Connection[Row]) -> bool:
-            before = users.find(connection, name)
+        def work(connection: Connection[Row]) -> None:
+            users.find(connection, name)
             users.change(connection, name, verifier, is_admin)
-            return before.is_admin and is_admin is False
 
-        dismissed = self._change(work)
+        self._change(work)
         if is_admin is False:
-            self._restore_levels(name)
-        if dismissed:  # a session may go on acting as another role
+            # A session may go on acting as another role. Always: an earlier attempt may have revoked
+            # what makes an administrator, and got no further.
             self._in("postgres", lambda connection: users.end_sessions(connection, name))
+            self._restore_levels(name)
 
     def _restore_levels(self, name: str) -> None:
         """Give a former administrator the levels that they have besides what administrators have."""
@@ -160,13 +160,14 @@ class Administration:
         begun = self._change(begin)
         if begun is None:
             return
+        # It is 0 where an earlier attempt shut the user out, and got no further.
         user_id, limit = begun
         try:
             for database in self._in("postgres", lambda found: users.leave(found, name)):
                 self._in(database, lambda connection: users.strip(connection, user_id))
             self._in("postgres", lambda connection: users.drop(connection, name))
         except OpenRDBError:
-            self._in("postgres", lambda connection: users.limit(connection, name, limit))
+            self._in("postgres", lambda connection: users.limit(connection, name, limit or -1))
             raise
 
     # -- databases -----------------------------------------------------------------------------

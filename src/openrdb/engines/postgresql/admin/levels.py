@@ -62,7 +62,15 @@ def administrators(major: int) -> Level:
 FORMER_USERS: Final = Level(frozenset({"CREATE"}), frozenset({"USAGE", "CREATE"}))
 """What the owners of things have that former users left: see `roles`."""
 
-OBJECTS: Final = """
+PROCEDURE: Final = (
+    "(SELECT quote_ident(nspname) || '.' || quote_ident(proname) "
+    "|| '(' || pg_get_function_identity_arguments(named.oid) || ')' "
+    "FROM pg_proc named JOIN pg_namespace s ON s.oid = pronamespace WHERE named.oid = {})"
+)
+"""A procedure's name with all arguments and their modes: `p(integer, integer)` is ambiguous where there
+also is `p(integer, OUT integer)`."""
+
+OBJECTS: Final = f"""
     SELECT 'd' AS kind, oid, quote_ident(datname) AS name, datdba AS owner, datacl AS acl
     FROM pg_database WHERE datname = current_database()
     UNION ALL
@@ -76,7 +84,11 @@ OBJECTS: Final = """
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relowner <> 10
         AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
     UNION ALL
-    SELECT 'f', oid, oid::regprocedure::text, proowner, proacl FROM pg_proc WHERE proacl IS NOT NULL
+    SELECT 'f', oid, oid::regprocedure::text, proowner, proacl
+    FROM pg_proc WHERE proacl IS NOT NULL AND prokind <> 'p'
+    UNION ALL
+    SELECT 'p', oid, {PROCEDURE.format("p.oid")}, proowner, proacl
+    FROM pg_proc p WHERE proacl IS NOT NULL AND prokind = 'p'
     UNION ALL
     SELECT 'T', oid, oid::regtype::text, typowner, typacl FROM pg_type WHERE typacl IS NOT NULL
     UNION ALL
@@ -85,11 +97,11 @@ OBJECTS: Final = """
     UNION ALL
     SELECT 'L', oid, oid::text, lomowner, lomacl
     FROM pg_largeobject_metadata WHERE lomacl IS NOT NULL
-"""
+"""  # noqa: S608
 """All that levels are about in the current database: kind, OID, quoted name, owner, ACL.
 
 Kinds: d database, n schema, r relation of any sort, S sequence; and those that everybody may use unless
-somebody was granted it: f routine, T type, l language, L large object.
+somebody was granted it: f function, p procedure, T type, l language, L large object.
 
 What the superuser (10) owns is an extension's, which says itself who may use it: a grant of ours would
 be in every dump, and nobody could restore it.

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from psycopg import Connection, sql
 
-from openrdb.engines.postgresql.admin.levels import Row
+from openrdb.engines.postgresql.admin.levels import PROCEDURE, Row
 
 _OWNED = """
     SELECT refobjid FROM pg_shdepend
@@ -43,10 +43,13 @@ _SOME_RELATIONS = """
 _BATCH = 100
 """Relations a transaction: each takes locks on itself, its indexes and its TOAST table."""
 
-_DEFINERS = """
-    SELECT format('ALTER ROUTINE %s SECURITY INVOKER', oid::regprocedure) AS statement
-    FROM pg_proc WHERE proowner = former AND prosecdef
-"""
+_DEFINERS = f"""
+    SELECT CASE prokind
+        WHEN 'p' THEN format('ALTER PROCEDURE %s SECURITY INVOKER', {PROCEDURE.format("p.oid")})
+        ELSE format('ALTER FUNCTION %s SECURITY INVOKER', oid::regprocedure)
+        END AS statement
+    FROM pg_proc p WHERE proowner = former AND prosecdef
+"""  # noqa: S608
 _OPEN_TO_ALL = """
     SELECT format(
         'REVOKE %s ON %s %s FROM PUBLIC', string_agg(DISTINCT privilege_type, ', '),
@@ -124,11 +127,11 @@ def pass_on(connection: Connection[Row], user_id: int, role: str) -> None:
     connection.execute(sql.SQL("DO {}").format(sql.Literal(block)))
 
 
-_ORPHANS = """
+_ORPHANS = f"""
     SELECT format(
         'ALTER %s %s OWNER TO',
         CASE WHEN found.type = 'statistics object' THEN 'STATISTICS' ELSE upper(found.type) END,
-        found.identity
+        CASE found.type WHEN 'procedure' THEN {PROCEDURE.format("orphan.oid")} ELSE found.identity END
     )
     FROM (
         SELECT 'pg_class'::regclass::oid AS classid, oid FROM pg_class c
@@ -153,7 +156,7 @@ _ORPHANS = """
         WHERE stxowner = <owner>
         UNION ALL SELECT 'pg_publication'::regclass, oid FROM pg_publication WHERE pubowner = <owner>
     ) AS orphan, LATERAL pg_identify_object(classid, oid, 0) AS found
-"""
+"""  # noqa: S608
 _RESCUE = f"""
     DECLARE
         command text;

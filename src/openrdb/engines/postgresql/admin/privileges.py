@@ -16,10 +16,10 @@ from openrdb.engines.postgresql.admin.levels import OBJECTS, Level, Privileges, 
 from openrdb.errors import NotFound
 from openrdb.spec import Permission, Privilege
 
-_KINDS = ("d", "n", "r", "S", "f", "T", "l", "L")
+_KINDS = ("d", "n", "r", "S", "f", "p", "T", "l", "L")
 _WORDS = {
     **{"d": "DATABASE", "n": "SCHEMA", "r": "TABLE", "S": "SEQUENCE"},
-    **{"f": "ROUTINE", "T": "TYPE", "l": "LANGUAGE", "L": "LARGE OBJECT"},
+    **{"f": "FUNCTION", "p": "PROCEDURE", "T": "TYPE", "l": "LANGUAGE", "L": "LARGE OBJECT"},
 }
 _PLURALS = {"n": "SCHEMAS", "r": "TABLES", "S": "SEQUENCES", "f": "FUNCTIONS", "T": "TYPES"}
 _PLURALS_OF_SOME = {"L": "LARGE OBJECTS"}  # from 18 on
@@ -161,10 +161,10 @@ def _fits(found: Counter[Privileges], objects: int, wanted: Privileges) -> bool:
 
 def _acting(connection: Connection[Row]) -> set[tuple[int, int]]:
     """Members, and the roles they are directly in, who thereby act as one with rights in here."""
-    # From 16 on who creates a role becomes its member with the option of granting it only.
-    option = (
-        "(inherit_option OR set_option)" if connection.info.server_version >= 160000 else "true"
-    )
+    # Whoever has only the option of granting a role can grant it to themselves. From 16 on a membership
+    # can have none of the three.
+    by_option = connection.info.server_version >= 160000
+    option = "(inherit_option OR set_option OR admin_option)" if by_option else "true"
     query = f"""
         WITH RECURSIVE acting AS (
             SELECT member, roleid AS direct, roleid AS role FROM pg_auth_members WHERE {option}
@@ -255,7 +255,9 @@ def shut_out(connection: Connection[Row], user: str) -> ShutOut | None:
     grant(connection, user, Level(), only="d")
     connection.commit()
     end_sessions(connection, user_id)
-    return ShutOut(user_id, frozenset(str(row[0]) for row in found))
+    # An earlier attempt may have taken what the level grants, and got no further.
+    level = levels(_major(connection))[record.recorded(connection).get(user_id, "none")]
+    return ShutOut(user_id, level.database | {str(row[0]) for row in found})
 
 
 def take_over(connection: Connection[Row], user_id: int) -> None:

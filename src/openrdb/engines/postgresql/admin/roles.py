@@ -54,6 +54,10 @@ _COMPLETE = f"""
             WHERE datname = ANY(%(entered)s) AND pg_get_userbyid(grantee) = '{ADMIN}'
                 AND privilege_type = 'CONNECT' AND is_grantable) = cardinality(%(entered)s)
 """  # noqa: S608
+_GRANTS_NO_PARAMETER = f"""
+        AND NOT EXISTS (SELECT FROM pg_parameter_acl, aclexplode(paracl)
+            WHERE pg_get_userbyid(grantee) = '{ADMIN}' AND is_grantable)
+"""
 
 
 def statements(major: int) -> list[str]:
@@ -75,7 +79,11 @@ def _rights(major: int, entered: Sequence[str] = _ENTERED) -> list[str]:
         ),
         *(f"GRANT CONNECT ON DATABASE {name} TO {ADMIN} WITH GRANT OPTION" for name in entered),
         *(
-            [f"GRANT SET ON PARAMETER {_PARAMETER} TO {ADMIN} WITH GRANT OPTION"]
+            [
+                f"GRANT SET ON PARAMETER {_PARAMETER} TO {ADMIN}",
+                # Earlier versions gave it. What it grants would keep a user from being deleted.
+                f"REVOKE GRANT OPTION FOR SET ON PARAMETER {_PARAMETER} FROM {ADMIN} CASCADE",
+            ]
             if major >= _PARAMETERS_FROM
             else []
         ),
@@ -97,7 +105,8 @@ def ensure(connection: Connection[Row]) -> None:
         "admin": list(admin),
         "entered": list(entered),
     }
-    if connection.execute(_COMPLETE, wanted).fetchone() == (True,):
+    complete = _COMPLETE + (_GRANTS_NO_PARAMETER if major >= _PARAMETERS_FROM else "")
+    if connection.execute(complete, wanted).fetchone() == (True,):
         return
     for role in (ADMIN, FORMER, LEFT):
         ensure_role(connection, role)
@@ -138,7 +147,7 @@ def drop_empty(connection: Connection[Row]) -> None:
     query = f"""
         SELECT rolname FROM pg_roles r WHERE rolname ~ '^{FORMER}_[1-9][0-9]*$' AND NOT EXISTS (
             SELECT FROM pg_shdepend
-            WHERE refclassid = 'pg_authid'::regclass AND refobjid = r.oid AND deptype IN ('o', 'a')
+            WHERE refclassid = 'pg_authid'::regclass AND refobjid = r.oid
         )
     """  # noqa: S608
     for (role,) in connection.execute(query).fetchall():
