@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from contextlib import suppress
+
+import psycopg
 import pytest
 from psycopg import OperationalError, errors
 
@@ -126,6 +131,35 @@ def test_the_option_to_grant_a_role_is_a_way_to_act_as_it(shop: Server) -> None:
     assert found.permission == "readonly"
     with shop.session("bob") as bob:
         refused(bob, "GRANT mate TO bob", "SET ROLE mate")
+
+
+@pytest.mark.parametrize("fate", ["dismissed", "deleted"])
+def test_a_function_that_runs_as_them_is_ended(shop: Server, fate: str) -> None:
+    """Without that it goes on with the power that it began with."""
+    shop.inside.set_privilege("shop", "bob", "readonly")
+    with shop.session("boss", "shop") as boss:
+        boss.execute(
+            "CREATE FUNCTION go() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$BEGIN "
+            "IF pg_has_role('boss', '_rdb_admin', 'MEMBER') THEN PERFORM pg_sleep(4); END IF; "
+            "CREATE ROLE evil CREATEROLE CREATEDB LOGIN; END$$"
+        )
+    with shop.session("bob", "shop") as bob, shop.session() as elsewhere:
+        elsewhere.execute("BEGIN; SELECT 1")
+        running = threading.Thread(target=run_until_ended, args=[bob])
+        running.start()
+        time.sleep(1)
+        if fate == "deleted":
+            shop.inside.delete_user("boss")
+        else:
+            shop.inside.update_user("boss", verifier=None, is_admin=False)
+        running.join(30)
+        elsewhere.execute("SELECT 1")
+    assert "evil" not in {user.name for user in shop.inside.users()}
+
+
+def run_until_ended(session: Connection) -> None:
+    with suppress(psycopg.Error):
+        session.execute("SELECT go()")
 
 
 # -- deletion ----------------------------------------------------------------------------------------

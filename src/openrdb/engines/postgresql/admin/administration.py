@@ -133,7 +133,22 @@ class Administration:
             # A session may go on acting as another role. Always: an earlier attempt may have revoked
             # what makes an administrator, and got no further.
             self._in("postgres", lambda connection: users.end_sessions(connection, name))
+            if (user_id := self._in("postgres", lambda found: roles.oid(found, name))) is not None:
+                self._end_running(self._running_as(user_id))
             self._restore_levels(name)
+
+    def _running_as(self, user_id: int) -> list[str]:
+        """Return the databases in which others may run functions as a user."""
+        running = []
+        for database in self._in("postgres", lambda found: users.owning(found, user_id)):
+            with contextlib.suppress(NotFound):  # deleted meanwhile
+                if self._in(database, lambda found: users.runs_as(found, user_id)):
+                    running.append(database)
+        return running
+
+    def _end_running(self, databases: list[str]) -> None:
+        if databases:
+            self._in("postgres", lambda connection: users.end_running(connection, databases))
 
     def _restore_levels(self, name: str) -> None:
         """Give a former administrator the levels that they have besides what administrators have."""
@@ -163,8 +178,10 @@ class Administration:
         # It is 0 where an earlier attempt shut the user out, and got no further.
         user_id, limit = begun
         try:
+            running = self._running_as(user_id)
             for database in self._in("postgres", lambda found: users.leave(found, name)):
                 self._in(database, lambda connection: users.strip(connection, user_id))
+            self._end_running(running)
             self._in("postgres", lambda connection: users.drop(connection, name))
         except OpenRDBError:
             self._in("postgres", lambda connection: users.limit(connection, name, limit or -1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 
 from psycopg import Connection, sql
@@ -32,6 +33,12 @@ _LISTED = f"""
 """  # noqa: S608
 """All who may log in, whoever made them and whatever they are called: nobody is hidden."""
 _ENDED = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s"
+_RUNNING = f"""
+    SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+    WHERE datname = ANY(%s) AND xact_start < now() AND pid <> pg_backend_pid()
+        AND backend_type IN ('client backend', 'autovacuum worker')
+        AND usename IS DISTINCT FROM '{SUPERUSER}'
+"""  # noqa: S608
 _OWN_DATABASES = """
     SELECT datname FROM pg_database WHERE pg_get_userbyid(datdba) = %s ORDER BY datname
 """
@@ -153,6 +160,20 @@ def end_sessions(connection: Connection[Row], name: str) -> None:
     connection.execute(_ENDED, [name])
 
 
+def end_running(connection: Connection[Row], found: Collection[str]) -> None:
+    """End what runs in some databases, but for our own: it may run a function as a former user.
+
+    A function that runs as its owner goes on with the power that it began with.
+    """
+    connection.execute(_RUNNING, [list(found)])
+
+
+def runs_as(connection: Connection[Row], role: int) -> bool:
+    """Return whether others may run a function as this role in the current database."""
+    query = "SELECT EXISTS (SELECT FROM pg_proc WHERE proowner = %s AND prosecdef)"
+    return connection.execute(query, [role]).fetchone() == (True,)
+
+
 def limit(connection: Connection[Row], name: str, connections: int) -> None:
     statement = sql.SQL(f"ALTER ROLE {{}} CONNECTION LIMIT {connections}")
     connection.execute(statement.format(sql.Identifier(name)))
@@ -177,6 +198,17 @@ def databases_of(connection: Connection[Row], name: str) -> list[str]:
             why = f"{name} has privileges in the database {database}, which cannot be entered"
             raise PreconditionFailed("database_accepts_connections", why)
     return sorted({str(database) for database, _, _ in found})
+
+
+def owning(connection: Connection[Row], role: int) -> list[str]:
+    """Return the databases that can be entered and in which the role owns something."""
+    query = f"""
+        SELECT DISTINCT datname FROM pg_shdepend s JOIN pg_database d ON d.oid = s.dbid
+        WHERE refclassid = 'pg_authid'::regclass AND refobjid = %s AND deptype = 'o'
+            AND datallowconn AND datconnlimit <> {databases.INVALID}
+    """  # noqa: S608
+    found = [str(row[0]) for row in connection.execute(query, [role]).fetchall()]
+    return [database for database in found if "\ufffd" not in database]
 
 
 def _depending(connection: Connection[Row], name: str) -> list[Row]:
