@@ -315,6 +315,26 @@ def test_views_and_rules_reach_nothing(shop: Server) -> None:
     unharmed(shop)
 
 
+def test_everybody_loses_what_others_granted(shop: Server) -> None:
+    with shop.session("dev", DATABASE) as dev:
+        dev.execute("CREATE TABLE trap (x text); CREATE TABLE part (x text); CREATE SEQUENCE s")
+        dev.execute("CREATE SCHEMA open; GRANT ALL ON trap, s TO mate WITH GRANT OPTION")
+        dev.execute("GRANT INSERT (x) ON part TO mate WITH GRANT OPTION")
+        dev.execute("GRANT ALL ON SCHEMA open TO mate WITH GRANT OPTION")
+    with shop.session("mate", DATABASE) as mate:
+        mate.execute("GRANT ALL ON trap, s TO PUBLIC; GRANT INSERT (x) ON part TO PUBLIC")
+        mate.execute("GRANT ALL ON SCHEMA open TO PUBLIC")
+    shop.inside.set_privilege(DATABASE, "dev", "readonly")
+    with shop.session("dev", DATABASE) as dev:
+        refused(
+            dev,
+            "INSERT INTO trap VALUES ('x')",
+            "INSERT INTO part VALUES ('x')",
+            "SELECT nextval('s')",
+            "CREATE TABLE open.mine ()",
+        )
+
+
 CASCADE = """
     CREATE TABLE parent (id int PRIMARY KEY);
     CREATE TABLE child (id int REFERENCES parent ON DELETE CASCADE);

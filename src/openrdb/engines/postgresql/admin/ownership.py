@@ -2,7 +2,8 @@
 
 What runs as its owner must not keep a former user's power. So before it is passed on,
 - functions that run as their owner become functions that run as their caller;
-- everybody (PUBLIC) may at most read the relations, and create nothing in the schemas.
+- everybody (PUBLIC) may at most read the relations, and create nothing in the schemas. What others than
+  the owner granted is revoked with their option to grant it: the owner's REVOKE does not reach it.
 Views, rules, triggers that a foreign key's cascade fires, and functions in indexes run as the new
 owner, who has no right on anything else.
 
@@ -67,6 +68,26 @@ _OPEN_TO_ALL = """
     SELECT format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC', nspname)
     FROM pg_namespace, aclexplode(nspacl)
     WHERE nspowner = former AND grantee = 0 AND privilege_type = 'CREATE'
+    UNION ALL
+    SELECT DISTINCT format(
+        'REVOKE GRANT OPTION FOR ALL ON %s %s FROM %I CASCADE',
+        CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.oid::regclass,
+        pg_get_userbyid(grantee)
+    )
+    FROM pg_class c, LATERAL (
+        SELECT grantee, is_grantable FROM aclexplode(relacl)
+        UNION SELECT e.grantee, e.is_grantable
+        FROM pg_attribute, aclexplode(attacl) e WHERE attrelid = c.oid
+    ) AS granted
+    WHERE relowner = former AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+        AND relpersistence <> 't' AND grantee NOT IN (0, former) AND is_grantable
+    UNION ALL
+    SELECT DISTINCT format(
+        'REVOKE GRANT OPTION FOR ALL ON SCHEMA %I FROM %I CASCADE', nspname,
+        pg_get_userbyid(grantee)
+    )
+    FROM pg_namespace, aclexplode(nspacl)
+    WHERE nspowner = former AND grantee NOT IN (0, former) AND is_grantable
 """
 _DISARM = f"""
     DECLARE
