@@ -62,6 +62,42 @@ def test_what_they_granted_themselves_goes_with_them(shop: Server) -> None:
     assert "boss" not in {member for _, member in found}
 
 
+def test_the_databases_that_tools_come_into_are_closed_to_them(shop: Server) -> None:
+    with shop.session("boss") as boss:
+        for database in ("postgres", "template1"):
+            boss.execute(f"GRANT CONNECT ON DATABASE {database} TO boss WITH GRANT OPTION")
+    dismiss(shop)
+    for database in ("postgres", "template1"):
+        with pytest.raises(OperationalError, match="permission denied"):
+            shop.session("boss", database)
+    with shop.session("admin", "postgres") as admin:
+        admin.execute("SELECT 1")
+
+
+def test_a_role_made_in_advance_for_what_they_leave_is_not_theirs(shop: Server) -> None:
+    with shop.session("boss", "shop") as boss:
+        boss.execute("CREATE TABLE t ()")
+        row = boss.execute("SELECT oid FROM pg_roles WHERE rolname = 'boss'").fetchone()
+        assert row is not None
+        former = f"_rdb_former_{row[0]}"
+        boss.execute(f"CREATE ROLE {former}; GRANT {former} TO boss; GRANT {former} TO bob")
+        boss.execute(f"CREATE ROLE team; GRANT team TO {former}")
+    dismiss(shop)
+    shop.inside.set_privilege("shop", "bob", "readonly")
+    for user in ("boss", "bob"):
+        with shop.session(user, "shop") as session:
+            refused(session, f"SET ROLE {former}", "DROP TABLE t")
+    with shop.session("admin", "shop") as admin:
+        admin.execute("ALTER TABLE t ADD x int")
+    with shop.superuser() as superuser:
+        members = (
+            "SELECT pg_get_userbyid(roleid), pg_get_userbyid(member) FROM pg_auth_members "
+            "WHERE %s IN (pg_get_userbyid(roleid), pg_get_userbyid(member))"
+        )
+        found = set(superuser.execute(members, [former]).fetchall())
+        assert found == {("_rdb_former", former), (former, "_rdb_admin")}
+
+
 def test_a_name_that_is_no_utf8_stops_nothing(shop: Server) -> None:
     with shop.session("boss") as boss:
         boss.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")

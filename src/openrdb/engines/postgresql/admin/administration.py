@@ -168,17 +168,19 @@ class Administration:
         self._in("postgres", lambda connection: users.check_delete(connection, name))
 
     def delete_user(self, name: str) -> None:
-        def begin(connection: Connection[Row]) -> tuple[int, int] | None:
-            user_id = roles.oid(connection, name)
-            return None if user_id is None else (user_id, users.shut_out(connection, name))
+        def begin(connection: Connection[Row]) -> tuple[int, bool, int] | None:
+            if (user_id := roles.oid(connection, name)) is None:
+                return None
+            is_admin = User(name, is_admin=True) in users.listed(connection)
+            return user_id, is_admin, users.shut_out(connection, name)
 
         begun = self._change(begin)
         if begun is None:
             return
         # It is 0 where an earlier attempt shut the user out, and got no further.
-        user_id, limit = begun
+        user_id, is_admin, limit = begun
         try:
-            running = self._running_as(user_id)
+            running = self._running_as(user_id) if is_admin else []
             for database in self._in("postgres", lambda found: users.leave(found, name)):
                 self._in(database, lambda connection: users.strip(connection, user_id))
             self._end_running(running)

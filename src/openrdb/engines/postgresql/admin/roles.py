@@ -134,11 +134,12 @@ def former(user_id: int) -> str:
 def ensure_former(connection: Connection[Row], user_id: int) -> str:
     """Make the role exist that owns what a user leaves; return its name."""
     role = former(user_id)
-    query = "SELECT 1 FROM pg_roles WHERE rolname = %s"
-    if connection.execute(query, [role]).fetchone() is None:
-        ensure_role(connection, role)
-        connection.execute(f"GRANT {FORMER} TO {role}")
-        connection.execute(f"GRANT {role} TO {ADMIN}")
+    ensure_role(connection, role)
+    # SQL may have made it before, with members of its own.
+    if (role_id := oid(connection, role)) is not None:
+        _revoke(connection, f"roleid = {role_id} OR member = {role_id}")
+    connection.execute(f"GRANT {FORMER} TO {role}")
+    connection.execute(f"GRANT {role} TO {ADMIN}")
     return role
 
 
@@ -191,6 +192,33 @@ def leave(connection: Connection[Row], user_id: int, left: Collection[int] | Non
         f" AND roleid = ANY(ARRAY[{', '.join(map(str, left))}]::oid[])" if left is not None else ""
     )
     _revoke(connection, f"member = {user_id}{among}")
+
+
+def close(connection: Connection[Row], user_id: int) -> None:
+    """Revoke what a role has been granted on the databases that administrators may only come into.
+
+    As whoever granted it: the owner's REVOKE reaches only what the owner granted.
+    """
+    entered = ", ".join(f"'{name}'" for name in _ENTERED)
+    block = f"""
+        DECLARE
+            one record;
+        BEGIN
+            FOR one IN
+                SELECT DISTINCT datname AS database, pg_get_userbyid(grantee) AS grantee,
+                    pg_get_userbyid(grantor) AS grantor
+                FROM pg_database, aclexplode(datacl)
+                WHERE datname IN ({entered}) AND grantee = {user_id}
+            LOOP
+                EXECUTE format('SET LOCAL ROLE %I', one.grantor);
+                EXECUTE format(
+                    'REVOKE ALL ON DATABASE %I FROM %I CASCADE', one.database, one.grantee
+                );
+                RESET ROLE;
+            END LOOP;
+        END
+    """  # noqa: S608
+    connection.execute(sql.SQL("DO {}").format(sql.Literal(block)))
 
 
 def _revoke(connection: Connection[Row], which: str) -> None:

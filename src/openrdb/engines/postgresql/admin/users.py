@@ -128,6 +128,7 @@ def change(
     if dismissed and (user_id := roles.oid(connection, name)) is not None:
         administrators.hand_over(connection, user_id)
         roles.leave(connection, user_id)  # also what they granted themselves
+        roles.close(connection, user_id)
 
 
 def _attributes(is_admin: bool) -> str:
