@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from openrdb.engines import templates_of
+from openrdb.engines.mysql import reserved
+from openrdb.engines.mysql.sql import quoted_account
 from openrdb.errors import HostError
 from openrdb.host.bundles.cache import Bundles
 from openrdb.system import accounts
@@ -75,3 +77,16 @@ def mysql(mysql_bundle: Bundle) -> Iterator[mysql_server.Server]:
     )
     with mysql_server.serving(mysql_bundle, *options) as server:
         yield server
+
+
+@pytest.fixture
+def office(mysql: mysql_server.Server) -> Iterator[str]:
+    """A database; afterwards the server is as it was, whatever SQL made."""
+    mysql.administration.create_database("office")
+    yield "office"
+    with mysql.superuser() as session, session.cursor() as cursor:
+        cursor.execute("SELECT user, host FROM mysql.user")
+        ours = reserved.ACCOUNTS | {("admin", "%")}
+        for account in set(cursor.fetchall()) - ours:
+            cursor.execute(f"DROP USER {quoted_account(account)}")
+    mysql.administration.delete_database("office")

@@ -22,6 +22,17 @@ _DEFINED = """
     SELECT 'event', event_schema, event_name, definer
     FROM information_schema.events WHERE definer IN %s
 """
+_ALL = """
+    SELECT definer FROM information_schema.routines
+    UNION SELECT definer FROM information_schema.views
+    UNION SELECT definer FROM information_schema.triggers
+    UNION SELECT definer FROM information_schema.events
+"""
+
+
+def everyone(session: Session) -> set[str]:
+    """Return the accounts that are the definer of anything, as `user@host`."""
+    return {str(definer) for (definer,) in rows(session, _ALL)}
 
 
 def among(session: Session, accounts: Collection[Account]) -> set[Account]:

@@ -80,10 +80,17 @@ def make_administrator(session: Session, account: Account) -> None:
     run(session, f"GRANT {privileges} ON *.* TO {quoted} WITH GRANT OPTION AS {model}")
 
 
-def unmake_administrator(session: Session, account: Account, roles: Iterable[Account]) -> None:
-    """Take all that an account has on the whole server, also by these roles; what it has in single
-    databases stays."""
+def unmake_administrator(
+    session: Session, account: Account, roles: Iterable[Account], regrantable: Iterable[str]
+) -> None:
+    """Take all that an account has on the whole server, and its roles.
+
+    What it has in single databases stays, but not the right to pass it on: administrators can give
+    themselves both that and any user as a role.
+    """
     quoted = quoted_account(account)
+    for on in regrantable:
+        run(session, f"REVOKE IF EXISTS GRANT OPTION ON {on} FROM {quoted} IGNORE UNKNOWN USER")
     for role in roles:
         run(session, f"REVOKE IF EXISTS {quoted_account(role)} FROM {quoted} IGNORE UNKNOWN USER")
     # Dynamic ones in a statement of their own: among others they are left.

@@ -26,7 +26,7 @@ from openrdb.engines.mysql import reserved
 from openrdb.engines.mysql.admin import definers
 from openrdb.engines.mysql.admin.grants import ALL, READ, SERVER, WRITE
 from openrdb.engines.mysql.session import Session
-from openrdb.engines.mysql.sql import Account, rows
+from openrdb.engines.mysql.sql import Account, quoted_identifier, rows
 from openrdb.spec import Permission
 
 Privileges = frozenset[str]
@@ -124,13 +124,21 @@ class Grants:
         sources = {account} | self.roles_of(account)
         return any(self.everywhere.get(one, frozenset()) & _MASTERFUL for one in sources)
 
-    def ruling_roles(self, account: Account) -> list[Account]:
-        """Return the account's roles that bring privileges on the whole server."""
-        return sorted(
-            role
-            for role in self.roles.get(account, ())
-            if any(self.everywhere.get(one) for one in {role} | self.roles_of(role))
-        )
+    def regrantable(self, account: Account) -> list[str]:
+        """Return the databases, and the objects with their kind, that have grants to the account which
+        it may be able to pass on, as the grammar has them."""
+        databases = [
+            f"{quoted_identifier(database)}.*"
+            for (one, database), privileges in self.on_databases.items()
+            if one == account and GRANT in privileges
+        ]
+        objects = [
+            f"{kind} {quoted_identifier(database)}.{quoted_identifier(name)}"
+            for (one, database), found in self.on_objects.items()
+            if one == account
+            for kind, name in found
+        ]
+        return databases + objects
 
     def dependents(self, user: str) -> set[str]:
         """Return the users who may act as this one, and the user."""

@@ -43,8 +43,9 @@ def _set(session: Session, grants: Grants, database: str, user: str, level: Priv
     for statement in (*taken, *lifted, *limited):
         run(session, statement)
     _grant(session, accounts, database, level)
-    if taken or limited:
-        # Sessions keep what they have in their current database; and what they have everywhere.
+    if taken or limited or level != LEVELS["all"]:
+        # Sessions keep what they have in their current database; and what they have everywhere. Also
+        # if nothing is taken now: an earlier attempt may have failed before it ended them.
         everywhere = any(grants.everywhere[account] & LEVELS["all"] for account in accounts)
         user_sessions.end(session, grants.dependents(user), None if everywhere else database)
 

@@ -1,5 +1,9 @@
-"""Clients' sessions: found, and ended. They come by TCP; ours, whose names a tenant may also give to
-users, by the socket."""
+"""Clients' sessions and running events: found, and ended. Clients come by TCP; ours, whose names a
+tenant may also give to users, by the socket.
+
+Inside a routine or trigger, and while an event runs, the server shows the definer's account in the
+place of the session's: its name, and its host in the place of the client's address.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +12,45 @@ from collections.abc import Callable, Set
 from pymysql import MySQLError
 from pymysql.constants import ER
 
+from openrdb.engines.mysql.admin import definers
 from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import rows, run
 
+_Wanted = Callable[[str, str, object, object], bool]
+"""Of a user, a host as it is shown, a current database, and a command."""
+
 
 def end(session: Session, users: Set[str], database: str | None = None) -> None:
-    """End all sessions of some users, in a current database (None: in any)."""
-    _end(session, lambda user, current: user in users and database in (None, current))
+    """End all sessions and events of some users, in a current database (None: in any).
+
+    Whatever is inside a definer's routine ends as well, whoever is shown: nothing tells whose session
+    it is, or whose other routine it comes back to.
+    """
+    inside = definers.everyone(session)
+
+    def is_wanted(user: str, host: str, current: object, command: object) -> bool:
+        if user in users and database in (None, current):
+            return True
+        shown = {f"{user}@{host}", f"{user}@{host.rpartition(':')[0]}"}
+        return command != "Sleep" and not shown.isdisjoint(inside)
+
+    _end(session, is_wanted)
 
 
 def end_within(session: Session, database: str) -> None:
-    """End all sessions in a current database, whoever's they are."""
-    _end(session, lambda _, current: current == database)
+    """End all sessions and events in a current database, whoever's they are."""
+    _end(session, lambda _, __, current, ___: current == database)
 
 
 def end_all(session: Session) -> None:
-    _end(session, lambda _, __: True)
+    _end(session, lambda *_: True)
 
 
-def _end(session: Session, wanted: Callable[[object, object], bool]) -> None:
-    for number, user, host, current, *_ in rows(session, "SHOW PROCESSLIST"):
-        if ":" in str(host) and wanted(user, current):
+def _end(session: Session, is_wanted: _Wanted) -> None:
+    for number, user, shown, current, command, *_ in rows(session, "SHOW PROCESSLIST"):
+        host = str(shown)
+        is_event = command == "Connect"
+        if (is_event or ":" in host) and is_wanted(str(user), host, current, command):
             _kill(session, int(str(number)))
 
 

@@ -119,7 +119,10 @@ def _unrecorded(session: Session) -> None:
 
 
 def change(session: Session, name: str, verifier: str | None, is_admin: bool | None) -> None:
-    """Change what is not None; end the sessions of those who stop being administrators."""
+    """Change what is not None; end the sessions of those who are not to be administrators.
+
+    Also of those who were none: an earlier attempt may have failed before it ended them.
+    """
     drop_anonymous(session)
     if verifier is not None:
         _set_password(session, name, verifier)
@@ -131,8 +134,10 @@ def change(session: Session, name: str, verifier: str | None, is_admin: bool | N
         if is_admin:
             grants.make_administrator(session, account)
         elif stops:
-            grants.unmake_administrator(session, account, granted.ruling_roles(account))
-    if stops:
+            grants.unmake_administrator(
+                session, account, granted.roles.get(account, ()), granted.regrantable(account)
+            )
+    if not is_admin:
         # A session keeps what it had on the whole server when it began.
         user_sessions.end(session, granted.dependents(name))
 
