@@ -62,16 +62,20 @@ async def read(
         with backend.database.read() as session:
             instance = instances.get(session, region, instance_id, principal)
             statuses.require(instance, InstanceRequest.READ_CONTENT)
-            found = known.of(session, instance_id)
-            if instance.status != InstanceStatus.ERROR or found is None:
+            if instance.status != InstanceStatus.ERROR:
                 return instance, None
-            return instance, LastKnown(found)
+            found = known.of(session, instance_id)
+            return instance, None if found is None else LastKnown(found)
 
     instance, made = await backend.reads.run(principal.access_key, find)
-    if not may_answer(instance):
-        if made is None:
+
+    def ask_last_known() -> T:
+        if made is None:  # an earlier version made the instance
             raise statuses.not_usable(instance)
         return ask(made)
+
+    if not may_answer(instance):
+        return ask_last_known()
 
     def perform() -> T:
         return ask(administration(backend.hosts, instance, backend.secrets))
@@ -79,11 +83,9 @@ async def read(
     try:
         return await backend.engine_calls.run(instance, Kind.READ, perform)
     except (HostError, PreconditionFailed, TransientState):
-        if made is None and instance.status == InstanceStatus.ERROR:
-            raise statuses.not_usable(instance) from None
-        if made is None:
+        if instance.status != InstanceStatus.ERROR:
             raise
-        return ask(made)
+        return ask_last_known()
 
 
 async def change(

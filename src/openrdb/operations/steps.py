@@ -56,6 +56,11 @@ def ensure_balancers(run: Run, instance: Instance) -> None:
     replaces another has to work first."""
     for each in routes(instance):
         run.step(run.edge.ensure_route, each)
+    end_leaving(run, instance)
+
+
+def end_leaving(run: Run, instance: Instance) -> None:
+    """End the endpoints that are being deleted; `make_ready` forgets them."""
     for each in leaving_routes(instance):
         run.step(run.edge.ensure_no_route, each)
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from openrdb.errors import StartFailed
 from openrdb.host.base import Host
-from openrdb.operations.desired import leaving_routes, node_spec, routes
+from openrdb.operations.desired import node_spec, routes
 from openrdb.operations.registry import InstanceOperation, register
 from openrdb.operations.run import Run
-from openrdb.operations.steps import catch_up, make_ready, readdress
+from openrdb.operations.steps import catch_up, end_leaving, make_ready, readdress
 from openrdb.spec import NodeSpec, Route
 from openrdb.state.models import Instance
 from openrdb.state.statuses.instance import InstanceRequest, InstanceStatus
@@ -48,8 +48,8 @@ class ApplySettings(InstanceOperation):
             served.append(each.endpoint_id)
             refusal = refusal or run.step(let_in, run.edge, each)
         if refusal is None:
-            for each in leaving_routes(instance) if self.repairs else []:
-                run.step(run.edge.ensure_no_route, each)
+            if self.repairs:
+                end_leaving(run, instance)
             catch_up(run)
             run.complete(make_ready)
             return
@@ -62,9 +62,8 @@ class ApplySettings(InstanceOperation):
         for each in routes(instance):
             if self.repairs or each.endpoint_id in served:
                 run.step(run.edge.ensure_route, each)
-        if self.repairs:  # `make_ready` forgets those that leave
-            for each in leaving_routes(instance):
-                run.step(run.edge.ensure_no_route, each)
+        if self.repairs:
+            end_leaving(run, instance)
         catch_up(run)
         take_back(run, self.before, refusal)
 
