@@ -34,7 +34,7 @@ def run(setup: Setup) -> Iterator[Figure]:
         delete_many(service, crowd)
     # The first of a process loads code.
     yield Figure("accepted → first step", alone[1:], baseline=commit, goal=Goal(50))
-    yield Figure("the same amid 20 creations at once", crowded, baseline=commit)
+    yield Figure("the same during 20 creations at once", crowded, baseline=commit)
 
 
 def _delays(service: Service) -> list[float]:

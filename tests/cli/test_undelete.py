@@ -160,7 +160,7 @@ def test_a_failed_creation_leaves_nothing_to_bring_back(fresh_service: Service) 
 
 
 def test_kept_for_the_configured_time(fresh_service: Service) -> None:
-    """What has left the trash is listed no more, and what was asked for is not half there."""
+    """An instance that has left the trash is not listed, and a failed undelete leaves nothing of it."""
     service = fresh_service
     service.environment["OPENRDB_TRASH"] = "3600"
     service.start()

@@ -13,7 +13,7 @@ from tests.support.service import PASSWORD
 
 NAMES = ("a$1", "all", "MiXed-9_", "x" * 63)
 OF_SQL = ("o\"n'e {}%s$1", "Ünïcødé", "_x", "1 / a#b?c", ".", "é" * 31)
-"""Which the API creates no users of, and manages those that there are."""
+"""Names that the API refuses for new users; existing users with such names are managed."""
 
 
 def names(server: Server) -> set[str]:

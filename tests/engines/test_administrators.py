@@ -302,7 +302,7 @@ def test_a_reserved_name_hides_nobody(shop: Server, name: str) -> None:
     assert User(name, is_admin=True) in shop.inside.users()
     shop.inside.check_update_user(name)
     shop.inside.check_delete_user(name)
-    # Whoever made it goes: its sessions end, and it logs in no more.
+    # When its maker is deleted, its sessions end and it cannot log in again.
     shop.inside.delete_user("boss")
     with pytest.raises(OperationalError, match=r"not permitted to log in|rejects"):
         shop.session(name)

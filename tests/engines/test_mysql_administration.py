@@ -195,7 +195,7 @@ def test_a_level_set_is_the_level_listed_and_had(
 
 ODD_USERS = ["a$1", "all", "pg_x", "MiXed-9_", "n" * 32]
 OF_SQL = ["o'brien", 'we"ird', "per%cent_", "back\\slash", "ünï 名", "a@b", "`", "_x", "1/#?", ".."]
-"""Which the API creates no users of, and manages those that there are."""
+"""Names that the API refuses for new users; existing users with such names are managed."""
 
 
 @pytest.mark.parametrize("name", ODD_USERS)

@@ -1,6 +1,6 @@
 """Whose power in a MySQL server ends when: administrators, accounts that SQL made, and definers.
 
-What a dismissed user leaves behind has no more power than they have; and no account rules unseen.
+What a dismissed user leaves behind has no more power than they have, and no administrator is hidden.
 """
 
 from __future__ import annotations
@@ -300,7 +300,7 @@ CHANGES: dict[str, Callable[[Server], None]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_change_of_users_drops_the_anonymous_one(mysql: Server, office: str, change: str) -> None:
-    """Whoever it calls itself, and whatever host it is for."""
+    """Whatever its name, and whatever host it is for."""
     made(mysql, "carol", is_admin=True)
     with mysql.session("carol") as run:
         run("CREATE USER ''@'%%', ''@'127.0.0.1' IDENTIFIED BY %s", PASSWORD)

@@ -10,7 +10,7 @@ A database's grants also hold for objects made later. What counts is the sum of
 - the same for every role that the account may take, directly or through others,
 - privileges on single tables, columns and routines, which are none of any level.
 
-Whoever has everything on the whole server has `all`, whatever else is granted.
+An account with all privileges on the whole server has `all`, whatever else is granted to it.
 """
 
 from __future__ import annotations

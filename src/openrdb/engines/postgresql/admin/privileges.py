@@ -161,8 +161,8 @@ def _fits(found: Counter[Privileges], objects: int, wanted: Privileges) -> bool:
 
 def _acting(connection: Connection[Row]) -> set[tuple[int, int]]:
     """Members, and the roles they are directly in, who thereby act as one with rights in here."""
-    # Whoever has only the option of granting a role can grant it to themselves. From 16 on a membership
-    # can have none of the three.
+    # A member with nothing but the ADMIN OPTION can grant the role to themselves. From 16 on there are
+    # memberships with none of the three options.
     by_option = connection.info.server_version >= 160000
     option = "(inherit_option OR set_option OR admin_option)" if by_option else "true"
     query = f"""
@@ -238,8 +238,11 @@ class ShutOut:
 
 
 def shut_out(connection: Connection[Row], user: str) -> ShutOut | None:
-    """Let a user into the current database no more, and end their sessions there, if they own something
-    in it, may make something, or act as somebody else: they could go on meanwhile."""
+    """Revoke CONNECT on the current database from a user and end their sessions in it.
+
+    Only if they own something there, may make something, or can act as another role: they could go on
+    while their objects are passed on.
+    """
     prepare(connection)
     user_id = _id(connection, user)
     if user_id in roles.administrators(connection):

@@ -144,7 +144,7 @@ def ensure_former(connection: Connection[Row], user_id: int) -> str:
 
 
 def drop_empty(connection: Connection[Row]) -> None:
-    """Drop the roles of users who have got everything back, or are no more."""
+    """Drop the roles of former users who have all their objects back, or who were deleted."""
     query = f"""
         SELECT rolname FROM pg_roles r WHERE rolname ~ '^{FORMER}_[1-9][0-9]*$' AND NOT EXISTS (
             SELECT FROM pg_shdepend
