@@ -2,7 +2,7 @@
 
 The program that is served is OpenRDB's own; only the methods that perform steps and end operations are
 wrapped, in the process under test. Two files lead it: `hold` names the kind of operation and the step,
-`moment` says how far it has come.
+`moment` says how far it has come. A third, `steps`, has every step that was begun.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ def say(moment, name):
 
 def observed(run, do, name):
     number = run.number = getattr(run, "number", -1) + 1
+    with (home / "steps").open("a") as steps:
+        steps.write(f"{{run.operation.kind}} {{name}}\\n")
 
     @functools.wraps(do)
     def observe(*arguments, **named):
@@ -89,6 +91,14 @@ class HeldService(Service):
 
     def wait_done(self) -> None:
         wait_until(lambda: (self._moment() or [""])[0] == "done", LONGEST_STEP)
+
+    def forget_steps(self) -> None:
+        (self.home / "steps").unlink(missing_ok=True)
+
+    def steps_of(self, kind: str) -> list[str]:
+        """Return what operations of a kind have begun since `forget_steps`, in order."""
+        lines = (self.home / "steps").read_text().splitlines()
+        return [line.split()[1] for line in lines if line.split()[0] == kind]
 
     def _moment(self) -> list[str] | None:
         try:

@@ -303,7 +303,7 @@ CASES = {
     ),
     "delete_endpoint": Case(
         "delete_endpoint",
-        ("ensure_no_route", "ensure_route", "ensure_certified"),
+        ("ensure_route", "ensure_no_route", "ensure_certified"),
         lambda s, n: s.request("DELETE", f"/endpoints/{s.private(s.one)[0]}"),
         lambda s, n: not s.private(s.one),
         before=with_private,

@@ -153,6 +153,24 @@ def stop(service: HeldService) -> None:
     assert not service.processes()
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_steps_are_those_of_a_run(stage: Stage, name: str) -> None:
+    """Without a fault: a run of the matrix tries only some of the steps that the cases name."""
+    scene, case, number = stage.scene(ENGINES[0]), CASES[name], next(_numbers)
+    service = scene.service
+    assert isinstance(service, HeldService)
+    case.before(scene, number)
+    done = finished_count(service, case.kind)
+    service.forget_steps()
+    answer = case.ask(scene, number)
+    assert answer.ok, answer.text
+    wait_until(lambda: finished_count(service, case.kind) > done, BACK)
+    assert service.steps_of(case.kind) == [*case.steps, "complete"]
+    scene.settle()
+    assert case.holds(scene, number)
+    case.after(scene, number)
+
+
 def test_every_kind_is_in_it() -> None:
     assert {case.kind for case in CASES.values()} == KINDS.keys()
     assert {fault.operation for fault in FAULTS} == CASES.keys()
