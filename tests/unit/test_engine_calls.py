@@ -113,6 +113,38 @@ def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(run())
 
 
+def test_all_lines_share_one_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has waited in the line of the instance waits in the project's for what is left."""
+    monkeypatch.setattr(engine_calls, "_PATIENCE", 2.0)
+    monkeypatch.setattr(engine_calls, "_OF_PROJECT", 1)
+
+    async def run() -> None:
+        calls, project = EngineCalls(), uuid4()
+        one = instance(project)
+
+        def begin(of: Instance, call: Stuck) -> asyncio.Task[str]:
+            return asyncio.create_task(calls.run(of, Kind.CHANGE, call))
+
+        with stuck() as first, stuck() as second:
+            going = [begin(one, first)]
+            await until_begun(first, 1)
+            going.append(begin(instance(project), second))
+            early = begin(one, first)
+            await asyncio.sleep(1)
+            late = begin(instance(project), second)
+            await asyncio.sleep(0)
+            first.let_go()
+            done, _ = await asyncio.wait({early, late}, return_when=asyncio.FIRST_COMPLETED)
+            assert done == {early}, "it came first, and waits no longer than others"
+            for waiting in (early, late):
+                with pytest.raises(Busy):
+                    await waiting
+            second.let_go()
+            assert await asyncio.gather(*going) == ["done"] * 2
+
+    asyncio.run(run())
+
+
 def test_what_a_call_raises_passes_through() -> None:
     def fail() -> None:
         raise TimeoutError("the engine's")

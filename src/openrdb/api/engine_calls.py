@@ -7,6 +7,7 @@ project has all of them.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable
 from enum import Enum
@@ -26,7 +27,7 @@ _OF_PROJECT = 24
 _IN_ALL = 96
 """Calls that run at once, each in a thread; what waits beyond these bounds waits without."""
 _PATIENCE = 30.0
-"""Seconds that a call waits for its turn; whoever asked gives up soon after."""
+"""Seconds that a call waits for its turn, in all lines together; whoever asked gives up soon after."""
 
 
 class Kind(Enum):
@@ -63,7 +64,8 @@ class EngineCalls:
         Raises:
             Busy: too many calls of the kind wait for the instance already; nothing was called.
         """
-        turn = partial(self._lines.turn, patience=_PATIENCE)
+        until = asyncio.get_running_loop().time() + _PATIENCE
+        turn = partial(self._lines.turn, until=until)
         try:
             async with (
                 turn((instance.id, kind), kind.running, most=kind.most),

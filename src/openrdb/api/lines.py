@@ -38,24 +38,24 @@ class Lines:
         running: int,
         *,
         most: float = math.inf,
-        patience: float | None = None,
+        until: float | None = None,
     ) -> AsyncIterator[None]:
         """Wait for a turn.
 
         Args:
             running: how many have theirs at once.
             most: how many there are in all, with those who wait.
-            patience: seconds.
+            until: a moment of the running loop's clock.
 
         Raises:
-            LineFull: at once where the line has its most, or after so many seconds without a turn.
+            LineFull: at once where the line has its most, or at that moment without a turn.
         """
         line = self._lines.setdefault(key, _Line(asyncio.Semaphore(running)))
         if line.length >= most:
             raise LineFull
         line.length += 1
         try:
-            await _acquire(line.turns, patience)
+            await _acquire(line.turns, until)
             try:
                 yield
             finally:
@@ -66,9 +66,9 @@ class Lines:
                 del self._lines[key]
 
 
-async def _acquire(turns: asyncio.Semaphore, patience: float | None) -> None:
+async def _acquire(turns: asyncio.Semaphore, until: float | None) -> None:
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout_at(until):
             await turns.acquire()
     except TimeoutError:
         raise LineFull from None
