@@ -38,8 +38,11 @@ class NewKey:
         }
 
 
-def _hash(secret_key: str) -> str:
-    # Secrets are random UUIDs, not passwords: a plain hash cannot be guessed back.
+def secret_hash(secret_key: str) -> str:
+    """Return what is kept of a secret key.
+
+    Secrets are random UUIDs, not passwords: a plain hash cannot be guessed back.
+    """
     return hashlib.sha256(secret_key.encode()).hexdigest()
 
 
@@ -56,7 +59,7 @@ def create_key(
     session.add(
         ApiKey(
             access_key=access_key,
-            secret_hash=_hash(secret_key),
+            secret_hash=secret_hash(secret_key),
             organization_id=project.organization_id,
             project_id=None if whole_organization else project.id,
             default_project_id=project.id,
@@ -91,7 +94,7 @@ def authenticate(session: Session, secret_key: str | None) -> Principal:
     """
     if not secret_key:
         raise DeniedAuthentication("invalid_argument")
-    wanted = _hash(secret_key)
+    wanted = secret_hash(secret_key)
     key = session.scalars(select(ApiKey).where(ApiKey.secret_hash == wanted)).one_or_none()
     if key is None or not hmac.compare_digest(key.secret_hash, wanted):
         raise DeniedAuthentication("not_found")
