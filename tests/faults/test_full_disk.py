@@ -12,9 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.service import PASSWORD, Service, creation, gone, wait_until
-
-pytestmark = pytest.mark.root
+from tests.support.full_state import FullService
+from tests.support.kinds import last_error
+from tests.support.service import (
+    PASSWORD,
+    Service,
+    creation,
+    gone,
+    ports_of_worker,
+    wait_until,
+)
 
 
 @pytest.fixture
@@ -39,6 +46,7 @@ def small(fresh_service: Service) -> Iterator[Service]:
         shutil.rmtree(place)
 
 
+@pytest.mark.root
 def test_creation_is_refused_and_deletion_works(small: Service) -> None:
     service = small
     service.start()
@@ -65,6 +73,7 @@ def fill(service: Service) -> None:
                     ballast.write(bytes(size))
 
 
+@pytest.mark.root
 def test_without_a_byte_nothing_answers_500(small: Service, newest: str) -> None:
     """Whatever changes something is made or refused, in a way that nobody repeats; what takes the
     space can be deleted, also by a service that starts only then."""
@@ -92,6 +101,7 @@ def test_without_a_byte_nothing_answers_500(small: Service, newest: str) -> None
     wait_until(lambda: gone(service.sdk(), instance.id))
 
 
+@pytest.mark.root
 def test_what_was_deleted_gives_way_first(small: Service) -> None:
     """With 1.5 GiB in all nothing is kept for long: that leaves room for what is new."""
     service = small
@@ -101,3 +111,26 @@ def test_what_was_deleted_gives_way_first(small: Service) -> None:
         service.sdk().delete_instance(instance_id=instance.id)
         wait_until(lambda instance=instance: gone(service.sdk(), instance.id))
     wait_until(lambda: not list((service.data_dir / "trash").iterdir()))
+
+
+def test_what_could_not_be_recorded_ends_later(cache: Path, worker_id: str) -> None:
+    """Both what was made and what failed, without another start of the service."""
+    with FullService(cache, ports_of_worker(worker_id, 1)) as service:
+        service.start()
+        broken, works = service.create(name="broken"), service.create(name="works")
+        (data,) = (service.data_dir / "instances" / broken.id).glob("nodes/*/data")
+        service.fill()
+        data.chmod(0)
+        assert service.request("POST", f"/instances/{broken.id}/restart").status_code == 200
+        answer = service.request("POST", f"/instances/{works.id}/databases", json={"name": "one"})
+        assert answer.status_code == 403, answer.text
+        log = service.home / "serve.log"
+        wait_until(lambda: "operation restart_instance on instance" in log.read_text(), 120)
+        assert last_error(service, "restart_instance") == ("running", None)
+        assert last_error(service, "create_database") == ("running", None)
+        service.empty()
+        wait_until(lambda: last_error(service, "create_database") == ("done", None), 60)
+        wait_until(lambda: last_error(service, "restart_instance")[0] == "failed", 60)
+        listed = service.request("GET", f"/instances/{works.id}/databases").json()["databases"]
+        assert "one" in {one["name"] for one in listed}
+        assert service.request("GET", f"/instances/{broken.id}").json()["status"] == "error"

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
-from dbos import DBOS, DBOSConfig, SetWorkflowID
+from dbos import DBOS, DBOSConfig, SetWorkflowID, WorkflowHandle
 from dbos import error as dbos_error
 from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -50,6 +50,9 @@ _services: Services | None = None
 
 _awaited: dict[UUID, Exception | None] = {}
 """Operations whose end a request waits for, and how they failed."""
+
+_unrecorded: set[UUID] = set()
+"""Operations whose workflow has ended here, but whose row could not say so, as on a full disk."""
 
 
 def is_refusal(error: BaseException) -> bool:
@@ -81,6 +84,15 @@ def _checkpoint(name: str, do: Callable[[], T]) -> T:
 
 @DBOS.workflow(name="operation")
 def _workflow(operation_id: str) -> None:
+    try:
+        _perform(operation_id)
+    except (DiskFull, SQLAlchemyError) as error:
+        log.warning("the end of operation %s cannot be recorded: %s", operation_id, error)
+        _unrecorded.add(UUID(operation_id))
+        raise
+
+
+def _perform(operation_id: str) -> None:
     assert _services is not None, "operations run after launch only"  # noqa: S101
     services = _services
     with services.database.write() as session:
@@ -120,6 +132,11 @@ def _cause(error: Exception) -> Exception:
     if isinstance(error, dbos_error.DBOSMaxStepRetriesExceeded):
         return error.errors[-1]
     return error
+
+
+def _begin(operation_id: UUID) -> WorkflowHandle[None]:
+    with SetWorkflowID(str(operation_id)):
+        return DBOS.start_workflow(_workflow, str(operation_id))
 
 
 def _sqlite_engine(path: Path) -> Engine:
@@ -182,8 +199,7 @@ class Operations:
         Where that is not possible, as on a full disk, the sweep tries again.
         """
         try:
-            with SetWorkflowID(str(operation_id)):
-                DBOS.start_workflow(_workflow, str(operation_id))
+            _begin(operation_id)
         except SQLAlchemyError as error:
             log.warning("operation %s is started later: %s", operation_id, error)
 
@@ -195,8 +211,7 @@ class Operations:
         """
         _awaited[operation_id] = None
         try:
-            with SetWorkflowID(str(operation_id)):
-                DBOS.start_workflow(_workflow, str(operation_id)).get_result()
+            _begin(operation_id).get_result()
         except SQLAlchemyError as failure:
             log.warning("operation %s is performed later: %s", operation_id, failure)
             raise DiskFull(f"operation {operation_id} is performed later") from failure
@@ -233,12 +248,29 @@ class Operations:
         for row in found:
             self.start(row.id)
 
+    def _begin_unrecorded_again(self) -> None:
+        """Begin operations again whose end could not be recorded; a workflow runs only once.
+
+        Not before there is room: they would restart servers each time, and fail again.
+        """
+        if not self._services.database.has_room():
+            return
+        for operation_id in tuple(_unrecorded):
+            _unrecorded.discard(operation_id)
+            try:
+                DBOS.delete_workflows([str(operation_id)])
+                _begin(operation_id)
+            except SQLAlchemyError as error:
+                _unrecorded.add(operation_id)
+                log.warning("operation %s begins again later: %s", operation_id, error)
+
     def _sweep(self) -> None:
         interval = self._services.settings.sweep
         older_than = timedelta(seconds=interval)
         tidied = -_TIDY
         while not self._stopping.wait(interval):
             try:
+                self._begin_unrecorded_again()
                 self._start_found(partial(operations.unstarted, older_than=older_than))
                 self._report_overdue()
                 if time.monotonic() - tidied > _TIDY:

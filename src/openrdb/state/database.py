@@ -151,12 +151,11 @@ class Database:
         Raises:
             DiskFull: there is no space, and nothing was written.
         """
-        path = self.engine.url.database
-        if self.engine.dialect.name != "sqlite" or path is None:
+        layout = self._layout()
+        if layout is None:
             yield
             return
-        layout = Layout(Path(path).parent)
-        if files.free_bytes(layout.root) < _LEAST_FREE:
+        if not self.has_room():
             files.remove_file(layout.reserve)
         try:
             yield
@@ -164,6 +163,18 @@ class Database:
             if getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL:
                 raise
             raise DiskFull(f"no space is left for the state in {layout.root}") from error
+
+    def has_room(self) -> bool:
+        """Return whether a few transactions fit; PostgreSQL's room is its operator's concern."""
+        layout = self._layout()
+        return layout is None or files.free_bytes(layout.root) >= _LEAST_FREE
+
+    def _layout(self) -> Layout | None:
+        """Return the data directory that the database is in."""
+        path = self.engine.url.database
+        if self.engine.dialect.name != "sqlite" or path is None:
+            return None
+        return Layout(Path(path).parent)
 
     def close(self) -> None:
         self.engine.dispose()
