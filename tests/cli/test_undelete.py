@@ -7,9 +7,11 @@ import shutil
 import time
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from openrdb.host.volumes import trashed_since
 from tests.cli.test_commands import one_line
 from tests.support.held_service import HeldService
 from tests.support.kinds import NETWORKS
@@ -138,6 +140,13 @@ def test_a_restart_completes_what_failed(fresh_service: Service) -> None:
     undelete(service, "kept")
     path = f"/instances/{instance.id}"
     wait_until(lambda: service.request("GET", path).json()["status"] == "error", BACK)
+    assert trashed_since(service.data_dir) == {}, "neither time nor want of space takes it away"
+    instances.chmod(0o711)
+    delete(service, instance.id)
+    assert trashed_since(service.data_dir).keys() == {UUID(instance.id)}
+    instances.chmod(0o500)
+    undelete(service, "kept")
+    wait_until(lambda: service.request("GET", path).json().get("status") == "error", BACK)
     instances.chmod(0o711)
     assert service.request("POST", f"{path}/restart").status_code == 200
     with service.connection(ready(service.sdk(), instance.id)) as session:
@@ -169,6 +178,7 @@ def test_kept_for_the_configured_time(fresh_service: Service) -> None:
     (entry,) = (service.data_dir / "trash").iterdir()
     service.kill()
     undelete(service, instance.id)  # and before the service has started it …
+    (entry,) = (service.data_dir / "trash").iterdir()
     shutil.rmtree(entry)
     service.start()
     wait_until(lambda: gone(service.sdk(), instance.id), BACK)

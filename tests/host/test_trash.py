@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from openrdb.host.volumes import DirectoryPool, trashed_since
+from openrdb.host.volumes import DirectoryPool, keep_for_return, trashed_since
 from tests.host.test_volumes import (
     CONTENT,
     DATA,
@@ -103,6 +103,46 @@ def test_the_oldest_give_way_when_space_is_short(
     assert pool.put_aside_since() == {}
 
 
+def test_what_comes_back_is_not_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long that takes or fails; if it is given up, it waits for the whole time again."""
+    pool = DirectoryPool(tmp_path)
+    place = an_instance(tmp_path, OWNER)
+    pool.put_aside(place, OWNER)
+    keep_for_return(tmp_path, OWNER)  # by another process
+    keep_for_return(tmp_path, uuid4())  # a no-op
+    assert trashed_since(tmp_path) == {}
+    with monkeypatch.context() as patch:
+        patch.setattr(pool, "free", lambda: 0)
+        assert not pool.ensure_free(1)
+    pool.empty(time.time() + 60)
+    place.parent.rename(tmp_path / "away")
+    with pytest.raises(FileNotFoundError):
+        pool.put_back(OWNER, place)
+    pool.empty(time.time() + 60)
+    (tmp_path / "away").rename(place.parent)
+    before = time.time()
+    pool.stop_return(OWNER)
+    pool.stop_return(OWNER)  # a no-op
+    assert before - 1 <= trashed_since(tmp_path)[OWNER]
+    assert pool.put_back(OWNER, place)
+    assert content(place / "data") == CONTENT
+
+
+def test_emptied_meanwhile_by_another_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pool has looked before the return began."""
+    pool = DirectoryPool(tmp_path)
+    place = an_instance(tmp_path, OWNER)
+    pool.put_aside(place, OWNER)
+    looked = pool.put_aside_since()
+    keep_for_return(tmp_path, OWNER)
+    monkeypatch.setattr(pool, "put_aside_since", lambda: looked)
+    pool.empty(time.time() + 60)
+    assert pool.put_back(OWNER, place)
+    assert content(place / "data") == CONTENT
+
+
 @pytest.mark.parametrize("way", ["aside", "back"])
 def test_killed_at_any_line_it_is_here_or_there(tmp_path: Path, way: str) -> None:
     def do(root: Path) -> None:
@@ -114,10 +154,11 @@ def test_killed_at_any_line_it_is_here_or_there(tmp_path: Path, way: str) -> Non
 
     seen = set()
     for root in killed_at_each_line(tmp_path, do):
-        if not (root / DATA.key / "sub/deep/three").exists() and not trashed_since(root):
+        in_trash = any((root / "trash").glob("*"))
+        if not (root / DATA.key / "sub/deep/three").exists() and not in_trash:
             continue  # it had not been made
         pool = after_a_restart(root)
-        here, there = (root / PLACE).exists(), OWNER in pool.put_aside_since()
+        here, there = (root / PLACE).exists(), any((root / "trash").glob(f"*.{OWNER}"))
         assert here != there
         seen.add(here)
         assert pool.put_back(OWNER, root / PLACE)

@@ -321,6 +321,7 @@ class LocalHost:
         self._pruning.pop(instance_id, None)
         # Gone at once; what takes time is done when nobody waits for it any more.
         directory = self._layout.instance(instance_id)
+        self._pool.stop_return(instance_id)
         if keep and self._keep_trash and _has_data(directory):
             self._pool.put_aside(directory, instance_id)
         else:

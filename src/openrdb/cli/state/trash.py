@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from openrdb.cli.state.opened import opened_state
 from openrdb.config import Settings
 from openrdb.errors import HostError, QuotasExceeded
-from openrdb.host.volumes import trashed_since
+from openrdb.host.volumes import keep_for_return, trashed_since
 from openrdb.operations.begin import record_for_operator
 from openrdb.operations.instances.undelete import UndeleteInstance
 from openrdb.state import trash
@@ -60,6 +60,9 @@ def undelete(settings: Settings, wanted: str) -> Deleted:
         except QuotasExceeded as error:
             raise HostError(f"cannot bring {row.name} back: no {error.resource} are left") from None
         record_for_operator(session, UndeleteInstance(instance.id), "accepted")
+        instance_id = instance.id
+    # Not before the commit: a deleted instance would never leave the trash.
+    keep_for_return(settings.data_dir, instance_id)
     return shown
 
 

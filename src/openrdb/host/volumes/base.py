@@ -109,12 +109,20 @@ class Pool(Protocol):
     def put_back(self, owner: UUID, directory: Path) -> bool:
         """Move what an owner has in the trash back to its place, durably.
 
+        Where that fails it stays in the trash, and is not emptied.
+
         Returns:
             Whether it is there: also where it was moved before.
         """
 
+    def stop_return(self, owner: UUID) -> None:
+        """Let what could not be moved back wait in the trash again, for the whole time."""
+
     def put_aside_since(self) -> dict[UUID, float]:
-        """Return whose directories are in the trash, each with the time it was put there."""
+        """Return whose directories are in the trash, each with the time it was put there.
+
+        What is being moved back is not among them.
+        """
 
     def empty(self, before: float) -> None:
         """Delete what was put into the trash before a moment (`time.time`)."""

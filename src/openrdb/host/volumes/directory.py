@@ -21,6 +21,8 @@ from openrdb.system.accounts import Uid
 log = logging.getLogger(__name__)
 
 TRASH = "trash"
+_RETURNING = "returning"
+"""What stands in the place of the time while something is brought back: it is emptied no more."""
 
 
 class DirectoryPool:
@@ -151,20 +153,29 @@ class DirectoryPool:
     def put_back(self, owner: UUID, directory: Path) -> bool:
         # Not while the same directory is being deleted: it is either here or gone.
         with self._emptying:
+            if any(directory.glob("nodes/*/data")):
+                return True  # it lives; what is in the trash is no longer its own
+            keep_for_return(self._root, owner)
             for found in self._trashed_of(owner):
-                if any(directory.glob("nodes/*/data")):
-                    break  # it lives; what is in the trash is no longer its own
                 self.delete_below(directory)
                 found.rename(directory)
                 files.sync_directory(directory.parent)
                 files.sync_directory(self._trash)
         return directory.exists()
 
+    def stop_return(self, owner: UUID) -> None:
+        with self._emptying, suppress(FileNotFoundError):
+            self._returning(owner).rename(self._trash / f"{int(time.time())}.{owner}")
+            files.sync_directory(self._trash)
+
     def put_aside_since(self) -> dict[UUID, float]:
         return trashed_since(self._root)
 
     def _trashed_of(self, owner: UUID) -> list[Path]:
         return sorted(self._trash.glob(f"*.{owner}"))
+
+    def _returning(self, owner: UUID) -> Path:
+        return self._trash / f"{_RETURNING}.{owner}"
 
     def empty(self, before: float) -> None:
         for owner, since in self.put_aside_since().items():
@@ -188,7 +199,8 @@ class DirectoryPool:
     def _delete_trashed(self, owner: UUID) -> None:
         with self._emptying:
             for path in self._trashed_of(owner):
-                self.delete_below(path)
+                if path != self._returning(owner):
+                    self.delete_below(path)
 
     # -- room ----------------------------------------------------------------------------------
 
@@ -202,11 +214,22 @@ class DirectoryPool:
         return self.ensure_free(LEAST_FREE + size)
 
 
+def keep_for_return(root: Path, owner: UUID) -> None:
+    """Keep what the trash of a pool has of an owner until it is put back; a no-op if that is nothing.
+
+    The pool may be another process's. Neither time nor want of space empties it from now on.
+    """
+    for path in (root / TRASH).glob(f"*.{owner}"):
+        with suppress(FileNotFoundError):  # it was emptied just now
+            path.rename(path.with_name(f"{_RETURNING}.{owner}"))
+            files.sync_directory(path.parent)
+
+
 def trashed_since(root: Path) -> dict[UUID, float]:
     """Return what is in the trash of a pool, which may be another process's: see `Pool`."""
     found = {}
     for path in (root / TRASH).glob("*.*"):
         since, _, owner = path.name.partition(".")
-        with suppress(ValueError):  # a stranger's file
+        with suppress(ValueError):  # a stranger's file, or what is being brought back
             found[UUID(owner)] = float(since)
     return found
