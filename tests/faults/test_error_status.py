@@ -5,8 +5,11 @@ The data directory's mode is what breaks it, so that it can be mended: nobody ma
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -108,6 +111,41 @@ def test_terraform_comes_to_an_end(fresh_service: Service, newest: str) -> None:
     assert fresh_service.login(instance).answers()
     for kind in ("delete_user", "delete_database", "set_privilege"):
         assert last_error(fresh_service, kind) == ("done", None)
+
+
+def test_a_removal_that_is_refused_later(fresh_service: Service, mysql_version: str) -> None:
+    """It waits once; that it failed, and why, is kept. The rest is made."""
+    broken = Broken(fresh_service, mysql_version)
+    with fresh_service.connection(broken.instance) as session:
+        session.execute("CREATE TABLE two.parent (id int PRIMARY KEY)")
+        child = "id int, FOREIGN KEY (id) REFERENCES two.parent (id)"
+        session.execute(f"CREATE TABLE one.child ({child})")
+    broken.break_down()
+    for _ in range(5):
+        for below in ("/databases/two", "/users/bob"):
+            broken.must("DELETE", below)
+    assert count_waiting(fresh_service) == 2
+    broken.mend()
+    broken.must("POST", "/restart")
+    ready(fresh_service.sdk(), broken.instance.id)
+    assert "two" in broken.names("databases")
+    assert "bob" not in broken.names("users")
+    assert count_waiting(fresh_service) == 0
+    told = fresh_service.run(
+        "operations", "list", "--data-dir", str(fresh_service.data_dir), "--json"
+    )
+    (failed,) = [one for one in json.loads(told.stdout) if one["kind"] == "delete_database"]
+    assert failed["status"] == "failed"
+    assert failed["reason"].startswith("two: ")
+    assert "foreign key" in failed["reason"]
+    assert failed["reason"] in (fresh_service.home / "serve.log").read_text()
+
+
+def count_waiting(service: Service) -> int:
+    database = f"file:{service.data_dir}/state.sqlite?mode=ro"
+    with contextlib.closing(sqlite3.connect(database, uri=True)) as state:
+        query = "SELECT count(*) FROM operations WHERE status = 'deferred'"
+        return int(state.execute(query).fetchone()[0])
 
 
 def test_what_is_made_after_a_removal_stays(fresh_service: Service, newest: str) -> None:

@@ -113,7 +113,8 @@ def may_answer(instance: Instance) -> bool:
 def make_deferred(run: Run, instance_id: UUID) -> None:
     """Make the removals that were accepted while the instance did not work.
 
-    What the engine refuses has failed, and is left.
+    What the engine refuses has failed: nobody waits for the answer, so the reason is kept with the
+    operation, in an event and in the log. The lists show what is still there.
     """
     with run.database.read() as session:
         waiting = operations.deferred(session, instance_id)
@@ -121,17 +122,18 @@ def make_deferred(run: Run, instance_id: UUID) -> None:
         operation = load(row)
         assert isinstance(operation, ContentOperation)  # noqa: S101
         content = administration(run.services.hosts, run.instance(instance_id), run.secrets)
-        error = None
+        error = error_type = None
         try:
             operation.check(content)
             operation.make(content)
         except NotFound:
             pass  # it is gone already
         except (InvalidArguments, PreconditionFailed) as refusal:
-            error = refusal.explanation
-            log.warning("instance %s: deferred %s: %s", instance_id, row.kind, refusal)
+            what = " ".join(map(str, operation.parameters().values()))
+            error, error_type = f"{what}: {refusal.explanation}", refusal.type
+            log.warning("instance %s: deferred %s is refused: %s", instance_id, row.kind, error)
         with run.database.write() as session:
-            operations.finish(session, row.id, error)
+            operations.finish(session, row.id, error, error_type=error_type)
 
 
 def change_content(run: Run, make: Callable[[Administration], None]) -> None:

@@ -40,9 +40,13 @@ def failed(session: Session) -> list[Operation]:
 
 
 def defer(session: Session, operation_id: UUID) -> None:
-    """Leave an operation for when its subject works again."""
+    """Leave an operation for when its subject works again; end it if an equal one waits already."""
     operation = session.get_one(Operation, operation_id)
-    operation.status, operation.step = DEFERRED, None
+    what = (operation.kind, operation.parameters)
+    if what in [(one.kind, one.parameters) for one in deferred(session, operation.subject_id)]:
+        finish(session, operation_id)
+    else:
+        operation.status, operation.step = DEFERRED, None
 
 
 def deferred(session: Session, subject_id: UUID | None = None) -> list[Operation]:
