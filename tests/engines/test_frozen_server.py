@@ -15,9 +15,9 @@ from tests.support.postgresql_server import Server
 pytestmark = pytest.mark.timeout(60)
 
 
-def test_a_session_of_a_frozen_backend(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "_ANSWER_TIMEOUT", 1.0)
+def test_a_session_of_a_frozen_backend(server: Server) -> None:
     connection = session.connect(server.node, "postgres")
+    connection.patience = 1.0
     backend = connection.info.backend_pid
     os.kill(backend, signal.SIGSTOP)
     try:
@@ -28,10 +28,10 @@ def test_a_session_of_a_frozen_backend(server: Server, monkeypatch: pytest.Monke
         os.kill(backend, signal.SIGCONT)
 
 
-def test_a_slow_answer_is_waited_for(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "_ANSWER_TIMEOUT", 5.0)
+def test_a_slow_answer_is_waited_for(server: Server) -> None:
     before = time.monotonic()
     with session.connect(server.node, "postgres") as connection:
+        connection.patience = 5.0
         row = connection.execute("SELECT 7 FROM pg_sleep(1)").fetchone()
     assert row == (7,)
     assert time.monotonic() - before >= 1

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
+from uuid import UUID
 
 import pymysql
 from pymysql import MySQLError
@@ -12,6 +15,7 @@ from pymysql.connections import Connection
 from pymysql.constants import ER
 
 from openrdb.engines.base import EngineNode
+from openrdb.engines.kept import Kept
 from openrdb.engines.names import SUPERUSER
 from openrdb.system.layout import NodePaths
 
@@ -44,6 +48,41 @@ def pid_file(paths: NodePaths) -> Path:
     return paths.data / "mysqld.pid"
 
 
+def _close(session: Session) -> None:
+    with suppress(MySQLError):  # its server has gone
+        session.close()
+
+
+_kept = Kept(close=_close)
+
+
+@contextmanager
+def use(node: EngineNode) -> Iterator[Session]:
+    """Yield a session of the superuser, perhaps one that was used before; statements commit themselves.
+
+    Raises:
+        pymysql.err.OperationalError: the server does not accept connections at the moment.
+    """
+    session = _taken(node) or connect(node)
+    with ExitStack() as ending:
+        ending.callback(_close, session)
+        yield session
+        ending.pop_all()
+    _kept.leave(node.spec.node_id, "", session)
+
+
+def _taken(node: EngineNode) -> Session | None:
+    """Return a session that was left, as a new one would be; None if there is none that lives."""
+    if (session := _kept.take(node.spec.node_id, "")) is None:
+        return None
+    try:
+        _pin(session)
+    except MySQLError:
+        _close(session)
+        return None
+    return session
+
+
 def connect(node: EngineNode, database: str | None = None, *, secret: str | None = None) -> Session:
     """Return a session of the superuser; its context manager closes it. Statements commit themselves.
 
@@ -54,6 +93,7 @@ def connect(node: EngineNode, database: str | None = None, *, secret: str | None
         pymysql.err.OperationalError: the server does not accept connections at the moment.
     """
     session = _connect(
+        node.spec.node_id,
         unix_socket=str(socket(node.paths)),
         ssl_disabled=True,  # nobody listens there, and the driver would read all authorities' files
         user=SUPERUSER,
@@ -66,12 +106,16 @@ def connect(node: EngineNode, database: str | None = None, *, secret: str | None
         write_timeout=_STATEMENT_TIMEOUT,
         program_name="openrdb",
     )
-    with session.cursor() as cursor:
-        cursor.execute(_PIN, list(_PINNED.values()))
+    _pin(session)
     return session
 
 
-def _connect(**options: Any) -> Session:  # noqa: ANN401
+def _pin(session: Session) -> None:
+    with session.cursor() as cursor:
+        cursor.execute(_PIN, list(_PINNED.values()))
+
+
+def _connect(node_id: UUID, **options: Any) -> Session:  # noqa: ANN401
     """Connect, within some seconds also where all connections are taken: the server keeps one for
     its administrators, and tells nobody when one gets free."""
     deadline = time.monotonic() + _FULL_TIMEOUT
@@ -81,4 +125,5 @@ def _connect(**options: Any) -> Session:  # noqa: ANN401
         except MySQLError as error:
             if error.args[:1] != (ER.CON_COUNT_ERROR,) or time.monotonic() > deadline:
                 raise
+        _kept.drop(node_id)
         time.sleep(_FULL_PAUSE)

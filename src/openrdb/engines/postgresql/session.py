@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar, cast
 
 import psycopg
@@ -13,6 +15,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.pq import Conninfo
 
 from openrdb.engines.base import EngineNode
+from openrdb.engines.kept import Kept
 from openrdb.engines.names import SUPERUSER
 from openrdb.spec import NodeSpec
 
@@ -25,6 +28,8 @@ _FULL_TIMEOUT = 10.0
 _FULL_PAUSE = 0.05
 _ANSWER_TIMEOUT = 90.0
 """Seconds for one statement: more than the server itself gives it."""
+_LOOK_TIMEOUT = 10.0
+"""Seconds for an idle session to show that its server is still there."""
 _PINNED = {
     "search_path": "pg_catalog",
     "session_authorization": SUPERUSER,
@@ -87,12 +92,14 @@ class _Lenient(Loader):
 class _Connection(psycopg.Connection[tuple[object, ...]]):
     """Gives up a server that stopped to answer, or another that took its socket's place."""
 
+    patience = _ANSWER_TIMEOUT
+
     def wait(self, gen: PQGen[RV], *options: Any, **named: Any) -> RV:  # noqa: ANN401
         return super().wait(self._in_time(gen), *options, **named)
 
     def _in_time(self, waiting: PQGen[RV]) -> PQGen[RV]:
         """Go on with what waits for the server, which is told several times a second to go on."""
-        deadline = time.monotonic() + _ANSWER_TIMEOUT
+        deadline = time.monotonic() + self.patience
         ready = None
         while True:
             try:
@@ -105,9 +112,42 @@ class _Connection(psycopg.Connection[tuple[object, ...]]):
                 raise psycopg.OperationalError("the server does not answer")
 
 
-def connect(
-    node: EngineNode, database: str, *, secret: str | None = None
-) -> psycopg.Connection[tuple[object, ...]]:
+_kept = Kept[_Connection](close=lambda connection: connection.close())
+
+
+@contextmanager
+def use(node: EngineNode, database: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    """Yield a session of the superuser, perhaps one that was used before; commit at the end.
+
+    Raises:
+        psycopg.OperationalError: the server does not accept connections at the moment.
+    """
+    connection = _taken(node, database) or connect(node, database)
+    with ExitStack() as ending:
+        ending.enter_context(connection)
+        yield connection
+        connection.commit()
+        ending.pop_all()
+    _kept.leave(node.spec.node_id, database, connection)
+
+
+def _taken(node: EngineNode, database: str) -> _Connection | None:
+    """Return a session that was left, as a new one would be; None if there is none that lives."""
+    if (connection := _kept.take(node.spec.node_id, database)) is None:
+        return None
+    try:
+        connection.patience = _LOOK_TIMEOUT
+        connection.autocommit = True
+        connection.execute("DISCARD ALL")
+        connection.autocommit = False
+        connection.patience = _ANSWER_TIMEOUT
+    except psycopg.OperationalError:
+        connection.close()
+        return None
+    return connection
+
+
+def connect(node: EngineNode, database: str, *, secret: str | None = None) -> _Connection:
     """Return a session of the superuser; its context manager commits and closes it.
 
     What tenants set for their databases has no effect in it. Above all `search_path` has none of
@@ -132,13 +172,14 @@ def connect(
         "application_name": "openrdb",
         "options": _options(node.spec),
     }
-    connection = _connect(make_conninfo("", **(_EXPLICIT | own)))
+    connection = _connect(node, make_conninfo("", **(_EXPLICIT | own)))
+    connection.prepare_threshold = None  # nothing is left in the session for later
     for kind in ("name", "text"):
         connection.adapters.register_loader(kind, _Lenient)
     return connection
 
 
-def _connect(line: str) -> psycopg.Connection[tuple[object, ...]]:
+def _connect(node: EngineNode, line: str) -> _Connection:
     """Connect, within some seconds also where all connections are taken: the server tells nobody
     when one gets free."""
     deadline = time.monotonic() + _FULL_TIMEOUT
@@ -148,6 +189,7 @@ def _connect(line: str) -> psycopg.Connection[tuple[object, ...]]:
         except psycopg.OperationalError as error:
             if not is_full(error) or time.monotonic() > deadline:
                 raise
+        _kept.drop(node.spec.node_id)
         time.sleep(_FULL_PAUSE)
 
 

@@ -43,7 +43,7 @@ class Administration:
             PreconditionFailed: another session is in the way.
         """
         try:
-            with sessions.connect(self._node) as session:
+            with sessions.use(self._node) as session:
                 yield session
         except MySQLError as error:
             number = error.args[0] if error.args else None

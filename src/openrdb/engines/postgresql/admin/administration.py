@@ -61,7 +61,7 @@ class Administration:
         for attempt in range(_ATTEMPTS):
             let_in, last = False, attempt == _ATTEMPTS - 1
             try:
-                with session.connect(self._node, database) as connection:
+                with session.use(self._node, database) as connection:
                     let_in = True
                     connection.autocommit = autocommit
                     return work(connection)
