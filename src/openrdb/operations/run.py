@@ -70,7 +70,7 @@ class Services:
 class Checkpoint(Protocol):
     """Calls a function once, and afterwards answers its recorded result."""
 
-    def __call__(self, name: str, do: Callable[[], T]) -> T: ...
+    def __call__(self, name: str, do: Callable[[], T], /) -> T: ...
 
 
 def _explanation(error: Exception) -> str:

@@ -3,7 +3,8 @@
 The row of an operation, committed together with the state that it leads to, is the truth. Its
 workflow has the row's id, so starting it twice is starting it once: right after the commit, by the
 sweep if a crash came between, and by recovery if it came in the middle. DBOS keeps the workflows and
-their steps; nothing else imports it.
+their steps; nothing else imports it. An operation that a request waits for is performed in the
+request's own thread, and gets a workflow only if a crash interrupts it.
 
 What DBOS keeps can be thrown away: steps ensure, so a sequence can always begin again at its first
 step. That is done where the sources have changed since, as its steps may not be the same.
@@ -29,7 +30,7 @@ from sqlalchemy.orm import Session
 
 from openrdb.errors import DiskFull, OpenRDBError, StartFailed, TransientState
 from openrdb.operations import registry
-from openrdb.operations.run import Run, Services
+from openrdb.operations.run import Checkpoint, Run, Services
 from openrdb.state import events, operations, trash
 from openrdb.state.models import Operation, now
 from openrdb.state.subjects import SUBJECTS
@@ -40,6 +41,8 @@ T = TypeVar("T")
 
 _EXECUTOR = "openrdb"
 _ATTEMPTS = 3
+_PAUSE = 1.0
+"""Seconds before the second attempt; twice as many before each further one."""
 _TIDY = 3600.0
 """Seconds between two looks for what can be forgotten."""
 _ALIVE = {"PENDING", "ENQUEUED"}
@@ -48,11 +51,8 @@ _ALIVE = {"PENDING", "ENQUEUED"}
 _services: Services | None = None
 """One a process, as DBOS is."""
 
-_awaited: dict[UUID, Exception | None] = {}
-"""Operations whose end a request waits for, and how they failed."""
-
 _unrecorded: set[UUID] = set()
-"""Operations whose workflow has ended here, but whose row could not say so, as on a full disk."""
+"""Operations that have ended here, but whose row could not say so, as on a full disk."""
 
 
 def is_refusal(error: BaseException) -> bool:
@@ -77,6 +77,7 @@ def _checkpoint(name: str, do: Callable[[], T]) -> T:
         "name": name,
         "retries_allowed": True,
         "max_attempts": _ATTEMPTS,
+        "interval_seconds": _PAUSE,
         "should_retry": _is_worth_repeating,
     }
     return DBOS.run_step(options, do)
@@ -84,31 +85,37 @@ def _checkpoint(name: str, do: Callable[[], T]) -> T:
 
 @DBOS.workflow(name="operation")
 def _workflow(operation_id: str) -> None:
-    try:
-        _perform(operation_id)
-    except (DiskFull, SQLAlchemyError) as error:
-        log.warning("the end of operation %s cannot be recorded: %s", operation_id, error)
-        _unrecorded.add(UUID(operation_id))
-        raise
+    _perform(UUID(operation_id), _checkpoint)
 
 
-def _perform(operation_id: str) -> None:
+def _perform(operation_id: UUID, checkpoint: Checkpoint) -> Exception | None:
+    """Perform an operation; return what it failed with.
+
+    Raises:
+        DiskFull, SQLAlchemyError: its end cannot be recorded; the sweep begins it again.
+    """
     assert _services is not None, "operations run after launch only"  # noqa: S101
     services = _services
-    with services.database.write() as session:
-        row = operations.enter(session, UUID(operation_id), services.build)
-    if row is None:
-        return
-    run = Run(row.id, registry.load(row), services, _checkpoint, row.is_checked)
     try:
-        run.operation.sequence(run)
-    except Exception as failure:
-        error = _cause(failure)
-        if not is_refusal(error):
-            _log_failure(services, row, error)
-        if row.id in _awaited:
-            _awaited[row.id] = error
-        run.fail(error)
+        # What a power cut takes back is begun again, as if it had not been entered.
+        with services.database.write(durable=False) as session:
+            row = operations.enter(session, operation_id, services.build)
+        if row is None:
+            return None
+        run = Run(row.id, registry.load(row), services, checkpoint, row.is_checked)
+        try:
+            run.operation.sequence(run)
+        except Exception as failure:
+            error = _cause(failure)
+            if not is_refusal(error):
+                _log_failure(services, row, error)
+            run.fail(error)
+            return error
+    except (DiskFull, SQLAlchemyError) as error:
+        log.warning("the end of operation %s cannot be recorded: %s", operation_id, error)
+        _unrecorded.add(operation_id)
+        raise
+    return None
 
 
 def _log_failure(services: Services, row: Operation, error: Exception) -> None:
@@ -204,21 +211,31 @@ class Operations:
             log.warning("operation %s is started later: %s", operation_id, error)
 
     def perform(self, operation_id: UUID) -> None:
-        """Start a recorded operation and return at its end; raises what it failed with.
+        """Perform a recorded operation in this thread; raises what it failed with.
+
+        It needs no workflow of its own: who asked waits for it, and if a crash comes in between, the
+        next launch finds its row.
 
         Raises:
             DiskFull: the operation is recorded, and made later.
         """
-        _awaited[operation_id] = None
         try:
-            _begin(operation_id).get_result()
-        except SQLAlchemyError as failure:
-            log.warning("operation %s is performed later: %s", operation_id, failure)
+            error = _perform(operation_id, self._repeat)
+        except (DiskFull, SQLAlchemyError) as failure:
             raise DiskFull(f"operation {operation_id} is performed later") from failure
-        finally:
-            error = _awaited.pop(operation_id)
         if error is not None:
             raise error
+
+    def _repeat(self, _: str, do: Callable[[], T]) -> T:
+        """Call a step, and again after a mishap."""
+        for attempt in range(1, _ATTEMPTS):
+            try:
+                return do()
+            except Exception as error:
+                if not _is_worth_repeating(error):
+                    raise
+            self._stopping.wait(_PAUSE * 2 ** (attempt - 1))
+        return do()
 
     def close(self) -> None:
         """Stop starting; what is under way stops where it is, and goes on at the next launch."""
