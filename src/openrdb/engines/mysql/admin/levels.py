@@ -170,7 +170,11 @@ class Grants:
         return found - {account}
 
     def level(self, user: str, database: str) -> Permission:
-        """Return the level that all accounts of a user have."""
+        """Return the level that all accounts of a user have.
+
+        An administrator's is the one that was set, `all` if nothing or `none` was: they have everything
+        in any case, and Terraform sees what it asked for.
+        """
         found = {self._level(account, database) for account in self.accounts(user)}
         return found.pop() if len(found) == 1 else "custom"
 
@@ -178,7 +182,10 @@ class Grants:
         if LEVELS["all"] <= self._everywhere(account) - self.limits.get(
             (account, database), frozenset()
         ):
-            return "all"
+            kept = self.on_databases.get((account, database))
+            if not kept or not self._is_masterful(account):
+                return "all"
+            return next((name for name, wanted in LEVELS.items() if kept == wanted), "all")
         sources = {account} | self.roles_of(account)
         if any(self.on_objects.get((one, database)) for one in sources):
             return "custom"
