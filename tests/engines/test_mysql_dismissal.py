@@ -6,12 +6,15 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
+from unittest.mock import Mock
 
 import pymysql
 import pytest
 
 from openrdb.engines.mysql.admin import user_sessions
+from openrdb.engines.mysql.sql import quoted_account
 from tests.support.mysql_server import Server
 from tests.support.service import PASSWORD
 
@@ -124,14 +127,16 @@ def test_who_runs_no_routine_is_not_disturbed(
     assert running.result(30) == []
 
 
-def fail_once(monkeypatch: pytest.MonkeyPatch, change: Callable[[], None]) -> None:
+def fail_once(
+    monkeypatch: pytest.MonkeyPatch, change: Callable[[], None], before: str = "end"
+) -> None:
     """Try a change as if the service were killed before it ends sessions; then once more."""
 
     def killed(*_: object) -> None:
         raise ConnectionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(user_sessions, "end", killed)
+        patch.setattr(user_sessions, before, killed)
         with pytest.raises(ConnectionError):
             change()
     change()
@@ -155,6 +160,113 @@ def test_a_repeated_lower_level_ends_sessions(
         fail_once(monkeypatch, lambda: inside.set_privilege(office, "dev", "none"))
         with pytest.raises(pymysql.MySQLError, match=GONE):
             run("CREATE TABLE t (a int)")
+
+
+def test_a_repeated_deletion_ends_sessions_of_others(
+    mysql: Server, office: str, staff: dict[str, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those who act as the user by a role, which nobody has any more the second time."""
+    mysql.administration.create_user("dev", mysql.verifier, is_admin=False)
+    staff["mate"]("GRANT boss TO dev")
+    with mysql.session("dev") as acting, mysql.session("mate") as other:
+        acting("SET ROLE boss")
+        fail_once(monkeypatch, lambda: mysql.administration.delete_user("boss"))
+        with pytest.raises(pymysql.MySQLError, match=GONE):
+            acting("CREATE USER evil")
+        other("SELECT 1")
+    assert noted(mysql) is None
+
+
+def test_a_repeated_change_ends_sessions_of_the_anonymous_user(
+    mysql: Server, office: str, staff: dict[str, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staff["mate"](f"CREATE USER ''@'%' IDENTIFIED BY '{PASSWORD}'")
+    with mysql.session("anybody") as run:
+        fail_once(monkeypatch, lambda: demote(mysql, "boss"), before="end_all")
+        with pytest.raises(pymysql.MySQLError, match=GONE):
+            run("SELECT 1")
+    assert noted(mysql) is None
+
+
+def test_the_next_change_completes_what_was_never_repeated(
+    mysql: Server, office: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names that have to be quoted too."""
+    inside, name = mysql.administration, "d'v\\\"é"
+    with mysql.session() as admin:
+        account = quoted_account((name, "%"))
+        admin(f"CREATE USER {account} IDENTIFIED BY '{PASSWORD}'")
+    inside.set_privilege(office, name, "all")
+    with mysql.session(name, office) as run:
+        with monkeypatch.context() as patch, pytest.raises(ConnectionError):
+            patch.setattr(user_sessions, "end", Mock(side_effect=ConnectionError))
+            inside.set_privilege(office, name, "readonly")
+        assert noted(mysql) is not None
+        inside.create_user("next", mysql.verifier, is_admin=False)
+        with pytest.raises(pymysql.MySQLError, match=GONE):
+            run("SELECT 1")
+    assert noted(mysql) is None
+
+
+def noted(server: Server) -> object:
+    """Return whose sessions are still to be ended."""
+    with server.superuser() as session, session.cursor() as cursor:
+        cursor.execute("SELECT user_attributes->'$.metadata.ending' FROM mysql.user")
+        (found,) = {one for (one,) in cursor.fetchall()} - {None} or {None}
+        return found
+
+
+@pytest.mark.parametrize("host", ["%", "127.0.0.1"])
+def test_sessions_end_only_where_something_is_taken(mysql: Server, office: str, host: str) -> None:
+    """Not if a level is raised, nor if the same is set again."""
+    inside = mysql.administration
+    inside.create_user("dev", mysql.verifier, is_admin=False)
+    if host != "%":
+        with mysql.session() as admin:
+            admin(f"CREATE USER dev@'{host}' IDENTIFIED BY '{PASSWORD}'")
+    set_level = partial(inside.set_privilege, office, "dev")
+    set_level("readonly")
+    with mysql.session("dev", office) as run:
+        for level in ("readonly", "readwrite", "readwrite", "all", "all"):
+            set_level(level)
+            run("SELECT 1")
+        run(f"USE {office}")  # the server looks at a database's privileges there
+        run("CREATE TABLE t (a int)")
+    for before, after in (("all", "readwrite"), ("readwrite", "readonly"), ("readonly", "none")):
+        set_level(before)
+        with mysql.session("dev", office) as run, mysql.session("dev") as elsewhere:
+            set_level(after)
+            with pytest.raises(pymysql.MySQLError, match=GONE):
+                run("SELECT 1")
+            elsewhere("SELECT 1")
+
+
+def test_what_sql_granted_beyond_a_level_is_taken(
+    mysql: Server, office: str, staff: dict[str, Run]
+) -> None:
+    """By setting the level that the user seems to have; then nothing is left to be taken."""
+    inside, boss = mysql.administration, staff["boss"]
+    boss("CREATE TABLE t (a int)")
+    for grant in (
+        "GRANT INSERT ON office.t TO dev",
+        "GRANT writer TO dev",
+        "GRANT INSERT ON office.* TO dev",
+        "GRANT INSERT ON *.* TO dev",
+    ):
+        inside.create_user("dev", mysql.verifier, is_admin=False)
+        boss("CREATE ROLE writer")
+        boss("GRANT INSERT ON office.* TO writer")
+        inside.set_privilege(office, "dev", "readonly")
+        boss(grant)
+        with mysql.session("dev", office) as run:
+            inside.set_privilege(office, "dev", "readonly")
+            with pytest.raises(pymysql.MySQLError, match=GONE):
+                run("SELECT 1")
+        with mysql.session("dev", office) as run:
+            inside.set_privilege(office, "dev", "readonly")
+            run("SELECT 1")
+        inside.delete_user("dev")
+        boss("DROP ROLE writer")
 
 
 def test_what_an_administrator_gave_to_themselves_falls_with_them(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from openrdb.engines.base import EngineNode
 from openrdb.engines.mysql import reserved, session, sql
-from openrdb.engines.mysql.admin import grants, levels, users
+from openrdb.engines.mysql.admin import grants, levels, user_sessions, users
 from openrdb.engines.mysql.admin.grants import SYSTEM
 from openrdb.engines.mysql.admin.levels import LEVELS, Grants
 from openrdb.engines.mysql.sql import Account
@@ -13,6 +13,7 @@ from openrdb.engines.mysql.sql import Account
 def renew(node: EngineNode) -> None:
     """Give administrators what they have now, drop what no tenant may have any more; repeatable."""
     with session.connect(node) as connection:
+        user_sessions.finish(connection)
         granted = levels.read(connection)
         dynamic = frozenset(grants.dynamic_privileges(connection.get_server_info()))
         if not dynamic <= granted.everywhere[reserved.MODEL]:

@@ -10,7 +10,7 @@ from pymysql.constants import CR, ER
 
 from openrdb.engines.base import EngineNode
 from openrdb.engines.mysql import session as sessions
-from openrdb.engines.mysql.admin import databases, levels, privileges, users
+from openrdb.engines.mysql.admin import databases, levels, privileges, user_sessions, users
 from openrdb.engines.mysql.session import Session
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed, TransientState
 from openrdb.spec import ContentNames, Database, Permission, Privilege, User
@@ -58,6 +58,13 @@ class Administration:
                 raise TransientState("instance", instance_id, "autohealing") from error
             raise
 
+    @contextmanager
+    def _change(self) -> Iterator[Session]:
+        """Yield a session for a change, which begins with what an earlier one left to be done."""
+        with self._session() as session:
+            user_sessions.finish(session)
+            yield session
+
     # -- users ---------------------------------------------------------------------------------
 
     def users(self) -> list[User]:
@@ -69,7 +76,7 @@ class Administration:
             users.check_create(session, name)
 
     def create_user(self, name: str, verifier: str, *, is_admin: bool) -> None:
-        with self._session() as session:
+        with self._change() as session:
             users.ensure(session, name, verifier, is_admin=is_admin)
 
     def check_update_user(self, name: str) -> None:
@@ -77,7 +84,7 @@ class Administration:
             users.check_known(session, name)
 
     def update_user(self, name: str, *, verifier: str | None, is_admin: bool | None) -> None:
-        with self._session() as session:
+        with self._change() as session:
             users.change(session, name, verifier, is_admin)
 
     def check_delete_user(self, name: str) -> None:
@@ -85,7 +92,7 @@ class Administration:
             users.check_delete(session, name)
 
     def delete_user(self, name: str) -> None:
-        with self._session() as session:
+        with self._change() as session:
             users.ensure_none(session, name)
 
     # -- databases -----------------------------------------------------------------------------
@@ -99,7 +106,7 @@ class Administration:
             databases.check_create(session, name)
 
     def create_database(self, name: str) -> None:
-        with self._session() as session:
+        with self._change() as session:
             databases.ensure(session, name)
 
     def check_delete_database(self, name: str) -> None:
@@ -107,7 +114,7 @@ class Administration:
             databases.check_delete(session, name)
 
     def delete_database(self, name: str) -> None:
-        with self._session() as session:
+        with self._change() as session:
             databases.ensure_none(session, name)
 
     # -- privileges ----------------------------------------------------------------------------
@@ -139,7 +146,7 @@ class Administration:
             users.find(session, user)
 
     def set_privilege(self, database: str, user: str, permission: Permission) -> None:
-        with self._session() as session:
+        with self._change() as session:
             users.find(session, user)
             granted = levels.read(session)
             privileges.apply(session, granted, _managed(session, database), user, permission)

@@ -151,6 +151,11 @@ class Grants:
         on_database = self.on_databases.get((account, database)) or self.anonymous(database)
         return (self._everywhere(account) - limits) | on_database
 
+    def exceeds(self, account: Account, database: str, level: Privileges) -> bool:
+        """Return whether the account has more than a level on a database, without any role."""
+        on_objects = self.on_objects.get((account, database))
+        return bool(on_objects or self.own(account, database) - level)
+
     def _everywhere(self, account: Account) -> Privileges:
         return self.everywhere.get(account, frozenset()) & LEVELS["all"]
 

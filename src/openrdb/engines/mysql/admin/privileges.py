@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 
 from openrdb.engines.mysql.admin import levels, user_sessions
@@ -39,15 +40,27 @@ def _set(session: Session, grants: Grants, database: str, user: str, level: Priv
         *_beyond(grants, accounts, database, level),
     ]
     lifted = _without_limits(grants, accounts, database, level)
-    limited = list(_limited(grants, accounts, database, level))
-    for statement in (*taken, *lifted, *limited):
-        run(session, statement)
-    _grant(session, accounts, database, level)
-    if taken or limited or level != LEVELS["all"]:
-        # Sessions keep what they have in their current database; and what they have everywhere. Also
-        # if nothing is taken now: an earlier attempt may have failed before it ended them.
-        everywhere = any(grants.everywhere[account] & LEVELS["all"] for account in accounts)
-        user_sessions.end(session, grants.dependents(user), None if everywhere else database)
+    limited = _limited(grants, accounts, database, level)
+    with _ending(session, grants, database, user, level):
+        for statement in (*taken, *lifted, *limited):
+            run(session, statement)
+        _grant(session, accounts, database, level)
+
+
+def _ending(
+    session: Session, grants: Grants, database: str, user: str, level: Privileges
+) -> AbstractContextManager[None]:
+    """End the user's sessions in the database after the level is set, if it takes anything.
+
+    They keep what they had in their current database, and what they had everywhere.
+    """
+    accounts = grants.accounts(user)
+    sources = {one for account in accounts for one in (account, *grants.roles_of(account))}
+    if not any(grants.exceeds(one, database, level) for one in sources):
+        return nullcontext()
+    everywhere = any(grants.everywhere[account] & LEVELS["all"] for account in accounts)
+    within = None if everywhere else database
+    return user_sessions.ending(session, grants.dependents(user), within)
 
 
 def _keep(session: Session, grants: Grants, database: str, user: str, level: Privileges) -> None:
@@ -168,11 +181,7 @@ def _roles(grants: Grants, account: Account, database: str, level: Privileges) -
     """Yield revokes of roles by which the account would have more than the level."""
     for role in grants.roles.get(account, set()):
         sources = {role} | grants.roles_of(role)
-        beyond = any(
-            grants.on_objects.get((one, database)) or grants.own(one, database) - level
-            for one in sources
-        )
-        if beyond:
+        if any(grants.exceeds(one, database, level) for one in sources):
             quoted = quoted_account(account)
             yield f"REVOKE IF EXISTS {quoted_account(role)} FROM {quoted}{_GONE}"
 

@@ -7,17 +7,64 @@ place of the session's: its name, and its host in the place of the client's addr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+import json
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager
 
 from pymysql import MySQLError
 from pymysql.constants import ER
 
+from openrdb.engines.mysql import reserved
 from openrdb.engines.mysql.admin import definers
 from openrdb.engines.mysql.session import Session
-from openrdb.engines.mysql.sql import rows, run
+from openrdb.engines.mysql.sql import quoted_account, quoted_literal, rows, run
 
 _Wanted = Callable[[str, str, object, object], bool]
 """Of a user, a host as it is shown, a current database, and a command."""
+
+_NOTE = "ending"
+_NOTED = (
+    f"SELECT user_attributes->'$.metadata.{_NOTE}' FROM mysql.user WHERE user = %s AND host = %s"  # noqa: S608
+)
+
+
+@contextmanager
+def ending(session: Session, users: Set[str] | None, database: str | None = None) -> Iterator[None]:
+    """Take power within; then end the sessions of those who had it, None: of everybody.
+
+    Who that is is noted in the server before, as nothing tells it afterwards: a change that breaks off
+    in between and is made again would find nothing to take, and end no session. `finish` does.
+    """
+    note: dict[str, object] = {}
+    if users is not None:
+        note["users"] = sorted(users)
+    if database is not None:
+        note["database"] = database
+    _write_note(session, note)
+    yield
+    finish(session)
+
+
+def finish(session: Session) -> None:
+    """End the sessions that an earlier change should have ended; a no-op unless it broke off."""
+    ((found,),) = rows(session, _NOTED, *reserved.SUPERUSER)
+    if found is None:
+        return
+    note = json.loads(str(found))
+    if "users" in note:
+        end(session, set(note["users"]), note.get("database"))
+    else:
+        end_all(session)
+    _write_note(session, None)
+
+
+def _write_note(session: Session, note: object) -> None:
+    """Write the note to where only a superuser writes: an attribute of our account. None removes it.
+
+    The server merges attributes, at any depth, and removes what is null.
+    """
+    attributes = quoted_literal(json.dumps({_NOTE: note}))
+    run(session, f"ALTER USER {quoted_account(reserved.SUPERUSER)} ATTRIBUTE {attributes}")
 
 
 def end(session: Session, users: Set[str], database: str | None = None) -> None:

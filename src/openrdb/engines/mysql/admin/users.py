@@ -7,6 +7,7 @@ the API, and each change of users drops it.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from pymysql import MySQLError
@@ -155,10 +156,11 @@ def _set_password(session: Session, name: str, verifier: str) -> None:
 def drop_anonymous(session: Session) -> None:
     """Drop the anonymous user; end all sessions, as it may have come with anybody's name."""
     found = _accounts(session, "")
-    for one in found:
-        run(session, f"DROP USER IF EXISTS {quoted_account(one.account)}")
-    if found:
-        user_sessions.end_all(session)
+    if not found:
+        return
+    with user_sessions.ending(session, None):
+        for one in found:
+            run(session, f"DROP USER IF EXISTS {quoted_account(one.account)}")
 
 
 def check_delete(session: Session, name: str) -> None:
@@ -179,6 +181,9 @@ def ensure_none(session: Session, name: str) -> None:
     """Drop the user's accounts, then end the sessions: nobody can begin another one in between."""
     granted = levels.read(session)
     drop_anonymous(session)
-    for account in granted.accounts(name):
-        run(session, f"DROP USER IF EXISTS {quoted_account(account)}")
-    user_sessions.end(session, granted.dependents(name))
+    # Who could act as the user by a role is known only as long as there is the user.
+    others = granted.dependents(name) - {name}
+    with user_sessions.ending(session, others) if others else nullcontext():
+        for account in granted.accounts(name):
+            run(session, f"DROP USER IF EXISTS {quoted_account(account)}")
+    user_sessions.end(session, {name})
