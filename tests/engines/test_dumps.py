@@ -60,7 +60,8 @@ def test_a_dump_comes_back_in_another_database(server: Server, short_tmp: Path, 
     with server.superuser("copy") as superuser:
         owner = "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = %s::regclass"
         assert superuser.execute(owner, ["of_mig.t"]).fetchone() == ("mig",)
-        assert superuser.execute(owner, ["of_gone.t"]).fetchone() == ("_rdb_former_0",)
+        (former,) = superuser.execute(owner, ["of_gone.t"]).fetchone() or ("",)
+        assert former.startswith("_rdb_former_0_")
     assert {one.database: one.permission for one in server.inside.privileges(user="mig")} == {
         **{"rdb": "none", "shop": "all", "copy": "all"}
     }

@@ -14,6 +14,7 @@ from openrdb.engines.postgresql import session
 from openrdb.engines.postgresql.admin import (
     administrators,
     databases,
+    former,
     privileges,
     record,
     roles,
@@ -100,6 +101,7 @@ class Administration:
         def prepared(connection: Connection[Row]) -> tuple[T, list[str]]:
             roles.ensure(connection)
             roles.disable_reserved(connection)
+            former.settle(connection)
             done = work(connection)
             administrators.appoint(connection)
             return done, databases.unprepared(connection)

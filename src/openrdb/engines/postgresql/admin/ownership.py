@@ -28,6 +28,14 @@ _OWNED = """
         )
 """
 
+_OWNS_ANYTHING = """
+    SELECT EXISTS (
+        SELECT FROM pg_shdepend
+        WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+            AND refclassid = 'pg_authid'::regclass AND refobjid = %s AND deptype = 'o'
+    )
+"""
+
 # A column's sequence goes with its table.
 _SOME_RELATIONS = """
     SELECT nspname, relname
@@ -104,6 +112,11 @@ _DISARM = f"""
 def owners(connection: Connection[Row]) -> set[int]:
     """Return the OIDs of all who own something."""
     return {int(str(row[0])) for row in connection.execute(_OWNED).fetchall()}
+
+
+def owns(connection: Connection[Row], user_id: int) -> bool:
+    """Return whether a user owns anything, also what is not counted."""
+    return connection.execute(_OWNS_ANYTHING, [user_id]).fetchone() == (True,)
 
 
 def disarm(connection: Connection[Row], user_id: int) -> None:

@@ -10,8 +10,8 @@ from typing import cast
 
 from psycopg import Connection, errors, sql
 
+from openrdb.engines.postgresql.admin import former, ownership, record, roles
 from openrdb.engines.postgresql.admin import levels as known
-from openrdb.engines.postgresql.admin import ownership, record, roles
 from openrdb.engines.postgresql.admin.levels import OBJECTS, Level, Privileges, Row, levels
 from openrdb.errors import NotFound
 from openrdb.spec import Permission, Privilege
@@ -211,16 +211,15 @@ def apply(connection: Connection[Row], user: str, permission: Permission) -> Non
     prepare(connection)
     connection.execute(record.LOCK)
     user_id = _id(connection, user)
-    former = roles.former(user_id)
     if permission == "all":
-        if (former_id := roles.oid(connection, former)) is not None:
+        if (former_id := former.find(connection, user_id)) is not None:
             ownership.pass_on(connection, former_id, user)
-            roles.drop_empty(connection)
+            former.settle(connection)
     elif user_id not in roles.administrators(connection):
         _leave_roles(connection, user)
         if user_id in ownership.owners(connection):
             ownership.disarm(connection, user_id)
-            ownership.pass_on(connection, user_id, roles.ensure_former(connection, user_id))
+            ownership.pass_on(connection, user_id, former.ensure(connection, user_id))
     grant(connection, user, levels(_major(connection))[permission])
     record.put(connection, user_id, permission)
     if permission == "none" and user_id not in roles.administrators(connection):
@@ -267,14 +266,13 @@ def take_over(connection: Connection[Row], user_id: int) -> None:
     """Pass on what a user owns in the current database, as far as `apply` cannot do it at once."""
     if ownership.has_many(connection, user_id):
         ownership.disarm(connection, user_id)
-        heir = roles.ensure_former(connection, user_id)
+        heir = former.ensure(connection, user_id)
         ownership.pass_on_most(connection, user_id, heir)
 
 
 def give_back(connection: Connection[Row], user: str) -> None:
     """Give back what was taken over, as far as `apply` cannot do it at once."""
-    former = roles.former(_id(connection, user))
-    if (former_id := roles.oid(connection, former)) is not None:
+    if (former_id := former.find(connection, _id(connection, user))) is not None:
         ownership.pass_on_most(connection, former_id, user)
 
 

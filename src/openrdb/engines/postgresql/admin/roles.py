@@ -4,9 +4,12 @@
 the attributes CREATEROLE and CREATEDB. It owns nothing, so that no code runs as this role.
 
 `_rdb_former_<OID>`: owns what the user of this OID left when their level fell below `all`.
-`_rdb_former_0`: owns what deleted users left. Administrators are members of both. They may do nothing
-but what owners may, and create objects: whoever passes on a table by SQL, or restores a dump that says
-who owned it, needs an owner who may create one there. That right comes from `_rdb_former`.
+`_rdb_former_0_<8 hexadecimal digits>`: the same role after the user was deleted. Its name has no OID,
+so that a later user who is given the same one does not get the objects.
+`_rdb_former_0`: owns what users left whom earlier versions deleted, of all of them.
+Administrators are members of all of these. They may do nothing but what owners may, and create objects:
+whoever passes on a table by SQL, or restores a dump that says who owned it, needs an owner who may
+create one there. That right comes from `_rdb_former`.
 """
 
 from __future__ import annotations
@@ -126,35 +129,6 @@ def ensure_role(connection: Connection[Row], role: str) -> None:
     connection.execute(statement.format(sql.Identifier(role)))
 
 
-def former(user_id: int) -> str:
-    """Return the name of the role that owns what a user left."""
-    return f"{FORMER}_{user_id}"
-
-
-def ensure_former(connection: Connection[Row], user_id: int) -> str:
-    """Make the role exist that owns what a user leaves; return its name."""
-    role = former(user_id)
-    ensure_role(connection, role)
-    # SQL may have made it before, with members of its own.
-    if (role_id := oid(connection, role)) is not None:
-        _revoke(connection, f"roleid = {role_id} OR member = {role_id}")
-    connection.execute(f"GRANT {FORMER} TO {role}")
-    connection.execute(f"GRANT {role} TO {ADMIN}")
-    return role
-
-
-def drop_empty(connection: Connection[Row]) -> None:
-    """Drop the roles of former users who have all their objects back, or who were deleted."""
-    query = f"""
-        SELECT rolname FROM pg_roles r WHERE rolname ~ '^{FORMER}_[1-9][0-9]*$' AND NOT EXISTS (
-            SELECT FROM pg_shdepend
-            WHERE refclassid = 'pg_authid'::regclass AND refobjid = r.oid
-        )
-    """  # noqa: S608
-    for (role,) in connection.execute(query).fetchall():
-        connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(str(role))))
-
-
 _RESERVED = f"""
     SELECT oid, rolname FROM pg_roles WHERE rolname ~ '^{OWN_PREFIX}'
         AND rolname NOT IN ('{SUPERUSER}', '{REPLICATION}')
@@ -219,6 +193,11 @@ def close(connection: Connection[Row], user_id: int) -> None:
         END
     """  # noqa: S608
     connection.execute(sql.SQL("DO {}").format(sql.Literal(block)))
+
+
+def part(connection: Connection[Row], role_id: int) -> None:
+    """Revoke a role's memberships and those in it, whoever granted them."""
+    _revoke(connection, f"roleid = {role_id} OR member = {role_id}")
 
 
 def _revoke(connection: Connection[Row], which: str) -> None:

@@ -12,6 +12,7 @@ from openrdb.engines.names import SUPERUSER
 from openrdb.engines.postgresql.admin import (
     administrators,
     databases,
+    former,
     ownership,
     privileges,
     record,
@@ -50,7 +51,7 @@ _DEPENDING = f"""
     JOIN pg_roles r ON r.oid = s.refobjid AND s.refclassid = 'pg_authid'::regclass
     JOIN pg_database d ON d.oid = s.dbid OR s.classid = 'pg_database'::regclass
         AND s.objid = d.oid
-    WHERE rolname IN (%(name)s, %(former)s)
+    WHERE rolname = %s
     GROUP BY d.oid, datname, datdba, r.oid, datallowconn, datconnlimit
     ORDER BY datname
 """  # noqa: S608
@@ -213,35 +214,26 @@ def owning(connection: Connection[Row], role: int) -> list[str]:
 
 
 def _depending(connection: Connection[Row], name: str) -> list[Row]:
-    user_id = roles.oid(connection, name)
-    names = {"name": name, "former": None if user_id is None else roles.former(user_id)}
-    return connection.execute(_DEPENDING, names).fetchall()
+    return connection.execute(_DEPENDING, [name]).fetchall()
 
 
 def strip(connection: Connection[Row], role: int) -> None:
-    """Pass on a role's objects in the current database, also what it left before, and revoke all its
-    privileges.
+    """Pass on a role's objects in the current database, and revoke all its privileges.
 
     The database may have another encoding, in which the role's name is not what it is elsewhere.
     Commits.
     """
-    ownership.disarm(connection, role)
-    ownership.pass_on_most(connection, role, roles.LEFT)
-    ownership.pass_on(connection, role, roles.LEFT)
-    if (former := roles.oid(connection, roles.former(role))) is not None:
-        ownership.pass_on_most(connection, former, roles.LEFT)
-        ownership.pass_on(connection, former, roles.LEFT)
-        _execute_for(connection, "DROP OWNED BY %I", former)
+    if ownership.owns(connection, role):
+        ownership.disarm(connection, role)
+        heir = former.ensure(connection, role)
+        ownership.pass_on_most(connection, role, heir)
+        ownership.pass_on(connection, role, heir)
     record.remove(connection, role)
     row = connection.execute("SELECT pg_get_userbyid(%s)", [role]).fetchone()
     assert row is not None  # noqa: S101
     with suppress(NotFound):  # its name cannot be written in this encoding
         privileges.grant(connection, str(row[0]), Level())
-    _execute_for(connection, "DROP OWNED BY %I", role)
-
-
-def _execute_for(connection: Connection[Row], command: str, role: int) -> None:
-    block = f"BEGIN EXECUTE format('{command}', pg_get_userbyid({role})); END"
+    block = f"BEGIN EXECUTE format('DROP OWNED BY %I', pg_get_userbyid({role})); END"
     connection.execute(sql.SQL("DO {}").format(sql.Literal(block)))
 
 
@@ -252,4 +244,4 @@ def exists(connection: Connection[Row], name: str) -> bool:
 
 def drop(connection: Connection[Row], name: str) -> None:
     connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
-    roles.drop_empty(connection)
+    former.settle(connection)
