@@ -169,33 +169,98 @@ def test_the_option_to_grant_a_role_is_a_way_to_act_as_it(shop: Server) -> None:
         refused(bob, "GRANT mate TO bob", "SET ROLE mate")
 
 
-@pytest.mark.parametrize("fate", ["dismissed", "deleted"])
-def test_a_function_that_runs_as_them_is_ended(shop: Server, fate: str) -> None:
+WAYS = {
+    "function": (
+        "CREATE FUNCTION go() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$BEGIN {} END$$",
+        "SELECT go()",
+    ),
+    "cascade": (
+        "CREATE TABLE parent (id int PRIMARY KEY); INSERT INTO parent VALUES (1); "
+        "CREATE TABLE child (id int REFERENCES parent ON DELETE CASCADE); "
+        "INSERT INTO child VALUES (1); "
+        "CREATE FUNCTION go() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {} RETURN OLD; END$$; "
+        "CREATE TRIGGER go BEFORE DELETE ON child FOR EACH ROW EXECUTE FUNCTION go()",
+        "DELETE FROM parent",
+    ),
+    "index": (
+        "CREATE FUNCTION go() RETURNS void LANGUAGE plpgsql AS $$BEGIN {} END$$; "
+        "CREATE FUNCTION innocent(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS "
+        "$$BEGIN IF session_user = 'bob' THEN PERFORM public.go(); END IF; RETURN $1; END$$; "
+        "CREATE TABLE t (id int); INSERT INTO t SELECT generate_series(1, 50); "
+        "CREATE INDEX i ON t (innocent(id)); GRANT MAINTAIN ON t TO bob",
+        "ANALYZE t",
+    ),
+}
+EVIL = """
+    IF pg_has_role('boss', '_rdb_admin', 'MEMBER') THEN
+        PERFORM pg_advisory_lock(1);
+        CREATE ROLE evil CREATEROLE CREATEDB LOGIN;
+    END IF;
+"""
+
+
+@pytest.mark.parametrize(
+    ("way", "fate"),
+    [
+        *(("function", "dismissed"), ("function", "deleted"), ("function", "deleted again")),
+        # Nobody is deleted while their tables are locked.
+        *(("cascade", "dismissed"), ("index", "dismissed")),
+    ],
+)
+def test_what_runs_as_them_is_ended(
+    shop: Server, monkeypatch: pytest.MonkeyPatch, way: str, fate: str
+) -> None:
     """Without that it goes on with the power that it began with."""
-    shop.inside.set_privilege("shop", "bob", "readonly")
+
+    def killed(*_: object) -> None:
+        raise RuntimeError("killed")
+
+    if way == "index" and shop.major < 17:
+        return  # only the owner and the server itself analyze a table
+    making, call = WAYS[way]
+    shop.inside.set_privilege("shop", "bob", "readwrite")
     with shop.session("boss", "shop") as boss:
-        boss.execute(
-            "CREATE FUNCTION go() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$BEGIN "
-            "IF pg_has_role('boss', '_rdb_admin', 'MEMBER') THEN PERFORM pg_sleep(4); END IF; "
-            "CREATE ROLE evil CREATEROLE CREATEDB LOGIN; END$$"
-        )
-    with shop.session("bob", "shop") as bob, shop.session() as elsewhere:
+        boss.execute(making.format(EVIL).encode())
+    with (
+        shop.session("admin", "shop") as holding,
+        shop.session("bob", "shop") as bob,
+        shop.session() as elsewhere,
+    ):
+        holding.execute("SELECT pg_advisory_lock(1)")
         elsewhere.execute("BEGIN; SELECT 1")
-        running = threading.Thread(target=run_until_ended, args=[bob])
+        running = threading.Thread(target=run_until_ended, args=[bob, call])
         running.start()
-        time.sleep(1)
-        if fate == "deleted":
-            shop.inside.delete_user("boss")
-        else:
-            shop.inside.update_user("boss", verifier=None, is_admin=False)
-        running.join(30)
+        try:
+            wait_for_lock(shop)
+            if fate == "dismissed":
+                shop.inside.update_user("boss", verifier=None, is_admin=False)
+            elif fate == "deleted again":
+                with monkeypatch.context() as patched:
+                    patched.setattr(Administration, "_end_running", killed)
+                    with pytest.raises(RuntimeError):
+                        shop.inside.delete_user("boss")
+            if fate != "dismissed":
+                shop.inside.delete_user("boss")
+        finally:
+            holding.execute("SELECT pg_advisory_unlock(1)")
+            running.join(30)
         elsewhere.execute("SELECT 1")
     assert "evil" not in {user.name for user in shop.inside.users()}
 
 
-def run_until_ended(session: Connection) -> None:
+def run_until_ended(session: Connection, call: str) -> None:
     with suppress(psycopg.Error):
-        session.execute("SELECT go()")
+        session.execute(call.encode())
+
+
+def wait_for_lock(server: Server) -> None:
+    """Wait until somebody waits for the advisory lock."""
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    deadline = time.monotonic() + 30
+    with server.superuser("shop") as superuser:
+        while superuser.execute(waiting).fetchone() != (1,):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
 
 
 # -- deletion ----------------------------------------------------------------------------------------

@@ -140,7 +140,7 @@ class Administration:
             self._restore_levels(name)
 
     def _running_as(self, user_id: int) -> list[str]:
-        """Return the databases in which others may run functions as a user."""
+        """Return the databases in which others may be running code as a user."""
         running = []
         for database in self._in("postgres", lambda found: users.owning(found, user_id)):
             with contextlib.suppress(NotFound):  # deleted meanwhile

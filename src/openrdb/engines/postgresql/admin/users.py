@@ -40,6 +40,25 @@ _RUNNING = f"""
         AND backend_type IN ('client backend', 'autovacuum worker')
         AND usename IS DISTINCT FROM '{SUPERUSER}'
 """  # noqa: S608
+_RUNS = """
+    SELECT EXISTS (
+        SELECT FROM pg_proc WHERE proowner = %(user)s AND prosecdef OR proowner = %(former)s
+    ) OR EXISTS (
+        SELECT FROM pg_trigger t JOIN pg_class c ON c.oid = tgrelid
+        WHERE relowner = %(user)s AND NOT tgisinternal
+            AND EXISTS (SELECT FROM pg_constraint WHERE conrelid = c.oid AND contype = 'f')
+    ) OR EXISTS (
+        SELECT FROM pg_depend JOIN pg_class c ON c.oid = objid
+        WHERE classid = 'pg_class'::regclass AND refclassid = 'pg_proc'::regclass
+            AND relowner = %(user)s AND relkind IN ('i', 'I')
+    )
+"""
+"""Whether a user owns what runs as its owner: functions, triggers that a foreign key may fire, and
+functions in indexes.
+
+Functions that were left do not tell whether they ran so before: an attempt that was interrupted may
+have left them, and not ended what runs. Tables are not left while something runs that locks them.
+"""
 _OWN_DATABASES = """
     SELECT datname FROM pg_database WHERE pg_get_userbyid(datdba) = %s ORDER BY datname
 """
@@ -170,10 +189,10 @@ def end_running(connection: Connection[Row], found: Collection[str]) -> None:
     connection.execute(_RUNNING, [list(found)])
 
 
-def runs_as(connection: Connection[Row], role: int) -> bool:
-    """Return whether others may run a function as this role in the current database."""
-    query = "SELECT EXISTS (SELECT FROM pg_proc WHERE proowner = %s AND prosecdef)"
-    return connection.execute(query, [role]).fetchone() == (True,)
+def runs_as(connection: Connection[Row], user_id: int) -> bool:
+    """Return whether others may be running code as this user in the current database."""
+    wanted = {"user": user_id, "former": former.find(connection, user_id)}
+    return connection.execute(_RUNS, wanted).fetchone() == (True,)
 
 
 def limit(connection: Connection[Row], name: str, connections: int) -> None:
@@ -202,14 +221,16 @@ def databases_of(connection: Connection[Row], name: str) -> list[str]:
     return sorted({str(database) for database, _, _ in found})
 
 
-def owning(connection: Connection[Row], role: int) -> list[str]:
-    """Return the databases that can be entered and in which the role owns something."""
+def owning(connection: Connection[Row], user_id: int) -> list[str]:
+    """Return the databases that can be entered and in which the user owns something, or has left
+    something before."""
     query = f"""
         SELECT DISTINCT datname FROM pg_shdepend s JOIN pg_database d ON d.oid = s.dbid
-        WHERE refclassid = 'pg_authid'::regclass AND refobjid = %s AND deptype = 'o'
+        WHERE refclassid = 'pg_authid'::regclass AND refobjid = ANY(%s) AND deptype = 'o'
             AND datallowconn AND datconnlimit <> {databases.INVALID}
     """  # noqa: S608
-    found = [str(row[0]) for row in connection.execute(query, [role]).fetchall()]
+    owners = [user_id, former.find(connection, user_id)]
+    found = [str(row[0]) for row in connection.execute(query, [owners]).fetchall()]
     return [database for database in found if "\ufffd" not in database]
 
 
