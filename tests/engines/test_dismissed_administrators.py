@@ -13,7 +13,7 @@ from psycopg import OperationalError, errors
 from openrdb.engines.postgresql.admin import users
 from openrdb.engines.postgresql.admin.administration import Administration
 from openrdb.errors import PreconditionFailed
-from tests.support.postgresql_server import VERIFIER, Connection, Server
+from tests.support.postgresql_server import REPLICATION_SECRET, VERIFIER, Connection, Server
 from tests.support.service import PASSWORD
 
 LOGIN = f"LOGIN PASSWORD '{PASSWORD}'"
@@ -60,6 +60,33 @@ def test_what_they_granted_themselves_goes_with_them(shop: Server) -> None:
         found = superuser.execute(kept).fetchall()
     assert ("r", "bob") in found, "what they granted others stays"
     assert "boss" not in {member for _, member in found}
+
+
+def test_who_was_dismissed_by_an_earlier_version_leaves_too(shop: Server) -> None:
+    """From 16 on nobody can tell their roles from those that others granted to them."""
+    if shop.major >= 16:
+        return
+    with shop.session("admin") as admin:
+        admin.execute("CREATE ROLE team; GRANT team TO bob, boss")
+    with shop.session("boss") as boss:
+        boss.execute("CREATE ROLE ghost CREATEROLE; GRANT ghost TO boss; SET ROLE ghost")
+        with shop.superuser() as superuser:  # all that it did
+            superuser.execute(
+                "ALTER ROLE boss NOCREATEDB NOCREATEROLE; REVOKE _rdb_admin FROM boss"
+            )
+        shop.engine.ensure_replication_ready(REPLICATION_SECRET)
+        with pytest.raises(OperationalError):
+            boss.execute("CREATE ROLE evil CREATEROLE")
+    shop.inside.set_privilege("rdb", "boss", "readonly")
+    with shop.session("boss") as boss:
+        refused(boss, "SET ROLE ghost")
+    with shop.session("admin") as admin:
+        members = (
+            "SELECT pg_get_userbyid(member) FROM pg_auth_members JOIN pg_roles r ON r.oid = roleid "
+            "WHERE rolname = 'team' ORDER BY 1"
+        )
+        found = [name for (name,) in admin.execute(members).fetchall()]
+        assert found == ["_rdb_admin", "bob", "boss"], "what others granted stays"
 
 
 def test_the_databases_that_tools_come_into_are_closed_to_them(shop: Server) -> None:

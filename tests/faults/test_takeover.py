@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 from pathlib import Path
 
 import pytest
 
-from tests.support.earlier import BEFORE_AGENTS, serve_with, sources
+from tests.support.earlier import BEFORE_AGENTS, BEFORE_ROLES, serve_with, sources
 from tests.support.programs import agent, kill_and_wait
 from tests.support.service import PASSWORD, Service, gone, installed, ready, wait_until
 
@@ -102,6 +103,35 @@ def test_what_sql_made_of_an_earlier_mysql(fresh_service: Service, cache: Path) 
     wait_until(lambda: gone(service.sdk(), instance.id))
 
 
+def test_what_an_agent_knew_is_renewed(fresh_service: Service, newest: str) -> None:
+    """By each build, and not only at the first change of a user."""
+    service = fresh_service
+    serve_with(service, sources(BEFORE_ROLES, service.home / "old"))
+    service.start()
+    instance = service.create(newest)
+    login = service.login(instance)
+    record = next((service.data_dir / "instances" / instance.id).glob("nodes/*/node.json"))
+    assert not named_build(record)
+    with login.connect() as session:
+        number = login.tenant.session_id(session)
+        for code in (None, changed_sources(service.home / "new" / "src")):
+            before = named_build(record)
+            service.kill(signal.SIGKILL)
+            serve_with(service, code)
+            service.start()
+            wait_until(lambda before=before: named_build(record) not in ("", before))
+        assert login.tenant.session_id(session) == number
+    if newest.startswith("PostgreSQL"):
+        with service.connection(instance) as session:
+            found = session.execute("SELECT 1 FROM pg_roles WHERE rolname = '_rdb_admin'")
+            assert found.fetchone() == (1,)
+
+
+def named_build(record: Path) -> str:
+    """Return the build that a node's record names; empty if none."""
+    return str(json.loads(record.read_text()).get("build", ""))
+
+
 def test_an_agent_of_another_build_is_replaced(fresh_service: Service, tmp_path: Path) -> None:
     """The code changed by a comment: another build, and nothing of an engine is touched."""
     service = fresh_service
@@ -115,17 +145,21 @@ def test_an_agent_of_another_build_is_replaced(fresh_service: Service, tmp_path:
         service.start()
         assert agent(service) == old, "the same build's agent stays"
         service.kill(signal.SIGTERM)
-        code = service.home / "new" / "src"
-        code.parent.mkdir()
-        copy_sources(code)
-        with (code / "openrdb" / "__init__.py").open("a") as file:
-            file.write("\n# another build\n")
-        serve_with(service, code)
+        serve_with(service, changed_sources(service.home / "new" / "src"))
         service.start()
         assert agent(service) not in (None, old)
         assert login.tenant.session_id(session) == number
     service.sdk().restart_instance(instance_id=instance.id)
     ready(service.sdk(), instance.id)
+
+
+def changed_sources(target: Path) -> Path:
+    """Return this checkout's code, changed by a comment."""
+    target.parent.mkdir()
+    copy_sources(target)
+    with (target / "openrdb" / "__init__.py").open("a") as file:
+        file.write("\n# another build\n")
+    return target
 
 
 def copy_sources(target: Path) -> None:

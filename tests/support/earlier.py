@@ -14,6 +14,9 @@ from tests.support.service import ROOT, Service
 BEFORE_AGENTS = "4d7c33e"
 """supervisord kept each program itself; the control plane healed."""
 
+BEFORE_ROLES = "50c32e0"
+"""Agents knew their nodes; PostgreSQL's administrators and former users had no roles of ours."""
+
 
 def sources(commit: str, target: Path) -> Path:
     """Return the `src` of a commit, for any account to read; skips where the history, or the program

@@ -17,7 +17,14 @@ from uuid import UUID
 from openrdb.catalog.engines import engine_version
 from openrdb.engines import server_of, templates_of
 from openrdb.engines.base import Server
-from openrdb.errors import DiskFull, HostError, OutdatedSpec, PreconditionFailed, TransientState
+from openrdb.errors import (
+    DiskFull,
+    HostError,
+    OpenRDBError,
+    OutdatedSpec,
+    PreconditionFailed,
+    TransientState,
+)
 from openrdb.host import administration, logs
 from openrdb.host.balancer import Choice, balancer, table
 from openrdb.host.base import PROTOCOL
@@ -54,6 +61,8 @@ _ACCEPT_TIMEOUT = 300.0
 _HEAL_TIMEOUT = 10.0
 """Seconds in which an engine that was found dead is back."""
 _LOGS_ROUND = 60.0
+_RENEWAL_ROUND = 60.0
+"""Seconds between two attempts to renew what older code made."""
 _SPACE_ROUND = 10.0
 """Seconds between two looks at the free space, and at what is to be removed."""
 _REMOVED = ".removed-"
@@ -111,6 +120,7 @@ class LocalHost:
         self._healer.each_round(self._round)
         self._healer.every(self._logs_round, self._prune_all_logs)
         self._healer.every(_SPACE_ROUND, self._remove_leftovers)
+        self._healer.every(_RENEWAL_ROUND, self._renew_servers)
         if (alarm := self._routes.alarm()) is not None:
             self._healer.on_alarm(alarm, self._routes.heal)
         if self._ports_guard.is_there:
@@ -119,6 +129,7 @@ class LocalHost:
         self._healer.start()
         self._routes.heal()
         self._healer.in_background(self._remove_leftovers)
+        self._healer.in_background(self._renew_servers)
         self._prepare_templates(warm_engines)
 
     def close(self) -> None:
@@ -207,8 +218,13 @@ class LocalHost:
 
     # -- records -------------------------------------------------------------------------------
 
-    def _accept(self, spec: NodeSpec, desired: Desired | None = None) -> NodeRecord:
+    def _accept(
+        self, spec: NodeSpec, desired: Desired | None = None, *, earlier: bool = False
+    ) -> NodeRecord:
         """Write down what a node should be.
+
+        Args:
+            earlier: a node that is not known yet was made by older code.
 
         Raises:
             OutdatedSpec: something newer is written down.
@@ -217,7 +233,8 @@ class LocalHost:
             known = self._records.nodes.get(spec.node_id)
             if known is None:
                 bundle = self._bundles.find(spec.engine).name
-                record = NodeRecord(spec=spec, bundle=bundle, desired=desired or "stopped")
+                build = "" if earlier else self._build
+                record = NodeRecord(spec, bundle, desired=desired or "stopped", build=build)
             elif known.spec.generation > spec.generation:
                 raise OutdatedSpec(
                     f"node {spec.node_id} is known in generation {known.spec.generation}, "
@@ -258,19 +275,39 @@ class LocalHost:
         if spec.node_id in self._records.nodes:
             return
         paths = self._layout.node(spec.instance_id, spec.node_id)
-        record = self._accept(spec, desired)
+        record = self._accept(spec, desired, earlier=True)
         if paths.data.exists() and desired == "running":
             self._healer.keep_later(self._program(record.spec))
-            self._healer.in_background(partial(self._prepare_replication, spec))
+            self._healer.in_background(partial(self._renew_if_possible, spec))
 
-    def _prepare_replication(self, spec: NodeSpec) -> None:
-        """Give a node of an older version the accounts and access rules that others are born with."""
-        program = self._program(spec)
-        self._wait_accepting(spec, program, _ACCEPT_TIMEOUT)
-        record = self._record(spec.node_id)
-        self._write_configuration(record)
+    def _renew_servers(self) -> None:
+        """Renew the servers that were made, or last renewed, by other code than this."""
+        for record in self._wanted_nodes():
+            if record.build != self._build:
+                self._renew_if_possible(record.spec)
+
+    def _renew_if_possible(self, spec: NodeSpec) -> None:
+        try:
+            self._renew(spec)
+        except (HostError, KeyError):
+            pass  # it does not run, or was removed
+        except Exception as error:
+            why = error.explanation if isinstance(error, OpenRDBError) else error
+            log.warning("node %s is renewed later: %s", spec.node_id, why)
+
+    def _renew(self, spec: NodeSpec) -> None:
+        """Give a server of older code the accounts, roles and rules that others are born with."""
+        self._wait_accepting(spec, self._program(spec), _HEAL_TIMEOUT, patient=True)
         with self._changing[spec.instance_id]:
+            with self._guards[spec.node_id]:  # so that a newer record's files are not replaced
+                record = self._record(spec.node_id)
+                if record.build == self._build:
+                    return
+                self._write_configuration(record)
             self._server(record).ensure_replication_ready(record.spec.replication_secret)
+            with self._guards[spec.node_id]:
+                record = replace(self._record(spec.node_id), build=self._build)
+                self._records.save_node(record)
         self._compare_versions(spec.node_id)
 
     def ensure_volume(self, spec: NodeSpec) -> None:

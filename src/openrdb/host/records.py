@@ -33,6 +33,8 @@ class NodeRecord:
     role: Role = "primary"
     data_versions: Mapping[str, str] | None = None
     """Versions of collations and time zones when the data was first written; None: not known yet."""
+    build: str = ""
+    """The code that last brought the server to what servers are born with; empty: older code."""
     format: int = FORMAT
 
 

@@ -93,7 +93,9 @@ class Administration:
 
     def ensure_ready(self) -> None:
         """Bring a server of older code, or that SQL has changed since, to what it is at birth."""
-        self._change(lambda connection: None)
+        dismissed = self._change(administrators.dismiss_earlier)
+        if dismissed:  # a session may go on acting as another role
+            self._in("postgres", lambda connection: roles.end_sessions(connection, dismissed))
 
     def _change(self, work: Callable[[Connection[Row]], T]) -> T:
         """Change roles, in a server that is ready for it."""

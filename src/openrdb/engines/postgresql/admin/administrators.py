@@ -39,6 +39,13 @@ _WITHIN = f"""
     )
 """  # noqa: S608
 """Roles through which administrators are members of a role; that one cannot be one of them then."""
+_DISMISSED_EARLIER = f"""
+    SELECT DISTINCT member FROM pg_auth_members m JOIN pg_roles u ON u.oid = member
+    WHERE m.grantor = member AND rolcanlogin AND NOT rolcreaterole AND NOT rolsuper AND NOT EXISTS (
+        SELECT FROM pg_auth_members a WHERE pg_get_userbyid(a.roleid) = '{ADMIN}' AND a.member = u.oid
+    )
+"""  # noqa: S608
+"""Users who are no administrators, and have granted themselves a role."""
 _HAND_OVER = """
     DECLARE
         one record;
@@ -91,6 +98,21 @@ def _grant_if_possible(connection: Connection[Row], statement: sql.Composed) -> 
     unable = (errors.InvalidGrantOperation, errors.UndefinedObject)
     with suppress(*unable), connection.transaction():
         connection.execute(statement)
+
+
+def dismiss_earlier(connection: Connection[Row]) -> list[int]:
+    """Revoke what administrators had granted themselves whom earlier versions dismissed, up to 15;
+    return their OIDs.
+
+    From 16 on those versions had made the superuser its grantor: it cannot be told from what others
+    granted, and stays.
+    """
+    if _needs_options(connection):
+        return []
+    found = [int(str(user)) for (user,) in connection.execute(_DISMISSED_EARLIER).fetchall()]
+    if found:
+        roles.leave_own(connection, found)
+    return found
 
 
 def hand_over(connection: Connection[Row], grantor: int, *, role: int | None = None) -> None:

@@ -154,10 +154,13 @@ def disable_reserved(connection: Connection[Row]) -> None:
     if found:
         connection.execute(sql.SQL("DO {}").format(sql.Literal(_DISABLE)))
         connection.commit()
-        ended = (
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usesysid = ANY(%s)"
-        )
-        connection.execute(ended, [found])
+        end_sessions(connection, found)
+
+
+def end_sessions(connection: Connection[Row], found: Collection[object]) -> None:
+    """End all sessions of some roles, which their OIDs name."""
+    query = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usesysid = ANY(%s)"
+    connection.execute(query, [list(found)])
 
 
 def leave(connection: Connection[Row], user_id: int, left: Collection[int] | None = None) -> None:
@@ -193,6 +196,11 @@ def close(connection: Connection[Row], user_id: int) -> None:
         END
     """  # noqa: S608
     connection.execute(sql.SQL("DO {}").format(sql.Literal(block)))
+
+
+def leave_own(connection: Connection[Row], users: Collection[int]) -> None:
+    """Revoke the memberships that some roles have granted themselves."""
+    _revoke(connection, f"member = grantor AND member IN ({', '.join(map(str, users))})")
 
 
 def part(connection: Connection[Row], role_id: int) -> None:
