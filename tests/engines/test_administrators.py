@@ -315,6 +315,15 @@ def test_a_reserved_name_hides_nobody(shop: Server, name: str) -> None:
         another.execute("SELECT 1")
 
 
+def test_what_a_role_with_a_reserved_name_owns_is_theirs(shop: Server) -> None:
+    with shop.session("boss") as boss:
+        boss.execute("CREATE ROLE _rdb_stealth; GRANT _rdb_stealth TO boss")
+        boss.execute("CREATE SCHEMA hidden AUTHORIZATION _rdb_stealth")
+    shop.inside.update_user("boss", verifier=None, is_admin=False)
+    with shop.session("admin") as admin:
+        admin.execute("DROP SCHEMA hidden; DROP ROLE _rdb_stealth")
+
+
 def test_a_reserved_name_can_be_deleted(shop: Server) -> None:
     with shop.session("boss") as boss:
         boss.execute(

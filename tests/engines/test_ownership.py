@@ -115,7 +115,10 @@ def test_what_deleted_users_left_is_the_administrators(shop: Server) -> None:
         if shop.major < 16:  # there CREATEROLE lets them join any role
             admin.execute("GRANT dev TO admin")
         admin.execute("ALTER TABLE t OWNER TO dev; ALTER VIEW v OWNER TO admin")
-        admin.execute("REASSIGN OWNED BY _rdb_former_0 TO admin")
+        owner = "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE relname = 'm'"
+        (former,) = admin.execute(owner).fetchone() or ("",)
+        admin.execute(f"REASSIGN OWNED BY {former} TO admin".encode())
+        assert admin.execute(owner).fetchone() == ("admin",)
         admin.execute("DROP VIEW v; DROP MATERIALIZED VIEW m; DROP FUNCTION f; DROP TYPE mood")
     with shop.session("dev", DATABASE) as dev:
         dev.execute("DROP TABLE t")

@@ -27,7 +27,8 @@ _NO_MEMBERS = f"""
 """  # noqa: S608
 _MISSING = f"""
     SELECT oid, rolname FROM pg_roles r
-    WHERE NOT rolcreaterole AND NOT rolsuper AND rolname !~ '^(_rdb|pg_)' AND NOT EXISTS (
+    WHERE NOT rolcreaterole AND NOT rolsuper AND rolname !~ '^pg_' AND rolname <> ALL(%s)
+    AND NOT EXISTS (
         SELECT FROM pg_auth_members WHERE roleid = r.oid AND pg_get_userbyid(member) = '{ADMIN}'
             AND grantor = '{SUPERUSER}'::regrole
     )
@@ -83,14 +84,15 @@ def appoint(connection: Connection[Row]) -> None:
         roles.leave(connection, above, within)
         _grant_if_possible(connection, sql.SQL("GRANT {} TO {}").format(_name(ADMIN), _name(name)))
     options = " WITH ADMIN TRUE, INHERIT TRUE, SET TRUE" if _needs_options(connection) else ""
-    for _, role in _writable(connection, _MISSING):
+    for _, role in _writable(connection, _MISSING, list(roles.OWN)):
         statement = sql.SQL("GRANT {} TO {}" + options)
         _grant_if_possible(connection, statement.format(_name(role), _name(ADMIN)))
 
 
-def _writable(connection: Connection[Row], query: str) -> list[Row]:
+def _writable(connection: Connection[Row], query: str, *values: object) -> list[Row]:
     """Return the roles found whose names can be written: not those that are no UTF-8."""
-    return [row for row in connection.execute(query).fetchall() if "\ufffd" not in str(row[1])]
+    found = connection.execute(query, values).fetchall()
+    return [row for row in found if "\ufffd" not in str(row[1])]
 
 
 def _grant_if_possible(connection: Connection[Row], statement: sql.Composed) -> None:
