@@ -196,6 +196,14 @@ class DiskFull(HostError):
     """Something could not be written for want of space."""
 
 
+class StoreUnavailable(HostError):
+    """An object store does not do what is asked: it does not answer, refuses, or is damaged."""
+
+
+class ObjectMissing(HostError):
+    """An object store has no object of this key."""
+
+
 class StartFailed(HostError):
     """A server does not start, whatever is tried: its own words say why."""
 

@@ -216,3 +216,27 @@ class JobState:
     """Why it failed, for people."""
     output: str = ""
     """The last 8 KiB of standard output and error, once it has ended."""
+
+
+@dataclass(frozen=True)
+class StoreSpec:
+    """Where the objects of one region are kept; what crosses to a host."""
+
+    kind: Literal["directory", "s3"]
+    location: str
+    """A directory's absolute path, or a bucket's name."""
+    prefix: str = ""
+    endpoint: str | None = None
+    """Of S3: its URL; None: the provider's own."""
+    region: str | None = None
+    """Of S3, as its signatures name it."""
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Credentials, by the names that S3 clients know."""
+
+
+@dataclass(frozen=True)
+class ObjectRef:
+    """An object of a store."""
+
+    store: StoreSpec
+    key: str

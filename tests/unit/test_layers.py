@@ -16,11 +16,11 @@ PACKAGE = Path(openrdb.__file__).parent
 
 PLAIN = {"errors", "spec"}
 MACHINE = PLAIN | {"system", "catalog", "config"}
-ENGINES = MACHINE | {"engines"}
+ENGINES = MACHINE | {"engines", "storage"}
 AGENT = ENGINES | {"host", "build"}
 STATE = PLAIN | {"certificates", "state"}
 OBSERVE = STATE | {"engines", "host.base"}
-OPERATIONS = OBSERVE | {"catalog", "config", "observe", "host.administration"}
+OPERATIONS = OBSERVE | {"catalog", "config", "observe", "host.administration", "storage"}
 API = OPERATIONS | {"operations", "host.space"}
 
 MAY_IMPORT = {
@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "build": set(),
     "certificates": PLAIN,
     "system": PLAIN,
+    "storage": PLAIN | {"system"},
     "catalog": PLAIN,
     "config": PLAIN | {"system", "catalog"},
     "engines": PLAIN | {"system", "catalog"},
