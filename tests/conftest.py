@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.object_store import SeaweedFS
 from tests.support.service import (
     Service,
     accessible_cache,
@@ -70,7 +71,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("root") and os.geteuid() != 0:
             item.add_marker(pytest.mark.skip(reason="needs uid 0"))
-        if "cache" in getattr(item, "fixturenames", ()):  # it runs programs of the bundles
+        # They run programs of the bundles, or a server of S3.
+        if {"cache", "seaweedfs"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 
@@ -123,6 +125,13 @@ def fresh_service(cache: Path, worker_id: str) -> Iterator[Service]:
 def root_service(cache: Path, worker_id: str) -> Iterator[Service]:
     """The same started as root, which drops privileges itself."""
     with Service(cache, ports_of_worker(worker_id, 1), as_root=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    """One server of S3 for all tests of a worker that do no harm to it."""
+    with SeaweedFS(tmp_path_factory.mktemp("seaweedfs")) as running:
         yield running
 
 

@@ -54,6 +54,7 @@ BELONGS_TO = {
     "supervisor": {"agent"},
     "psycopg": {"engines", "cli"},
     "pymysql": {"engines", "cli"},
+    "obstore": {"storage"},
     "subprocess": {"system", "host", "agent"},
 }
 """Libraries that one part hides from the others."""
@@ -117,7 +118,17 @@ def loaded_by(module: str) -> set[str]:
 
 def test_the_agent_loads_nothing_of_the_control_plane() -> None:
     loaded = loaded_by("openrdb.agent.run")
-    heavy = {"sqlalchemy", "alembic", "fastapi", "dbos", "typer", "rich", "httpx", "supervisor"}
+    heavy = {
+        "sqlalchemy",
+        "alembic",
+        "fastapi",
+        "dbos",
+        "typer",
+        "rich",
+        "httpx",
+        "supervisor",
+        "obstore",
+    }
     assert not loaded & heavy
     above = ("state", "operations", "api", "observe", "service", "cli")
     assert not {name for name in loaded if is_within(name, {f"openrdb.{one}" for one in above})}

@@ -7,7 +7,7 @@ from pathlib import Path
 from openrdb.errors import QuotasExceeded
 from openrdb.system import files
 
-LEAST_FREE = 512 * 2**20
+LEAST_FREE = files.LEAST_FREE
 """Bytes without which nothing new is made; what exists runs on and can be deleted."""
 COMFORTABLE_FREE = 2 * 2**30
 """Bytes below which deleted instances are no longer kept: what runs may need them."""

@@ -44,12 +44,13 @@ class Store(Protocol):
         """Store an object, durably, and replace one of the same key.
 
         Nothing is visible before all chunks are stored, and nothing is left if the iterator raises:
-        its exception passes through. What a put that was killed has left, the next `put` or `delete`
-        of the key removes. The chunks are never all in memory.
+        its exception passes through. What is left of a put that was killed, or whose store went
+        away, is invisible; `delete` removes it. The chunks are never all in memory.
 
         Args:
             key: the object's key.
-            chunks: its bytes, asked for as fast as they can be written.
+            chunks: its bytes, asked for as fast as they can be written. The iterator calls no store:
+                it is run inside the library of S3, which cannot be entered twice.
             at_most: how many bytes there may be, if that is known: S3 takes a limited number of
                 parts, so the parts of a large object must be larger. 8 GB fit without it.
 
@@ -68,10 +69,17 @@ class Store(Protocol):
         """Return the objects whose first segments are those of `prefix`, by key; `""`: all."""
 
     def delete(self, key: str) -> None:
-        """Remove an object, and what a killed put of it left; a no-op if there is none."""
+        """Remove an object, and what an interrupted put of it left; a no-op if there is neither.
+
+        For when no put of the key is under way: S3 would end it.
+        """
 
     def sign(self, key: str, seconds: int, filename: str) -> str:
-        """Return a URL from which anybody can download an object for so long, under this name."""
+        """Return a URL from which anybody can download an object, under a name, for at most a week."""
+
+
+def is_key(text: str) -> bool:
+    return len(text) <= _LONGEST and all(_SEGMENT.fullmatch(part) for part in text.split("/"))
 
 
 def check_key(key: str) -> str:
@@ -81,6 +89,6 @@ def check_key(key: str) -> str:
         ValueError: it is none: empty, too long, with other characters, or with a segment that begins
             with a dot.
     """
-    if len(key) > _LONGEST or not all(_SEGMENT.fullmatch(part) for part in key.split("/")):
+    if not is_key(key):
         raise ValueError(f"{key[:100]!r} is no key of an object")
     return key

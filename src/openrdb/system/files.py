@@ -30,6 +30,8 @@ _NOT_READABLE = (
     errno.EWOULDBLOCK,  # somebody has a lease on it
 )
 _REMOVAL = 20.0
+LEAST_FREE = 512 * 2**20
+"""Bytes without which nothing new is made on a disk of databases; what exists runs on."""
 _libc = ctypes.CDLL(None, use_errno=True)
 WATCHED = events.CREATE | events.MODIFY | events.MOVED_TO | events.CLOSE_WRITE | events.DELETE_SELF
 
