@@ -5,13 +5,22 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
+import re
 import tomllib
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -22,6 +31,8 @@ from pydantic_settings import (
 
 from openrdb.catalog.engines import engine_version, engine_versions
 from openrdb.errors import HostError
+from openrdb.spec import StoreSpec
+from openrdb.system import files
 from openrdb.system.accounts import TEMPLATE_UID
 
 Region = Literal["fr-par", "nl-ams", "pl-waw"]
@@ -34,6 +45,11 @@ LONGEST_DATA_DIR = 66
 
 _PREFIX = "OPENRDB_"
 _TOML = "openrdb.toml"
+_REGION = "{region}"
+"""What stands for each region's name where its objects are."""
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_S3_CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+_S3_SESSION = "AWS_SESSION_TOKEN"
 _CHOSEN_LENGTH = 22
 """What each private network gets of the deployment's range (`state.subnets`)."""
 
@@ -83,6 +99,38 @@ def _version_name(name: str) -> str:
     return version.name
 
 
+def _of_each_region(value: str) -> str:
+    if set("{}") & set(value.replace(_REGION, "")):
+        raise ValueError(f"may have no braces but {_REGION}")
+    return value
+
+
+def _object_directory(value: str) -> str:
+    path = str(Path(_of_each_region(value)).expanduser().absolute())
+    return path if _REGION in path else str(Path(path, _REGION))
+
+
+def _bucket(value: str) -> str:
+    if not _BUCKET.fullmatch(_of_each_region(value).replace(_REGION, "region")):
+        raise ValueError("must be a bucket's name: 3 to 63 of a-z, 0-9, `.` and `-`")
+    return value
+
+
+def _url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be a URL, as https://s3.example.com")
+    if parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("must be a URL of a host, without a path, a user or anything else")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _endpoint(value: str, info: ValidationInfo) -> str:
+    if not info.data.get("s3_bucket"):
+        raise ValueError("is set, and no s3_bucket")
+    return _url(_of_each_region(value))
+
+
 def _uid_range(value: tuple[int, int]) -> tuple[int, int]:
     first, last = value
     if not 0 < first <= last:
@@ -101,6 +149,11 @@ def _nearest(name: str, known: list[str]) -> str:
 VersionName = Annotated[str, AfterValidator(_version_name)]
 UidRange = Annotated[tuple[int, int], AfterValidator(_uid_range)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+ObjectDirectory = Annotated[str, AfterValidator(_object_directory)]
+Bucket = Annotated[str, AfterValidator(_bucket)]
+Url = Annotated[str, AfterValidator(_url)]
+Endpoint = Annotated[str, AfterValidator(_endpoint)]
+PerRegion = Annotated[str, AfterValidator(_of_each_region)]
 PortRange = Annotated[tuple[int, int], AfterValidator(_port_range)]
 
 
@@ -149,6 +202,20 @@ class Settings(BaseSettings):
         "127.64.0.0/10"
     )
     """Where private networks get their addresses; others than of 127.0.0.0/8 must lead here."""
+    object_directory: ObjectDirectory | None = None
+    """Where backups are, `{region}` for each region's name; default: `objects` in the data directory.
+    What has no `{region}` has a directory for each region."""
+    s3_bucket: Bucket | None = None
+    """The bucket of S3 that backups are in instead, `{region}` for each region's name; one without it
+    has a prefix for each region. Credentials come from the environment: `AWS_ACCESS_KEY_ID`,
+    `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`."""
+    s3_endpoint: Endpoint | None = None
+    """URL of its provider, as https://s3.{region}.scw.cloud; default: Amazon's of `s3_region`."""
+    s3_region: PerRegion | None = None
+    """Its region as signatures name it, `{region}` for ours; default: us-east-1."""
+    download_url: Url | None = None
+    """URL of the API in links to backups in a directory, if clients reach it by something before it;
+    default: what `openrdb env` prints."""
     state_url: str | None = None
     """SQLAlchemy URL of the state; default: SQLite in the data directory."""
     default_region: Region = "fr-par"
@@ -181,6 +248,35 @@ class Settings(BaseSettings):
 
     def quotas_of(self, project_id: UUID) -> Quotas:
         return self.project_quotas.get(project_id, self.quotas)
+
+    def store_of(self, region: Region) -> StoreSpec:
+        """Return where a region's objects are.
+
+        Raises:
+            HostError: they are in S3, and the environment has no credentials.
+        """
+
+        def filled(text: str | None) -> str | None:
+            return text and text.replace(_REGION, region)
+
+        if self.s3_bucket is None:
+            place = self.object_directory or str(self.data_dir / "objects" / _REGION)
+            return StoreSpec("directory", place.replace(_REGION, region))
+        for name in _S3_CREDENTIALS:
+            if not os.environ.get(name):
+                raise HostError(f"s3_bucket is set, and {name} is not in the environment")
+        return StoreSpec(
+            "s3",
+            self.s3_bucket.replace(_REGION, region),
+            "" if _REGION in self.s3_bucket else region,
+            filled(self.s3_endpoint),
+            filled(self.s3_region),
+            {
+                name: os.environ[name]
+                for name in (*_S3_CREDENTIALS, _S3_SESSION)
+                if os.environ.get(name)
+            },
+        )
 
     @property
     def sqlite_path(self) -> Path:
@@ -221,6 +317,18 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+
+
+def same_file_system(settings: Settings) -> bool:
+    """Return whether backups lie on one file system with the databases, or those of two regions do.
+
+    Who loses its disk then loses more than one of them.
+    """
+    if settings.s3_bucket is not None:
+        return False
+    places = [Path(settings.store_of(region).location) for region in REGIONS]
+    found = [files.file_system(place) for place in (settings.data_dir, *places)]
+    return len(set(found)) < len(found)
 
 
 def load_settings(**given: Any) -> Settings:  # noqa: ANN401

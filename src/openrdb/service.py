@@ -20,7 +20,7 @@ from openrdb.api.server import BACKLOG, Server
 from openrdb.api.tls import Tls, require_safe
 from openrdb.build import build
 from openrdb.catalog.offers import Offers
-from openrdb.config import Settings
+from openrdb.config import REGIONS, Region, Settings
 from openrdb.credentials import ensure_credentials
 from openrdb.errors import HostError
 from openrdb.host import checks
@@ -40,6 +40,9 @@ from openrdb.state.master_key import open_secrets
 from openrdb.state.models import Instance, Node
 from openrdb.state.models.hosts import LOCAL_HOST
 from openrdb.state.secrets import Secrets
+from openrdb.storage import open_store
+from openrdb.storage.base import Store
+from openrdb.storage.links import Links
 from openrdb.system import process
 from openrdb.system.layout import Layout
 
@@ -73,6 +76,20 @@ def adopt_nodes(database: Database, host: Host, secrets: Secrets) -> None:
                 host.ensure_route(route)
 
 
+def open_stores(settings: Settings, secrets: Secrets, url: str) -> dict[Region, Store]:
+    """Return each region's objects; `url` is the API's.
+
+    Raises:
+        HostError: the credentials of S3 are missing.
+    """
+    secret = secrets.derive("object links")
+    base_url = settings.download_url or url
+    return {
+        region: open_store(settings.store_of(region), Links(secret, base_url, region))
+        for region in REGIONS
+    }
+
+
 def listen(settings: Settings) -> socket.socket:
     """Return the API's socket.
 
@@ -103,6 +120,8 @@ def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
     """
     descriptors = process.prepare()
     require_safe(settings)
+    for region in REGIONS:
+        settings.store_of(region)  # refuses S3 without credentials before anything is started
     tls = Tls.of(settings)
     warnings = checks.require(settings)
     layout = Layout(settings.data_dir)
@@ -129,7 +148,9 @@ def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
         adopt_nodes(database, link.host, secrets)
         changes = Changes()
         hosts = {LOCAL_HOST: link.host}
-        operations = Operations(Services(settings, database, hosts, changes, secrets, build()))
+        stores = open_stores(settings, secrets, url)
+        services = Services(settings, database, hosts, changes, secrets, stores, build())
+        operations = Operations(services)
         operations.launch()
         ending.callback(operations.close)
         observer = NodeObserver(database, link.host)
@@ -146,6 +167,7 @@ def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
             operations.perform,
             hosts,
             secrets,
+            stores,
         )
         server = Server(create_app(backend), tls, descriptors, lambda: started(credentials))
         server.run(sockets=[listener])

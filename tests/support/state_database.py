@@ -36,6 +36,7 @@ from openrdb.host.balancer import choose
 from openrdb.host.bundles.cache import Bundles
 from openrdb.host.local import LocalHost
 from openrdb.observe.changes import Changes
+from openrdb.service import open_stores
 from openrdb.state import access
 from openrdb.state.access import NewKey
 from openrdb.state.database import Database
@@ -217,11 +218,14 @@ class Api:
         host = LocalHost(data_dir, configured.cache, build="", spares=0, aliases={}, choice=choice)
         secrets = open_secrets(database, Layout(data_dir).master_key)
         begin, hosts = self.started.append, {LOCAL_HOST: host}
-        backend = Backend(configured, database, Changes(), offers, begin, begin, hosts, secrets)
-        config = uvicorn.Config(create_app(backend), log_level="warning", access_log=False)
-        self._server = uvicorn.Server(config)
         self._socket = socket.create_server(("127.0.0.1", 0))
         self._url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self.stores = open_stores(configured, secrets, self._url)
+        backend = Backend(
+            configured, database, Changes(), offers, begin, begin, hosts, secrets, self.stores
+        )
+        config = uvicorn.Config(create_app(backend), log_level="warning", access_log=False)
+        self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],))
 
     def __enter__(self) -> Self:

@@ -21,6 +21,7 @@ from openrdb.api import (
     engines,
     errors,
     instances,
+    objects,
     privileges,
     settings,
     users,
@@ -53,6 +54,7 @@ def create_app(backend: Backend) -> FastAPI:
         strict_content_type=False,
     )
     app.state.backend = backend
+    app.state.downloads = objects.Downloads()
     app.add_middleware(WithoutEmptyParameters)
     app.add_middleware(Guard, database=backend.database)
     app.add_middleware(AbsoluteTargets)  # before the guard, which goes by the path
@@ -61,6 +63,7 @@ def create_app(backend: Backend) -> FastAPI:
         app.include_router(module.router)
     for companion in (vpc, ipam, account, iam):
         app.include_router(companion.router)
+    app.include_router(objects.router)
     _add_service_routes(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

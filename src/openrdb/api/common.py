@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from openrdb.api.engine_calls import EngineCalls
 from openrdb.api.lines import FairThreads
 from openrdb.catalog.offers import Offers
-from openrdb.config import Settings
+from openrdb.config import Region, Settings
 from openrdb.host.base import Host
 from openrdb.observe.changes import Changes
 from openrdb.operations.begin import Begun, begin
@@ -26,6 +26,7 @@ from openrdb.state.events import Caller
 from openrdb.state.models import Instance
 from openrdb.state.scope import Page
 from openrdb.state.secrets import Secrets
+from openrdb.storage.base import Store
 
 T = TypeVar("T")
 
@@ -46,6 +47,8 @@ class Backend:
     perform: Callable[[UUID], None]
     hosts: Mapping[UUID, Host]
     secrets: Secrets
+    stores: Mapping[Region, Store]
+    """Each region's objects."""
     engine_calls: EngineCalls = field(default_factory=EngineCalls)
     reads: FairThreads = field(default_factory=lambda: FairThreads(_READS, _READS_OF_ONE))
     """In which an instance is read, also for the many held answers that are due at one moment."""

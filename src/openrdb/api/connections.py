@@ -1,6 +1,8 @@
-"""Clients' connections: how many there are at most, and how long each may take for a request.
+"""Clients' connections: how many there are at most, and how long each may take for a request and
+to read its answer.
 
-A connection costs a descriptor, and a client that sends half of a request would keep it for good.
+A connection costs a descriptor, and a client that sends half of a request, or reads half of an
+answer, would keep it for good.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 PATIENCE = 15.0
 """Seconds within which a client that has connected, or begun a request, has sent all of it."""
+READING = 60.0
+"""Seconds within which a client has read what was sent so far: some hundred KiB of a long answer."""
 _MOST = 4096
 _SHARE = 2
 """One descriptor of so many is a client's; the others are for the state and the agent."""
@@ -30,8 +34,9 @@ class Connections:
     whose requests are being answered go on.
     """
 
-    def __init__(self, limit: int, patience: float = PATIENCE) -> None:
+    def __init__(self, limit: int, patience: float = PATIENCE, reading: float = READING) -> None:
         self.patience = patience
+        self.reading = reading
         self._limit = limit
         self._open: set[_Protocol] = set()
         self._waiting: dict[_Protocol, None] = {}
@@ -58,6 +63,7 @@ class _Protocol(H11Protocol):
 
     group: ClassVar[Connections]
     _timer: asyncio.TimerHandle | None = None
+    _reading_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -66,8 +72,22 @@ class _Protocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._wait_no_longer()
+        self._has_read()
         self.group.remove(self)
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._reading_timer = self.loop.call_later(self.group.reading, self.cut)
+
+    def resume_writing(self) -> None:
+        self._has_read()
+        super().resume_writing()
+
+    def _has_read(self) -> None:
+        if self._reading_timer is not None:
+            self._reading_timer.cancel()
+            self._reading_timer = None
 
     def handle_events(self) -> None:
         super().handle_events()

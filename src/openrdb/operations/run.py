@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import ParamSpec, Protocol, TypeVar
 from uuid import UUID
 
-from openrdb.config import Settings
+from openrdb.config import Region, Settings
 from openrdb.errors import NotFound, OpenRDBError, TransientState
 from openrdb.host.base import Host
 from openrdb.observe.changes import Changes
@@ -23,6 +23,7 @@ from openrdb.state.models.hosts import LOCAL_HOST
 from openrdb.state.secrets import Secrets
 from openrdb.state.statuses.instance import InstanceStatus
 from openrdb.state.subjects import SUBJECTS
+from openrdb.storage.base import Store
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -61,6 +62,8 @@ class Services:
     """Each by its id."""
     changes: Changes
     secrets: Secrets
+    stores: Mapping[Region, Store]
+    """Each region's objects."""
     build: str
     """Which code this is: a sequence that another build began starts again at its first step."""
     content_locks: KeyedLocks = field(default_factory=KeyedLocks)

@@ -40,6 +40,7 @@ class Keyring:
     def __init__(self, keys: Sequence[bytes]) -> None:
         self._ciphers = {_header(key): AESGCM(_derived(key, "seal")) for key in keys}
         self._sealing = _header(keys[0])
+        self._first = keys[0]
 
     def seal(self, secret: str, purpose: str, row_id: UUID) -> bytes:
         """Seal a secret for one column (`purpose`) of one row."""
@@ -66,6 +67,10 @@ class Keyring:
             return cipher.decrypt(nonce, ciphertext, _bound(purpose, row_id)).decode()
         except InvalidTag:
             raise SecretsUnreadable(f"{purpose} of {row_id} in the state is damaged") from None
+
+    def derive(self, use: str) -> bytes:
+        """Return a key for another use than sealing; a rotation of the master key changes it."""
+        return _derived(self._first, f"use {use}")
 
     def check(self, sealed: bytes) -> None:
         """Check that one of the keys sealed a value.

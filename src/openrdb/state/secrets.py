@@ -65,6 +65,10 @@ class Secrets:
             replication=self._keyring.seal(secrets.token_hex(_BYTES), REPLICATION, instance_id),
         )
 
+    def derive(self, use: str) -> bytes:
+        """Return a key of the deployment for a use of its own, as signing; it is stored nowhere."""
+        return self._keyring.derive(use)
+
     def open_for(self, instance: Instance) -> Passwords:
         """Return the passwords of an instance's own accounts.
 

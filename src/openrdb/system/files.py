@@ -381,6 +381,24 @@ def used_bytes(path: Path) -> tuple[int, int]:
     return found.f_blocks * found.f_frsize, (found.f_blocks - found.f_bavail) * found.f_frsize
 
 
+def file_system(path: Path) -> str:
+    """Return what identifies the file system of a path, or of where it would be made.
+
+    The device that `stat` tells is another one for each subvolume of btrfs: its mount tells one.
+    """
+    while not path.exists():
+        path = path.parent
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        told = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
+        device = os.fstat(descriptor).st_dev
+    finally:
+        os.close(descriptor)
+    mount = dict(line.split(":\t", 1) for line in told.splitlines() if ":\t" in line)["mnt_id"]
+    mounts = (line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return next((one[2] for one in mounts if one[0] == mount), str(device))
+
+
 def remove_file(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
