@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import pytest
 import uvicorn
 from fastapi import FastAPI, Request
+from fastapi.responses import StreamingResponse
 
 from openrdb.api import connections
 from openrdb.api.connections import Connections
@@ -19,6 +20,7 @@ from openrdb.api.targets import AbsoluteTargets
 from tests.support.service import wait_until
 
 PATIENCE = 0.6
+LONG, CHUNK = 2**24, 2**18
 GET = b"GET /now HTTP/1.1\r\nHost: x\r\n\r\n"
 HALVES = {
     "nothing": b"",
@@ -42,6 +44,10 @@ def application() -> FastAPI:
         await asyncio.sleep(3 * PATIENCE)
         return "held"
 
+    @app.get("/long")
+    async def long() -> StreamingResponse:
+        return StreamingResponse(bytes(CHUNK) for _ in range(LONG // CHUNK))
+
     @app.post("/body")
     async def body(request: Request) -> int:
         return len(await request.body())
@@ -51,7 +57,7 @@ def application() -> FastAPI:
 
 @contextmanager
 def serving(limit: int) -> Iterator[tuple[str, int]]:
-    kept = connections.protocol(Connections(limit, PATIENCE))
+    kept = connections.protocol(Connections(limit, PATIENCE, PATIENCE))
     config = uvicorn.Config(application(), http=kept, ws="none", log_level="critical")
     server, listener = uvicorn.Server(config), socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, args=([listener],))
@@ -128,6 +134,23 @@ def test_whoever_sends_slowly_but_all_of_it_is_answered(address: tuple[str, int]
 def test_an_answer_may_take_its_time(address: tuple[str, int]) -> None:
     with begun(address, GET.replace(b"now", b"held")) as connection:
         assert answered(connection, b'"held"')
+
+
+def test_whoever_does_not_read_an_answer_is_cut(address: tuple[str, int]) -> None:
+    with begun(address, GET.replace(b"now", b"long")) as connection:
+        time.sleep(3 * PATIENCE)
+        assert len(rest(connection)) < LONG
+
+
+def test_whoever_reads_an_answer_slowly_has_all_of_it(address: tuple[str, int]) -> None:
+    received, started = 0, time.monotonic()
+    with begun(address, GET.replace(b"now", b"long")) as connection:
+        while received < LONG:
+            part = connection.recv(CHUNK)
+            assert part
+            received += len(part)
+            time.sleep(PATIENCE / 20)
+    assert time.monotonic() - started > PATIENCE
 
 
 def test_beyond_the_limit_the_longest_waiting_is_cut() -> None:

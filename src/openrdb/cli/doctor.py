@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from uuid import uuid4
 
 from openrdb.api.tls import Tls, require_safe
+from openrdb.cli.common import SAME_FILE_SYSTEM
 from openrdb.cli.state import troubles
-from openrdb.config import Settings
-from openrdb.errors import HostError
+from openrdb.config import REGIONS, Settings, same_file_system
+from openrdb.errors import HostError, StoreUnavailable
 from openrdb.host import checks, guard
 from openrdb.host.balancer import choose
 from openrdb.host.bundles.cache import Bundles
 from openrdb.host.cgroups import Cgroups
 from openrdb.host.checks import Finding
+from openrdb.storage import open_store
 
 
 def examine(settings: Settings) -> list[Finding]:
@@ -26,6 +29,7 @@ def examine(settings: Settings) -> list[Finding]:
         *_node_ports(),
         *_cgroups(),
         *_api(settings),
+        *_backups(settings),
         *troubles.examine(settings),
     ]
 
@@ -95,3 +99,27 @@ def _api(settings: Settings) -> Iterator[Finding]:
             yield Finding("API", "warning", f"{settings.listen}: {why} (is it serving already?)")
         else:
             yield Finding("API", "ok", f"{settings.listen} is free")
+
+
+def _backups(settings: Settings) -> Iterator[Finding]:
+    """Try each bucket with an object of our own; a directory is made with the first backup."""
+    try:
+        specs = [settings.store_of(region) for region in REGIONS]
+        for spec in {(one.kind, one.location, one.endpoint): one for one in specs}.values():
+            if spec.kind == "directory":
+                yield Finding("backups", "ok", f"in {spec.location}")
+                continue
+            store, key = open_store(spec), f"doctor/{uuid4()}"
+            store.put(key, iter([b"a try of openrdb doctor"]))
+            store.delete(key)
+            yield Finding("backups", "ok", f"in bucket {spec.location} of {spec.endpoint or 'AWS'}")
+            if (spec.endpoint or "").startswith("http:"):
+                text = f"{spec.endpoint} is no https: who listens on the way reads backups"
+                yield Finding("backups", "warning", text)
+    except StoreUnavailable as error:
+        yield Finding("backups", "warning", str(error))
+    except HostError as error:
+        yield Finding("backups", "bad", str(error))
+    else:
+        if same_file_system(settings):
+            yield Finding("backups", "warning", SAME_FILE_SYSTEM)

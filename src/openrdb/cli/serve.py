@@ -14,8 +14,15 @@ import typer
 from rich.logging import RichHandler
 
 from openrdb import __version__
-from openrdb.cli.common import DataDir, err, exit_if_refused, out, settings_from
-from openrdb.config import Settings
+from openrdb.cli.common import (
+    SAME_FILE_SYSTEM,
+    DataDir,
+    err,
+    exit_if_refused,
+    out,
+    settings_from,
+)
+from openrdb.config import Settings, same_file_system
 from openrdb.system import process
 
 app = typer.Typer()
@@ -122,6 +129,8 @@ def _banner(settings: Settings, credentials: dict[str, str]) -> None:
     if ipaddress.ip_address(settings.listen_host).is_unspecified and local:
         text = f"endpoints listen on {settings.public_address} only: set OPENRDB_PUBLIC_ADDRESS"
         out.print(f"  note   {text}", soft_wrap=True)
+    if same_file_system(settings):
+        out.print(f"  note   {SAME_FILE_SYSTEM}", soft_wrap=True)
     command = f'eval "$({sys.argv[0]} env --data-dir {settings.data_dir})"'
     out.print("  next   ", end="")
     out.print(command, style="cyan", soft_wrap=True, highlight=False, markup=False)
