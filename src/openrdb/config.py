@@ -49,7 +49,7 @@ _REGION = "{region}"
 """What stands for each region's name where its objects are."""
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _S3_CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-_S3_SESSION = "AWS_SESSION_TOKEN"
+_S3_OTHERS = ("AWS_SESSION_TOKEN", "AWS_CA_BUNDLE")
 _CHOSEN_LENGTH = 22
 """What each private network gets of the deployment's range (`state.subnets`)."""
 
@@ -208,7 +208,7 @@ class Settings(BaseSettings):
     s3_bucket: Bucket | None = None
     """The bucket of S3 that backups are in instead, `{region}` for each region's name; one without it
     has a prefix for each region. Credentials come from the environment: `AWS_ACCESS_KEY_ID`,
-    `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`."""
+    `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`; `AWS_CA_BUNDLE` is a file of authorities to trust."""
     s3_endpoint: Endpoint | None = None
     """URL of its provider, as https://s3.{region}.scw.cloud; default: Amazon's of `s3_region`."""
     s3_region: PerRegion | None = None
@@ -273,7 +273,7 @@ class Settings(BaseSettings):
             filled(self.s3_region),
             {
                 name: os.environ[name]
-                for name in (*_S3_CREDENTIALS, _S3_SESSION)
+                for name in (*_S3_CREDENTIALS, *_S3_OTHERS)
                 if os.environ.get(name)
             },
         )

@@ -141,6 +141,19 @@ def test_a_region_is_a_prefix(seaweedfs: SeaweedFS, bucket: StoreSpec, store: St
         other.get(KEY)
 
 
+def test_an_authority_of_ones_own(seaweedfs: SeaweedFS, bucket: StoreSpec, store: Store) -> None:
+    by_tls = replace(bucket, endpoint=seaweedfs.endpoint_tls)
+    trusting = CREDENTIALS | {"AWS_CA_BUNDLE": str(seaweedfs.ca)}
+    trusted = open_store(replace(by_tls, environment=trusting))
+    assert b"".join(trusted.get(KEY)) == CONTENT
+    trusted.delete(KEY)  # which also asks without the library
+    with pytest.raises(StoreUnavailable, match=r"cannot delete from .*certificate verify failed"):
+        open_store(by_tls).delete(KEY)
+    for wrong in ("/nowhere.pem", "/etc/passwd"):
+        with pytest.raises(StoreUnavailable, match=f"AWS_CA_BUNDLE: cannot read {wrong}"):
+            open_store(replace(by_tls, environment=trusting | {"AWS_CA_BUNDLE": wrong}))
+
+
 # -- a server that goes away ----------------------------------------------------------------------
 
 

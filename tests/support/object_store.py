@@ -19,6 +19,7 @@ from openrdb.storage.presigned import Access
 from openrdb.storage.s3 import DEFAULT_REGION
 from openrdb.system import files
 from tests.support.service import wait_until
+from tests.support.tls import write_pair
 
 KEY_ID, SECRET = "AKIDTESTS", "a-secret-of-the-object-store"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET}
@@ -32,13 +33,23 @@ class SeaweedFS:
     def __init__(self, place: Path) -> None:
         self._place = place
         self._process: subprocess.Popen[bytes] | None = None
-        ports = iter(_free_ports(2 * len(_PARTS)))
+        ports = iter(_free_ports(2 * len(_PARTS) + 1))
         self._ports = {name: next(ports) for name in _PARTS}
         self._ports_grpc = {name: next(ports) for name in _PARTS}
+        self._port_tls = next(ports)
 
     @property
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self._ports['s3']}"
+
+    @property
+    def endpoint_tls(self) -> str:
+        """The same by TLS, with a certificate of the authority `ca`."""
+        return f"https://127.0.0.1:{self._port_tls}"
+
+    @property
+    def ca(self) -> Path:
+        return self._place / "ca.pem"
 
     def spec(self, bucket: str, prefix: str = "") -> StoreSpec:
         """Return the specification of a store in a bucket, with the right credentials."""
@@ -64,6 +75,8 @@ class SeaweedFS:
             "credentials": [{"accessKey": KEY_ID, "secretKey": SECRET}],
             "actions": ["Admin", "Read", "Write", "List"],
         }
+        if not self.ca.exists():
+            write_pair(self._place, "127.0.0.1")
         config.write_text(json.dumps({"identities": [identity]}))
         ports = [
             part
@@ -78,7 +91,8 @@ class SeaweedFS:
             *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={data}", *ports),
             *("-filer", f"-filer.localSocket={data}/filer.sock"),
             *("-s3", f"-s3.config={config}", f"-s3.localSocket={data}/s3.sock", "-s3.iam=false"),
-            *("-s3.port.iceberg=0", "-s3.port.lance=0"),
+            *(f"-s3.cert.file={self._place}/cert.pem", f"-s3.key.file={self._place}/key.pem"),
+            *(f"-s3.port.https={self._port_tls}", "-s3.port.iceberg=0", "-s3.port.lance=0"),
             *("-master.telemetry=false", "-master.volumeSizeLimitMB=64", "-volume.max=100"),
         ]
         with (self._place / "log").open("ab") as log:

@@ -6,10 +6,12 @@ import contextlib
 import hashlib
 import logging
 import re
+import ssl
 from collections.abc import Iterator
 from datetime import timedelta
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from xml.etree import ElementTree
@@ -38,7 +40,6 @@ _MOST_PARTS = 1000
 _PARTS_AT_ONCE = 4
 _IN_MEMORY = 64 * _MEBIBYTE
 """Of parts under way, as long as one part is smaller."""
-_CLIENT: ClientConfig = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(minutes=2)}
 RETRIES: RetryConfig = {
     "max_retries": 1000,
     "retry_timeout": timedelta(minutes=1),
@@ -63,6 +64,7 @@ class BucketStore:
     def __init__(self, spec: StoreSpec) -> None:
         region = spec.region or DEFAULT_REGION
         self._bucket, self._prefix = spec.location, spec.prefix
+        self._authorities = _authorities(spec)
         self._access = Access(
             endpoint=(spec.endpoint or f"https://s3.{region}.amazonaws.com").rstrip("/"),
             region=region,
@@ -82,10 +84,20 @@ class BucketStore:
             self._bucket,
             prefix=self._prefix or None,
             config=config,
-            client_options={**_CLIENT, "allow_http": self._access.endpoint.startswith("http:")},
+            client_options=self._client_options(),
             retry_config=RETRIES,
             credential_provider=self._credentials,
         )
+
+    def _client_options(self) -> ClientConfig:
+        options: ClientConfig = {
+            "connect_timeout": timedelta(seconds=5),
+            "timeout": timedelta(minutes=2),
+            "allow_http": self._access.endpoint.startswith("http:"),
+        }
+        if self._authorities:
+            options["root_certificate"] = self._authorities
+        return options
 
     def _credentials(self) -> S3Credential:
         return {
@@ -197,8 +209,15 @@ class BucketStore:
 
     def _request(self, method: str, path: str, query: dict[str, str]) -> tuple[int, str]:
         url = urlsplit(self._access.sign(method, path, query, int(_UPLOADS_TIMEOUT)))
-        kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
-        connection = kind(url.netloc, timeout=_UPLOADS_TIMEOUT)
+        if url.scheme == "https":
+            context = ssl.create_default_context()
+            if self._authorities:
+                context.load_verify_locations(cadata=self._authorities)
+            connection: HTTPConnection = HTTPSConnection(
+                url.netloc, timeout=_UPLOADS_TIMEOUT, context=context
+            )
+        else:
+            connection = HTTPConnection(url.netloc, timeout=_UPLOADS_TIMEOUT)
         with contextlib.closing(connection):
             try:
                 connection.request(method, f"{url.path}?{url.query}")
@@ -248,6 +267,19 @@ def _required(spec: StoreSpec, name: str) -> str:
     if not value:
         raise StoreUnavailable(f"bucket {spec.location} needs {name} in the environment")
     return value
+
+
+def _authorities(spec: StoreSpec) -> str | None:
+    """Return the certificates of authorities that are trusted besides the system's, as PEM."""
+    path = spec.environment.get("AWS_CA_BUNDLE")
+    if not path:
+        return None
+    try:
+        text = Path(path).read_text()
+        ssl.create_default_context().load_verify_locations(cadata=text)
+    except (OSError, ValueError) as error:
+        raise StoreUnavailable(f"AWS_CA_BUNDLE: cannot read {path}: {error}") from None
+    return text
 
 
 def _uploads(body: str) -> Iterator[tuple[str, str]]:
