@@ -134,6 +134,20 @@ def test_parts_grow_with_the_expected_size(store: Store) -> None:
         assert tag.strip('"').endswith(f"-{parts}")
 
 
+def test_an_object_that_is_replaced_while_it_is_read_is_not_mixed(store: Store) -> None:
+    store.put(KEY, iter([b"1" * 20 * MIB]))
+    reading = store.get(KEY)
+    next(reading)
+    store.put(KEY, iter([b"2" * 20 * MIB]))
+    with pytest.raises(StoreUnavailable, match="was replaced while it was read"):
+        next(reading)
+    reading = store.get(KEY)
+    next(reading)
+    store.delete(KEY)
+    with pytest.raises(ObjectMissing):
+        next(reading)
+
+
 def test_a_region_is_a_prefix(seaweedfs: SeaweedFS, bucket: StoreSpec, store: Store) -> None:
     other = open_store(replace(bucket, prefix=f"{bucket.prefix}x"))
     assert other.list("") == []

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -111,6 +113,40 @@ open_store(StoreSpec(**json.loads(sys.argv[1]))).put(sys.argv[2], chunks())
     assert not unfinished(spec)
     store.put(KEY, iter([b"again"]))
     assert b"".join(store.get(KEY)) == b"again"
+
+
+def test_a_put_that_is_killed_at_any_moment_is_whole_or_nothing(
+    store: Store, spec: StoreSpec
+) -> None:
+    program = """
+import itertools, json, sys
+from openrdb.spec import StoreSpec
+from openrdb.storage import open_store
+
+store = open_store(StoreSpec(**json.loads(sys.argv[1])))
+for number in itertools.count():
+    key = f"{sys.argv[2]}/{number}"
+    store.put(key, (key.encode() * 100_000 for _ in range(10)))
+    print(key, flush=True)
+"""
+    told = []
+    for number in range(6):
+        command = [sys.executable, "-c", program, json.dumps(asdict(spec)), f"round-{number}"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            told.append(process.stdout.readline())
+            time.sleep(secrets.randbelow(200) / 1000)  # any moment
+            process.kill()
+            told += process.stdout.readlines()
+    found = {one.key for one in store.list("")}
+    assert {line.decode().strip() for line in told if line.endswith(b"\n")} <= found
+    for key in found:
+        assert b"".join(store.get(key)) == key.encode() * 1_000_000
+    for number in range(6):
+        last = max(int(key.partition("/")[2]) for key in found if f"-{number}/" in key)
+        for killed in (last, last + 1):
+            store.delete(f"round-{number}/{killed}")
+    assert not unfinished(spec)
 
 
 def test_two_puts_of_a_key_do_not_mix(store: Store, spec: StoreSpec) -> None:

@@ -103,16 +103,14 @@ class DirectoryStore:
         target = self._path(key)
         with self._explained("delete from"):
             self._sweep()
-            try:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 target.unlink()
-            except (FileNotFoundError, NotADirectoryError):
-                return
             *empty, top = self._above(target)
             with contextlib.suppress(OSError):  # until another object is in one
                 for directory in empty:
                     directory.rmdir()
             for directory in (*empty, top):
-                with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                     files.sync_directory(directory)
 
     def sign(self, key: str, seconds: int, filename: str) -> str:
