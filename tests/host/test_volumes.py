@@ -276,7 +276,7 @@ def test_a_name_is_durable_up_to_the_pools_root(
     pool.put_aside(root / "instances/i", owner)
     assert synced == [root / "trash", root / "instances"]
     pool.put_back(owner, root / "instances/i")
-    assert synced[2:] == [root / "instances", root / "trash"]
+    assert synced[2:] == [root / "trash", root / "instances", root / "trash"]
 
 
 def test_room(root: Path) -> None:
