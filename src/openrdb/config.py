@@ -38,6 +38,13 @@ from openrdb.system.accounts import TEMPLATE_UID
 Region = Literal["fr-par", "nl-ams", "pl-waw"]
 REGIONS: tuple[Region, ...] = ("fr-par", "nl-ams", "pl-waw")
 
+_BACKUP_REGIONS: dict[str, Region] = {
+    "fr-par": "nl-ams",
+    "nl-ams": "fr-par",
+    "pl-waw": "fr-par",
+}
+"""Where the backups of each region's instances are kept, unless they are to stay in it."""
+
 BalancerWish = Literal["auto", "haproxy", "nftables"]
 
 # A Unix socket's path holds 107 bytes; below the data directory ours takes 40.
@@ -165,6 +172,12 @@ class Quotas(BaseModel):
     instances: int | None = Field(default=None, ge=0)
     volume_bytes: int | None = Field(default=None, ge=0)
     """Of all volumes together, as they were asked for."""
+    backups: int | None = Field(default=None, ge=0)
+
+
+def backup_region(region: str, *, same: bool) -> str:
+    """Return where the backups of a region's instance are kept."""
+    return region if same else _BACKUP_REGIONS[region]
 
 
 class Settings(BaseSettings):
@@ -225,6 +238,10 @@ class Settings(BaseSettings):
     """How often operations are looked for that are recorded and not started."""
     logs_round: float = Field(default=60.0, gt=0)
     """How often the instances' logs are looked at, and those beyond their policies removed."""
+    schedule_round: float = Field(default=60.0, gt=0)
+    """How often it is looked, at least, which scheduled backups are due and which have expired."""
+    backups_at_once: int = Field(default=2, ge=1, le=64)
+    """How many backups are made or restored on a host at once; others wait."""
     trash: float = Field(default=86_400.0, ge=0)
     """How long a deleted instance can be brought back, unless space is short; 0: not at all."""
     allow_disabled_engines: bool = False

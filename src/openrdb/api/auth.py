@@ -36,7 +36,9 @@ _PLACES = ("regions", "zones")
 _RESOURCES = {"backups": "database_backup", "snapshots": "instance_snapshot"}
 """What errors name otherwise than paths do."""
 _FIRST_ERROR, _FIRST_FAILURE = 400, 500
-_SUBJECTS = ("instance", "endpoint", "vpc", "private_network", "ip", "project")
+_SUBJECTS = (
+    *("instance", "database_backup", "endpoint", "vpc", "private_network", "ip", "project"),
+)
 """Path parameters that name what a request is about, without `_id`."""
 
 

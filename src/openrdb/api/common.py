@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import random
+import time
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar, cast
@@ -24,7 +26,7 @@ from openrdb.state import instances
 from openrdb.state.database import Database
 from openrdb.state.events import Caller
 from openrdb.state.models import Instance
-from openrdb.state.scope import Page
+from openrdb.state.scope import Page, Principal
 from openrdb.state.secrets import Secrets
 from openrdb.storage.base import Store
 
@@ -33,6 +35,8 @@ T = TypeVar("T")
 PREFIX = "/rdb/v1/regions/{region}"
 _LARGEST_PAGE = 100
 _READS, _READS_OF_ONE = 8, 2
+_SHORTEST_HOLD = 0.75
+"""The part of the configured time that an answer is held at least."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,31 @@ class Backend:
             request=request,
             prepare=prepare,
         )
+
+    async def held(
+        self,
+        principal: Principal,
+        subject_id: UUID,
+        read: Callable[[], tuple[str, T]],
+        transient: Collection[str],
+    ) -> T:
+        """Return what is read of a subject; in transition it is held for a moment, by no thread.
+
+        Args:
+            read: returns the status, and what is answered.
+            transient: the statuses that will soon be others.
+        """
+        # Those who asked together do not ask again together.
+        hold = self.settings.hold * random.uniform(_SHORTEST_HOLD, 1)  # noqa: S311
+        deadline = time.monotonic() + hold
+        with self.changes.of(subject_id) as change:
+            while True:
+                status, shown = await self.reads.run(principal.access_key, read)
+                left = deadline - time.monotonic()
+                if status not in transient or left <= 0:
+                    return shown
+                if not await change.wait(left):
+                    return shown  # nothing has changed since
 
 
 def the_instance(region: str, instance_id: UUID, caller: Caller) -> Callable[[Session], Instance]:

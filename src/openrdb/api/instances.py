@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-import random
-import time
-from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
 
@@ -43,15 +40,13 @@ from openrdb.operations.instances.delete import DeleteInstance
 from openrdb.operations.instances.renew_certificate import RenewCertificate
 from openrdb.operations.instances.restart import RestartInstance
 from openrdb.operations.last_known import at_birth
-from openrdb.state import access, instances, known
+from openrdb.state import access, backup_schedule, backups, instances, known
 from openrdb.state.models import LOCAL_HOST, Instance, now
 from openrdb.state.statuses import instance as statuses
 from openrdb.state.statuses.instance import InstanceRequest, InstanceStatus
 
 router = APIRouter(prefix=PREFIX)
 
-_SHORTEST_HOLD = 0.75
-"""The part of the configured time that an answer is held at least."""
 _RENEWAL_WAIT = 10.0
 """Seconds that the renewal of a certificate is waited for; then 204 says that it will come."""
 
@@ -139,17 +134,7 @@ async def get_instance(
             instance = instances.get(session, region, instance_id, principal)
             return instance.status, show(instance)
 
-    # Those who asked together do not ask again together.
-    hold = backend.settings.hold * random.uniform(_SHORTEST_HOLD, 1)  # noqa: S311
-    deadline = time.monotonic() + hold
-    with backend.changes.of(instance_id) as change:
-        while True:
-            status, shown = await backend.reads.run(principal.access_key, read)
-            left = deadline - time.monotonic()
-            if status not in statuses.TRANSIENT or left <= 0:
-                return shown
-            if not await change.wait(left):
-                return shown  # nothing has changed since
+    return await backend.held(principal, instance_id, read, statuses.TRANSIENT)
 
 
 @router.patch("/instances/{instance_id}")
@@ -177,25 +162,28 @@ def update_instance(
 def _update_attributes(session: Session, instance: Instance, body: wire.UpdateInstance) -> None:
     if body.name:
         instance.name = body.name
+        backups.rename_instance(session, instance.id, body.name)
     if body.tags is not None:
         instances.retag(session, instance, body.tags)
     if body.backup_same_region is not None:
         instance.backup_same_region = body.backup_same_region
     if body.backup_schedule_retention is not None:
         instance.backup_retention = body.backup_schedule_retention
-    if body.backup_schedule_start_hour is not None:
-        instance.backup_start_hour = body.backup_schedule_start_hour
-    _update_schedule(instance, body.is_backup_schedule_disabled, body.backup_schedule_frequency)
+    _update_schedule(instance, body)
 
 
-def _update_schedule(instance: Instance, disabled: bool | None, frequency: int | None) -> None:
+def _update_schedule(instance: Instance, body: wire.UpdateInstance) -> None:
     """Change when backups are made; a rhythm that is given, even the old one, counts from now on."""
+    disabled, frequency = body.is_backup_schedule_disabled, body.backup_schedule_frequency
+    start_hour = body.backup_schedule_start_hour
     enabled_again = instance.backup_disabled and disabled is False
     if disabled is not None:
         instance.backup_disabled = disabled
-    if enabled_again or frequency is not None:
+    if enabled_again or frequency is not None or start_hour is not None:
         instance.backup_frequency = frequency or instance.backup_frequency
-        instance.backup_next_run_at = now() + timedelta(hours=instance.backup_frequency)
+        if start_hour is not None:
+            instance.backup_start_hour = start_hour
+        backup_schedule.schedule(instance, now())
 
 
 def _update_logs_policy(instance: Instance, policy: wire.LogsPolicyRequest | None) -> bool:

@@ -13,7 +13,15 @@ from sqlalchemy.orm import Session
 
 from openrdb.errors import NotFound, PreconditionFailed
 from openrdb.state.access import find_project
-from openrdb.state.models import ApiKey, Instance, PrivateNetwork, Project, Vpc, now
+from openrdb.state.models import (
+    ApiKey,
+    DatabaseBackup,
+    Instance,
+    PrivateNetwork,
+    Project,
+    Vpc,
+    now,
+)
 from openrdb.state.scope import Owner, Page, Principal, ids_of_page, in_order, owned
 
 
@@ -86,6 +94,7 @@ def delete(session: Session, project: Project) -> None:
         raise PreconditionFailed("resource_not_usable", help_message)
     for what, model, condition in (
         ("instances", Instance, true()),
+        ("backups", DatabaseBackup, true()),
         ("private networks", PrivateNetwork, true()),
         ("VPCs", Vpc, Vpc.is_default.is_(False)),
     ):

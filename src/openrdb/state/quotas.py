@@ -10,7 +10,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from openrdb.errors import QuotasExceeded
-from openrdb.state.models import Instance, Node, Volume
+from openrdb.state.models import DatabaseBackup, Instance, Node, Volume
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,16 @@ def require(session: Session, project_id: UUID, limits: Limits, volume_bytes: in
     of_project = sizes.join(Node, Node.id == Volume.node_id).join(Instance).where(own)
     _within(session, "volume_bytes", limits.volume_bytes, of_project, volume_bytes)
     _within(session, "volume_bytes", limits.pool_bytes, sizes, volume_bytes)
+
+
+def require_backup(session: Session, project_id: UUID, limit: int | None) -> None:
+    """Raise QuotasExceeded if another backup is too much for a project; while writing.
+
+    Backups in any status count, until they are gone.
+    """
+    own = DatabaseBackup.project_id == project_id
+    count = select(func.count()).select_from(DatabaseBackup).where(own)
+    _within(session, "database_backups", limit, count, 1)
 
 
 def _within(

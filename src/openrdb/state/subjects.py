@@ -9,7 +9,8 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from openrdb.state.models import Instance
+from openrdb.state.models import DatabaseBackup, Instance
+from openrdb.state.statuses.backup import BACKUP, BackupRequest, BackupStatus
 from openrdb.state.statuses.instance import INSTANCE, InstanceRequest, InstanceStatus
 from openrdb.state.statuses.machine import Machine
 
@@ -34,7 +35,10 @@ class Subject:
 SUBJECTS: Final[dict[str, Subject]] = {
     "instance": Subject(
         Instance, INSTANCE, failed=InstanceStatus.ERROR, retry=InstanceRequest.RETRY
-    )
+    ),
+    "database_backup": Subject(
+        DatabaseBackup, BACKUP, failed=BackupStatus.ERROR, retry=BackupRequest.RETRY
+    ),
 }
 """By the type's name, as operations' rows have it."""
 

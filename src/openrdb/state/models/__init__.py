@@ -1,5 +1,6 @@
 """The tables: desired and observed state, and the operations that lead from one to the other."""
 
+from openrdb.state.models.backups import DatabaseBackup
 from openrdb.state.models.base import Base, Instant, now
 from openrdb.state.models.endpoints import Endpoint
 from openrdb.state.models.events import Event
@@ -18,6 +19,7 @@ __all__ = [
     "AclRule",
     "ApiKey",
     "Base",
+    "DatabaseBackup",
     "DeletedInstance",
     "Endpoint",
     "Event",

@@ -28,6 +28,7 @@ class Instance(Base):
         Index("ix_instances_name", "region", "organization_id", "name", "created_at", "id"),
         Index("ix_instances_status", "region", "organization_id", "status", "created_at", "id"),
         Index("ix_instances_uid", "uid", unique=True),
+        Index("ix_instances_backup_due", "backup_disabled", "backup_next_run_at"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)

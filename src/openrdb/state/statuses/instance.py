@@ -22,6 +22,8 @@ class InstanceStatus(StrEnum):
     READY = "ready"
     CONFIGURING = "configuring"
     RESTARTING = "restarting"
+    BACKUPING = "backuping"
+    """While a backup of it is made, or one is restored into it."""
     ERROR = "error"
     DELETING = "deleting"
 
@@ -39,6 +41,9 @@ class InstanceRequest(StrEnum):
     READ_CONTENT = "read_content"
     """Users, databases and privileges."""
     CHANGE_CONTENT = "change_content"
+    CREATE_BACKUP = "create_backup"
+    RESTORE_BACKUP = "restore_backup"
+    """Of the instance into which a backup is restored."""
     DELETE = "delete"
     RETRY = "retry"
     """The operator's: begin a failed operation again."""
@@ -49,9 +54,12 @@ _S, _R = InstanceStatus, InstanceRequest
 MOVES: Final[dict[InstanceStatus, frozenset[InstanceStatus]]] = {
     _S.PROVISIONING: frozenset({_S.INITIALIZING, _S.ERROR}),
     _S.INITIALIZING: frozenset({_S.READY, _S.ERROR}),
-    _S.READY: frozenset({_S.CONFIGURING, _S.INITIALIZING, _S.RESTARTING, _S.DELETING}),
+    _S.READY: frozenset(
+        {_S.CONFIGURING, _S.INITIALIZING, _S.RESTARTING, _S.BACKUPING, _S.DELETING}
+    ),
     _S.CONFIGURING: frozenset({_S.READY, _S.ERROR}),
     _S.RESTARTING: frozenset({_S.READY, _S.ERROR}),
+    _S.BACKUPING: frozenset({_S.READY}),  # a failed backup is no fault of the instance
     # Also to where a failed operation was, when it is retried.
     _S.ERROR: frozenset(
         {_S.DELETING, _S.RESTARTING, _S.PROVISIONING, _S.INITIALIZING, _S.CONFIGURING}
@@ -60,14 +68,21 @@ MOVES: Final[dict[InstanceStatus, frozenset[InstanceStatus]]] = {
 }
 
 TRANSIENT: Final = frozenset(
-    {_S.PROVISIONING, _S.INITIALIZING, _S.CONFIGURING, _S.RESTARTING, _S.DELETING}
+    {
+        _S.PROVISIONING,
+        _S.INITIALIZING,
+        _S.CONFIGURING,
+        _S.RESTARTING,
+        _S.BACKUPING,
+        _S.DELETING,
+    }
 )
 """Statuses that an operation will end by itself."""
 
 _READY = frozenset({_S.READY})
 _SETTLED = frozenset({_S.READY, _S.ERROR})
 ALLOWED: Final[dict[InstanceRequest, frozenset[InstanceStatus]]] = {
-    _R.UPDATE: frozenset({_S.READY, _S.CONFIGURING, _S.ERROR}),
+    _R.UPDATE: frozenset({_S.READY, _S.CONFIGURING, _S.BACKUPING, _S.ERROR}),
     _R.CONFIGURE: _READY,
     _R.RESTART: _SETTLED,
     _R.RENEW_CERTIFICATE: _READY,
@@ -76,8 +91,10 @@ ALLOWED: Final[dict[InstanceRequest, frozenset[InstanceStatus]]] = {
     _R.CREATE_ENDPOINT: _READY,
     _R.DELETE_ENDPOINT: _SETTLED,
     _R.MIGRATE_ENDPOINT: _READY,  # of both instances
-    _R.READ_CONTENT: frozenset({_S.READY, _S.CONFIGURING, _S.INITIALIZING, _S.ERROR}),
+    _R.READ_CONTENT: frozenset({_S.READY, _S.CONFIGURING, _S.INITIALIZING, _S.BACKUPING, _S.ERROR}),
     _R.CHANGE_CONTENT: _SETTLED,
+    _R.CREATE_BACKUP: _READY,
+    _R.RESTORE_BACKUP: _READY,
     _R.DELETE: _SETTLED,
     _R.RETRY: frozenset({_S.ERROR}),
 }
