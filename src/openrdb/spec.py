@@ -240,3 +240,41 @@ class ObjectRef:
 
     store: StoreSpec
     key: str
+
+
+@dataclass(frozen=True)
+class DumpSpec:
+    """A dump of one logical database into an object; a job of this id."""
+
+    job_id: UUID
+    database: str
+    target: ObjectRef
+    deadline: float
+
+
+@dataclass(frozen=True)
+class RestoreSpec:
+    """The loading of a dump into a database, all or nothing; a job of this id."""
+
+    job_id: UUID
+    database: str
+    source: ObjectRef
+    size: int
+    checksum: str
+    """sha256, hexadecimal; checked before the first byte is applied."""
+    engine: str
+    """The version that made it: `PostgreSQL-15`."""
+    deadline: float
+
+
+@dataclass(frozen=True)
+class TransferState:
+    """What became of a dump or restore."""
+
+    status: JobStatus
+    reason: str = ""
+    """Why it failed, one sentence for the user: no paths of the host, no secrets."""
+    kind: str = ""
+    """Of a failed one: `missing_users`, `corrupt`, `no_space`, `not_ready`, ... or empty"""
+    size: int = 0
+    checksum: str = ""

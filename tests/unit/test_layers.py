@@ -55,6 +55,7 @@ BELONGS_TO = {
     "psycopg": {"engines", "cli"},
     "pymysql": {"engines", "cli"},
     "obstore": {"storage"},
+    "zstandard": {"engines", "host"},
     "subprocess": {"system", "host", "agent"},
 }
 """Libraries that one part hides from the others."""

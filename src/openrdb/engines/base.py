@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from openrdb.catalog.node_types import NodeType
+from openrdb.engines.transfers import Transfers
 from openrdb.spec import (
     Administrator,
     ContentNames,
@@ -97,6 +98,8 @@ class Rules(Protocol):
     """The engine's name in the catalogue: `PostgreSQL`."""
     port: ClassVar[int]
     """The port that clients expect on private endpoints."""
+    dump_suffix: ClassVar[str]
+    """The ending of the names of dumps, which says what can read them."""
 
     def check_user_name(self, argument: str, name: str) -> None:
         """Raise InvalidArguments (`argument`) if the name is reserved or malformed."""
@@ -217,6 +220,9 @@ class Server(Protocol):
 
     def administration(self) -> Administration:
         """Return the interface to users, databases and privileges."""
+
+    def transfers(self) -> Transfers:
+        """Return the interface to dumps and restores."""
 
     def data_versions(self) -> dict[str, str]:
         """Return the versions of what indexes and stored values depend on outside the server:

@@ -13,8 +13,9 @@ import pwd
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import IO, Any
 
 from openrdb.errors import HostError
 from openrdb.system import files, programs
@@ -44,25 +45,69 @@ def _identity(uid: Uid) -> list[str]:
 
 
 def run(
-    uid: Uid, command: list[str], environment: Mapping[str, str], script: str = ""
+    uid: Uid,
+    command: list[str],
+    environment: Mapping[str, str],
+    script: str = "",
+    *,
+    file: IO[bytes] | None = None,
+    timeout: float | None = _TIMEOUT,
 ) -> subprocess.CompletedProcess[str]:
     """Run one of an engine's programs to its end, as an account and with nothing of our environment;
-    `script` is its input. Whether it succeeded is for the caller to see.
+    `script` or `file` is its input. Whether it succeeded is for the caller to see.
 
     It ends with the thread that called it, as when our process is killed: nobody would know of it.
     """
-    whole = ["setpriv", *_identity(uid), "--pdeathsig=KILL", "--", *command]
+    whole = mortal(uid, command)
+    source: dict[str, Any] = {"input": script} if file is None else {"stdin": file}
     return subprocess.run(
         _isolated(whole) if uid == TEMPLATE_UID else whole,
-        input=script,
         text=True,
         errors="replace",
         capture_output=True,
         check=False,
-        timeout=_TIMEOUT,
+        timeout=timeout,
         cwd="/",
-        env={"PATH": programs.SYSTEM_PATH, "LC_ALL": "C.UTF-8", **environment},
+        env=child_environment(environment),
+        **source,
     )
+
+
+def feed(
+    uid: Uid, command: list[str], environment: Mapping[str, str], chunks: Iterable[bytes]
+) -> subprocess.CompletedProcess[str]:
+    """Do as `run`, with an input that is written while the program reads it; no matter how long."""
+    with tempfile.TemporaryFile() as complaints:
+        with subprocess.Popen(
+            mortal(uid, command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=complaints,
+            cwd="/",
+            env=child_environment(environment),
+        ) as program:
+            assert program.stdin is not None  # noqa: S101
+            try:
+                with contextlib.suppress(BrokenPipeError), program.stdin as pipe:
+                    for chunk in chunks:
+                        pipe.write(chunk)
+            except BaseException:
+                program.kill()
+                raise
+        complaints.seek(0)
+        said = complaints.read().decode(errors="replace")
+        return subprocess.CompletedProcess(command, program.returncode, "", said)
+
+
+def mortal(uid: Uid, command: list[str]) -> list[str]:
+    """Return the argument vector that runs a command as an account, and ends it with the thread that
+    starts it."""
+    return ["setpriv", *_identity(uid), "--pdeathsig=KILL", "--", *command]
+
+
+def child_environment(own: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of an engine's program: nothing of ours but what all need."""
+    return {"PATH": programs.SYSTEM_PATH, "LC_ALL": "C.UTF-8", **own}
 
 
 def name_of(uid: Uid) -> str | None:

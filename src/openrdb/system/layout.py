@@ -112,6 +112,11 @@ class Layout:
         return self.root / "jobs"
 
     @property
+    def transfers(self) -> Path:
+        """A directory for each dump and restore that is not forgotten."""
+        return self.root / "transfers"
+
+    @property
     def master_key(self) -> Path:
         return self.root / "master.key"
 

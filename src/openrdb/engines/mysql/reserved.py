@@ -1,7 +1,7 @@
 """The accounts that are ours or the server's own: all others are the tenant's, whatever their names.
 
-Each has SYSTEM_USER, so that no tenant can change it, drop it or take its place. A namesake for another
-host is a different account, and a tenant's.
+All that stay have SYSTEM_USER, so that no tenant can change them, drop them or take their place. A
+namesake for another host is a different account, and a tenant's.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Final
 
 from openrdb.engines import names
 from openrdb.engines.mysql.sql import Account
+from openrdb.engines.transfers import RESTORE_ROLE
 
 SUPERUSER: Final[Account] = (names.SUPERUSER, "localhost")
 
@@ -20,9 +21,12 @@ hold from the same moment: a session never sees the privileges without them."""
 REPLICATION: Final[Account] = (names.REPLICATION, "127.0.0.0/255.0.0.0")
 """From where the instance's nodes are: names.NODES_NETWORK, as the server writes it."""
 
+RESTORE: Final[Account] = (RESTORE_ROLE, "localhost")
+"""Loads dumps, and exists only meanwhile. It has nothing but the database that it loads into."""
+
 ACCOUNTS: Final = frozenset(
     {
-        *(SUPERUSER, MODEL, REPLICATION),
+        *(SUPERUSER, MODEL, REPLICATION, RESTORE),
         *((name, "localhost") for name in ("mysql.sys", "mysql.session", "mysql.infoschema")),
     }
 )

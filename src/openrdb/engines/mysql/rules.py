@@ -11,6 +11,7 @@ from openrdb.engines.mysql import accounts, config
 class MySQLRules:
     name: ClassVar[str] = "MySQL"
     port: ClassVar[int] = 3306
+    dump_suffix: ClassVar[str] = ".sql.zst"
 
     def check_user_name(self, argument: str, name: str) -> None:
         accounts.check_name(argument, name)

@@ -16,6 +16,7 @@ from openrdb.engines.mysql import (
     settings,
 )
 from openrdb.engines.mysql.admin.administration import Administration
+from openrdb.engines.mysql.transfers import Transfers
 from openrdb.spec import Administrator
 from openrdb.system import accounts, files
 
@@ -75,6 +76,9 @@ class MySQLServer:
 
     def administration(self) -> Administration:
         return Administration(self._node)
+
+    def transfers(self) -> Transfers:
+        return Transfers(self._node)
 
     def data_versions(self) -> dict[str, str]:
         # Collations are the server's own code, each named by its Unicode version, and time zones are

@@ -11,6 +11,7 @@ from openrdb.engines.base import EngineNode
 from openrdb.engines.names import NODES_NETWORK, OWN_PREFIX, REPLICATION, SUPERUSER
 from openrdb.engines.postgresql import session
 from openrdb.engines.postgresql.admin import roles
+from openrdb.engines.transfers import RESTORE_ROLE
 from openrdb.spec import NodeSpec
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import NodePaths
@@ -29,9 +30,9 @@ _LOCKS_SHARE = 2
 _SMALLEST_BUFFERS, _BUFFERS_SHARE = 64 * _MIB, 16
 
 _ACCESS = f"""\
-# The superuser comes by the Unix socket only; users and other nodes by TLS only. "all" is every
-# database, and "replication" what is none: physical replication.
-local all {SUPERUSER} scram-sha-256
+# The superuser, and who loads dumps, come by the Unix socket only; users and other nodes by TLS only.
+# "all" is every database, and "replication" what is none: physical replication.
+local all {SUPERUSER},{RESTORE_ROLE} scram-sha-256
 local all,replication all reject
 hostssl replication {REPLICATION} {NODES_NETWORK} scram-sha-256
 host replication all all reject

@@ -12,6 +12,7 @@ from openrdb.engines.postgresql.admin import users
 class PostgreSQLRules:
     name: ClassVar[str] = "PostgreSQL"
     port: ClassVar[int] = 5432
+    dump_suffix: ClassVar[str] = ".custom"
 
     def check_user_name(self, argument: str, name: str) -> None:
         users.check_name(argument, name)

@@ -14,6 +14,7 @@ from openrdb.engines.postgresql import (
     versions,
 )
 from openrdb.engines.postgresql.admin.administration import Administration
+from openrdb.engines.postgresql.transfers import Transfers
 from openrdb.spec import Administrator
 from openrdb.system import files
 
@@ -73,6 +74,9 @@ class PostgreSQLServer:
 
     def administration(self) -> Administration:
         return Administration(self._node)
+
+    def transfers(self) -> Transfers:
+        return Transfers(self._node)
 
     def data_versions(self) -> dict[str, str]:
         return versions.read(self._node)

@@ -170,7 +170,7 @@ def connect(node: EngineNode, database: str, *, secret: str | None = None) -> _C
         "dbname": database,
         "connect_timeout": str(_CONNECT_TIMEOUT),
         "application_name": "openrdb",
-        "options": _options(node.spec),
+        "options": options_of(node.spec),
     }
     connection = _connect(node, make_conninfo("", **(_EXPLICIT | own)))
     connection.prepare_threshold = None  # nothing is left in the session for later
@@ -203,6 +203,30 @@ def major(spec: NodeSpec) -> int:
     return int(spec.engine.rpartition("-")[2])
 
 
-def _options(spec: NodeSpec) -> str:
-    pinned = _PINNED | (_PINNED_FROM_17 if major(spec) >= 17 else {})
+def child_environment(
+    node: EngineNode, user: str, password: str, database: str, options: str
+) -> dict[str, str]:
+    """Return what one of the bundle's clients needs in its environment to come in by the Unix socket.
+
+    Args:
+        options: of the session, `options_of` for the superuser's.
+    """
+    return {
+        **node.bundle.environment,
+        "PGHOST": str(node.paths.sockets),
+        "PGPORT": str(node.spec.port),
+        "PGUSER": user,
+        "PGPASSWORD": password,
+        "PGPASSFILE": os.devnull,
+        "PGDATABASE": database,
+        "PGOPTIONS": options,
+        "PGSSLMODE": "disable",
+        "PGAPPNAME": "openrdb",
+        "PGCONNECT_TIMEOUT": str(_CONNECT_TIMEOUT),
+    }
+
+
+def options_of(spec: NodeSpec, **other: str) -> str:
+    """Return the options that keep what tenants set out of a session of the superuser's."""
+    pinned = _PINNED | (_PINNED_FROM_17 if major(spec) >= 17 else {}) | other
     return " ".join(f"-c {name}={value}" for name, value in pinned.items())

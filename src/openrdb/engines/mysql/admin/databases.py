@@ -20,6 +20,7 @@ from openrdb.engines.mysql.admin.grants import SYSTEM
 from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import quoted_account, quoted_identifier, rows, run
 from openrdb.engines.names import SUPERUSER
+from openrdb.engines.transfers import OF_RESTORES
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
 from openrdb.spec import Database
 
@@ -81,6 +82,7 @@ def _found(session: Session) -> dict[str, bool]:
     # Compared here: the server's own comparison of these columns is not by case.
     managed = {row[0] for row in rows(session, _MANAGED, *reserved.SUPERUSER)}
     found = {str(name) for (name,) in rows(session, _LISTED)} - SYSTEM
+    found = {name for name in found if not OF_RESTORES.fullmatch(name)}
     return {name: name in managed for name in found}
 
 

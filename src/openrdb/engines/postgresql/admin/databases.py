@@ -9,6 +9,7 @@ from openrdb.engines import names
 from openrdb.engines.names import SUPERUSER
 from openrdb.engines.postgresql.admin.levels import Row
 from openrdb.engines.postgresql.admin.roles import ADMIN
+from openrdb.engines.transfers import OF_RESTORES
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
 from openrdb.spec import Database
 
@@ -17,10 +18,12 @@ INVALID = -2
 _SYSTEM = {"postgres", "template0", "template1"}
 _LONGEST_NAME = 63
 _MANAGED = f"datdba = '{SUPERUSER}'::regrole"
+_VISIBLE = f"datname !~ '^{OF_RESTORES.pattern}$'"
+"""Not what a restore makes, or leaves for some seconds."""
 _LISTED = f"""
     SELECT datname, pg_get_userbyid(datdba), {_MANAGED},
         CASE WHEN %s THEN coalesce(pg_database_size(oid), 0) ELSE 0 END
-    FROM pg_database WHERE datname <> ALL(%s) ORDER BY datname
+    FROM pg_database WHERE datname <> ALL(%s) AND {_VISIBLE} ORDER BY datname
 """  # noqa: S608
 
 
@@ -48,7 +51,8 @@ def managed(connection: Connection[Row]) -> list[str]:
     """Return the managed databases; not what an interrupted deletion has left of one."""
     query = f"""
         SELECT datname FROM pg_database
-        WHERE {_MANAGED} AND datname <> ALL(%s) AND datallowconn AND datconnlimit <> {INVALID}
+        WHERE {_MANAGED} AND {_VISIBLE} AND datname <> ALL(%s)
+            AND datallowconn AND datconnlimit <> {INVALID}
         ORDER BY datname
     """  # noqa: S608
     return [str(row[0]) for row in connection.execute(query, [sorted(_SYSTEM)])]
@@ -58,7 +62,8 @@ def unprepared(connection: Connection[Row]) -> list[str]:
     """Return the managed databases that administrators have no access to: those of older code."""
     query = f"""
         SELECT datname FROM pg_database d
-        WHERE {_MANAGED} AND datname <> ALL(%s) AND datallowconn AND datconnlimit <> {INVALID}
+        WHERE {_MANAGED} AND {_VISIBLE} AND datname <> ALL(%s)
+            AND datallowconn AND datconnlimit <> {INVALID}
             AND NOT EXISTS (
                 SELECT FROM aclexplode(datacl) WHERE pg_get_userbyid(grantee) = '{ADMIN}'
                     AND privilege_type = 'CONNECT' AND is_grantable
@@ -71,7 +76,7 @@ def is_managed(connection: Connection[Row], name: str) -> bool | None:
     """Return whether a database is managed; None if users see no such database."""
     if name in _SYSTEM:
         return None
-    query = f"SELECT {_MANAGED} FROM pg_database WHERE datname = %s"  # noqa: S608
+    query = f"SELECT {_MANAGED} FROM pg_database WHERE datname = %s AND {_VISIBLE}"  # noqa: S608
     row = connection.execute(query, [name]).fetchone()
     return bool(row[0]) if row else None
 

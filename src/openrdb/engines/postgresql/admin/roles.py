@@ -3,6 +3,8 @@
 `_rdb_admin`: administrators are its members, and have by it all that makes them administrators except
 the attributes CREATEROLE and CREATEDB. It owns nothing, so that no code runs as this role.
 
+`_rdb_restore`: loads dumps, and can log in only meanwhile, by the Unix socket: see `restore`.
+
 `_rdb_former_<OID>`: owns what the user of this OID left when their level fell below `all`.
 `_rdb_former_0_<8 hexadecimal digits>`: the same role after the user was deleted. Its name has no OID,
 so that a later user who is given the same one does not get the objects.
@@ -22,11 +24,12 @@ from psycopg import Connection, errors, sql
 
 from openrdb.engines.names import OWN_PREFIX, REPLICATION, SUPERUSER
 from openrdb.engines.postgresql.admin.levels import Row
+from openrdb.engines.transfers import RESTORE_ROLE
 
 ADMIN: Final = "_rdb_admin"
 FORMER: Final = "_rdb_former"
 LEFT: Final = "_rdb_former_0"
-OWN: Final = (SUPERUSER, REPLICATION, ADMIN, FORMER, LEFT)
+OWN: Final = (SUPERUSER, REPLICATION, ADMIN, FORMER, LEFT, RESTORE_ROLE)
 
 _PREDEFINED = {
     "pg_monitor": 14,
@@ -129,9 +132,39 @@ def ensure_role(connection: Connection[Row], role: str) -> None:
     connection.execute(statement.format(sql.Identifier(role)))
 
 
+def open_restore(connection: Connection[Row], verifier: str) -> None:
+    """Let the role log in that loads dumps, alone and with nothing but what it is given there."""
+    ensure_role(connection, RESTORE_ROLE)
+    # SQL may have made it before, with members of its own.
+    if (role_id := oid(connection, RESTORE_ROLE)) is not None:
+        part(connection, role_id)
+    if connection.info.server_version >= _PARAMETERS_FROM * 10000:
+        # Functions of administrators may set it.
+        connection.execute(f"GRANT SET ON PARAMETER {_PARAMETER} TO {RESTORE_ROLE}")
+    login = sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}")
+    connection.execute(login.format(sql.Identifier(RESTORE_ROLE), sql.Literal(verifier)))
+
+
+def lend_to_restore(connection: Connection[Row], role: str) -> None:
+    """Let the role that loads dumps have the rights of another one, until it is closed."""
+    options = " WITH INHERIT TRUE, SET FALSE" if _has_options(connection) else ""
+    statement = sql.SQL("GRANT {} TO {}" + options)
+    connection.execute(statement.format(sql.Identifier(role), sql.Identifier(RESTORE_ROLE)))
+
+
+def close_restore(connection: Connection[Row]) -> None:
+    """Let it log in no more, end its sessions, and take back what it was lent."""
+    ensure_role(connection, RESTORE_ROLE)
+    _revoke(connection, f"member = {oid(connection, RESTORE_ROLE)}")
+    connection.execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s",
+        [RESTORE_ROLE],
+    )
+
+
 _RESERVED = f"""
     SELECT oid, rolname FROM pg_roles WHERE rolname ~ '^{OWN_PREFIX}'
-        AND rolname NOT IN ('{SUPERUSER}', '{REPLICATION}')
+        AND rolname NOT IN ('{SUPERUSER}', '{REPLICATION}', '{RESTORE_ROLE}')
         AND (rolcanlogin OR rolcreaterole OR rolcreatedb)
 """  # noqa: S608
 _DISABLE = f"""
@@ -208,9 +241,14 @@ def part(connection: Connection[Row], role_id: int) -> None:
     _revoke(connection, f"roleid = {role_id} OR member = {role_id}")
 
 
+def _has_options(connection: Connection[Row]) -> bool:
+    """Return whether each membership says what comes with it, and who granted it."""
+    return connection.info.server_version >= 160000
+
+
 def _revoke(connection: Connection[Row], which: str) -> None:
     """Revoke some memberships. The server writes the names: they may be no UTF-8."""
-    by_grantor = connection.info.server_version >= 160000
+    by_grantor = _has_options(connection)
     granted_by, grantor = (" GRANTED BY %I", ", one.grantor") if by_grantor else ("", "")
     block = f"""
         DECLARE

@@ -1,0 +1,180 @@
+"""What a database has besides tables: routines, views, triggers and events, each with its definer.
+
+They are read and made again one by one. To make one runs no code of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+from pymysql import MySQLError
+from pymysql.charset import charset_by_name
+
+from openrdb.engines.mysql.session import Session
+from openrdb.engines.mysql.sql import (
+    Account,
+    quoted_account,
+    quoted_identifier,
+    quoted_literal,
+    rows,
+    run,
+)
+
+Definition = dict[str, Any]
+"""Kind, name, definer, statement, and the settings of the session that made it."""
+
+KINDS: Final = ("FUNCTION", "PROCEDURE", "VIEW", "TRIGGER", "EVENT")
+"""In the order in which they are made."""
+_NAMES = {
+    "FUNCTION": "SELECT routine_name, definer FROM information_schema.routines "
+    "WHERE routine_schema = %s AND routine_type = 'FUNCTION'",
+    "PROCEDURE": "SELECT routine_name, definer FROM information_schema.routines "
+    "WHERE routine_schema = %s AND routine_type = 'PROCEDURE'",
+    "VIEW": "SELECT table_name, definer FROM information_schema.views WHERE table_schema = %s",
+    "EVENT": "SELECT event_name, definer FROM information_schema.events WHERE event_schema = %s",
+    "TRIGGER": "SELECT trigger_name, definer FROM information_schema.triggers "
+    "WHERE trigger_schema = %s ORDER BY event_object_table, action_order",
+}
+_TRIGGER = """
+    SELECT action_timing, event_manipulation, event_object_table, action_statement, sql_mode,
+        character_set_client, collation_connection
+    FROM information_schema.triggers WHERE trigger_schema = DATABASE() AND trigger_name = %s
+"""
+_QUOTED = r"`(?:[^`]|``)*`"
+_DEFINER = re.compile(rf"^(CREATE (?:ALGORITHM=\w+ )?)DEFINER={_QUOTED}@{_QUOTED}")
+_OWN = "SELECT @@sql_mode, @@character_set_client, @@collation_connection, @@time_zone"
+# Where SHOW CREATE has the statement, and the settings.
+_COLUMNS = {
+    "FUNCTION": (2, {"sql_mode": 1, "character_set_client": 3, "collation_connection": 4}),
+    "PROCEDURE": (2, {"sql_mode": 1, "character_set_client": 3, "collation_connection": 4}),
+    "VIEW": (1, {"character_set_client": 2, "collation_connection": 3}),
+    "EVENT": (
+        3,
+        {"sql_mode": 1, "time_zone": 2, "character_set_client": 4, "collation_connection": 5},
+    ),
+}
+
+
+def read(session: Session, database: str) -> list[Definition]:
+    """Return what there is in a database, in the order in which it can be made."""
+    # Statements then name it only where they were written so.
+    session.select_db(database)
+    return [
+        _read(session, kind, str(name), str(definer))
+        for kind in KINDS
+        for name, definer in rows(session, _NAMES[kind], database)
+    ]
+
+
+def _read(session: Session, kind: str, name: str, definer: str) -> Definition:
+    if kind == "TRIGGER":
+        ((timing, event, table, body, mode, client, connection),) = rows(session, _TRIGGER, name)
+        # What SHOW CREATE has names the database as its maker did.
+        statement = (
+            f"CREATE DEFINER={_account(definer)} TRIGGER {quoted_identifier(name)} {timing} {event} "
+            f"ON {quoted_identifier(str(table))} FOR EACH ROW {body}"
+        )
+        settings = {
+            "sql_mode": mode,
+            "character_set_client": client,
+            "collation_connection": connection,
+        }
+    else:
+        (found,) = rows(session, f"SHOW CREATE {kind} {quoted_identifier(name)}")
+        at, columns = _COLUMNS[kind]
+        statement = str(found[at])
+        settings = {setting: found[column] for setting, column in columns.items()}
+    return {
+        **{"kind": kind, "name": name, "definer": definer},
+        **{"statement": statement, "settings": {key: str(one) for key, one in settings.items()}},
+    }
+
+
+def _account(definer: str) -> str:
+    user, _, host = definer.rpartition("@")
+    return f"{quoted_identifier(user)}@{quoted_identifier(host)}"
+
+
+def names(session: Session, database: str, kind: str) -> list[str]:
+    """Return the names of all of a kind in a database."""
+    return [str(row[0]) for row in rows(session, _NAMES[kind], database)]
+
+
+def drop(session: Session, database: str, kinds: Iterable[str] = KINDS) -> None:
+    """Drop all of some kinds in a database."""
+    for kind in kinds:
+        for name in names(session, database, kind):
+            on = f"{quoted_identifier(database)}.{quoted_identifier(name)}"
+            run(session, f"DROP {kind} IF EXISTS {on}")
+
+
+def make(
+    session: Session,
+    database: str,
+    wanted: Iterable[Definition],
+    grants: Iterable[str] = (),
+    *,
+    lenient: bool = False,
+) -> None:
+    """Make definitions in a database, which has none of them.
+
+    Args:
+        session: a session of the superuser's.
+        database: where.
+        wanted: what is made, kind by kind.
+        grants: statements on single tables, views and routines; views may need them.
+        lenient: leave out what cannot be made, as what it is about is gone.
+
+    Raises:
+        MySQLError: one cannot be made.
+    """
+    session.select_db(database)
+    by_kind = {kind: [one for one in wanted if one["kind"] == kind] for kind in KINDS}
+    for one in (*by_kind["FUNCTION"], *by_kind["PROCEDURE"]):
+        _make(session, one)
+    # Each may need one of the others.
+    left: list[Definition | str] = [*by_kind["VIEW"], *grants]
+    while left:
+        failure: MySQLError | None = None
+        again: list[Definition | str] = []
+        for either in left:
+            try:
+                run(session, either) if isinstance(either, str) else _make(session, either)
+            except MySQLError as error:
+                failure = error
+                again.append(either)
+        if failure is not None and len(again) == len(left):
+            if not lenient:
+                raise failure
+            break
+        left = again
+    for one in (*by_kind["TRIGGER"], *by_kind["EVENT"]):
+        _make(session, one)
+
+
+def defined_by(one: Definition, account: Account) -> Definition:
+    """Return a definition with another definer."""
+    definer = f"DEFINER={quoted_account(account)}"
+    found = _DEFINER.match(one["statement"])
+    assert found is not None  # noqa: S101
+    return one | {"statement": f"{found[1]}{definer}{one['statement'][found.end() :]}"}
+
+
+def _make(session: Session, one: Definition) -> None:
+    settings = one["settings"]
+    ((mode, client, connection, zone),) = rows(session, _OWN)
+    charset = charset_by_name(settings["character_set_client"])
+    _set(session, settings)
+    try:
+        # The server keeps the statement as its maker's client wrote it.
+        session.query(one["statement"].encode(charset.encoding or "utf-8"))
+    finally:
+        own = {"character_set_client": client, "collation_connection": connection}
+        _set(session, own | {"sql_mode": mode, "time_zone": zone})
+
+
+def _set(session: Session, settings: dict[str, Any]) -> None:
+    values = (f"{name} = {quoted_literal(str(value))}" for name, value in settings.items())
+    run(session, f"SET SESSION {', '.join(values)}")

@@ -1,0 +1,84 @@
+"""Dumps in SQL, taken by the superuser, in three parts: tables with their rows; triggers, routines and
+events; views. A restore reads the first, and the others from the contents; people read it as one file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pymysql import MySQLError
+
+from openrdb.engines.base import EngineNode
+from openrdb.engines.mysql import contents, definitions, session
+from openrdb.engines.mysql.admin import databases
+from openrdb.engines.names import SUPERUSER
+from openrdb.engines.transfers import Child, Dump, TransferFailed
+
+_LAST_WORDS = b"-- Dump completed"
+_OPTIONS = (
+    *("--no-defaults", "--protocol=socket", f"--user={SUPERUSER}", "--single-transaction"),
+    *("--hex-blob", "--set-gtid-purged=OFF", "--no-tablespaces", "--column-statistics=0"),
+    *("--default-character-set=utf8mb4", "--max-allowed-packet=1G"),
+)
+_ERROR = re.compile(
+    r"(?:ERROR \d+ \(\w+\)(?: at line \d+)?|mysqldump: (?:Got error: \d+|Error)): (.+)"
+)
+_SAID = re.compile(r"^mysqldump: (.+)", re.MULTILINE)
+_PATH = re.compile(r"'?(?<![\w`.])/[^\s']+'?")
+_FULL = ("No space left on device", "Disk quota exceeded", "is full", "Disk full")
+
+
+@contextmanager
+def begin(node: EngineNode, database: str) -> Iterator[Dump]:
+    """Yield a dump of a database.
+
+    Raises:
+        TransferFailed: there is no such database.
+    """
+    try:
+        with session.connect(node) as connection:
+            found = databases.find(connection, database)
+            if found is None:
+                raise TransferFailed("missing", f"there is no database {database}")
+            kept = found[0]
+            described = contents.read(connection, kept)
+            views = definitions.names(connection, kept, "VIEW")
+    except MySQLError as error:
+        raise failed(error) from error
+    yield Dump(list(_children(node, kept, views)), described, True, _LAST_WORDS)
+
+
+def _children(node: EngineNode, database: str, views: list[str]) -> Iterator[Child]:
+    without = [f"--ignore-table={database}.{view}" for view in views]
+    yield _child(node, ["--skip-triggers", *without, "--", database])
+    coded = ["--no-create-info", "--no-data", "--triggers", "--routines", "--events", *without]
+    yield _child(node, [*coded, "--", database])
+    if views:
+        yield _child(node, ["--no-data", "--skip-triggers", "--", database, *views])
+
+
+def _child(node: EngineNode, arguments: list[str]) -> Child:
+    options = [*_OPTIONS, f"--socket={session.socket(node.paths)}"]
+    command = [*node.bundle.command("mysqldump"), *options, *arguments]
+    return Child(command, node.bundle.environment | {"MYSQL_PWD": node.secret})
+
+
+def failed(error: MySQLError) -> TransferFailed:
+    """Return a refusal of the server's as one for the user."""
+    number, *said = error.args if error.args else (0,)
+    reason = str(said[0]) if said else "the database server does not answer"
+    unreachable = not isinstance(number, int) or 2000 <= number < 3000
+    if unreachable:
+        return TransferFailed("not_ready", "the database server does not answer")
+    return failure(f"ERROR {number} (HY000): {reason}")
+
+
+def failure(stderr: str) -> TransferFailed:
+    """Return why mysqldump or mysql failed."""
+    found = _ERROR.search(stderr) or _SAID.search(stderr)
+    reason = found[1].strip().rstrip(".") if found else "the program was ended"
+    if any(text in stderr for text in _FULL):
+        return TransferFailed("no_space", "there is no space left on the instance's volume")
+    return TransferFailed("", _PATH.sub("a file", reason))

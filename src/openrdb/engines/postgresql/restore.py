@@ -1,0 +1,332 @@
+"""Restores: a database is loaded next to the old one and takes its name in one transaction.
+
+What a dump has of the tenant's is loaded by `RESTORE_ROLE`, logged in as itself and no superuser:
+constraints, generated columns, index expressions, and literals of domains run the
+tenant's functions, before, with and after the rows. It owns all of it meanwhile and may do nothing
+elsewhere. The superuser does what runs none of their code: extensions before, owners and grants after.
+Materialized views are filled when all have their owners.
+
+While a dump is loaded, the code of one user can touch what another user owns in it. So what is there
+afterwards, and what is granted on it, is compared with what was there at the dump.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from uuid import UUID
+
+import psycopg
+from psycopg import Connection, errors, sql
+
+from openrdb.engines.base import EngineNode
+from openrdb.engines.names import SUPERUSER
+from openrdb.engines.postgresql import archive, dump, grants, scram, session, swap
+from openrdb.engines.postgresql import contents as read_contents
+from openrdb.engines.postgresql.admin import databases, privileges, record, roles
+from openrdb.engines.postgresql.admin.levels import OBJECTS, Row
+from openrdb.engines.transfers import LOADED, RESTORE_ROLE, Contents, TransferFailed
+from openrdb.errors import InvalidArguments
+
+_BATCH = 100
+"""Objects a transaction whose owner changes: each takes locks."""
+_KEYWORDS = {"statistics object": "STATISTICS", "foreign-data wrapper": "FOREIGN DATA WRAPPER"}
+_GRANTED = f"""
+    SELECT name FROM ({OBJECTS}) AS object, aclexplode(acl)
+    WHERE grantee <> owner AND NOT (grantee = 0 AND kind IN ('f', 'p', 'T'))
+        AND kind NOT IN ('d', 'l') AND oid >= 16384 AND NOT EXISTS (
+        SELECT FROM pg_depend WHERE objid = oid AND deptype = 'e'
+    )
+    UNION ALL
+    SELECT attrelid::regclass::text FROM pg_attribute WHERE attacl IS NOT NULL
+        AND attrelid >= 16384 AND NOT EXISTS (
+            SELECT FROM pg_depend WHERE objid = attrelid AND deptype = 'e'
+        )
+    UNION ALL SELECT 'default privileges' FROM pg_default_acl
+"""  # noqa: S608
+_OWNERS_OF_VIEWS = """
+    SELECT DISTINCT pg_get_userbyid(relowner) FROM pg_class WHERE relkind = 'm' AND relowner <> 10
+"""
+_LENT = """
+    SELECT format('%s %I.%I', CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, nspname, relname)
+    FROM pg_extension e JOIN pg_class c ON c.oid = ANY(extconfig)
+    JOIN pg_namespace n ON n.oid = relnamespace
+    UNION ALL SELECT format('FOREIGN DATA WRAPPER %I', fdwname) FROM pg_foreign_data_wrapper
+"""
+"""What extensions own and dumps fill or refer to."""
+
+
+def check(node: EngineNode, database: str, contents: Contents) -> None:
+    """Raise TransferFailed if a dump cannot be restored here, with all users who are missing."""
+    with _session(node, "postgres") as connection:
+        if not read_contents.exists(connection, database):
+            try:
+                databases.check_name("database_name", database)
+            except InvalidArguments as error:
+                raise TransferFailed("database_name", error.explanation) from error
+        there = {str(row[0]) for row in connection.execute("SELECT rolname FROM pg_roles")}
+        if missing := [name for name in contents["users"] if name not in there]:
+            names, they = ", ".join(missing), "this user" if len(missing) == 1 else "these users"
+            why = f"the backup needs {they}, whom the instance does not have: {names}"
+            raise TransferFailed("missing_users", why)
+        available = {
+            str(row[0]) for row in connection.execute("SELECT name FROM pg_available_extensions")
+        }
+        if lacking := [one[0] for one in contents["extensions"] if one[0] not in available]:
+            why = f"the instance does not offer extensions of the backup: {', '.join(lacking)}"
+            raise TransferFailed("missing_extensions", why)
+
+
+def run(node: EngineNode, job_id: UUID, database: str, contents: Contents, path: Path) -> None:
+    """Make a database what it was at the dump, or leave it as it is."""
+    check(node, database, contents)
+    contents = contents | {"same_instance": contents["instance"] == str(node.spec.instance_id)}
+    swap.sweep(node)
+    loaded, password = LOADED + job_id.hex, secrets.token_hex(32)
+    try:
+        with _session(node, "postgres") as connection:
+            connection.autocommit = True
+            roles.close_restore(connection)  # it exists from the first restore on
+            _create(connection, loaded, contents)
+        with _session(node, loaded) as connection:
+            _make_extensions(connection, loaded, contents)
+            _lend(connection, contents)
+        entries = archive.listed(node, path)
+        with _loading(node, loaded, password) as environment:
+            schemas = {oid for *_, oid, _ in contents["extensions"]}
+            archive.restore(node, path, archive.of_tenant(entries, schemas), environment)
+        with _session(node, loaded) as connection:
+            _take_back(connection, contents)
+            _hand_over(connection, contents)
+            _check_unaltered(connection, contents)
+            _grant(node, connection, entries, contents, path)
+        _refresh(node, loaded, password, entries, path)
+        _settle_levels(node, loaded, database, contents)
+        swap.swap(node, job_id, database, contents)
+    except psycopg.Error as error:
+        raise failed(error) from error
+    finally:
+        with suppress(psycopg.Error):  # the next restore, or the agent, does it
+            swap.settle(node, job_id)
+
+
+def failed(error: psycopg.Error) -> TransferFailed:
+    """Return a refusal of the server's as one for the user."""
+    if isinstance(error, errors.DiskFull):
+        return TransferFailed("no_space", "there is no space left for the restored database")
+    reason = databases.reason(error) or "the database server does not answer"
+    return TransferFailed("" if error.sqlstate else "not_ready", archive.without_paths(reason))
+
+
+@contextmanager
+def _session(node: EngineNode, database: str) -> Iterator[Connection[Row]]:
+    try:
+        connection = session.connect(node, database)
+    except psycopg.OperationalError as error:
+        raise dump.connecting_failed(database, error) from error
+    with connection:
+        yield connection
+
+
+# -- before the dump ---------------------------------------------------------------------------------
+
+
+def _create(connection: Connection[Row], name: str, contents: Contents) -> None:
+    """Create the database, into which nobody comes but the role that loads it."""
+    locale, identifier = contents["locale"], sql.Identifier(name)
+    options = sql.SQL(" ENCODING {} LC_COLLATE {} LC_CTYPE {}").format(
+        locale["encoding"], locale["collate"], locale["ctype"]
+    )
+    if locale["provider"] == "i":
+        options += sql.SQL(" LOCALE_PROVIDER icu ICU_LOCALE {}").format(locale["locale"])
+        if locale["rules"]:
+            options += sql.SQL(" ICU_RULES {}").format(locale["rules"])
+    elif locale["provider"] == "b":
+        options += sql.SQL(" LOCALE_PROVIDER builtin BUILTIN_LOCALE {}").format(locale["locale"])
+    create = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0 CONNECTION LIMIT 0")
+    connection.execute(create.format(identifier, sql.Identifier(SUPERUSER)) + options)
+    connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(identifier))
+    connection.execute(
+        sql.SQL("GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {} TO {}").format(
+            identifier, sql.Identifier(RESTORE_ROLE)
+        )
+    )
+    connection.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT -1").format(identifier))
+
+
+def _make_extensions(connection: Connection[Row], database: str, contents: Contents) -> None:
+    """Create the extensions as who owned them, while there is nothing of the tenant's to be run."""
+    for name, schema, owner, _, _ in contents["extensions"]:
+        there = "SELECT FROM pg_namespace WHERE nspname = %s"
+        if connection.execute(there, [schema]).fetchone() is None:
+            statement = sql.SQL("CREATE SCHEMA {} AUTHORIZATION {}")
+            connection.execute(
+                statement.format(sql.Identifier(schema), sql.Identifier(RESTORE_ROLE))
+            )
+        create = sql.SQL("CREATE EXTENSION IF NOT EXISTS {} SCHEMA {}").format(
+            sql.Identifier(name), sql.Identifier(schema)
+        )
+        try:
+            with connection.transaction(), _acting_as(connection, owner, database, schema):
+                connection.execute(create)
+        except errors.InsufficientPrivilege:  # it was not the tenant who created it
+            connection.execute(create)
+    if contents["public"] is None:
+        connection.execute("DROP SCHEMA public")
+
+
+@contextmanager
+def _acting_as(
+    connection: Connection[Row], owner: str, database: str, schema: str
+) -> Iterator[None]:
+    """Act as who owned an extension, who is lent what it takes to create it."""
+    if owner == SUPERUSER:
+        yield
+        return
+    role, both = sql.Identifier(owner), (("DATABASE", database), ("SCHEMA", schema))
+    for kind, name in both:
+        statement = sql.SQL(f"GRANT ALL ON {kind} {{}} TO {{}}")
+        connection.execute(statement.format(sql.Identifier(name), role))
+    connection.execute(sql.SQL("SET LOCAL ROLE {}").format(role))
+    yield
+    connection.execute("RESET ROLE")
+    for kind, name in both:
+        statement = sql.SQL(f"REVOKE ALL ON {kind} {{}} FROM {{}}")
+        connection.execute(statement.format(sql.Identifier(name), role))
+
+
+def _lend(connection: Connection[Row], contents: Contents) -> None:
+    """Let the role that loads the dump use what it does not own."""
+    role = sql.Identifier(RESTORE_ROLE)
+    if contents["public"] is not None:
+        connection.execute(sql.SQL("GRANT USAGE, CREATE ON SCHEMA public TO {}").format(role))
+    for (what,) in connection.execute(_LENT).fetchall():
+        connection.execute(sql.SQL(f"GRANT ALL ON {what} TO {{}}").format(role))
+
+
+# -- the dump ----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _loading(node: EngineNode, database: str, password: str) -> Iterator[dict[str, str]]:
+    """Yield what pg_restore comes in with, by a role that can log in only meanwhile."""
+    with _session(node, "postgres") as connection:
+        connection.autocommit = True
+        roles.open_restore(connection, scram.secret_verifier(password))
+    yield session.child_environment(node, RESTORE_ROLE, password, database, archive.OPTIONS)
+    with _session(node, "postgres") as connection:
+        connection.autocommit = True
+        roles.close_restore(connection)
+
+
+def _refresh(
+    node: EngineNode, database: str, password: str, entries: list[str], path: Path
+) -> None:
+    """Fill the materialized views, as who owns them: they show what their owners may see.
+
+    The role that does it is one of their owners for as long. The server lets no code of a view become
+    another role.
+    """
+    if not (views := archive.refreshing(entries)):
+        return
+    with _loading(node, database, password) as environment:
+        with _session(node, database) as connection:
+            for (owner,) in connection.execute(_OWNERS_OF_VIEWS).fetchall():
+                roles.lend_to_restore(connection, str(owner))
+        archive.restore(node, path, views, environment, "--enable-row-security")
+
+
+# -- after the dump ----------------------------------------------------------------------------------
+
+
+def _take_back(connection: Connection[Row], contents: Contents) -> None:
+    role = sql.Identifier(RESTORE_ROLE)
+    for (what,) in connection.execute(_LENT).fetchall():
+        with suppress(errors.UndefinedObject), connection.transaction():
+            connection.execute(sql.SQL(f"REVOKE ALL ON {what} FROM {{}} CASCADE").format(role))
+    if contents["public"] is not None:
+        connection.execute(sql.SQL("REVOKE ALL ON SCHEMA public FROM {} CASCADE").format(role))
+    connection.commit()
+
+
+def _hand_over(connection: Connection[Row], contents: Contents) -> None:
+    """Give each object the owner that it had at the dump.
+
+    Raises:
+        TransferFailed: there are other objects than at the dump.
+    """
+    wanted = {_key(kind, names, args): owner for kind, names, args, owner in contents["objects"]}
+    made = {
+        _key(kind, names, args): (str(owner), str(kind), str(identity))
+        for _, _, owner, kind, names, args, identity in read_contents.objects(connection)
+    }
+    if differing := wanted.keys() ^ made.keys():
+        raise _altered([".".join(names) for _, names, _ in differing])
+    statements: list[sql.Composed] = []
+    for key, (owner, kind, identity) in made.items():
+        heir = grants.owner_here(connection, wanted[key], contents)
+        if owner != heir:
+            word = _KEYWORDS.get(kind, kind.upper())
+            head = sql.SQL(f"ALTER {word} {identity} OWNER TO ")
+            statements.append(head + sql.Identifier(heir))
+    for first in range(0, len(statements), _BATCH):
+        for statement in statements[first : first + _BATCH]:
+            connection.execute(statement)
+        connection.commit()
+
+
+def _check_unaltered(connection: Connection[Row], contents: Contents) -> None:
+    """Raise TransferFailed if code in the dump has changed what it does not own.
+
+    At the dump nothing was granted in it yet.
+    """
+    counted = read_contents.counts(connection)
+    if others := [kind for kind, count in contents["counts"].items() if counted[kind] != count]:
+        raise _altered([f"the number of {kind}" for kind in others])
+    if found := connection.execute(_GRANTED).fetchall():
+        raise _altered([str(row[0]) for row in found])
+
+
+def _grant(
+    node: EngineNode,
+    connection: Connection[Row],
+    entries: list[str],
+    contents: Contents,
+    path: Path,
+) -> None:
+    database = connection.info.dbname
+    options = session.options_of(node.spec, statement_timeout="0")
+    environment = session.child_environment(node, SUPERUSER, node.secret, database, options)
+    with grants.named(connection, contents):
+        archive.restore(node, path, archive.granting(entries), environment)
+    if contents["public"] is not None:
+        grants.on_public(connection, contents)
+
+
+def _settle_levels(node: EngineNode, loaded: str, database: str, contents: Contents) -> None:
+    """Record the levels, where there are levels."""
+    with _session(node, "postgres") as connection:
+        connection.autocommit = True
+        # From now on administrators may come in, who have to wait for its name.
+        limit = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT 0")
+        connection.execute(limit.format(sql.Identifier(loaded)))
+    with _session(node, loaded) as connection:
+        if swap.will_be_managed(connection, database):
+            privileges.prepare(connection)
+            for user, level in contents["levels"].items():
+                if (user_id := roles.oid(connection, user)) is not None:
+                    record.put(connection, user_id, level)
+
+
+def _key(kind: object, names: object, args: object) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    assert isinstance(names, list) and isinstance(args, list)  # noqa: S101
+    return str(kind), tuple(names), tuple(args)
+
+
+def _altered(names: list[str]) -> TransferFailed:
+    some = ", ".join(sorted(names)[:3])
+    return TransferFailed(
+        "altered", f"what was loaded is not what was backed up: code in it has changed {some}"
+    )

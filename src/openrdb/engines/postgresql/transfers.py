@@ -1,0 +1,31 @@
+"""The `Transfers` of PostgreSQL."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from uuid import UUID
+
+from openrdb.engines.base import EngineNode
+from openrdb.engines.postgresql import archive, dump, restore, swap
+from openrdb.engines.transfers import Contents, Dump, TransferFailed
+
+
+class Transfers:
+    def __init__(self, node: EngineNode) -> None:
+        self._node = node
+
+    def dump(self, database: str) -> AbstractContextManager[Dump]:
+        return dump.begin(self._node, database)
+
+    def failure(self, stderr: str) -> TransferFailed:
+        return archive.failure(stderr)
+
+    def check_restore(self, database: str, contents: Contents) -> None:
+        restore.check(self._node, database, contents)
+
+    def restore(self, job_id: UUID, database: str, contents: Contents, archive: Path) -> None:
+        restore.run(self._node, job_id, database, contents, archive)
+
+    def settle(self, job_id: UUID) -> bool:
+        return swap.settle(self._node, job_id)
