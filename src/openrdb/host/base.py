@@ -13,12 +13,15 @@ from uuid import UUID
 from openrdb.spec import (
     Administrator,
     Desired,
+    DumpSpec,
     HostState,
     JobSpec,
     JobState,
     NodeSpec,
     NodeState,
+    RestoreSpec,
     Route,
+    TransferState,
 )
 
 PROTOCOL = 2
@@ -136,6 +139,38 @@ class Jobs(Protocol):
         """Return all jobs that are not forgotten."""
 
 
+class Transfers(Protocol):
+    """Dumps and restores of logical databases: jobs, which `Jobs` can stop and forget.
+
+    They outlive the agent. One that fails, is stopped or killed leaves the database as it was, and the
+    store without a part of an object, once it was waited for or stopped.
+    """
+
+    def start_dump(self, spec: NodeSpec, dump: DumpSpec) -> None:
+        """Dump a database into an object, and what a restore needs besides into `<key>.json`; a no-op
+        if the job was started before.
+
+        Raises:
+            TransientState: the server is not there at the moment.
+        """
+
+    def start_restore(self, spec: NodeSpec, restore: RestoreSpec) -> None:
+        """Make a database what it was at a dump; one that is not there becomes a managed one. A no-op
+        if the job was started before.
+
+        A node has one restore at a time.
+
+        Raises:
+            TransientState: the server is not there at the moment.
+        """
+
+    def wait_for_transfer(self, job_id: UUID, timeout: float) -> TransferState:
+        """Return what has become of a dump or restore once it has ended, or after some seconds.
+
+        What a restore that was killed has left is removed by then.
+        """
+
+
 class Routes(Protocol):
     """What load balancers do for endpoints."""
 
@@ -149,7 +184,7 @@ class Routes(Protocol):
         """End an endpoint and its sessions; a no-op if there is none."""
 
 
-class Host(Nodes, Jobs, Routes, Protocol):
+class Host(Nodes, Jobs, Transfers, Routes, Protocol):
     """A machine, as its agent serves it."""
 
     def state(self) -> HostState: ...

@@ -26,6 +26,7 @@ from openrdb.errors import (
     TransientState,
 )
 from openrdb.host import administration, logs
+from openrdb.host.backups import Backups
 from openrdb.host.balancer import Choice, balancer, table
 from openrdb.host.base import PROTOCOL
 from openrdb.host.bundles.shared import bundles_for_accounts
@@ -44,12 +45,15 @@ from openrdb.host.volumes import DirectoryPool
 from openrdb.spec import (
     Administrator,
     Desired,
+    DumpSpec,
     HostState,
     JobSpec,
     JobState,
     NodeSpec,
     NodeState,
+    RestoreSpec,
     Route,
+    TransferState,
 )
 from openrdb.system import accounts, files, processes
 from openrdb.system.bundle import Bundle
@@ -99,6 +103,7 @@ class LocalHost:
         driver = balancer(choice, layout, self._bundles.haproxy(), self._healer, self._cgroups)
         self._routes = Routes(layout, self._records, driver)
         self._jobs = Jobs(layout.jobs)
+        self._backups = Backups(layout, self._jobs)
         self._guards: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
         self._changing: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
         self._pruning: dict[UUID, threading.Lock] = defaultdict(threading.Lock)
@@ -524,6 +529,19 @@ class LocalHost:
             logs.prune(paths.log, spec.logs.days, spec.logs.size, reopen)
 
     def administer(self, spec: NodeSpec, method: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401
+        inside = self._accepting_server(spec).administration()
+        if administration.only_reads(method):
+            return administration.perform(inside, method, arguments)
+        with self._changing[spec.instance_id]:
+            return administration.perform(inside, method, arguments)
+
+    def _accepting_server(self, spec: NodeSpec) -> Server:
+        """Return a node's server as soon as it accepts connections.
+
+        Raises:
+            TransientState: it does not within some seconds.
+            PreconditionFailed: it does not start.
+        """
         try:
             self._wait_accepting(spec, self._program(spec), _HEAL_TIMEOUT, patient=True)
         except (HostError, KeyError):
@@ -534,11 +552,7 @@ class LocalHost:
                 raise PreconditionFailed("resource_not_usable", help_message) from None
             instance_id = str(spec.instance_id)
             raise TransientState("instance", instance_id, "autohealing") from None
-        inside = self._server(self._record(spec.node_id)).administration()
-        if administration.only_reads(method):
-            return administration.perform(inside, method, arguments)
-        with self._changing[spec.instance_id]:
-            return administration.perform(inside, method, arguments)
+        return self._server(self._record(spec.node_id))
 
     # -- jobs ----------------------------------------------------------------------------------
 
@@ -553,12 +567,38 @@ class LocalHost:
 
     def stop_job(self, job_id: UUID) -> None:
         self._jobs.stop(job_id)
+        self._backups.stop(job_id, self._settle_restore)
 
     def forget_job(self, job_id: UUID) -> None:
         self._jobs.forget(job_id)
+        self._backups.forget(job_id)
 
     def jobs(self) -> list[JobState]:
         return self._jobs.list()
+
+    # -- dumps and restores --------------------------------------------------------------------
+
+    def start_dump(self, spec: NodeSpec, dump: DumpSpec) -> None:
+        if not self._backups.started(dump.job_id):
+            self._accepting_server(spec)
+            record = self._record(spec.node_id)
+            self._backups.start(record.spec, self._bundle(record), dump)
+
+    def start_restore(self, spec: NodeSpec, restore: RestoreSpec) -> None:
+        if self._backups.started(restore.job_id):
+            return
+        server, record = self._accepting_server(spec), self._record(spec.node_id)
+        # A server of older code lets the role that loads dumps in from now on.
+        self._write_configuration(record)
+        server.reload()
+        self._backups.start(record.spec, self._bundle(record), restore)
+
+    def wait_for_transfer(self, job_id: UUID, timeout: float) -> TransferState:
+        return self._backups.wait(job_id, timeout, self._settle_restore)
+
+    def _settle_restore(self, node_id: UUID, job_id: UUID) -> bool:
+        server = self._accepting_server(self._record(node_id).spec)
+        return server.transfers().settle(job_id)
 
     # -- routes --------------------------------------------------------------------------------
 

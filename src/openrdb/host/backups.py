@@ -1,0 +1,128 @@
+"""Dumps and restores as jobs: each has a directory with its order and with what is on its way."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from openrdb.errors import OpenRDBError
+from openrdb.host import jobs
+from openrdb.host.job_wrapper import OVERDUE, STOPPED
+from openrdb.host.jobs import Jobs
+from openrdb.host.orders import ORDERS, STATES, Order
+from openrdb.spec import DumpSpec, JobSpec, JobState, NodeSpec, RestoreSpec, TransferState
+from openrdb.system import accounts, files
+from openrdb.system.bundle import Bundle
+from openrdb.system.layout import Layout
+
+log = logging.getLogger(__name__)
+
+Settle = Callable[[UUID, UUID], bool]
+"""Removes what a restore on a node, of a job, has left; returns whether it had taken effect."""
+
+_ORDER = "order.json"
+_REASONS = {
+    STOPPED: "it was stopped",
+    OVERDUE: "it took too long",
+    jobs.NEVER_RAN: "it was stopped",
+    jobs.RESTARTED: "the host was restarted meanwhile",
+}
+_ENDED = "its program was ended"
+
+
+class Backups:
+    """The dumps and restores of a host."""
+
+    def __init__(self, layout: Layout, running: Jobs) -> None:
+        self._layout = layout
+        self._jobs = running
+        accounts.passable_directory(layout.transfers)
+
+    def started(self, job_id: UUID) -> bool:
+        """Return whether a job was started, whatever has become of it."""
+        return self._jobs.state(job_id).status != "unknown"
+
+    def start(self, node: NodeSpec, bundle: Bundle, spec: DumpSpec | RestoreSpec) -> None:
+        """Start a dump or restore; a no-op if it was started before."""
+        if self.started(spec.job_id):
+            return
+        self._jobs.forget(spec.job_id)  # of a start that was interrupted, with another order maybe
+        directory = self._directory(spec.job_id)
+        accounts.ensure_passage(directory, node.uid)
+        paths = self._layout.node(node.instance_id, node.node_id)
+        dump = spec if isinstance(spec, DumpSpec) else None
+        restore = spec if isinstance(spec, RestoreSpec) else None
+        order = Order(node, bundle, paths, directory, dump, restore)
+        files.write_private(directory / _ORDER, ORDERS.dump_json(order).decode())
+        kept = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
+        self._jobs.start(
+            JobSpec(
+                spec.job_id,
+                f"{'dump' if dump else 'restore'} {spec.database} of {node.instance_id}",
+                (sys.executable, "-m", "openrdb.host.transfer_job"),
+                spec.deadline,
+                kept | {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"},
+                stdin=directory / _ORDER,
+            )
+        )
+
+    def wait(self, job_id: UUID, timeout: float, settle: Settle) -> TransferState:
+        """Return what has become of a dump or restore once it has ended, or after some seconds."""
+        job = self._jobs.wait(job_id, timeout)
+        if job.status in ("unknown", "running"):
+            return TransferState(job.status)
+        if (said := _said(job)) is not None:
+            return said
+        order = self._order(job_id)
+        if order is None or order.restore is None:
+            return TransferState("failed", _reason(job))
+        if self._settled(order, job_id, settle):
+            return TransferState("done", size=order.restore.size, checksum=order.restore.checksum)
+        return TransferState("failed", _reason(job))
+
+    def stop(self, job_id: UUID, settle: Settle) -> None:
+        """Remove what a job that was stopped has left; a no-op for other jobs."""
+        order = self._order(job_id)
+        if order is not None and order.restore is not None:
+            self._settled(order, job_id, settle)
+
+    def forget(self, job_id: UUID) -> None:
+        """Remove a job's directory; a no-op if there is none."""
+        files.remove_tree(self._directory(job_id))
+
+    def _settled(self, order: Order, job_id: UUID, settle: Settle) -> bool:
+        try:
+            return settle(order.node.node_id, job_id)
+        except (OpenRDBError, KeyError, OSError) as error:
+            # The next restore removes it.
+            log.warning("what the restore %s has left stays for now: %s", job_id, error)
+            return False
+
+    def _directory(self, job_id: UUID) -> Path:
+        return self._layout.transfers / str(job_id)
+
+    def _order(self, job_id: UUID) -> Order | None:
+        try:
+            return ORDERS.validate_json((self._directory(job_id) / _ORDER).read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+
+
+def _said(job: JobState) -> TransferState | None:
+    """Return what the program itself said of its end; None if it was killed."""
+    last = job.output.strip().rpartition("\n")[2]
+    try:
+        return STATES.validate_json(last)
+    except ValidationError:
+        log.warning("job %s ended without a word of its own: %s", job.id, job.output[-2000:])
+        return None
+
+
+def _reason(job: JobState) -> str:
+    return _REASONS.get(job.reason, _ENDED)

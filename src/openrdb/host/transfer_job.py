@@ -1,0 +1,212 @@
+"""The program of a dump or restore: `python -m openrdb.host.transfer_job < ORDER`.
+
+It runs as the agent's own account, as the store's credentials are none of an instance's account, and
+starts the engine's programs as that. Bytes go by pipe, as fast as the slower end takes them. Its last
+line of output says how it ended.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import zstandard
+
+from openrdb.engines.transfers import Child, Contents, Dump, TransferFailed
+from openrdb.errors import DiskFull, ObjectMissing, StoreUnavailable
+from openrdb.host.orders import CONTENTS, ORDERS, STATES, Order
+from openrdb.spec import DumpSpec, RestoreSpec, TransferState
+from openrdb.storage import open_store
+from openrdb.storage.base import Store
+from openrdb.system import accounts, process
+
+log = logging.getLogger(__name__)
+
+_PIPE = 2**20
+_CHUNK = 2**20
+_TAIL = 8192
+_LEVEL = 1
+_LONGEST_REASON = 2000
+
+
+def main() -> int:
+    """Do what standard input orders; return the exit status."""
+    process.prepare()
+    signal.signal(signal.SIGTERM, _stop)
+    order = ORDERS.validate_json(sys.stdin.buffer.read())
+    state = do(order)
+    sys.stdout.write("\n" + STATES.dump_json(state).decode() + "\n")
+    return 0 if state.status == "done" else 1
+
+
+def _stop(*_: object) -> None:
+    # What the engine's module removes at the end of a restore is removed then, too.
+    raise TransferFailed("", "it was stopped")
+
+
+def do(order: Order) -> TransferState:
+    """Do what is ordered, and return how it ended."""
+    try:
+        with _explained():
+            if order.dump is not None:
+                return _dump(order, order.dump)
+            if order.restore is not None:
+                return _restore(order, order.restore)
+            raise ValueError("there is nothing to do")
+    except TransferFailed as error:
+        return TransferState("failed", error.reason[:_LONGEST_REASON], error.kind)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what the store and the disk refuse into failures for the user."""
+    try:
+        yield
+    except ObjectMissing as error:
+        why = "the backup's file is not in the object store any more"
+        raise TransferFailed("missing", why) from error
+    except StoreUnavailable as error:
+        raise TransferFailed("store", str(error)) from error
+    except DiskFull as error:
+        raise TransferFailed("no_space", "the object store has no space left") from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise TransferFailed("no_space", "the host has no space left") from error
+
+
+# -- dumps -------------------------------------------------------------------------------------------
+
+
+def _dump(order: Order, spec: DumpSpec) -> TransferState:
+    store, key = open_store(spec.target.store), spec.target.key
+    transfers = order.server.transfers()
+    with transfers.dump(spec.database) as dump:
+        stored = store.put(key, _output(order, dump))
+        contents = dump.contents
+    try:
+        store.put(key + CONTENTS, iter([_sealed(contents, stored.checksum)]))
+    except BaseException:
+        with suppress(StoreUnavailable):
+            store.delete(key)
+        raise
+    return TransferState("done", size=stored.size, checksum=stored.checksum)
+
+
+def _output(order: Order, dump: Dump) -> Iterator[bytes]:
+    """Yield what the programs of a dump write, compressed if need be.
+
+    Raises:
+        TransferFailed: one of them failed, or has not written all.
+    """
+    for child in dump.children:
+        chunks = _written(order, child, dump.last_words)
+        yield from _compressed(chunks) if dump.compress else chunks
+
+
+def _compressed(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    # In a thread of its own, while this one waits for the pipe and the store.
+    compressor = zstandard.ZstdCompressor(level=_LEVEL, threads=1).compressobj()
+    for chunk in chunks:
+        if compressed := compressor.compress(chunk):
+            yield compressed
+    yield compressor.flush()
+
+
+def _written(order: Order, child: Child, last_words: bytes) -> Iterator[bytes]:
+    """Yield what a program writes; raise at its end unless all of it is there."""
+    with tempfile.TemporaryFile(dir=order.directory) as complaints:
+        program = subprocess.Popen(
+            accounts.mortal(order.node.uid, child.command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            cwd="/",
+            env=accounts.child_environment(child.environment),
+        )
+        tail = b""
+        try:
+            assert program.stdout is not None  # noqa: S101
+            fcntl.fcntl(program.stdout, fcntl.F_SETPIPE_SZ, _PIPE)
+            while chunk := os.read(program.stdout.fileno(), _CHUNK):
+                tail = (tail + chunk)[-_TAIL:]
+                yield chunk
+            if program.wait() != 0 or last_words not in tail:
+                complaints.seek(0)
+                said = complaints.read()[-_TAIL:].decode(errors="replace")
+                raise order.server.transfers().failure(said)
+        finally:
+            program.kill()
+            program.wait()
+
+
+def _sealed(contents: Contents, checksum: str) -> bytes:
+    """Return the contents with what tells whether they are whole, and of which dump."""
+    inner = json.dumps({"contents": contents, "dump": checksum})
+    digest = hashlib.sha256(inner.encode()).hexdigest()
+    return json.dumps({"sha256": digest, "sealed": inner}).encode()
+
+
+# -- restores ----------------------------------------------------------------------------------------
+
+
+def _restore(order: Order, spec: RestoreSpec) -> TransferState:
+    _check_engine(order.node.engine, spec.engine)
+    store = open_store(spec.source.store)
+    transfers = order.server.transfers()
+    contents = _contents(store, spec)
+    transfers.check_restore(spec.database, contents)
+    archive = order.directory / "archive"
+    _fetch(store, spec, archive)
+    transfers.restore(spec.job_id, spec.database, contents, archive)
+    return TransferState("done", size=spec.size, checksum=spec.checksum)
+
+
+def _check_engine(here: str, made: str) -> None:
+    """Raise TransferFailed unless one version can read what another one has dumped."""
+    (engine, major), (other, its_major) = here.rsplit("-", 1), made.rsplit("-", 1)
+    if engine != other or int(its_major) > int(major):
+        raise TransferFailed("engine", f"a backup of {made} cannot be restored into {here}")
+
+
+def _contents(store: Store, spec: RestoreSpec) -> Contents:
+    text = b"".join(store.get(spec.source.key + CONTENTS))
+    with suppress(ValueError, KeyError, TypeError):
+        outer = json.loads(text)
+        inner = outer["sealed"]
+        if hashlib.sha256(inner.encode()).hexdigest() == outer["sha256"]:
+            found: dict[str, Any] = json.loads(inner)
+            if found["dump"] == spec.checksum:
+                return dict(found["contents"])
+    raise TransferFailed("corrupt", "the backup is damaged: its description is not what was stored")
+
+
+def _fetch(store: Store, spec: RestoreSpec, path: Path) -> None:
+    """Bring a dump here, where nobody else can change it, and compare it with what was stored."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("wb") as file:
+        for chunk in store.get(spec.source.key):
+            digest.update(chunk)
+            size += len(chunk)
+            file.write(chunk)
+    if size != spec.size:
+        why = f"the backup is damaged: it has {size} bytes and had {spec.size}"
+        raise TransferFailed("corrupt", why)
+    if digest.hexdigest() != spec.checksum:
+        raise TransferFailed("corrupt", "the backup is damaged: its checksum is another one")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""Code of a tenant's that runs while their backup is loaded: never where anybody is a superuser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.postgresql_server import VERIFIER, Server
+from tests.support.transfers import Transfers
+
+# Whatever it tries, it says who it is.
+SEEN = """
+    CREATE SCHEMA evil;
+    CREATE FUNCTION evil.f(place text, x int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$
+    DECLARE
+        attempt text;
+    BEGIN
+        RAISE LOG 'SEEN % as % of %', place, current_user, session_user;
+        FOREACH attempt IN ARRAY ARRAY[
+            'ALTER ROLE bob SUPERUSER', 'SET ROLE _rdb_superadmin', 'SET ROLE NONE',
+            'SET SESSION AUTHORIZATION _rdb_superadmin', 'RESET SESSION AUTHORIZATION',
+            'GRANT _rdb_admin TO bob', 'COPY (SELECT 1) TO PROGRAM ''true''',
+            'ALTER SYSTEM SET work_mem = ''6MB''', 'CREATE ROLE evil SUPERUSER'
+        ] LOOP
+            BEGIN
+                EXECUTE attempt;
+            EXCEPTION WHEN OTHERS THEN NULL;
+            END;
+        END LOOP;
+        RAISE LOG 'SEEN % as % of %', place, current_user, session_user;
+        RETURN x;
+    END $$;
+    CREATE DOMAIN evil.d AS int CHECK (evil.f('domain', VALUE) >= 0);
+    CREATE TABLE evil.t (
+        x int CHECK (evil.f('check', x) >= 0), y evil.d,
+        z int GENERATED ALWAYS AS (evil.f('generated', x)) STORED
+    );
+    CREATE INDEX ON evil.t (evil.f('index', x));
+    CREATE STATISTICS evil.s ON evil.f('statistics', x), y FROM evil.t;
+    CREATE TABLE evil.p (x int) PARTITION BY LIST (evil.f('partition', x));
+    CREATE TABLE evil.p1 PARTITION OF evil.p FOR VALUES IN (1);
+    CREATE VIEW evil.literal AS SELECT '{1}'::evil.d[] AS d;
+    CREATE TABLE evil.defaults (d evil.d[] DEFAULT '{2}'::evil.d[]);
+    CREATE FUNCTION evil.touch() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN PERFORM evil.f('trigger', 1); RETURN new; END $$;
+    CREATE TRIGGER touch BEFORE INSERT ON evil.t FOR EACH ROW EXECUTE FUNCTION evil.touch();
+    ALTER TABLE evil.t ENABLE ALWAYS TRIGGER touch;
+    CREATE TABLE evil.r (x int);
+    INSERT INTO evil.r VALUES (1);
+    ALTER TABLE evil.r ENABLE ROW LEVEL SECURITY;
+    ALTER TABLE evil.r FORCE ROW LEVEL SECURITY;
+    CREATE POLICY p ON evil.r USING (evil.f('policy', x) >= 0);
+    CREATE MATERIALIZED VIEW evil.m AS SELECT evil.f('matview', x) FROM evil.t;
+    CREATE MATERIALIZED VIEW evil.n AS SELECT x FROM evil.r;
+    CREATE RULE r AS ON INSERT TO evil.r DO ALSO SELECT evil.f('rule', 1);
+    INSERT INTO evil.t (x, y) VALUES (1, 1);
+    INSERT INTO evil.p VALUES (1);
+"""
+
+
+@pytest.fixture
+def transfers(server: Server, short_tmp: Path) -> Transfers:
+    server.inside.create_user("bob", VERIFIER, is_admin=False)
+    server.inside.create_database("shop")
+    server.inside.set_privilege("shop", "bob", "all")
+    return Transfers(server.node, short_tmp)
+
+
+def seen(server: Server) -> list[str]:
+    """Return what the tenant's code has said, in sessions: places with names of roles."""
+    text = "".join(path.read_text() for path in sorted(server.paths.log.iterdir()))
+    lines = [line for line in text.splitlines() if "SEEN " in line and "LOG:  SEEN" in line]
+    return [line.partition("SEEN ")[2] for line in lines if "@" in line.partition("LOG:")[0]]
+
+
+def powers(server: Server) -> list[object]:
+    with server.superuser() as superuser:
+        roles = "SELECT rolname FROM pg_roles WHERE rolsuper OR rolname = 'evil' ORDER BY 1"
+        members = "SELECT roleid::regrole::text, member::regrole::text FROM pg_auth_members"
+        settings = "SELECT name, setting FROM pg_file_settings WHERE name = 'work_mem'"
+        found = [superuser.execute(query).fetchall() for query in (roles, members, settings)]
+        return [sorted(rows) for rows in found]
+
+
+@pytest.mark.parametrize("user", ["admin", "bob"])
+def test_no_code_runs_as_a_superuser(server: Server, transfers: Transfers, user: str) -> None:
+    with server.session(user, "shop") as session:
+        session.execute(SEEN)
+    powerful = powers(server)
+    before = len(seen(server))
+    done = transfers.dump("shop")
+    assert done.status == "done", done
+    assert len(seen(server)) == before, "a dump runs nothing"
+    restored = transfers.restore(done, "shop")
+    assert restored.status == "done", restored
+    said = seen(server)[before:]
+    assert {line.split()[0] for line in said} >= {
+        *("check", "domain", "generated", "index", "matview", "partition")
+    }
+    roles = {line.split()[0]: line.partition(" as ")[2] for line in said}
+    owners = dict.fromkeys(("matview", "policy"), f"{user} of _rdb_restore")
+    assert roles == dict.fromkeys(roles, "_rdb_restore of _rdb_restore") | owners
+    assert powers(server) == powerful
+
+
+TAKEN = {
+    "a grant": "GRANT SELECT ON admins.secret TO bob",
+    "an owned function": "CREATE FUNCTION public.more() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "a dropped table": "DROP TABLE admins.empty",
+    "default privileges": "ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO bob",
+    "a trigger": "CREATE TRIGGER t BEFORE INSERT ON admins.empty EXECUTE FUNCTION mine.t()",
+    "a rule": "CREATE RULE r AS ON INSERT TO admins.empty DO ALSO SELECT 1",
+    "a policy": "CREATE POLICY p ON admins.empty USING (true)",
+}
+
+
+@pytest.mark.parametrize("attempt", TAKEN)
+def test_no_code_takes_what_is_another_users(
+    server: Server, transfers: Transfers, attempt: str
+) -> None:
+    with server.session("admin", "shop") as admin:
+        admin.execute("CREATE SCHEMA admins; CREATE TABLE admins.empty ()")
+        admin.execute("CREATE TABLE admins.secret AS SELECT 1 AS one")
+    with server.session("bob", "shop") as bob:
+        bob.execute("CREATE SCHEMA mine")
+        bob.execute(
+            "CREATE FUNCTION mine.t() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END'"
+        )
+        bob.execute(
+            "CREATE FUNCTION mine.f() RETURNS bool LANGUAGE plpgsql AS $f$ BEGIN "
+            f"IF session_user = '_rdb_restore' THEN EXECUTE $${TAKEN[attempt]}$$; END IF; "
+            "RETURN true; END $f$"
+        )
+        bob.execute("CREATE TABLE mine.t (x int CHECK (mine.f())); INSERT INTO mine.t VALUES (1)")
+    done = transfers.dump("shop")
+    restored = transfers.restore(done, "shop")
+    assert (restored.status, restored.kind) == ("failed", "altered"), restored
+    with server.session("admin", "shop") as admin:
+        assert admin.execute("SELECT * FROM admins.secret").fetchone() == (1,)
+    with server.superuser() as superuser:
+        left = superuser.execute("SELECT 1 FROM pg_database WHERE datname ~ '^_rdb'").fetchall()
+    assert not left

@@ -1,0 +1,137 @@
+"""Backups of MySQL's databases: what comes back, whole, with its definers and grants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from openrdb.engines.mysql.sql import rows
+from tests.support.mysql_server import Server
+from tests.support.transfers import Transfers
+
+MADE = [
+    "CREATE TABLE parent (id INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(50) COLLATE utf8mb4_bin,"
+    " bytes VARBINARY(40), size INT AS (LENGTH(bytes)) STORED, CHECK (LENGTH(name) > 0))"
+    " COMMENT 'it''s `the` one'",
+    "CREATE TABLE child (id INT PRIMARY KEY, parent INT, j JSON, g GEOMETRY, t TIMESTAMP,"
+    " FOREIGN KEY (parent) REFERENCES parent (id) ON DELETE CASCADE)",
+    "INSERT INTO parent (id, name, bytes) VALUES (1, 'Zoë', X'00FF27'), (2, 'back\\\\slash\\n', NULL)",
+    "INSERT INTO child VALUES (1, 1, '{\"a\": 1}', POINT(1, 2), '2020-01-01 00:00:00')",
+    "CREATE TABLE logged (what VARCHAR(200))",
+    "CREATE TABLE parts (n INT) PARTITION BY HASH (n) PARTITIONS 3",
+    "INSERT INTO parts VALUES (1), (2), (3)",
+    "CREATE TABLE `odd``na.me` (`col``umn` INT)",
+    "CREATE FUNCTION uno() RETURNS INT DETERMINISTIC RETURN 1",
+    "CREATE PROCEDURE p(INOUT x INT) BEGIN SET x = x + 1; INSERT INTO logged VALUES ('p'); END",
+    "CREATE VIEW b AS SELECT * FROM parent",
+    "CREATE VIEW a AS SELECT id, uno() AS uno FROM b",
+    "CREATE TRIGGER first BEFORE INSERT ON parent FOR EACH ROW SET NEW.name = UPPER(NEW.name)",
+    "CREATE TRIGGER second BEFORE INSERT ON parent FOR EACH ROW"
+    " INSERT INTO logged VALUES (CURRENT_USER())",
+    "CREATE EVENT e ON SCHEDULE EVERY 1 DAY STARTS '2020-01-01 00:00:00' DO CALL p(@x)",
+    "ALTER DATABASE {} CHARACTER SET latin1 COLLATE latin1_swedish_ci",
+]
+DESCRIBED = {
+    "columns": "SELECT table_name, column_name, column_type, collation_name, generation_expression "
+    "FROM information_schema.columns WHERE table_schema = %s ORDER BY 1, ordinal_position",
+    "keys": "SELECT constraint_name, table_name, referenced_table_name "
+    "FROM information_schema.referential_constraints WHERE constraint_schema = %s ORDER BY 1",
+    "routines": "SELECT routine_name, routine_type, definer, routine_definition, sql_mode "
+    "FROM information_schema.routines WHERE routine_schema = %s ORDER BY 1",
+    "triggers": "SELECT trigger_name, definer, action_statement, action_order, sql_mode "
+    "FROM information_schema.triggers WHERE trigger_schema = %s ORDER BY 1",
+    "views": "SELECT table_name, definer, view_definition FROM information_schema.views "
+    "WHERE table_schema = %s ORDER BY 1",
+    "events": "SELECT event_name, definer, event_definition, starts, status, time_zone "
+    "FROM information_schema.events WHERE event_schema = %s ORDER BY 1",
+    "charset": "SELECT default_collation_name FROM information_schema.schemata "
+    "WHERE schema_name = %s",
+    "grants": "SELECT * FROM mysql.db WHERE db = %s ORDER BY user",
+    "on tables": "SELECT user, table_name, table_priv, column_priv FROM mysql.tables_priv "
+    "WHERE db = %s ORDER BY 1, 2",
+    "on columns": "SELECT user, table_name, column_name, column_priv FROM mysql.columns_priv "
+    "WHERE db = %s ORDER BY 1, 2",
+    "on routines": "SELECT user, routine_name, proc_priv FROM mysql.procs_priv "
+    "WHERE db = %s ORDER BY 1, 2",
+}
+
+
+def described(server: Server, database: str) -> dict[str, object]:
+    """Everything that a tenant sees of a database."""
+    with server.superuser() as session:
+        found: dict[str, object] = {
+            name: rows(session, query, database) for name, query in DESCRIBED.items()
+        }
+        tables = "SELECT table_name FROM information_schema.tables WHERE table_schema = %s"
+        for (table,) in rows(session, tables, database):
+            quoted = str(table).replace("`", "``")
+            found[str(table)] = sorted(
+                map(str, rows(session, f"SELECT * FROM `{database}`.`{quoted}`"))
+            )
+    found["levels"] = {
+        one.user: one.permission for one in server.administration.privileges(database=database)
+    }
+    return found
+
+
+def leftovers(server: Server) -> list[object]:
+    with server.superuser() as session:
+        schemas = rows(session, "SHOW DATABASES LIKE '\\_rdb%%'")
+        return [*schemas, *rows(session, "SELECT user FROM mysql.user WHERE user = '_rdb_restore'")]
+
+
+@pytest.fixture
+def filled(mysql: Server, office: str) -> Iterator[str]:
+    """A database with all that there can be, and users of each level."""
+    inside = mysql.administration
+    for user, level in (("bob", "readonly"), ("mig", "all"), ("cus", "none")):
+        inside.create_user(user, mysql.verifier, is_admin=False)
+        inside.set_privilege(office, user, level)  # type: ignore[arg-type]
+    with mysql.session("mig", office) as mig:
+        for statement in MADE:
+            mig(statement.replace("{}", office))
+    with mysql.session("admin") as admin:
+        admin(f"GRANT SELECT (id), UPDATE (name) ON {office}.parent TO cus")
+        admin(f"GRANT EXECUTE ON PROCEDURE {office}.p TO cus")
+        admin(f"GRANT INSERT ON {office}.`odd``na.me` TO cus")
+    yield office
+
+
+@pytest.fixture
+def transfers(mysql: Server, short_tmp: Path) -> Transfers:
+    return Transfers(mysql.node, short_tmp)
+
+
+def test_a_dropped_database_comes_back(mysql: Server, filled: str, transfers: Transfers) -> None:
+    before = described(mysql, filled)
+    done = transfers.dump(filled)
+    assert done.status == "done", done
+    mysql.administration.delete_database(filled)
+    restored = transfers.restore(done, filled)
+    assert restored.status == "done", restored
+    assert described(mysql, filled) == before
+    assert not leftovers(mysql)
+    with mysql.session("mig", filled) as mig:
+        mig("INSERT INTO parent (name) VALUES ('ann')")
+        assert mig("SELECT name FROM parent ORDER BY id DESC LIMIT 1") == [("ANN",)]
+
+
+def test_what_was_changed_since_is_as_at_the_dump(
+    mysql: Server, filled: str, transfers: Transfers
+) -> None:
+    before = described(mysql, filled)
+    done = transfers.dump(filled)
+    mysql.administration.set_privilege(filled, "bob", "readwrite")
+    with mysql.session("mig", filled) as mig:
+        mig("DELETE FROM parent WHERE id = 1")
+        mig("DROP TRIGGER first")
+        mig("CREATE VIEW later AS SELECT 1")
+        mig("CREATE TABLE later_too (n INT)")
+        mig("CREATE TRIGGER later BEFORE INSERT ON later_too FOR EACH ROW SET NEW.n = 1")
+        mig("DROP EVENT e")
+    restored = transfers.restore(done, filled)
+    assert restored.status == "done", restored
+    assert described(mysql, filled) == before
+    assert not leftovers(mysql)
