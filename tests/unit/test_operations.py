@@ -31,6 +31,11 @@ EARLIER: dict[str, dict[str, Any]] = {
     "create_database": {"name": "one"},
     "delete_database": {"name": "one"},
     "set_privilege": {"database": "one", "user": "bob", "permission": "all"},
+    "create_backup": {"instance_id": HERE},
+    "restore_backup": {"instance_id": HERE, "database_name": "one"},
+    "export_backup": {},
+    "delete_backup": {},
+    "run_backup_schedule": {},
 }
 """Parameters as the first release recorded them."""
 
@@ -58,20 +63,24 @@ def test_parameters_come_back_as_they_were_recorded(kind: str) -> None:
 def test_the_rules_of_a_kind_follow_the_tables_of_statuses(kind: str) -> None:
     operation = loaded(kind, EARLIER[kind])
     assert operation.deadline > 0
-    machine = SUBJECTS[operation.subject_type].machine
-    allowed = machine.allowed[operation.request] if operation.request else frozenset()
-    assert allowed or operation.request is None
     for concern in operation.concerns():
         subject = SUBJECTS[concern.subject_type]
+        machine = subject.machine
+        allowed = machine.allowed[concern.request] if concern.request else frozenset()
+        assert allowed or concern.request is None
         for status in allowed:
-            assert concern.meanwhile in subject.machine.moves[status]
-        for retried in subject.machine.allowed[subject.retry]:
-            assert concern.meanwhile in subject.machine.moves[retried]
+            assert concern.meanwhile in machine.moves[status]
+        if concern.after_failure is None:
+            for retried in machine.allowed[subject.retry]:
+                assert concern.meanwhile in machine.moves[retried]
         for status in concern.statuses:
-            targets = subject.machine.moves[status]
-            assert subject.failed in targets
-            if operation.on_failure is OnFailure.BACK:
+            targets = machine.moves[status]
+            if concern.after_failure is not None:
+                assert concern.after_failure in targets
+            elif operation.on_failure is OnFailure.BACK:
                 assert allowed <= targets
+            else:
+                assert subject.failed in targets
 
 
 def test_secrets_are_left_out_at_any_depth_and_texts_shortened() -> None:

@@ -104,6 +104,9 @@ class Rules(Protocol):
     def check_user_name(self, argument: str, name: str) -> None:
         """Raise InvalidArguments (`argument`) if the name is reserved or malformed."""
 
+    def check_database_name(self, argument: str, name: str) -> None:
+        """Raise InvalidArguments (`argument`) if the API may not make a database of this name."""
+
     def verifier(self, password: str) -> str:
         """Return what the engine stores in a password's place.
 

@@ -1,6 +1,11 @@
 """Durable operations, one module a kind; importing this package makes all kinds known."""
 
 from openrdb.operations import databases, privileges, users
+from openrdb.operations.backups import create as create_backup
+from openrdb.operations.backups import delete as delete_backup
+from openrdb.operations.backups import export as export_backup
+from openrdb.operations.backups import restore as restore_backup
+from openrdb.operations.backups import scheduled as scheduled_backups
 from openrdb.operations.endpoints import create as create_endpoint
 from openrdb.operations.endpoints import delete as delete_endpoint
 from openrdb.operations.endpoints import migrate as migrate_endpoint
@@ -20,14 +25,19 @@ __all__ = [
     "apply_logs_policy",
     "apply_settings",
     "create",
+    "create_backup",
     "create_endpoint",
     "databases",
     "delete",
+    "delete_backup",
     "delete_endpoint",
+    "export_backup",
     "migrate_endpoint",
     "privileges",
     "renew_certificate",
     "restart",
+    "restore_backup",
+    "scheduled_backups",
     "undelete",
     "users",
 ]

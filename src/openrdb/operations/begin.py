@@ -65,8 +65,7 @@ def begin(
         operation_id = None
         if operation is not None:
             session.flush()  # `prepare` may have added the subject
-            if operation.request is not None:
-                _require(session, operation, operation.request)
+            _require(session, operation)
             operation_id = _record(session, operation).id
         events.accepted(session, caller, machine.resource, row.id, operation_id)
     if operation_id is not None:
@@ -74,9 +73,16 @@ def begin(
     return Begun(row, operation)
 
 
-def _require(session: Session, operation: Operation, request: StrEnum) -> None:
+def _require(session: Session, operation: Operation, *, again: bool = False) -> None:
+    """Raise TransientState or PreconditionFailed unless all subjects' statuses allow an operation;
+    `again`: one that failed, and left in `error` those that it did not put back."""
     for concern in operation.concerns():
         subject = SUBJECTS[concern.subject_type]
+        request = concern.request
+        if again and concern.after_failure is None:
+            request = subject.retry
+        if request is None:
+            continue
         row = subject.find(session, concern.subject_id)
         if row is None:
             raise NotFound(concern.subject_type, str(concern.subject_id))
@@ -127,7 +133,7 @@ def retry(session: Session, operation_id: UUID) -> models.Operation:
         operation = load(failed)
     except ValidationError:
         raise _not_usable("the operation's parameters are not kept any more") from None
-    _require(session, operation, SUBJECTS[operation.subject_type].retry)
+    _require(session, operation, again=True)
     failed.parameters = {}
     return record_for_operator(session, operation, "retried")
 
@@ -138,6 +144,16 @@ def record_for_operator(session: Session, operation: Operation, outcome: str) ->
     row = _record(session, operation)
     events.of_operation(session, row, outcome)
     return row
+
+
+def record_scheduled(session: Session, operation: Operation) -> models.Operation:
+    """Record an operation that is due, with an event that says so; start it after the commit.
+
+    Raises:
+        TransientState, PreconditionFailed: the status of a subject does not allow it.
+    """
+    _require(session, operation)
+    return record_for_operator(session, operation, "scheduled")
 
 
 def _newest_moving(session: Session, of: models.Operation) -> UUID | None:

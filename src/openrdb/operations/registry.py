@@ -7,7 +7,7 @@ A kind is a frozen dataclass: its fields are the parameters, its class attribute
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from uuid import UUID
 
@@ -38,6 +38,10 @@ class Concern:
     """The status while the operation is under way."""
     statuses: frozenset[str]
     """All statuses that the operation sets before its end."""
+    request: StrEnum | None = None
+    """What its status must allow; None: anything."""
+    after_failure: str | None = None
+    """Its status after a failure; None: as `on_failure` says."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Operation:
     """Its name in the state."""
     subject_type: ClassVar[str]
     request: ClassVar[Any]
-    """The request that the statuses of all its subjects must allow; None: the subject is new."""
+    """The request that its subject's status must allow; None: the subject is new."""
     meanwhile: ClassVar[str | None] = None
     """The subject's status while the operation is under way; None: it stays as it is."""
     later: ClassVar[frozenset[str]] = frozenset()
@@ -68,7 +72,7 @@ class Operation:
         if self.meanwhile is None:
             return []
         statuses = frozenset({self.meanwhile}) | self.later
-        return [Concern(self.subject_type, self.subject_id, self.meanwhile, statuses)]
+        return [Concern(self.subject_type, self.subject_id, self.meanwhile, statuses, self.request)]
 
     def sequence(self, run: Run) -> None:
         """Do the work, in steps that can be repeated."""

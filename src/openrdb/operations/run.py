@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 from uuid import UUID
 
 from openrdb.config import Region, Settings
@@ -22,7 +22,7 @@ from openrdb.state.models import Instance, Node
 from openrdb.state.models.hosts import LOCAL_HOST
 from openrdb.state.secrets import Secrets
 from openrdb.state.statuses.instance import InstanceStatus
-from openrdb.state.subjects import SUBJECTS
+from openrdb.state.subjects import SUBJECTS, Subject
 from openrdb.storage.base import Store
 
 P = ParamSpec("P")
@@ -52,6 +52,26 @@ class KeyedLocks:
                     del self._users[key], self._locks[key]
 
 
+class KeyedPlaces:
+    """A number of places a key: who finds all taken waits for one."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._taken: dict[UUID, int] = defaultdict(int)
+
+    @contextmanager
+    def hold(self, key: UUID, places: int) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._taken[key] < places)
+            self._taken[key] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken[key] -= 1
+                self._changed.notify_all()
+
+
 @dataclass(frozen=True)
 class Services:
     """What sequences need; there is one a process."""
@@ -68,6 +88,10 @@ class Services:
     """Which code this is: a sequence that another build began starts again at its first step."""
     content_locks: KeyedLocks = field(default_factory=KeyedLocks)
     """One change of an instance's users, databases and privileges at a time."""
+    transfers: KeyedPlaces = field(default_factory=KeyedPlaces)
+    """On each host a few backups are made or restored at a time."""
+    schedules: threading.Event = field(default_factory=threading.Event)
+    """Set at the end of what a schedule may be waiting for."""
 
 
 class Checkpoint(Protocol):
@@ -148,6 +172,10 @@ class Run:
             raise NotFound("instance", str(wanted))
         return found
 
+    @property
+    def _subject(self) -> Subject:
+        return SUBJECTS[self.operation.subject_type]
+
     def change(self, change: Callable[[Instance], None]) -> None:
         """Change the instance's row, and wake up those who wait for it."""
         with self.database.write() as session:
@@ -156,12 +184,13 @@ class Run:
 
     def complete(
         self,
-        change: Callable[[Instance], None] | None = None,
+        change: Callable[[Any], None] | None = None,
         error: str | None = None,
         *,
         note: Callable[[Known], None] | None = None,
     ) -> None:
-        """Make the last change and end the operation, in one transaction; as failed if with an error.
+        """Make the last change of the subject's row and end the operation, in one transaction; as
+        failed if with an error.
 
         `note` says what it made true inside the instance. A crash after it repeats nothing: by then
         another operation may have begun.
@@ -169,7 +198,7 @@ class Run:
         with self.database.write() as session:
             if operations.finish(session, self.operation_id, error):
                 if change is not None:
-                    change(session.get_one(Instance, self.operation.subject_id))
+                    change(session.get_one(self._subject.model, self.operation.subject_id))
                 if note is not None:
                     known.note(session, self.operation.subject_id, note)
         self._announce()
@@ -203,7 +232,8 @@ class Run:
                 found = subject.find(session, concern.subject_id)
                 if found is not None and found.status in concern.statuses:
                     back = operation.on_failure is OnFailure.BACK and before
-                    subject.machine.move(found, before if back else subject.failed)
+                    status = concern.after_failure or (before if back else subject.failed)
+                    subject.machine.move(found, status)
         self._announce()
 
     def _announce(self) -> None:

@@ -316,9 +316,20 @@ class Operations:
             found = operations.old(session)
         if found:
             DBOS.delete_workflows([str(operation_id) for operation_id in found])
+        self._forget_jobs()
         asked_at = now()  # what is deleted from now on is not among the answers
         trashed = [one for host in self._services.hosts.values() for one in host.trashed()]
         with self._services.database.write() as session:
             operations.forget(session, found)
             trash.forget(session, trashed, asked_at)
             events.prune(session)
+
+    def _forget_jobs(self) -> None:
+        """Remove the traces of jobs whose operations have ended: a crash came between."""
+        for host in self._services.hosts.values():
+            ended = [one.id for one in host.jobs() if one.status in ("done", "failed")]
+            with self._services.database.read() as session:
+                needed = operations.needed_jobs(session)
+            for job_id in ended:
+                if job_id not in needed:
+                    host.forget_job(job_id)

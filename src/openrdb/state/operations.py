@@ -10,7 +10,8 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from openrdb.state import events
-from openrdb.state.models import Operation, now
+from openrdb.state.models import DatabaseBackup, Operation, now
+from openrdb.state.statuses.backup import BackupStatus
 
 KEPT = timedelta(days=7)
 """How long an ended operation stays readable."""
@@ -31,6 +32,14 @@ def unfinished(session: Session) -> list[Operation]:
     """Return operations that have not ended, oldest first."""
     query = select(Operation).where(Operation.status.in_(UNFINISHED))
     return list(session.scalars(query.order_by(Operation.created_at)))
+
+
+def needed_jobs(session: Session) -> set[UUID]:
+    """Return the ids that the jobs of unfinished operations may have: their own, or that of a backup
+    which is being made."""
+    own = session.scalars(select(Operation.id).where(Operation.status.in_(UNFINISHED)))
+    made = DatabaseBackup.status == BackupStatus.CREATING.value
+    return {*own, *session.scalars(select(DatabaseBackup.id).where(made))}
 
 
 def failed(session: Session) -> list[Operation]:

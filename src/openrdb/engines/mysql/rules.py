@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from openrdb.catalog.node_types import NodeType
 from openrdb.engines.mysql import accounts, config
+from openrdb.engines.mysql.admin import databases
 
 
 class MySQLRules:
@@ -15,6 +16,9 @@ class MySQLRules:
 
     def check_user_name(self, argument: str, name: str) -> None:
         accounts.check_name(argument, name)
+
+    def check_database_name(self, argument: str, name: str) -> None:
+        databases.check_name(argument, name)
 
     def verifier(self, password: str) -> str:
         return accounts.verifier(password)

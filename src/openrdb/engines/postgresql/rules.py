@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from openrdb.catalog.node_types import NodeType
 from openrdb.engines.postgresql import config, scram
-from openrdb.engines.postgresql.admin import users
+from openrdb.engines.postgresql.admin import databases, users
 
 
 class PostgreSQLRules:
@@ -16,6 +16,9 @@ class PostgreSQLRules:
 
     def check_user_name(self, argument: str, name: str) -> None:
         users.check_name(argument, name)
+
+    def check_database_name(self, argument: str, name: str) -> None:
+        databases.check_name(argument, name)
 
     def verifier(self, password: str) -> str:
         return scram.verifier(password)

@@ -32,7 +32,8 @@ class MigrateEndpoint(InstanceOperation):
 
     def concerns(self) -> list[Concern]:
         there = InstanceStatus.INITIALIZING
-        other = Concern(self.subject_type, self.other_instance_id, there, frozenset[str]({there}))
+        statuses = frozenset[str]({there})
+        other = Concern(self.subject_type, self.other_instance_id, there, statuses, self.request)
         return [*super().concerns(), other]
 
     def sequence(self, run: Run) -> None:

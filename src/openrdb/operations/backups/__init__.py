@@ -1,0 +1,1 @@
+"""Operations on backups, one module a kind."""
