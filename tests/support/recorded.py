@@ -25,7 +25,6 @@ FLOWS: dict[str, list[Step]] = {
 
 NOT_THERE_YET = {
     "/apply-maintenance": "maintenances",
-    "/backups": "backups",
     "/clone": "clones",
     "/prepare-logs": "logs",
     "/purge-logs": "logs",
@@ -35,7 +34,10 @@ NOT_THERE_YET = {
 }
 """What this version lacks, by a word of the calls' paths."""
 
-TRANSITORY = {"provisioning", "initializing", "configuring", "restarting", "deleting"}
+TRANSITORY = {
+    *("provisioning", "initializing", "configuring", "restarting", "backuping", "deleting"),
+    *("creating", "exporting", "restoring"),
+}
 
 
 def needs(steps: list[Step]) -> set[str]:
@@ -83,7 +85,7 @@ def _moves() -> Iterator[tuple[str, str]]:
     for steps in FLOWS.values():
         seen: dict[str, list[str]] = {}
         for step in steps:
-            if step["path"].endswith("/instances") and step["method"] == "POST":
+            if step["path"].endswith(("/instances", "/backups")) and step["method"] == "POST":
                 of = f"{step['path']}/{step['response']['id']}"
             else:
                 of = step["path"]
@@ -93,7 +95,7 @@ def _moves() -> Iterator[tuple[str, str]]:
 
 
 MOVES = {move for move in _moves() if move[0] != move[1]}
-"""The changes of an instance's status, as clients saw them."""
+"""The changes of the status of an instance or backup, as clients saw them."""
 
 
 # -- requests of the CLI ----------------------------------------------------------------------------
@@ -111,6 +113,11 @@ def unmasked(steps: list[Step], number: int) -> Json:
             sent = {"endpoint_spec": _endpoint(answer)}
         case "POST", "private-networks":
             sent = {key: answer[key] for key in ("name", "project_id", "tags")}
+        case "POST", "backups":
+            given = ("instance_id", "database_name", "name", "expires_at")
+            sent = {key: answer[key] for key in given}
+        case "POST", "restore":
+            sent = {key: answer[key] for key in ("instance_id", "database_name")}
         case "POST", "databases":
             sent = {"name": answer["name"]}
         case "POST" | "PATCH", "users":

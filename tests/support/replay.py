@@ -21,17 +21,20 @@ from tests.support.service import Service, wait_until
 Json = Any
 
 UUID_FORM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+ACCESS_KEY = re.compile(r"SCW[0-9A-Z]{17}")
 MAC_FORM = re.compile(r"02(:[0-9A-F]{2}){5}")
 SHARED = {"organization_id", "project_id"}
 """Several recorded ones may be one here: the organization's id is its default project's."""
 NOT_RECORDED = {"high_availability_mode", "default_route_propagation_enabled"}
 """Only the newer recordings have them."""
 ADDRESSES = {"ip", "service_ip", "address", "subnet"}
-TIMES = {"created_at", "updated_at", "next_run_at"}
+TIMES = {"created_at", "updated_at", "next_run_at", "download_url_expires_at"}
 CONFLICT = {"message": "Tuple concurrently updated"}
 """Recorded when two changes of privileges met; here they are made one after the other."""
 ANOTHER_PRODUCT = "instance/v1/"
 """Flexible addresses of virtual machines, which the recorded client only put into an ACL."""
+DOWNLOAD = ".custom"
+"""What the path of an object in the recorded service's store ends in."""
 
 
 def replay(service: Service, scenario: str) -> None:
@@ -59,6 +62,9 @@ class _Replay:
         for number, step in enumerate(self.steps):
             if ANOTHER_PRODUCT in step["path"]:
                 continue
+            if step["path"].endswith(DOWNLOAD):
+                self._download(step)
+                continue
             self._run_step(settled(self.steps, number), self._request(number))
 
     def clean_up(self) -> None:
@@ -70,6 +76,18 @@ class _Replay:
                 return self.service.request("DELETE", path).status_code == 404
 
             wait_until(gone)
+
+    def _download(self, step: Step) -> None:
+        """By the URL that stands for the recorded one, and without a key."""
+        recorded = f"{step['path']}?{step['query']}"
+        (url,) = {
+            ours
+            for (kind, theirs), ours in self.ours.items()
+            if kind == "download_url" and theirs.endswith(recorded)
+        }
+        answer = requests.get(url, timeout=60)
+        assert answer.status_code == step["status"], f"{url}: {answer.text}"
+        assert answer.content
 
     # -- asking --------------------------------------------------------------------------------
 
@@ -86,6 +104,8 @@ class _Replay:
         assert answer.status_code == step["status"], f"{place}: {answer.text}"
         if recorded is None:
             assert answer.content == b"", place
+        elif "/iam/" in step["path"]:
+            assert answer.json().keys() == recorded.keys(), place
         elif recorded == "see catalog/":
             assert answer.json()["engines"], place
         else:
@@ -142,7 +162,8 @@ class _Replay:
         return sent
 
     def _translated(self, text: str) -> str:
-        """With our ids in the place of the recorded ones."""
+        """With our ids and key in the place of the recorded ones."""
+        text = ACCESS_KEY.sub(self.service.credentials["SCW_ACCESS_KEY"], text)
         ids = {recorded: ours for (kind, recorded), ours in self.ours.items() if kind == "id"}
         text = UUID_FORM.sub(lambda found: ids.get(found[0], found[0]), text)
         own = {ours for (kind, _), ours in self.ours.items() if kind == "id"}
@@ -161,23 +182,22 @@ class _Replay:
         recorded = step["response"]
         if step["method"] == "POST" and "id" in recorded and "/endpoints" not in step["path"]:
             self.created.append(f"//{step['path'].lstrip('/')}/{ours['id']}")
-        if "instances" in recorded:
-            ours = self._own_instances(recorded, ours)
+        for listed in ("instances", "database_backups"):
+            if listed in recorded:
+                ours = self._own(listed, recorded, ours)
         self._same(recorded, ours, place)
         if "backup_schedule" in recorded:
             if step["method"] == "PATCH":
                 self._compare_next_run(recorded, ours, place)
             self.last[recorded["id"]] = {"recorded": recorded, "ours": ours}
 
-    def _own_instances(self, recorded: Json, ours: Json) -> Json:
-        """Without other tests' instances."""
+    def _own(self, what: str, recorded: Json, ours: Json) -> Json:
+        """Without what other tests made."""
         listed = [
-            one
-            for one in ours["instances"]
-            if any(path.endswith(one["id"]) for path in self.created)
+            one for one in ours[what] if any(path.endswith(one["id"]) for path in self.created)
         ]
         assert ours["total_count"] >= len(listed)
-        return ours | {"instances": listed, "total_count": recorded["total_count"]}
+        return ours | {what: listed, "total_count": recorded["total_count"]}
 
     def _compare_next_run(self, recorded: Json, ours: Json, place: str) -> None:
         """It moves at the changes at which it was recorded to move, and at no others."""
@@ -218,6 +238,11 @@ class _Replay:
             assert ours in {recorded, *over}, f"{here}: {ours}"
         elif key == "content":
             self._same_certificate(recorded, ours, here)
+        elif key == "size" and "/backups" in here:
+            assert ours > 0, here
+        elif key == "download_url":
+            assert ours.startswith("http"), here
+            self._bind(key, recorded, ours, here)
         elif key in TIMES:
             assert INSTANT.fullmatch(ours), here
             self._bind(key, recorded, ours, here)

@@ -16,6 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from openrdb import __version__
 from openrdb.api import (
     acls,
+    backups,
     databases,
     endpoints,
     engines,
@@ -33,6 +34,7 @@ from openrdb.api.queries import WithoutEmptyParameters
 from openrdb.api.targets import AbsoluteTargets
 
 _SWAGGER = next(Path(swagger_ui_bundle.__path__[0], "vendor").glob("swagger-ui-*"))
+_RDB = (engines, instances, users, databases, privileges, acls, settings, endpoints, backups)
 _REFUSALS = {
     "400": "an argument is wrong",
     "401": "no key, or an unknown one",
@@ -59,7 +61,7 @@ def create_app(backend: Backend) -> FastAPI:
     app.add_middleware(Guard, database=backend.database)
     app.add_middleware(AbsoluteTargets)  # before the guard, which goes by the path
     errors.install(app)
-    for module in (engines, instances, users, databases, privileges, acls, settings, endpoints):
+    for module in _RDB:
         app.include_router(module.router)
     for companion in (vpc, ipam, account, iam):
         app.include_router(companion.router)

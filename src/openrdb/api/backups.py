@@ -1,0 +1,239 @@
+"""Backups of logical databases: create, list, get, update, delete, export, restore."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import cast
+from uuid import UUID
+
+from fastapi import APIRouter
+from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
+
+from openrdb.api import content
+from openrdb.api import wire_backups as wire
+from openrdb.api.auth import CurrentCaller, CurrentPrincipal
+from openrdb.api.common import (
+    PREFIX,
+    CurrentBackend,
+    CurrentPage,
+    OptionalId,
+    OptionalText,
+)
+from openrdb.catalog.engines import engine_version
+from openrdb.config import Region, backup_region
+from openrdb.engines import rules_of
+from openrdb.engines.names import FIRST_DATABASE
+from openrdb.errors import InvalidArguments, NotFound
+from openrdb.operations.backups.create import CreateBackup
+from openrdb.operations.backups.delete import DeleteBackup
+from openrdb.operations.backups.export import ExportBackup
+from openrdb.operations.backups.restore import RestoreBackup
+from openrdb.state import backups, instances, quotas
+from openrdb.state.models import DatabaseBackup, Instance, now
+from openrdb.state.statuses import backup as statuses
+from openrdb.state.statuses import instance as instance_statuses
+from openrdb.state.statuses.backup import BackupRequest
+from openrdb.state.statuses.instance import InstanceRequest
+
+router = APIRouter(prefix=PREFIX)
+
+
+def show(backup: DatabaseBackup) -> wire.DatabaseBackup:
+    return wire.DatabaseBackup(
+        id=backup.id,
+        instance_id=backup.instance_id,
+        database_name=backup.database_name,
+        name=backup.name,
+        status=cast(wire.BackupStatus, backup.status),
+        size=backup.size,
+        expires_at=backup.expires_at,
+        created_at=backup.created_at,
+        updated_at=backup.updated_at,
+        instance_name=backup.instance_name,
+        download_url=backup.download_url,
+        download_url_expires_at=backup.download_url_expires_at,
+        same_region=backup.same_region,
+        region=cast(Region, backup.region),
+    )
+
+
+@router.post("/backups")
+async def create_backup(
+    region: Region, body: wire.CreateBackup, backend: CurrentBackend, caller: CurrentCaller
+) -> wire.DatabaseBackup:
+    """Record a new backup, and begin to make it."""
+    _check_expiry(body.expires_at)
+
+    def add(session: Session) -> DatabaseBackup:
+        instance = instances.get(session, region, body.instance_id, caller.principal)
+        instance_statuses.require(instance, InstanceRequest.CREATE_BACKUP)
+        limit = backend.settings.quotas_of(instance.project_id).backups
+        quotas.require_backup(session, instance.project_id, limit)
+        backup = backups.new(
+            instance,
+            body.database_name,
+            name=body.name,
+            expires_at=body.expires_at,
+            store_region=backup_region(region, same=instance.backup_same_region),
+            suffix=rules_of(instance.engine).dump_suffix,
+        )
+        session.add(backup)
+        return backup
+
+    def begin() -> wire.DatabaseBackup:
+        begun = backend.begin(
+            caller, add, None, lambda _, backup: CreateBackup(backup.id, backup.instance_id)
+        )
+        return show(begun.subject)
+
+    def names(reading: content.Reading) -> set[str]:
+        return {one.name for one in reading.databases(sizes=False)}
+
+    found = await content.read(backend, caller.principal, region, body.instance_id, names)
+    if body.database_name not in found:
+        raise NotFound("database", body.database_name)
+    return await run_in_threadpool(begin)
+
+
+@router.get("/backups")
+def list_backups(
+    region: Region,
+    backend: CurrentBackend,
+    principal: CurrentPrincipal,
+    page: CurrentPage,
+    name: OptionalText = None,
+    order_by: wire.BackupsOrder = "created_at_asc",
+    instance_id: OptionalId = None,
+    organization_id: OptionalId = None,
+    project_id: OptionalId = None,
+) -> wire.DatabaseBackups:
+    """Return a page of what the key may see; `name` is a part of the names."""
+    filters = backups.Filters(organization_id, project_id, instance_id, name)
+    with backend.database.read() as session:
+        found, total = backups.page(session, region, principal, filters, order_by, page)
+        shown = [show(backup) for backup in found]
+    return wire.DatabaseBackups(database_backups=shown, total_count=total)
+
+
+@router.get("/backups/{database_backup_id}")
+async def get_backup(
+    region: Region,
+    database_backup_id: UUID,
+    backend: CurrentBackend,
+    principal: CurrentPrincipal,
+) -> wire.DatabaseBackup:
+    """Return a backup; while it is in transition the answer is held for a moment, by no thread."""
+
+    def read() -> tuple[str, wire.DatabaseBackup]:
+        with backend.database.read() as session:
+            backup = backups.get(session, region, database_backup_id, principal)
+            return backup.status, show(backup)
+
+    return await backend.held(principal, database_backup_id, read, statuses.TRANSIENT)
+
+
+@router.patch("/backups/{database_backup_id}")
+def update_backup(
+    region: Region,
+    database_backup_id: UUID,
+    body: wire.UpdateBackup,
+    backend: CurrentBackend,
+    caller: CurrentCaller,
+) -> wire.DatabaseBackup:
+    """Change name and expiry."""
+    _check_expiry(body.expires_at)
+
+    def change(_: Session, backup: DatabaseBackup) -> None:
+        if body.name:
+            backup.name = body.name
+        if "expires_at" in body.model_fields_set:
+            backup.expires_at = body.expires_at
+        if body.name or "expires_at" in body.model_fields_set:
+            backup.updated_at = now()
+
+    def find(session: Session) -> DatabaseBackup:
+        return backups.get(session, region, database_backup_id, caller.principal)
+
+    return show(backend.begin(caller, find, BackupRequest.UPDATE, change).subject)
+
+
+@router.delete("/backups/{database_backup_id}")
+def delete_backup(
+    region: Region,
+    database_backup_id: UUID,
+    backend: CurrentBackend,
+    caller: CurrentCaller,
+) -> wire.DatabaseBackup:
+    """Remove a backup for good."""
+
+    def find(session: Session) -> DatabaseBackup:
+        return backups.get(session, region, database_backup_id, caller.principal)
+
+    begun = backend.begin(
+        caller, find, DeleteBackup.request, lambda _, backup: DeleteBackup(backup.id)
+    )
+    return show(begun.subject)
+
+
+@router.post("/backups/{database_backup_id}/export")
+def export_backup(
+    region: Region,
+    database_backup_id: UUID,
+    backend: CurrentBackend,
+    caller: CurrentCaller,
+) -> wire.DatabaseBackup:
+    """Begin to make a URL to download a backup from; another one where there is one already."""
+
+    def find(session: Session) -> DatabaseBackup:
+        return backups.get(session, region, database_backup_id, caller.principal)
+
+    begun = backend.begin(
+        caller, find, ExportBackup.request, lambda _, backup: ExportBackup(backup.id)
+    )
+    return show(begun.subject)
+
+
+@router.post("/backups/{database_backup_id}/restore")
+def restore_backup(
+    region: Region,
+    database_backup_id: UUID,
+    body: wire.RestoreBackup,
+    backend: CurrentBackend,
+    caller: CurrentCaller,
+) -> wire.DatabaseBackup:
+    """Begin to load a backup into a database of an instance: of the same project, region and engine."""
+
+    def find(session: Session) -> DatabaseBackup:
+        return backups.get(session, region, database_backup_id, caller.principal)
+
+    def prepare(session: Session, backup: DatabaseBackup) -> RestoreBackup:
+        instance = instances.get(session, region, body.instance_id, caller.principal)
+        _check_destination(backup, instance, body.database_name)
+        return RestoreBackup(backup.id, instance.id, body.database_name or backup.database_name)
+
+    return show(backend.begin(caller, find, RestoreBackup.request, prepare).subject)
+
+
+def _check_expiry(moment: datetime | None) -> None:
+    if moment is not None and moment <= now():
+        raise InvalidArguments(("expires_at", "constraint", "must be in the future"))
+
+
+def _check_destination(
+    backup: DatabaseBackup, instance: Instance, database_name: str | None
+) -> None:
+    """Raise InvalidArguments if a backup cannot be restored into an instance or database."""
+    why = None
+    if instance.project_id != backup.project_id:
+        why = "is an instance of another project"
+    else:
+        of_it, there = engine_version(backup.engine), engine_version(instance.engine)
+        if of_it is None or there is None or of_it.engine != there.engine:
+            why = f"runs {instance.engine}, and the backup is of {backup.engine}"
+        elif int(there.version) < int(of_it.version):
+            why = f"runs {instance.engine}, which is older than {backup.engine}, the backup's"
+    if why is not None:
+        raise InvalidArguments(("instance_id", "constraint", why))
+    if database_name not in (None, backup.database_name, FIRST_DATABASE):
+        rules_of(instance.engine).check_database_name("database_name", database_name)
