@@ -38,7 +38,7 @@ from openrdb.system.accounts import TEMPLATE_UID
 Region = Literal["fr-par", "nl-ams", "pl-waw"]
 REGIONS: tuple[Region, ...] = ("fr-par", "nl-ams", "pl-waw")
 
-_BACKUP_REGIONS: dict[str, Region] = {
+_BACKUP_REGIONS: dict[Region, Region] = {
     "fr-par": "nl-ams",
     "nl-ams": "fr-par",
     "pl-waw": "fr-par",
@@ -175,7 +175,7 @@ class Quotas(BaseModel):
     backups: int | None = Field(default=None, ge=0)
 
 
-def backup_region(region: str, *, same: bool) -> str:
+def backup_region(region: Region, *, same: bool) -> Region:
     """Return where the backups of a region's instance are kept."""
     return region if same else _BACKUP_REGIONS[region]
 

@@ -35,6 +35,7 @@ from openrdb.operations import desired
 from openrdb.operations.adoption import adopt_certificates
 from openrdb.operations.run import Services
 from openrdb.operations.workflows import Operations
+from openrdb.schedules.backups import BackupSchedule
 from openrdb.state.database import Database
 from openrdb.state.master_key import open_secrets
 from openrdb.state.models import Instance, Node
@@ -153,6 +154,9 @@ def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
         operations = Operations(services)
         operations.launch()
         ending.callback(operations.close)
+        schedule = BackupSchedule(services, operations.start)
+        schedule.start()
+        ending.callback(schedule.close)
         observer = NodeObserver(database, link.host)
         observer.start(state)
         ending.callback(observer.close)

@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "state": STATE | {"system"},
     "observe": OBSERVE,
     "operations": OPERATIONS,
+    "schedules": OPERATIONS | {"operations"},
     "api": API,
 }
 """From below. What is not named here starts everything or is a command: it may import all."""

@@ -1,0 +1,1 @@
+"""Periodic rounds of the control plane."""

@@ -1,0 +1,138 @@
+"""The schedule of backups: what is due is begun, and what has expired removed.
+
+One thread looks, when the next thing is due and at least once a minute: so a schedule that has just
+been changed, and a clock that is put forward, are noticed then. What was missed, as while the service
+was down, is made up for once.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from openrdb.errors import NotFound, PreconditionFailed, TransientState
+from openrdb.operations.backups.delete import DeleteBackup
+from openrdb.operations.backups.scheduled import RunBackupSchedule
+from openrdb.operations.begin import record_scheduled
+from openrdb.operations.registry import Operation
+from openrdb.operations.run import Services
+from openrdb.state import backup_schedule, backups
+from openrdb.state.models import Instance, now
+from openrdb.state.statuses.backup import ALLOWED, BackupRequest
+
+log = logging.getLogger(__name__)
+
+_AGAIN = timedelta(hours=1)
+"""When the removal of an expired backup is tried again."""
+
+
+class BackupSchedule:
+    """Begins backups that are due, and removes those that have expired."""
+
+    def __init__(
+        self,
+        services: Services,
+        start: Callable[[UUID], None],
+        clock: Callable[[], datetime] = now,
+    ) -> None:
+        self._services = services
+        self._start = start
+        self._clock = clock
+        self._last: datetime | None = None
+        """The moment of the last round."""
+        self._tried: dict[UUID, datetime] = {}
+        """The expired backups whose removal was begun."""
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="backups", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Begin nothing any more."""
+        self._closing = True
+        self._services.schedules.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        awaited = self._services.schedules
+        longest = self._services.settings.schedule_round
+        while not self._closing:
+            awaited.clear()
+            left = longest
+            try:
+                left = min(self.round(), longest)
+            except Exception:
+                log.exception("the schedule of backups failed; it is tried again")
+            if not self._closing:
+                awaited.wait(left)
+
+    def round(self) -> float:
+        """Begin what is due; return in how many seconds something is due next."""
+        moment = self._clock()
+        if self._last is None or moment < self._last:
+            self._put_in_place(moment)
+        self._last = moment
+        self._remove_expired(moment)
+        self._begin_due(moment)
+        with self._services.database.read() as session:
+            following = backup_schedule.next_moment(session, moment)
+        if following is None:
+            return float("inf")
+        return max(0.0, (following - self._clock()).total_seconds())
+
+    def _put_in_place(self, moment: datetime) -> None:
+        """Bring forward the runs that are too far away, as they are after the clock was put back."""
+        with self._services.database.read() as session:
+            found = backup_schedule.misplaced(session, moment)
+        if not found:
+            return
+        with self._services.database.write() as session:
+            for instance_id in backup_schedule.misplaced(session, moment):
+                backup_schedule.schedule(session.get_one(Instance, instance_id), moment)
+
+    def _begin_due(self, moment: datetime) -> None:
+        """Begin the runs that are due, on each host as many as it makes at once."""
+        most = self._services.settings.backups_at_once
+        with self._services.database.read() as session:
+            due = backup_schedule.due(session, moment)
+            busy = backup_schedule.under_way(session) if due else {}
+        for instance_id, host_id in due:
+            if busy.get(host_id, 0) < most and self._begin_run(instance_id, moment):
+                busy[host_id] = busy.get(host_id, 0) + 1
+
+    def _begin_run(self, instance_id: UUID, moment: datetime) -> bool:
+        def prepare_next(instance: Instance) -> None:
+            backup_schedule.schedule(instance, moment)
+
+        return self._record(RunBackupSchedule(instance_id), prepare_next)
+
+    def _remove_expired(self, moment: datetime) -> None:
+        statuses = ALLOWED[BackupRequest.DELETE]
+        with self._services.database.read() as session:
+            found = backups.expired(session, moment, statuses)
+        self._tried = {one: at for one, at in self._tried.items() if one in found}
+        for backup_id in found:
+            tried = self._tried.get(backup_id)
+            if tried is None or abs(moment - tried) > _AGAIN:
+                self._tried[backup_id] = moment
+                self._record(DeleteBackup(backup_id))
+
+    def _record(
+        self, operation: Operation, change: Callable[[Instance], None] | None = None
+    ) -> bool:
+        """Record and start an operation; return whether its subject allows it."""
+        try:
+            with self._services.database.write() as session:
+                recorded = record_scheduled(session, operation).id
+                if change is not None:
+                    change(session.get_one(Instance, operation.subject_id))
+        except (TransientState, PreconditionFailed, NotFound):
+            return False  # it has changed since it was looked at
+        self._start(recorded)
+        self._services.changes.announce(operation.subject_id)
+        return True
