@@ -18,7 +18,8 @@ import openrdb.operations  # noqa: F401
 from openrdb.operations.registry import KINDS
 from tests.faults.matrix.faults import seed
 from tests.support.killed_service import KilledService
-from tests.support.kinds import CASES, Case, Scene, finished_count, last_error, make_scene
+from tests.support.kinds import CASES, finished_count, last_error
+from tests.support.scenes import Case, Scene, make_scene
 from tests.support.service import in_background, ports_of_worker, wait_until
 
 LONGEST = 40

@@ -54,7 +54,9 @@ def leftovers(service: Service) -> list[str]:
 def _half_made(root: Path) -> list[str]:
     found = []
     for directory, names, files in os.walk(root):  # which passes over what is just being removed
-        found += [f"{directory}/{name}" for name in (*names, *files) if "partial" in name]
+        unfinished = Path(directory).name == ".partial"  # of an object store
+        named = [name for name in (*names, *files) if "partial" in name and name != ".partial"]
+        found += [f"{directory}/{name}" for name in (files if unfinished else named)]
         names[:] = [name for name in names if name != "data"]  # the engine's own
     return found
 

@@ -137,6 +137,7 @@ class Service:
             "OPENRDB_NODE_PORTS": f"[{ports[2]},{ports[3]}]",
             "OPENRDB_PRIVATE_RANGE": f"127.{64 + (ports[0] - 20000) // _PORTS_OF_WORKER}.0.0/16",
             "OPENRDB_SWEEP": "0.5",
+            "OPENRDB_SCHEDULE_ROUND": "0.5",
             "OPENRDB_WARM_ENGINES": "[]",
         }
         self.process: subprocess.Popen[bytes] | None = None
@@ -326,6 +327,13 @@ class Service:
         state = Database(f"sqlite:///{self.data_dir}/state.sqlite")
         with closing(state), state.read() as session:
             return opened.open_for(session.get_one(models.Instance, UUID(instance.id))).superuser
+
+    def make_due(self, instance: Instance) -> None:
+        """Let the next run of an instance's backup schedule be due."""
+        state = Database(f"sqlite:///{self.data_dir}/state.sqlite")
+        with closing(state), state.write() as session:
+            row = session.get_one(models.Instance, UUID(instance.id))
+            row.backup_disabled, row.backup_next_run_at = False, models.now()
 
     def make_fatal(self, instance: Instance) -> None:
         """See to it that the instance's server does not start with its tenant's `fatal` settings."""

@@ -7,7 +7,8 @@ import random
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from tests.support.kinds import CASES, Case
+from tests.support.kinds import CASES
+from tests.support.scenes import Case
 
 ENGINES = ("PostgreSQL-18", "MySQL-9")
 Victim = Literal["everything", "control plane", "agent", "engines", "stop"]

@@ -23,9 +23,10 @@ from openrdb.operations.registry import KINDS
 from openrdb.system import processes
 from tests.faults.matrix.faults import ENGINES, FAULTS, Fault, Victim
 from tests.support.held_service import HeldService
-from tests.support.kinds import CASES, Scene, finished_count, last_error, make_scene
+from tests.support.kinds import CASES, finished_count, last_error
 from tests.support.leftovers import leftovers
 from tests.support.programs import agent
+from tests.support.scenes import Scene, make_scene
 from tests.support.service import in_background, installed, ports_of_worker, wait_until
 
 pytestmark = pytest.mark.timeout(600)
