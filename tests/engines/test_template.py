@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from openrdb.engines.postgresql import identity
-from openrdb.system import accounts, files
+from openrdb.system import accounts, copying
 from openrdb.system.bundle import Bundle
 
 
@@ -20,7 +20,7 @@ def run(bundle: Bundle, program: str, *arguments: str, script: str = "") -> str:
 def test_copies_have_identities_of_their_own(bundle: Bundle, template: Path) -> None:
     copies = [template.with_name(f"copy{number}") for number in range(2)]
     for copy in copies:
-        files.copy_tree(template, copy, accounts.template_account())
+        copying.copy_tree(template, copy, accounts.template_account())
     seen = {identity.system_identifier(template)}
     for copy in copies:
         seen.add(identity.renew_system_identifier(copy))

@@ -18,7 +18,7 @@ from openrdb.engines.base import Server
 from openrdb.engines.failures import UNKNOWN
 from openrdb.host.bundles.cache import Bundles
 from openrdb.spec import Certificate, NodeSpec
-from openrdb.system import accounts, files
+from openrdb.system import accounts, copying
 from openrdb.system.layout import NodePaths
 
 _SECRET = "a-secret-of-the-tests"
@@ -46,7 +46,7 @@ class Node:
             accounts.ensure_passage(path, uid)
         for path in (paths.log, paths.sockets):
             accounts.ensure_directory(path, uid)
-        files.copy_tree(template, paths.data, uid)
+        copying.copy_tree(template, paths.data, uid)
         templates_of(self.spec.engine).renew_identity(paths.data)
         made = self.certificate()
         accounts.write_file(paths.certificate, made.presented, uid)

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openrdb.system import accounts, files
+from openrdb.system import accounts, copying, files
 from tests.support.service import wait_until
 
 
@@ -26,7 +26,7 @@ def test_a_copy_is_the_same(tmp_path: Path) -> None:
     (source / "sub" / "file").write_bytes(os.urandom(100_000))
     (source / "empty").touch(mode=0o600)
     (source / "link").symlink_to("/etc/passwd")
-    files.copy_tree(source, tmp_path / "copy")
+    copying.copy_tree(source, tmp_path / "copy")
     assert (tmp_path / "copy/sub/file").read_bytes() == (source / "sub/file").read_bytes()
     assert (tmp_path / "copy/empty").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "copy/link").readlink() == Path("/etc/passwd"), "links are not followed"
@@ -46,7 +46,7 @@ def test_holes_stay_and_content_too(
             else:
                 file.seek(count * 4096, os.SEEK_CUR)
         file.truncate(file.tell())
-    files.copy_tree(place / "source", place / "copy")
+    copying.copy_tree(place / "source", place / "copy")
     assert (place / "copy/file").read_bytes() == (place / "source/file").read_bytes()
 
 
@@ -54,7 +54,7 @@ def test_an_existing_target_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     with pytest.raises(FileExistsError):
-        files.copy_tree(tmp_path / "a", tmp_path / "b")
+        copying.copy_tree(tmp_path / "a", tmp_path / "b")
 
 
 def test_waiting_ends_when_the_file_comes(tmp_path: Path) -> None:

@@ -1,17 +1,16 @@
-"""Copying volumes, syncing them, waiting for a file to change, and reading what others wrote."""
+"""Syncing volumes, waiting for a file to change, and reading what others wrote."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import errno
-import fcntl
 import os
 import select
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -21,10 +20,8 @@ from inotify_simple import flags as events
 if TYPE_CHECKING:
     from openrdb.system.accounts import Uid
 
-_OTHERS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+OTHERS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 """How to open what another account may have put there."""
-_FICLONE = 0x40049409
-_CANNOT_SHARE = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL)
 _NOT_READABLE = (
     *(errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV),
     errno.EWOULDBLOCK,  # somebody has a lease on it
@@ -87,114 +84,6 @@ def dig_holes(paths: Iterable[Path]) -> None:
     """Make the zeros in files holes, where the file system can: copies then need not write them."""
     for path in paths:
         subprocess.run(["fallocate", "--dig-holes", str(path)], check=False)
-
-
-def copy_tree(source: Path, target: Path, uid: Uid = None) -> None:
-    """Copy a directory; extents are shared where the file system can, holes stay holes.
-
-    No symbolic link is followed, also if an account that may write to the source puts one there
-    meanwhile. Modes of files are kept, owners become `uid`.
-
-    Raises:
-        OSError: something is neither a file, a directory nor a link (EINVAL).
-    """
-    os.mkdir(target, 0o700)
-    with _directory(source) as reading, _directory(target) as writing:
-        _copy_entries(reading, writing, uid)
-
-
-@contextlib.contextmanager
-def _directory(path: Path | str, within: int | None = None) -> Iterator[int]:
-    descriptor = os.open(path, _OTHERS | os.O_DIRECTORY, dir_fd=within)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _copy_entries(source: int, target: int, uid: Uid) -> None:
-    for entry in os.scandir(source):
-        name = entry.name
-        if entry.is_dir(follow_symlinks=False):
-            os.mkdir(name, 0o700, dir_fd=target)
-            with _directory(name, source) as reading, _directory(name, target) as writing:
-                _copy_entries(reading, writing, uid)
-        elif entry.is_symlink():
-            os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
-            if uid is not None:
-                os.chown(name, uid, uid, dir_fd=target, follow_symlinks=False)
-        else:
-            _copy_file(name, source, target, uid)
-    if uid is not None:
-        os.fchown(target, uid, uid)
-
-
-def _copy_file(name: str, source: int, target: int, uid: Uid) -> None:
-    reading = os.open(name, _OTHERS, dir_fd=source)
-    try:
-        found = os.fstat(reading)
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "is not a regular file", name)
-        mode = found.st_mode & 0o777
-        writing = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode, dir_fd=target)
-        try:
-            is_sparse = found.st_blocks * 512 < found.st_size
-            if _share_extents(reading, writing):
-                if is_sparse:
-                    _reserve(writing, found.st_size)
-            elif is_sparse:
-                _reserve(writing, found.st_size)
-                _copy_data(reading, writing, found.st_size)
-            else:
-                _copy_range(reading, writing, 0, found.st_size)
-            if uid is not None:
-                os.fchown(writing, uid, uid)
-        finally:
-            os.close(writing)
-    finally:
-        os.close(reading)
-
-
-def _share_extents(reading: int, writing: int) -> bool:
-    """Make an empty file one that has another's extents, as btrfs and xfs can.
-
-    Returns:
-        False if the file system cannot, or not for these two.
-    """
-    try:
-        fcntl.ioctl(writing, _FICLONE, reading)
-    except OSError as error:
-        if error.errno in _CANNOT_SHARE:
-            return False
-        raise
-    return True
-
-
-def _reserve(writing: int, size: int) -> None:
-    """Have the holes filled later without "no space left"."""
-    os.posix_fallocate(writing, 0, size)
-
-
-def _copy_range(reading: int, writing: int, offset: int, end: int) -> None:
-    while offset < end:
-        copied = os.copy_file_range(reading, writing, end - offset, offset, offset)
-        if copied == 0:
-            raise OSError(errno.EIO, "a file became shorter while it was copied")
-        offset += copied
-
-
-def _copy_data(reading: int, writing: int, size: int) -> None:
-    """Copy all but the holes."""
-    offset = 0
-    while offset < size:
-        try:
-            start = os.lseek(reading, offset, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                return
-            raise
-        offset = os.lseek(reading, start, os.SEEK_HOLE)
-        _copy_range(reading, writing, start, offset)
 
 
 def give_tree(top: Path, uid: Uid) -> None:
@@ -287,7 +176,7 @@ def read_small(path: Path, limit: int = 65536) -> bytes:
         FileNotFoundError: there is no file.
         OSError: it is a link (ELOOP), no regular file (EINVAL), or longer than `limit` (EFBIG).
     """
-    descriptor = os.open(path, _OTHERS)
+    descriptor = os.open(path, OTHERS)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "is not a regular file", str(path))
@@ -306,7 +195,7 @@ def read_tail(path: Path, limit: int = 2**18) -> str:
         "" if there is no file, or something that is not a regular file.
     """
     try:
-        descriptor = os.open(path, _OTHERS)
+        descriptor = os.open(path, OTHERS)
     except OSError as error:
         if error.errno in _NOT_READABLE:
             return ""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from openrdb.errors import HostError
 from openrdb.host.bundles.cache import Bundles
-from openrdb.system import files
+from openrdb.system import copying, files
 from openrdb.system.bundle import Bundle, open_to_all
 
 _WRITABLE_BY_OTHERS = 0o022
@@ -47,7 +47,7 @@ class SharedBundles(Bundles):
         if not copy.exists():
             partial = self._shared / f"{bundle.name}.{os.getpid()}.partial"
             shutil.rmtree(partial, ignore_errors=True)
-            files.copy_tree(bundle.path, partial)
+            copying.copy_tree(bundle.path, partial)
             open_to_all(partial)
             files.sync_file_system(partial)  # a copy that is there is whole
             partial.rename(copy)

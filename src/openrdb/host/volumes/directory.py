@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 
 from openrdb.host.space import LEAST_FREE
 from openrdb.host.volumes.base import Prepare, Volume
-from openrdb.system import accounts, files
+from openrdb.system import accounts, copying, files
 from openrdb.system.accounts import Uid
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class DirectoryPool:
         with self._place() as work:
             # As many at once as there are processors: more would all end together, late.
             with self._copying:
-                files.copy_tree(self.path(source), work, uid)
+                copying.copy_tree(self.path(source), work, uid)
             # One call for a thousand files; fsync of each takes three times as long.
             files.sync_file_system(work)
             if prepare is not None:

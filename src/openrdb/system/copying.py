@@ -1,0 +1,174 @@
+"""Copying directories, also ones that are being written to; bytes are shared where that is possible."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from openrdb.system.accounts import Uid
+from openrdb.system.files import OTHERS
+
+_FICLONE = 0x40049409
+_CANNOT_SHARE = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL)
+
+
+def can_share(directory: Path) -> bool:
+    """Return whether two files of a directory can share their bytes, as on xfs and btrfs."""
+    try:
+        with (
+            tempfile.TemporaryFile(dir=directory, buffering=0) as source,
+            tempfile.TemporaryFile(dir=directory, buffering=0) as target,
+        ):
+            source.write(b"\0" * 4096)
+            return _share_extents(source.fileno(), target.fileno())
+    except OSError:  # a full disk: copies need their own room then
+        return False
+
+
+def copy_tree(
+    source: Path,
+    target: Path,
+    uid: Uid = None,
+    *,
+    share: bool = True,
+    in_use: bool = False,
+    reserve: bool = True,
+    exists: bool = False,
+) -> None:
+    """Copy a directory; no zeros are written where the source has holes.
+
+    No symbolic link is followed, also if an account that may write to the source puts one there
+    meanwhile. Modes of files are kept, owners become `uid`.
+
+    Args:
+        share: let the files share their bytes where the file system can.
+        in_use: files of the source may vanish and become shorter meanwhile; each is copied as it is
+            then, one after the other.
+        reserve: allot room to holes, so that they can be filled on a full disk.
+        exists: the target is an empty directory, which is filled.
+
+    Raises:
+        OSError: something is neither a file, a directory nor a link (EINVAL).
+    """
+    copy = _Copy(uid, share, in_use, reserve)
+    with _directory(source) as reading:
+        if not exists:
+            os.mkdir(target, 0o700)
+        with _directory(target) as writing:
+            copy.entries(reading, writing)
+
+
+@contextlib.contextmanager
+def _directory(path: Path | str, within: int | None = None) -> Iterator[int]:
+    descriptor = os.open(path, OTHERS | os.O_DIRECTORY, dir_fd=within)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class _Copy:
+    uid: Uid
+    share: bool
+    in_use: bool
+    reserve: bool
+
+    def entries(self, source: int, target: int) -> None:
+        for entry in os.scandir(source):
+            try:
+                self._entry(entry, source, target)
+            except FileNotFoundError:
+                if not self.in_use:
+                    raise
+        if self.uid is not None:
+            os.fchown(target, self.uid, self.uid)
+
+    def _entry(self, entry: os.DirEntry[str], source: int, target: int) -> None:
+        name = entry.name
+        if entry.is_dir(follow_symlinks=False):
+            with _directory(name, source) as reading:
+                os.mkdir(name, 0o700, dir_fd=target)
+                with _directory(name, target) as writing:
+                    self.entries(reading, writing)
+        elif entry.is_symlink():
+            os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
+            if self.uid is not None:
+                os.chown(name, self.uid, self.uid, dir_fd=target, follow_symlinks=False)
+        else:
+            self._file(name, source, target)
+
+    def _file(self, name: str, source: int, target: int) -> None:
+        reading = os.open(name, OTHERS, dir_fd=source)
+        try:
+            found = os.fstat(reading)
+            if not stat.S_ISREG(found.st_mode):
+                raise OSError(errno.EINVAL, "is not a regular file", name)
+            mode = found.st_mode & 0o777
+            writing = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode, dir_fd=target)
+            try:
+                self._content(reading, writing, found)
+                if self.uid is not None:
+                    os.fchown(writing, self.uid, self.uid)
+            finally:
+                os.close(writing)
+        finally:
+            os.close(reading)
+
+    def _content(self, reading: int, writing: int, found: os.stat_result) -> None:
+        is_sparse = found.st_blocks * 512 < found.st_size
+        is_shared = self.share and _share_extents(reading, writing)
+        if is_sparse and self.reserve:
+            os.posix_fallocate(writing, 0, found.st_size)
+        elif is_sparse and not is_shared:
+            os.ftruncate(writing, found.st_size)
+        if is_shared:
+            return
+        if is_sparse:
+            self._data(reading, writing, found.st_size)
+        else:
+            self._range(reading, writing, 0, found.st_size)
+
+    def _range(self, reading: int, writing: int, offset: int, end: int) -> None:
+        while offset < end:
+            copied = os.copy_file_range(reading, writing, end - offset, offset, offset)
+            if copied == 0:
+                if self.in_use:
+                    return
+                raise OSError(errno.EIO, "a file became shorter while it was copied")
+            offset += copied
+
+    def _data(self, reading: int, writing: int, size: int) -> None:
+        """Copy all but the holes."""
+        offset = 0
+        while offset < size:
+            try:
+                start = os.lseek(reading, offset, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:
+                    return
+                raise
+            offset = os.lseek(reading, start, os.SEEK_HOLE)
+            self._range(reading, writing, start, offset)
+
+
+def _share_extents(reading: int, writing: int) -> bool:
+    """Make an empty file one that has another's extents, as btrfs and xfs can.
+
+    Returns:
+        False if the file system cannot, or not for these two.
+    """
+    try:
+        fcntl.ioctl(writing, _FICLONE, reading)
+    except OSError as error:
+        if error.errno in _CANNOT_SHARE:
+            return False
+        raise
+    return True
