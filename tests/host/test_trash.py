@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from openrdb.host.volumes import DirectoryPool, keep_for_return, trashed_since
-from tests.host.test_volumes import (
+from openrdb.host.volumes import keep_for_return, open_pool, trashed_since
+from tests.support.volumes import (
     CONTENT,
     DATA,
     after_a_restart,
@@ -31,7 +31,7 @@ def an_instance(root: Path, owner: UUID) -> Path:
 
 
 def test_put_aside_and_back(tmp_path: Path) -> None:
-    pool = DirectoryPool(tmp_path)
+    pool = open_pool(tmp_path)
     place = an_instance(tmp_path, OWNER)
     (place / "data/one").chmod(0o640)
     before = time.time()
@@ -53,7 +53,7 @@ def test_put_aside_and_back(tmp_path: Path) -> None:
 
 def test_what_is_in_the_trash_is_what_comes_back(tmp_path: Path) -> None:
     """What repetitions after a crash make in its place is nobody's, and replaces nothing."""
-    pool = DirectoryPool(tmp_path)
+    pool = open_pool(tmp_path)
     place = an_instance(tmp_path, OWNER)
     pool.put_aside(place, OWNER)
     (place / "nodes").mkdir(parents=True)
@@ -67,7 +67,7 @@ def test_what_is_in_the_trash_is_what_comes_back(tmp_path: Path) -> None:
 
 
 def test_emptied_by_age(tmp_path: Path) -> None:
-    pool = DirectoryPool(tmp_path)
+    pool = open_pool(tmp_path)
     old, new = uuid4(), uuid4()
     for owner in (old, new):
         pool.put_aside(an_instance(tmp_path, owner), owner)
@@ -82,7 +82,7 @@ def test_the_oldest_give_way_when_space_is_short(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only as many as have to."""
-    pool = DirectoryPool(tmp_path)
+    pool = open_pool(tmp_path)
     owners = [uuid4() for _ in range(4)]
     for at, owner in enumerate(owners):
         pool.put_aside(an_instance(tmp_path, owner), owner)
@@ -105,7 +105,7 @@ def test_the_oldest_give_way_when_space_is_short(
 
 def test_what_comes_back_is_not_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long that takes or fails; if it is given up, it waits for the whole time again."""
-    pool = DirectoryPool(tmp_path)
+    pool = open_pool(tmp_path)
     place = an_instance(tmp_path, OWNER)
     pool.put_aside(place, OWNER)
     keep_for_return(tmp_path, OWNER)  # by another process
@@ -132,7 +132,7 @@ def test_emptied_meanwhile_by_another_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The pool has looked before the return began."""
-    pool = DirectoryPool(tmp_path)
+    pool = open_pool(tmp_path)
     place = an_instance(tmp_path, OWNER)
     pool.put_aside(place, OWNER)
     looked = pool.put_aside_since()
@@ -146,7 +146,7 @@ def test_emptied_meanwhile_by_another_process(
 @pytest.mark.parametrize("way", ["aside", "back"])
 def test_killed_at_any_line_it_is_here_or_there(tmp_path: Path, way: str) -> None:
     def do(root: Path) -> None:
-        pool = DirectoryPool(root)
+        pool = open_pool(root)
         make(root / DATA.key)
         pool.put_aside(root / PLACE, OWNER)
         if way == "back":

@@ -41,7 +41,7 @@ from openrdb.host.records import NodeRecord, Records
 from openrdb.host.routes import Routes
 from openrdb.host.space import COMFORTABLE_FREE, LEAST_FREE
 from openrdb.host.templates import Templates, template_secret
-from openrdb.host.volumes import DirectoryPool
+from openrdb.host.volumes import open_pool
 from openrdb.spec import (
     Administrator,
     Desired,
@@ -93,7 +93,7 @@ class LocalHost:
         for directory in (layout.run, layout.instances):
             accounts.passable_directory(directory)
         self._bundles = bundles_for_accounts(cache, root / "bundles", aliases)
-        self._pool = DirectoryPool(root)
+        self._pool = open_pool(root)
         self._healer = Healer()
         self._cgroups = Cgroups.find()
         self._ports_guard = Guard(layout)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import ClassVar, Protocol
+from typing import Protocol
 from uuid import UUID
 
 from openrdb.system.accounts import Uid
@@ -37,10 +37,13 @@ class Pool(Protocol):
     """
 
     name: str
-    atomic: ClassVar[bool]
-    """Whether a volume in use can be cloned as it was at one moment."""
-    quota: ClassVar[bool]
-    """Whether a volume cannot grow beyond its size."""
+    reflink: bool
+    """Whether a copy shares its bytes with its source, until one of them is written to: it takes
+    moments and next to no room, however large the volume is."""
+
+    @property
+    def quota(self) -> bool:
+        """Return whether a volume can be limited: see `limit`."""
 
     # -- which there are -----------------------------------------------------------------------
 
@@ -69,7 +72,26 @@ class Pool(Protocol):
     def clone(
         self, source: Volume, target: Volume, uid: Uid, prepare: Prepare | None = None
     ) -> None:
-        """Copy a volume at rest; the copy belongs to an account."""
+        """Copy a volume at rest, such as a snapshot; the copy belongs to an account."""
+
+    def is_atomic(self, volume: Volume) -> bool:
+        """Return whether a snapshot of a volume in use is the volume as it was at one moment."""
+
+    def snapshot(self, source: Volume, target: Volume, complete: Prepare | None = None) -> None:
+        """Copy a volume in use into one that nobody writes to.
+
+        The copy is a volume at rest, whatever becomes of its source: it can be cloned and deleted.
+
+        Where the source `is_atomic`, the copy is what a power cut at one moment would leave, and an
+        engine recovers from it; nothing needs to be held. Elsewhere the files are copied one after
+        the other, and what an engine wrote meanwhile makes the copy silently wrong: **the caller
+        must hold the engine**, by its backup mode or by keeping it from writing, until the copy is
+        complete.
+
+        Args:
+            complete: makes the copy whole, durably, before it has its name: it adds what backup mode
+                asks for, and ends it.
+        """
 
     def take(
         self, source: Volume, target: Volume, uid: Uid, prepare: Prepare | None = None
@@ -136,8 +158,16 @@ class Pool(Protocol):
 
     # -- room ----------------------------------------------------------------------------------
 
+    def limit(self, volume: Volume, size: int | None) -> None:
+        """Let at most so many bytes be written into a volume from its birth on (None: any number);
+        a no-op without `quota`.
+
+        A clone's limit counts only what it does not share. An engine that meets the limit breaks
+        off, and does not start until it is raised: keep it well above what the user asked for.
+        """
+
     def usage(self, volume: Volume) -> int:
-        """Return the bytes that a volume takes."""
+        """Return the bytes of a volume, also those that it shares with others."""
 
     def free(self) -> int:
         """Return the bytes that the pool can still take."""

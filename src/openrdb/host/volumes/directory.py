@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import ClassVar
 from uuid import UUID, uuid4
 
 from openrdb.host.space import LEAST_FREE
@@ -32,9 +31,6 @@ class DirectoryPool:
     but the invoking user can write there, and names are random or tell whose it was and since when.
     """
 
-    atomic: ClassVar[bool] = False
-    quota: ClassVar[bool] = False
-
     def __init__(self, root: Path, name: str = "default") -> None:
         self.name = name
         self._root = root
@@ -45,9 +41,14 @@ class DirectoryPool:
             directory.mkdir(mode=0o700, exist_ok=True)
         for left in self._making.iterdir():
             left.rename(self._removed / str(uuid4()))
+        self.reflink = copying.can_share(self._making)
         self._copying = threading.Semaphore(os.cpu_count() or 1)
         self._removing = threading.Lock()
         self._emptying = threading.Lock()
+
+    @property
+    def quota(self) -> bool:
+        return False
 
     # -- which there are -----------------------------------------------------------------------
 
@@ -69,6 +70,7 @@ class DirectoryPool:
             accounts.passable_directory(work.parent)
             make(work)
             accounts.take_over(work)
+            self._convert(work)
             files.sync_file_system(work)
             self._name(work, volume)
 
@@ -76,14 +78,27 @@ class DirectoryPool:
         self, source: Volume, target: Volume, uid: Uid, prepare: Prepare | None = None
     ) -> None:
         with self._place() as work:
-            # As many at once as there are processors: more would all end together, late.
-            with self._copying:
-                copying.copy_tree(self.path(source), work, uid)
-            # One call for a thousand files; fsync of each takes three times as long.
-            files.sync_file_system(work)
+            self._copy(source, work, uid)
             if prepare is not None:
                 prepare(work)
             self._name(work, target)
+
+    def is_atomic(self, volume: Volume) -> bool:
+        return False
+
+    def snapshot(self, source: Volume, target: Volume, complete: Prepare | None = None) -> None:
+        with self._place() as work:
+            self._copy(source, work, None, in_use=True)
+            if complete is not None:
+                complete(work)
+            self._name(work, target)
+
+    def _copy(self, source: Volume, work: Path, uid: Uid, *, in_use: bool = False) -> None:
+        # As many at once as there are processors: more would all end together, late.
+        with self._copying:
+            copying.copy_tree(self.path(source), work, uid, share=self.reflink, in_use=in_use)
+        # One call for a thousand files; fsync of each takes three times as long.
+        files.sync_file_system(work)
 
     def take(
         self, source: Volume, target: Volume, uid: Uid, prepare: Prepare | None = None
@@ -93,6 +108,7 @@ class DirectoryPool:
                 self.path(source).rename(work)
             except FileNotFoundError:
                 return False
+            self._convert(work)
             files.give_tree(work, uid)
             if prepare is not None:
                 prepare(work)
@@ -108,6 +124,9 @@ class DirectoryPool:
             yield place / "data"
         finally:
             shutil.rmtree(place, ignore_errors=True)
+
+    def _convert(self, work: Path) -> None:
+        """Make a directory durably what the pool's volumes are: here, what it is."""
 
     def _name(self, work: Path, volume: Volume) -> None:
         path = self.path(volume)
@@ -134,9 +153,12 @@ class DirectoryPool:
         with self._removing:
             for path in self._removed.iterdir():
                 try:
-                    files.remove_entry(path)
+                    self._remove(path)
                 except OSError as error:
                     log.warning("%s is removed later: %s", path, error)
+
+    def _remove(self, path: Path) -> None:
+        files.remove_entry(path)
 
     # -- the trash -----------------------------------------------------------------------------
 
@@ -203,6 +225,9 @@ class DirectoryPool:
                     self.delete_below(path)
 
     # -- room ----------------------------------------------------------------------------------
+
+    def limit(self, volume: Volume, size: int | None) -> None:
+        pass
 
     def usage(self, volume: Volume) -> int:
         return files.tree_size(self.path(volume))
