@@ -9,6 +9,7 @@ import os
 import pwd
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -171,6 +172,39 @@ def test_copies_share_their_bytes_where_the_file_system_can(root: Path) -> None:
         for name in ("dense", "sparse"):
             copied = (pool.path(copy) / name).read_bytes()
             assert copied == (pool.path(TEMPLATE) / name).read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["xfs", "btrfs"])
+def test_the_trash_gives_no_more_than_is_needed(kind: str, file_systems: FileSystems) -> None:
+    """What leaves it must be free at once: else the next one leaves as well, for nothing."""
+    directory = file_systems.directory(kind)
+    root = data_directory(directory / "data")
+    pool = open_pool(root)
+    size = 24 * 2**20
+
+    def make_large(data: Path) -> None:
+        data.mkdir()
+        (data / "file").write_bytes(os.urandom(size))
+
+    first, second, third = (UUID(int=number) for number in (1, 2, 3))
+    for since, owner in enumerate((first, second, third)):
+        place = root / "instances" / str(owner)
+        volume = pool.volume(place / "nodes/n/data")
+        pool.path(volume).parent.mkdir(parents=True)
+        pool.create(volume, make_large)
+        pool.put_aside(place, owner)
+        (aside,) = (root / "trash").glob(f"*.{owner}")
+        aside.rename(aside.with_name(f"{since}.{owner}"))
+    os.sync()
+    assert pool.ensure_free(pool.free() + size // 2)
+    assert pool.put_aside_since() == {second: 1, third: 2}
+    place = root / "instances" / str(third)
+    assert pool.put_back(third, place)
+    assert pool.is_atomic(pool.volume(place / "nodes/n/data")) == (kind == "btrfs")
+    pool.empty(before=time.time())
+    assert not list((root / "trash").iterdir())
+    assert is_tidy(root)
+    file_systems.remove(directory)
 
 
 # -- btrfs -----------------------------------------------------------------------------------------

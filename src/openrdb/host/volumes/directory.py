@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 TRASH = "trash"
 _RETURNING = "returning"
 """What stands in the place of the time while something is brought back: it is emptied no more."""
+_FREEING = 0.5
+"""Seconds without another byte becoming free, after which no more is expected."""
 
 
 class DirectoryPool:
@@ -208,15 +210,25 @@ class DirectoryPool:
     def ensure_free(self, size: int) -> bool:
         if self.free() >= size:
             return True
-        self.remove_deleted()
+        self._reclaim(size)
         oldest_first = sorted(self.put_aside_since().items(), key=lambda one: one[1])
         for owner, _ in oldest_first:
             if self.free() >= size:
                 break
             log.warning("space is short: instance %s leaves the trash", owner)
             self._delete_trashed(owner)
-            self.remove_deleted()
+            self._reclaim(size)
         return self.free() >= size
+
+    def _reclaim(self, size: int) -> None:
+        """Remove what was deleted, and wait until so many bytes are free or no more become so."""
+        self.remove_deleted()
+        files.sync_file_system(self._root)  # btrfs counts it as free only then
+        free, since = self.free(), time.monotonic()
+        while free < size and time.monotonic() - since < _FREEING:
+            time.sleep(0.02)  # xfs frees it some time later, and nothing announces it
+            if (now := self.free()) > free:
+                free, since = now, time.monotonic()
 
     def _delete_trashed(self, owner: UUID) -> None:
         with self._emptying:
