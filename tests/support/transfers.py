@@ -28,8 +28,11 @@ class Transfers:
         return self._place / "store" / name
 
     def dump(self, database: str, name: str = "backup") -> TransferState:
+        return self.run(self.order_of_dump(database, name))
+
+    def order_of_dump(self, database: str, name: str = "backup") -> Order:
         spec = DumpSpec(uuid4(), database, ObjectRef(self.store, name), _DEADLINE)
-        return self.run(self.order(spec))
+        return self.order(spec)
 
     def restore_spec(
         self, state: TransferState, database: str, name: str = "backup", engine: str | None = None
@@ -50,14 +53,15 @@ class Transfers:
         restore = spec if isinstance(spec, RestoreSpec) else None
         return Order(node, self.node.bundle, self.node.paths, directory, dump, restore)
 
-    def start(self, order: Order, **environment: str) -> subprocess.Popen[bytes]:
-        """Start the program."""
+    def start(self, order: Order, *, first: str = "") -> subprocess.Popen[bytes]:
+        """Start the program; `first` is run in it before."""
+        program = f"{first}import sys; from openrdb.host import transfer_job as job; "
         running = subprocess.Popen(
-            [sys.executable, "-m", "openrdb.host.transfer_job"],
+            [sys.executable, "-c", f"{program}sys.exit(job.main())"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd="/",
-            env=self._environment() | environment,
+            env=self._environment(),
         )
         assert running.stdin is not None
         running.stdin.write(ORDERS.dump_json(order))
@@ -66,10 +70,16 @@ class Transfers:
 
     def run(self, order: Order) -> TransferState:
         """Run the program to its end."""
-        with self.start(order) as running:
+        return self.end(self.start(order))
+
+    def end(self, running: subprocess.Popen[bytes]) -> TransferState:
+        """Wait for the program; return what it said, or a failure if it said nothing."""
+        with running:
             assert running.stdout is not None
-            said = running.stdout.read()
-        return STATES.validate_json(said.strip().rpartition(b"\n")[2])
+            said = running.stdout.read().strip()
+        if not said:
+            return TransferState("failed", "it was killed")
+        return STATES.validate_json(said.rpartition(b"\n")[2])
 
     def _environment(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}

@@ -32,9 +32,11 @@ _LONG_VERBS = frozenset(
         "ensure_room",
         "ensure_stopped",
         "ensure_volume",
+        "start_restore",
         "administer",
         "stop_job",
         "wait_for_job",
+        "wait_for_transfer",
     }
 )
 """Verbs that wait for an engine."""

@@ -94,4 +94,7 @@ class Transfers(Protocol):
 
         Returns:
             Whether the restore had taken effect.
+
+        Raises:
+            TransferFailed: the server is not there, or what is left is not to be removed yet.
         """

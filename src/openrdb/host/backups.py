@@ -11,6 +11,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
+from openrdb.engines.transfers import TransferFailed
 from openrdb.errors import OpenRDBError
 from openrdb.host import jobs
 from openrdb.host.job_wrapper import OVERDUE, STOPPED
@@ -99,7 +100,7 @@ class Backups:
     def _settled(self, order: Order, job_id: UUID, settle: Settle) -> bool:
         try:
             return settle(order.node.node_id, job_id)
-        except (OpenRDBError, KeyError, OSError) as error:
+        except (TransferFailed, OpenRDBError, KeyError, OSError) as error:
             # The next restore removes it.
             log.warning("what the restore %s has left stays for now: %s", job_id, error)
             return False

@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from uuid import UUID
 
+from pymysql import MySQLError
+
 from openrdb.engines.base import EngineNode
 from openrdb.engines.mysql import dump, restore
 from openrdb.engines.transfers import Contents, Dump, TransferFailed
@@ -28,4 +30,7 @@ class Transfers:
         restore.run_restore(self._node, job_id, database, contents, archive)
 
     def settle(self, job_id: UUID) -> bool:
-        return restore.settle(self._node, job_id)
+        try:
+            return restore.settle(self._node, job_id)
+        except MySQLError as error:
+            raise dump.failed(error) from error

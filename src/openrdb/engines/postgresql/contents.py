@@ -12,8 +12,8 @@ from openrdb.engines.postgresql.admin import databases, record, roles, users
 from openrdb.engines.postgresql.admin.levels import PROCEDURE, Row
 from openrdb.engines.transfers import Contents
 
-_IS_OURS = f"^{roles.FORMER}(_[0-9]+)?$|^{roles.ADMIN}$|^pg_"
-_IS_FORMER = f"^{roles.FORMER}_[1-9][0-9]*$"
+_IS_FORMER = f"^{roles.FORMER}_([1-9][0-9]*|0_[0-9a-f]{{8}})$"
+_IS_OURS = f"^{roles.FORMER}(_0)?$|{_IS_FORMER}|^{roles.ADMIN}$|^pg_"
 
 # What an extension brings is made by the extension again, and so are its owners.
 _OBJECTS = f"""

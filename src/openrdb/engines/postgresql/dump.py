@@ -27,7 +27,10 @@ def begin(node: EngineNode, database: str) -> Iterator[Dump]:
     Raises:
         TransferFailed: there is no such database, or it lets nobody in.
     """
-    with _connected(node, database) as connection:
+    with connected(node, "postgres") as connection:
+        if not contents.exists(connection, database):
+            raise TransferFailed("missing", f"there is no database {database}")
+    with connected(node, database) as connection:
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         (snapshot,) = connection.execute("SELECT pg_export_snapshot()").fetchone() or ("",)
@@ -36,19 +39,23 @@ def begin(node: EngineNode, database: str) -> Iterator[Dump]:
 
 
 @contextmanager
-def _connected(node: EngineNode, database: str) -> Iterator[Connection[Row]]:
-    with session.connect(node, "postgres") as connection:
-        if not contents.exists(connection, database):
-            raise TransferFailed("missing", f"there is no database {database}")
+def connected(
+    node: EngineNode, database: str, application: str = session.APPLICATION
+) -> Iterator[Connection[Row]]:
+    """Open a session of the superuser's.
+
+    Raises:
+        TransferFailed: the server does not let it in.
+    """
     try:
-        connection = session.connect(node, database)
+        connection = session.connect(node, database, application=application)
     except OperationalError as error:
-        raise connecting_failed(database, error) from error
+        raise _connecting_failed(database, error) from error
     with connection:
         yield connection
 
 
-def connecting_failed(database: str, error: OperationalError) -> TransferFailed:
+def _connecting_failed(database: str, error: OperationalError) -> TransferFailed:
     """Return why a session of a database could not be opened."""
     if _NO_DATABASE.search(str(error)):
         return TransferFailed("missing", f"there is no database {database}")

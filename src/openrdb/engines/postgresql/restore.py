@@ -27,7 +27,8 @@ from openrdb.engines.postgresql import archive, dump, grants, scram, session, sw
 from openrdb.engines.postgresql import contents as read_contents
 from openrdb.engines.postgresql.admin import databases, privileges, record, roles
 from openrdb.engines.postgresql.admin.levels import OBJECTS, Row
-from openrdb.engines.transfers import LOADED, RESTORE_ROLE, Contents, TransferFailed
+from openrdb.engines.postgresql.restoring import Restoring, failed
+from openrdb.engines.transfers import RESTORE_ROLE, Contents, TransferFailed
 from openrdb.errors import InvalidArguments
 
 _BATCH = 100
@@ -60,7 +61,7 @@ _LENT = """
 
 def check(node: EngineNode, database: str, contents: Contents) -> None:
     """Raise TransferFailed if a dump cannot be restored here, with all users who are missing."""
-    with _session(node, "postgres") as connection:
+    with dump.connected(node, "postgres") as connection:
         if not read_contents.exists(connection, database):
             try:
                 databases.check_name("database_name", database)
@@ -81,53 +82,34 @@ def check(node: EngineNode, database: str, contents: Contents) -> None:
 
 def run(node: EngineNode, job_id: UUID, database: str, contents: Contents, path: Path) -> None:
     """Make a database what it was at the dump, or leave it as it is."""
+    job = Restoring(node, job_id)
     check(node, database, contents)
     contents = contents | {"same_instance": contents["instance"] == str(node.spec.instance_id)}
-    swap.sweep(node)
-    loaded, password = LOADED + job_id.hex, secrets.token_hex(32)
     try:
-        with _session(node, "postgres") as connection:
-            connection.autocommit = True
+        swap.sweep(node)
+        with job.session("postgres", autocommit=True) as connection:
             roles.close_restore(connection)  # it exists from the first restore on
-            _create(connection, loaded, contents)
-        with _session(node, loaded) as connection:
-            _make_extensions(connection, loaded, contents)
+            _create(connection, job.loaded, contents)
+        with job.session(job.loaded) as connection:
+            _make_extensions(connection, job.loaded, contents)
             _lend(connection, contents)
-        entries = archive.listed(node, path)
-        with _loading(node, loaded, password) as environment:
+        entries, password = archive.listed(node, path), secrets.token_hex(32)
+        with _loading(job, password) as environment:
             schemas = {oid for *_, oid, _ in contents["extensions"]}
             archive.restore(node, path, archive.of_tenant(entries, schemas), environment)
-        with _session(node, loaded) as connection:
+        with job.session(job.loaded) as connection:
             _take_back(connection, contents)
             _hand_over(connection, contents)
             _check_unaltered(connection, contents)
-            _grant(node, connection, entries, contents, path)
-        _refresh(node, loaded, password, entries, path)
-        _settle_levels(node, loaded, database, contents)
-        swap.swap(node, job_id, database, contents)
+            _grant(job, connection, entries, contents, path)
+        _refresh(job, password, entries, path)
+        _record_levels(job, database, contents)
+        swap.swap(job, database, contents)
     except psycopg.Error as error:
         raise failed(error) from error
     finally:
-        with suppress(psycopg.Error):  # the next restore, or the agent, does it
+        with suppress(psycopg.Error, TransferFailed):  # the next restore, or the agent, does it
             swap.settle(node, job_id)
-
-
-def failed(error: psycopg.Error) -> TransferFailed:
-    """Return a refusal of the server's as one for the user."""
-    if isinstance(error, errors.DiskFull):
-        return TransferFailed("no_space", "there is no space left for the restored database")
-    reason = databases.reason(error) or "the database server does not answer"
-    return TransferFailed("" if error.sqlstate else "not_ready", archive.without_paths(reason))
-
-
-@contextmanager
-def _session(node: EngineNode, database: str) -> Iterator[Connection[Row]]:
-    try:
-        connection = session.connect(node, database)
-    except psycopg.OperationalError as error:
-        raise dump.connecting_failed(database, error) from error
-    with connection:
-        yield connection
 
 
 # -- before the dump ---------------------------------------------------------------------------------
@@ -203,27 +185,23 @@ def _lend(connection: Connection[Row], contents: Contents) -> None:
     if contents["public"] is not None:
         connection.execute(sql.SQL("GRANT USAGE, CREATE ON SCHEMA public TO {}").format(role))
     for (what,) in connection.execute(_LENT).fetchall():
-        connection.execute(sql.SQL(f"GRANT ALL ON {what} TO {{}}").format(role))
+        connection.execute(sql.SQL(f"GRANT ALL ON {what} TO ") + role)
 
 
 # -- the dump ----------------------------------------------------------------------------------------
 
 
 @contextmanager
-def _loading(node: EngineNode, database: str, password: str) -> Iterator[dict[str, str]]:
+def _loading(job: Restoring, password: str) -> Iterator[dict[str, str]]:
     """Yield what pg_restore comes in with, by a role that can log in only meanwhile."""
-    with _session(node, "postgres") as connection:
-        connection.autocommit = True
+    with job.session("postgres", autocommit=True) as connection:
         roles.open_restore(connection, scram.secret_verifier(password))
-    yield session.child_environment(node, RESTORE_ROLE, password, database, archive.OPTIONS)
-    with _session(node, "postgres") as connection:
-        connection.autocommit = True
+    yield job.environment(RESTORE_ROLE, password, archive.OPTIONS)
+    with job.session("postgres", autocommit=True) as connection:
         roles.close_restore(connection)
 
 
-def _refresh(
-    node: EngineNode, database: str, password: str, entries: list[str], path: Path
-) -> None:
+def _refresh(job: Restoring, password: str, entries: list[str], path: Path) -> None:
     """Fill the materialized views, as who owns them: they show what their owners may see.
 
     The role that does it is one of their owners for as long. The server lets no code of a view become
@@ -231,11 +209,11 @@ def _refresh(
     """
     if not (views := archive.refreshing(entries)):
         return
-    with _loading(node, database, password) as environment:
-        with _session(node, database) as connection:
+    with _loading(job, password) as environment:
+        with job.session(job.loaded) as connection:
             for (owner,) in connection.execute(_OWNERS_OF_VIEWS).fetchall():
                 roles.lend_to_restore(connection, str(owner))
-        archive.restore(node, path, views, environment, "--enable-row-security")
+        archive.restore(job.node, path, views, environment, "--enable-row-security")
 
 
 # -- after the dump ----------------------------------------------------------------------------------
@@ -245,7 +223,7 @@ def _take_back(connection: Connection[Row], contents: Contents) -> None:
     role = sql.Identifier(RESTORE_ROLE)
     for (what,) in connection.execute(_LENT).fetchall():
         with suppress(errors.UndefinedObject), connection.transaction():
-            connection.execute(sql.SQL(f"REVOKE ALL ON {what} FROM {{}} CASCADE").format(role))
+            connection.execute(sql.SQL(f"REVOKE ALL ON {what} FROM ") + role + sql.SQL(" CASCADE"))
     if contents["public"] is not None:
         connection.execute(sql.SQL("REVOKE ALL ON SCHEMA public FROM {} CASCADE").format(role))
     connection.commit()
@@ -290,29 +268,27 @@ def _check_unaltered(connection: Connection[Row], contents: Contents) -> None:
 
 
 def _grant(
-    node: EngineNode,
+    job: Restoring,
     connection: Connection[Row],
     entries: list[str],
     contents: Contents,
     path: Path,
 ) -> None:
-    database = connection.info.dbname
-    options = session.options_of(node.spec, statement_timeout="0")
-    environment = session.child_environment(node, SUPERUSER, node.secret, database, options)
+    options = session.options_of(job.node.spec, statement_timeout="0")
+    environment = job.environment(SUPERUSER, job.node.secret, options)
     with grants.named(connection, contents):
-        archive.restore(node, path, archive.granting(entries), environment)
+        archive.restore(job.node, path, archive.granting(entries), environment)
     if contents["public"] is not None:
         grants.on_public(connection, contents)
 
 
-def _settle_levels(node: EngineNode, loaded: str, database: str, contents: Contents) -> None:
+def _record_levels(job: Restoring, database: str, contents: Contents) -> None:
     """Record the levels, where there are levels."""
-    with _session(node, "postgres") as connection:
-        connection.autocommit = True
+    with job.session("postgres", autocommit=True) as connection:
         # From now on administrators may come in, who have to wait for its name.
         limit = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT 0")
-        connection.execute(limit.format(sql.Identifier(loaded)))
-    with _session(node, loaded) as connection:
+        connection.execute(limit.format(sql.Identifier(job.loaded)))
+    with job.session(job.loaded) as connection:
         if swap.will_be_managed(connection, database):
             privileges.prepare(connection)
             for user, level in contents["levels"].items():

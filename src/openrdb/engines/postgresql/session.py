@@ -21,6 +21,7 @@ from openrdb.spec import NodeSpec
 
 RV = TypeVar("RV")
 
+APPLICATION = "openrdb"
 _CONNECT_TIMEOUT = 10
 _FULL = ("too many clients", "remaining connection slots")
 """What the server says when tenants, or clients without a password yet, have all connections."""
@@ -147,7 +148,13 @@ def _taken(node: EngineNode, database: str) -> _Connection | None:
     return connection
 
 
-def connect(node: EngineNode, database: str, *, secret: str | None = None) -> _Connection:
+def connect(
+    node: EngineNode,
+    database: str,
+    *,
+    secret: str | None = None,
+    application: str = APPLICATION,
+) -> _Connection:
     """Return a session of the superuser; its context manager commits and closes it.
 
     What tenants set for their databases has no effect in it. Above all `search_path` has none of
@@ -156,6 +163,7 @@ def connect(node: EngineNode, database: str, *, secret: str | None = None) -> _C
 
     Args:
         secret: the password, where it is not yet the node's own.
+        application: the name by which the session can be found.
 
     Raises:
         psycopg.OperationalError: the server does not accept connections at the moment.
@@ -169,7 +177,7 @@ def connect(node: EngineNode, database: str, *, secret: str | None = None) -> _C
         "password": node.secret if secret is None else secret,
         "dbname": database,
         "connect_timeout": str(_CONNECT_TIMEOUT),
-        "application_name": "openrdb",
+        "application_name": application,
         "options": options_of(node.spec),
     }
     connection = _connect(node, make_conninfo("", **(_EXPLICIT | own)))
@@ -221,7 +229,7 @@ def child_environment(
         "PGDATABASE": database,
         "PGOPTIONS": options,
         "PGSSLMODE": "disable",
-        "PGAPPNAME": "openrdb",
+        "PGAPPNAME": APPLICATION,
         "PGCONNECT_TIMEOUT": str(_CONNECT_TIMEOUT),
     }
 

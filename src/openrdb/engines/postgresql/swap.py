@@ -11,14 +11,8 @@ from openrdb.engines.names import SUPERUSER
 from openrdb.engines.postgresql import grants, session
 from openrdb.engines.postgresql.admin import databases, roles
 from openrdb.engines.postgresql.admin.levels import Row
-from openrdb.engines.transfers import (
-    LOADED,
-    OF_RESTORES,
-    REPLACED,
-    RESTORE_ROLE,
-    Contents,
-    TransferFailed,
-)
+from openrdb.engines.postgresql.restoring import APPLICATION, Restoring, end_sessions
+from openrdb.engines.transfers import OF_RESTORES, RESTORE_ROLE, Contents, TransferFailed
 
 _ATTEMPTS = 10
 _SESSIONS = """
@@ -40,19 +34,19 @@ def _owner(connection: Connection[Row], database: str) -> str:
     return str(row[0]) if row else SUPERUSER
 
 
-def swap(node: EngineNode, job_id: UUID, database: str, contents: Contents) -> None:
+def swap(job: Restoring, database: str, contents: Contents) -> None:
     """Let the loaded database take the name, grants and settings, in one transaction with the note that
     this restore has taken effect.
 
     Raises:
         TransferFailed: sessions of the replaced one do not end.
     """
-    loaded, replaced = LOADED + job_id.hex, REPLACED + job_id.hex
+    loaded, replaced = job.loaded, job.replaced
     rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
     note = sql.SQL("COMMENT ON ROLE {} IS {}").format(
-        sql.Identifier(RESTORE_ROLE), sql.Literal(job_id.hex)
+        sql.Identifier(RESTORE_ROLE), sql.Literal(job.job_id.hex)
     )
-    with session.connect(node, "postgres") as connection:
+    with job.session("postgres") as connection:
         for attempt in range(_ATTEMPTS):
             connection.execute(_SESSIONS, [[database, loaded]])
             connection.commit()
@@ -86,13 +80,15 @@ def _revoke(connection: Connection[Row], loaded: str) -> None:
 
 def settle(node: EngineNode, job_id: UUID) -> bool:
     """Remove what a restore has left, and return whether it has taken effect."""
+    job = Restoring(node, job_id)
     with session.connect(node, "postgres") as connection:
         connection.autocommit = True
+        end_sessions(connection, job.application)
         row = connection.execute(_LAST, [RESTORE_ROLE]).fetchone()
         if row is None:
             return False
         roles.close_restore(connection)
-        for name in (LOADED + job_id.hex, REPLACED + job_id.hex):
+        for name in (job.loaded, job.replaced):
             _drop(connection, name)
         return row[0] == job_id.hex
 
@@ -101,6 +97,7 @@ def sweep(node: EngineNode) -> None:
     """Remove what other restores have left, of which none runs any more."""
     with session.connect(node, "postgres") as connection:
         connection.autocommit = True
+        end_sessions(connection, APPLICATION)
         found = connection.execute("SELECT datname FROM pg_database").fetchall()
         for name in [str(row[0]) for row in found if OF_RESTORES.fullmatch(str(row[0]))]:
             _drop(connection, name)

@@ -6,8 +6,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from uuid import UUID
 
+import psycopg
+
 from openrdb.engines.base import EngineNode
 from openrdb.engines.postgresql import archive, dump, restore, swap
+from openrdb.engines.postgresql.restoring import failed
 from openrdb.engines.transfers import Contents, Dump, TransferFailed
 
 
@@ -28,4 +31,7 @@ class Transfers:
         restore.run(self._node, job_id, database, contents, archive)
 
     def settle(self, job_id: UUID) -> bool:
-        return swap.settle(self._node, job_id)
+        try:
+            return swap.settle(self._node, job_id)
+        except psycopg.Error as error:
+            raise failed(error) from error

@@ -1,0 +1,151 @@
+"""Dumps and restores by the agent's verbs: they outlive it, and leave nothing when they are killed."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from openrdb.agent import settings
+from openrdb.agent.client import AgentConnection, remote_host
+from openrdb.engines import rules_of
+from openrdb.host.base import Host
+from openrdb.host.records import Records
+from openrdb.spec import DumpSpec, NodeSpec, ObjectRef, RestoreSpec, StoreSpec, TransferState
+from openrdb.system.layout import Layout
+from tests.support.programs import agent
+from tests.support.service import Service, wait_until
+from tests.support.tenants import Login
+
+DEADLINE = 120.0
+
+
+@dataclasses.dataclass
+class Node:
+    """A node of an instance, whose database `rdb` has a row."""
+
+    service: Service
+    host: Host
+    spec: NodeSpec
+    login: Login
+
+    def object(self, name: str) -> ObjectRef:
+        store = StoreSpec("directory", str(self.service.home / "store"))
+        return ObjectRef(store, name + rules_of(self.spec.engine).dump_suffix)
+
+    def start_dump(self, name: str) -> UUID:
+        spec = DumpSpec(uuid4(), "rdb", self.object(name), DEADLINE)
+        self.host.start_dump(self.spec, spec)
+        self.host.start_dump(self.spec, spec)  # which starts nothing
+        return spec.job_id
+
+    def start_restore(self, name: str, dumped: TransferState) -> UUID:
+        made = self.spec.engine
+        spec = RestoreSpec(
+            uuid4(), "rdb", self.object(name), dumped.size, dumped.checksum, made, DEADLINE
+        )
+        self.host.start_restore(self.spec, spec)
+        self.host.start_restore(self.spec, spec)
+        return spec.job_id
+
+    def end(self, job_id: UUID) -> TransferState:
+        while (state := self.host.wait_for_transfer(job_id, 30)).status == "running":
+            pass
+        return state
+
+    def kill_agent(self) -> None:
+        """Kill the agent; its keeper starts another one."""
+        pid = agent(self.service)
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+
+    def rows(self) -> list[int]:
+        with self.login.connect() as session:
+            return [row[0] for row in session.execute("SELECT n FROM kept ORDER BY n").fetchall()]
+
+    def insert(self, number: int) -> None:
+        with self.login.connect() as session:
+            session.execute(f"INSERT INTO kept VALUES ({number})")
+
+    def left(self) -> list[Path]:
+        """What there is of jobs."""
+        places = ("jobs", "transfers")
+        found = [path for name in places for path in (self.service.data_dir / name).iterdir()]
+        return [path for path in found if path.name != "lock"]
+
+
+@pytest.fixture
+def node(fresh_service: Service, newest: str) -> Iterator[Node]:
+    fresh_service.start()
+    instance = fresh_service.create(newest)
+    login = fresh_service.login(instance)
+    with login.connect() as session:
+        session.execute("CREATE TABLE kept (n INT PRIMARY KEY)")
+    layout = Layout(fresh_service.data_dir)
+    (record,) = Records(layout).nodes.values()
+    connection = AgentConnection(layout.agent_socket, settings.token(layout))
+    node = Node(fresh_service, remote_host(connection), record.spec, login)
+    node.insert(1)
+    yield node
+    connection.close()
+
+
+def test_a_dump_comes_back_also_while_the_agent_is_replaced(node: Node) -> None:
+    job_id = node.start_dump("first")
+    node.kill_agent()
+    dumped = node.end(job_id)
+    assert dumped.status == "done", dumped
+    assert len(dumped.checksum) == 64
+    node.insert(2)
+    job_id = node.start_restore("first", dumped)
+    node.kill_agent()
+    restored = node.end(job_id)
+    assert restored.status == "done", restored
+    assert (restored.size, restored.checksum) == (dumped.size, dumped.checksum)
+    assert node.rows() == [1]
+    for state in node.host.jobs():
+        node.host.forget_job(state.id)
+    assert node.host.wait_for_transfer(job_id, 0).status == "unknown"
+    assert not node.left()
+
+
+def test_what_cannot_be_restored_says_why(node: Node) -> None:
+    dumped = node.end(node.start_dump("first"))
+    wrong = dataclasses.replace(dumped, checksum="0" * 64)
+    state = node.end(node.start_restore("first", wrong))
+    assert (state.status, state.kind) == ("failed", "corrupt")
+    assert node.rows() == [1]
+
+
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+def test_one_that_is_ended_changes_nothing(node: Node, how: str) -> None:
+    dumped = node.end(node.start_dump("first"))
+    node.insert(2)
+    job_id = node.start_restore("first", dumped)
+    if how == "stopped":
+        node.host.stop_job(job_id)
+    else:
+        for wrapper in node.service.processes(str(job_id)):
+            wrapper.kill()
+    state = node.end(job_id)
+    if state.status == "failed":
+        assert state.reason
+    assert node.rows() == ([1] if state.status == "done" else [1, 2])
+    again = node.end(node.start_restore("first", dumped))
+    assert again.status == "done", again
+    assert node.rows() == [1]
+
+
+def test_a_server_that_is_away_is_not_ready(node: Node) -> None:
+    job_id = node.start_dump("first")
+    node.end(job_id)
+    node.host.ensure_stopped(node.spec)
+    assert node.end(job_id).status == "done", "what is known stays"
+    wait_until(lambda: not node.host.nodes()[0].running)
+    with pytest.raises(Exception, match=r"transient state|precondition failed"):
+        node.start_dump("second")
