@@ -180,7 +180,7 @@ ATTACKS = [
     "CREATE VIEW v AS SELECT n FROM t WHERE seen('view') = 1",
     "CREATE VIEW w AS SELECT * FROM v WHERE seen('nested') = 1",
     "CREATE TRIGGER r BEFORE INSERT ON t FOR EACH ROW SET NEW.n = seen('trigger')",
-    "CREATE EVENT e ON SCHEDULE EVERY 1 SECOND DO SET @x = seen('event')",
+    "CREATE EVENT often ON SCHEDULE EVERY 1 SECOND DO SET @x = seen('event')",
 ]
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import psycopg
+import pymysql
 import pytest
 
 from openrdb.agent import settings
@@ -149,3 +151,22 @@ def test_a_server_that_is_away_is_not_ready(node: Node) -> None:
     wait_until(lambda: not node.host.nodes()[0].running)
     with pytest.raises(Exception, match=r"transient state|precondition failed"):
         node.start_dump("second")
+
+
+def test_one_whose_server_is_killed_changes_nothing(node: Node) -> None:
+    dumped = node.end(node.start_dump("first"))
+    node.insert(2)
+    job_id = node.start_restore("first", dumped)
+    for process in node.service.processes("postgres", "-D") or node.service.processes("mysqld"):
+        process.kill()
+    state = node.end(job_id)
+    wait_until(lambda: answers(node))
+    assert node.rows() == ([1] if state.status == "done" else [1, 2]), state
+    assert node.end(node.start_restore("first", dumped)).status == "done"
+
+
+def answers(node: Node) -> bool:
+    try:
+        return bool(node.rows())
+    except (psycopg.Error, pymysql.MySQLError):
+        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -12,7 +13,7 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from openrdb.engines.transfers import TransferFailed
-from openrdb.errors import OpenRDBError
+from openrdb.errors import OpenRDBError, TransientState
 from openrdb.host import jobs
 from openrdb.host.job_wrapper import OVERDUE, STOPPED
 from openrdb.host.jobs import Jobs
@@ -78,32 +79,32 @@ class Backups:
         job = self._jobs.wait(job_id, timeout)
         if job.status in ("unknown", "running"):
             return TransferState(job.status)
-        if (said := _said(job)) is not None:
+        said, order = _said(job), self._order(job_id)
+        if said.status == "done" or order is None or order.restore is None:
             return said
-        order = self._order(job_id)
-        if order is None or order.restore is None:
-            return TransferState("failed", _reason(job))
-        if self._settled(order, job_id, settle):
+        # What it could not remove itself, as when the server went away, is removed now.
+        try:
+            is_done = settle(order.node.node_id, job_id)
+        except TransientState:
+            return TransferState("running")  # until the server is there again
+        except (TransferFailed, OpenRDBError, KeyError) as error:
+            # The next restore removes it.
+            log.warning("what the restore %s has left stays for now: %s", job_id, error)
+            return said
+        if is_done:
             return TransferState("done", size=order.restore.size, checksum=order.restore.checksum)
-        return TransferState("failed", _reason(job))
+        return said
 
     def stop(self, job_id: UUID, settle: Settle) -> None:
         """Remove what a job that was stopped has left; a no-op for other jobs."""
         order = self._order(job_id)
         if order is not None and order.restore is not None:
-            self._settled(order, job_id, settle)
+            with contextlib.suppress(TransferFailed, OpenRDBError, KeyError):  # `wait` tries again
+                settle(order.node.node_id, job_id)
 
     def forget(self, job_id: UUID) -> None:
         """Remove a job's directory; a no-op if there is none."""
         files.remove_tree(self._directory(job_id))
-
-    def _settled(self, order: Order, job_id: UUID, settle: Settle) -> bool:
-        try:
-            return settle(order.node.node_id, job_id)
-        except (TransferFailed, OpenRDBError, KeyError, OSError) as error:
-            # The next restore removes it.
-            log.warning("what the restore %s has left stays for now: %s", job_id, error)
-            return False
 
     def _directory(self, job_id: UUID) -> Path:
         return self._layout.transfers / str(job_id)
@@ -115,15 +116,11 @@ class Backups:
             return None
 
 
-def _said(job: JobState) -> TransferState | None:
-    """Return what the program itself said of its end; None if it was killed."""
+def _said(job: JobState) -> TransferState:
+    """Return how a job ended: what its program said, or else why it was ended."""
     last = job.output.strip().rpartition("\n")[2]
     try:
         return STATES.validate_json(last)
     except ValidationError:
         log.warning("job %s ended without a word of its own: %s", job.id, job.output[-2000:])
-        return None
-
-
-def _reason(job: JobState) -> str:
-    return _REASONS.get(job.reason, _ENDED)
+        return TransferState("failed", _REASONS.get(job.reason, _ENDED))

@@ -20,17 +20,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import zstandard
 
-from openrdb.engines.transfers import Child, Contents, Dump, TransferFailed
+from openrdb.engines.transfers import Child, Dump, TransferFailed
 from openrdb.errors import DiskFull, ObjectMissing, StoreUnavailable
 from openrdb.host.orders import CONTENTS, ORDERS, STATES, Order
 from openrdb.spec import DumpSpec, RestoreSpec, TransferState
 from openrdb.storage import open_store
 from openrdb.storage.base import Store
-from openrdb.system import accounts, process
+from openrdb.system import accounts, files, process
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +38,9 @@ _CHUNK = 2**20
 _TAIL = 8192
 _LEVEL = 1
 _LONGEST_REASON = 2000
+_MARK = b"openrdb:"
+_SKIPPED = b"\x50\x2a\x4d\x18"
+"""With which a frame begins that decompressors of zstd skip."""
 
 
 def main() -> int:
@@ -94,10 +96,10 @@ def _dump(order: Order, spec: DumpSpec) -> TransferState:
     store, key = open_store(spec.target.store), spec.target.key
     transfers = order.server.transfers()
     with transfers.dump(spec.database) as dump:
-        stored = store.put(key, _output(order, dump))
-        contents = dump.contents
+        contents = json.dumps(dump.contents).encode()
+        stored = store.put(key, _output(order, dump, contents))
     try:
-        store.put(key + CONTENTS, iter([_sealed(contents, stored.checksum)]))
+        store.put(key + CONTENTS, iter([contents]))
     except BaseException:
         with suppress(StoreUnavailable):
             store.delete(key)
@@ -105,8 +107,9 @@ def _dump(order: Order, spec: DumpSpec) -> TransferState:
     return TransferState("done", size=stored.size, checksum=stored.checksum)
 
 
-def _output(order: Order, dump: Dump) -> Iterator[bytes]:
-    """Yield what the programs of a dump write, compressed if need be.
+def _output(order: Order, dump: Dump, contents: bytes) -> Iterator[bytes]:
+    """Yield what the programs of a dump write, compressed if need be, and what its contents are
+    recognized by: so the checksum of the dump is one of both.
 
     Raises:
         TransferFailed: one of them failed, or has not written all.
@@ -114,6 +117,9 @@ def _output(order: Order, dump: Dump) -> Iterator[bytes]:
     for child in dump.children:
         chunks = _written(order, child, dump.last_words)
         yield from _compressed(chunks) if dump.compress else chunks
+    mark = _mark(contents)
+    # Programs that read a dump skip a frame of this kind, and what follows PostgreSQL's archives.
+    yield _SKIPPED + len(mark).to_bytes(4, "little") + mark if dump.compress else mark
 
 
 def _compressed(chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -152,11 +158,8 @@ def _written(order: Order, child: Child, last_words: bytes) -> Iterator[bytes]:
             program.wait()
 
 
-def _sealed(contents: Contents, checksum: str) -> bytes:
-    """Return the contents with what tells whether they are whole, and of which dump."""
-    inner = json.dumps({"contents": contents, "dump": checksum})
-    digest = hashlib.sha256(inner.encode()).hexdigest()
-    return json.dumps({"sha256": digest, "sealed": inner}).encode()
+def _mark(contents: bytes) -> bytes:
+    return _MARK + hashlib.sha256(contents).hexdigest().encode()
 
 
 # -- restores ----------------------------------------------------------------------------------------
@@ -166,11 +169,15 @@ def _restore(order: Order, spec: RestoreSpec) -> TransferState:
     _check_engine(order.node.engine, spec.engine)
     store = open_store(spec.source.store)
     transfers = order.server.transfers()
-    contents = _contents(store, spec)
-    transfers.check_restore(spec.database, contents)
+    contents = b"".join(store.get(spec.source.key + CONTENTS))
     archive = order.directory / "archive"
-    _fetch(store, spec, archive)
-    transfers.restore(spec.job_id, spec.database, contents, archive)
+    try:
+        _fetch(store, spec, archive, _mark(contents))
+        described = json.loads(contents)
+        transfers.check_restore(spec.database, described)
+        transfers.restore(spec.job_id, spec.database, described, archive)
+    finally:
+        archive.unlink(missing_ok=True)
     return TransferState("done", size=spec.size, checksum=spec.checksum)
 
 
@@ -181,31 +188,28 @@ def _check_engine(here: str, made: str) -> None:
         raise TransferFailed("engine", f"a backup of {made} cannot be restored into {here}")
 
 
-def _contents(store: Store, spec: RestoreSpec) -> Contents:
-    text = b"".join(store.get(spec.source.key + CONTENTS))
-    with suppress(ValueError, KeyError, TypeError):
-        outer = json.loads(text)
-        inner = outer["sealed"]
-        if hashlib.sha256(inner.encode()).hexdigest() == outer["sha256"]:
-            found: dict[str, Any] = json.loads(inner)
-            if found["dump"] == spec.checksum:
-                return dict(found["contents"])
-    raise TransferFailed("corrupt", "the backup is damaged: its description is not what was stored")
+def _fetch(store: Store, spec: RestoreSpec, path: Path, mark: bytes) -> None:
+    """Bring a dump here, where nobody else can change it, and compare it with what was stored.
 
-
-def _fetch(store: Store, spec: RestoreSpec, path: Path) -> None:
-    """Bring a dump here, where nobody else can change it, and compare it with what was stored."""
-    digest, size = hashlib.sha256(), 0
+    Args:
+        mark: what it ends with if the contents are those that were stored with it.
+    """
+    if files.free_bytes(path.parent) - spec.size < files.LEAST_FREE:
+        raise TransferFailed("no_space", "the host has no space left for the backup's file")
+    digest, size, tail = hashlib.sha256(), 0, b""
     with path.open("wb") as file:
         for chunk in store.get(spec.source.key):
             digest.update(chunk)
             size += len(chunk)
+            tail = (tail + chunk)[-len(mark) :]
             file.write(chunk)
     if size != spec.size:
         why = f"the backup is damaged: it has {size} bytes and had {spec.size}"
         raise TransferFailed("corrupt", why)
     if digest.hexdigest() != spec.checksum:
         raise TransferFailed("corrupt", "the backup is damaged: its checksum is another one")
+    if tail != mark:
+        raise TransferFailed("corrupt", "the backup is damaged: its description is another one")
 
 
 if __name__ == "__main__":
