@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from psycopg import errors
 
 from tests.support.postgresql_server import VERIFIER, Server
 from tests.support.transfers import Transfers
@@ -178,3 +179,33 @@ def test_what_was_changed_since_is_as_at_the_dump(server: Server, transfers: Tra
         assert restored.status == "done", restored
     assert described(server, "shop") == before
     assert not leftovers(server)
+
+
+def test_former_users_stay_apart(server: Server, transfers: Transfers) -> None:
+    """Their roles were dropped with the database; with one for both, a view shows what it must not."""
+    for name in ("dev", "mate", "eve"):
+        server.inside.create_user(name, VERIFIER, is_admin=False)
+    server.inside.create_database("shop")
+    for name in ("dev", "mate"):
+        server.inside.set_privilege("shop", name, "all")
+    with server.session("mate", "shop") as mate:
+        mate.execute("CREATE TABLE secret AS SELECT 'kept' AS x")
+    with server.session("dev", "shop") as dev:
+        dev.execute("CREATE VIEW seen AS SELECT x FROM secret; CREATE TABLE t (x int)")
+    for name in ("dev", "mate"):
+        server.inside.delete_user(name)
+    done = transfers.dump("shop")
+    assert done.status == "done", done
+    server.inside.delete_database("shop")
+    server.inside.delete_user("eve")
+    server.inside.create_user("eve", VERIFIER, is_admin=False)
+    restored = transfers.restore(done, "shop")
+    assert restored.status == "done", restored
+    server.inside.set_privilege("shop", "eve", "readonly")
+    with server.session("eve", "shop") as eve, pytest.raises(errors.InsufficientPrivilege):
+        eve.execute("TABLE seen")
+    with server.session("admin", "shop") as admin:
+        owners = "SELECT relname, pg_get_userbyid(relowner) FROM pg_class WHERE relname = ANY(%s)"
+        found = dict(admin.execute(owners, [["secret", "seen", "t"]]).fetchall())
+        assert found["seen"] == found["t"] != found["secret"]
+        admin.execute("DROP VIEW seen; DROP TABLE t, secret")

@@ -9,7 +9,7 @@ from typing import Any
 
 from psycopg import Connection, sql
 
-from openrdb.engines.postgresql.admin import roles
+from openrdb.engines.postgresql.admin import former, roles
 from openrdb.engines.postgresql.admin.levels import Row
 from openrdb.engines.transfers import Contents
 
@@ -21,9 +21,10 @@ _ELEMENT = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')
 def owner_here(connection: Connection[Row], owner: str, contents: Contents) -> str:
     """Return who owns here what somebody owned at the dump.
 
-    The roles of former users are named by OIDs, which are other users' on another instance.
+    The roles of former users are named by OIDs, which are other users' on another instance. One who is
+    not known here gets a role of their own: what they left runs as it.
     """
-    return roles.LEFT if owner in strangers(connection, contents) else owner
+    return former.make(connection) if owner in strangers(connection, contents) else owner
 
 
 def strangers(connection: Connection[Row], contents: Contents) -> set[str]:

@@ -242,17 +242,18 @@ def _hand_over(connection: Connection[Row], contents: Contents) -> None:
     }
     if differing := wanted.keys() ^ made.keys():
         raise _altered([".".join(names) for _, names, _ in differing])
-    statements: list[sql.Composed] = []
-    for key, (owner, kind, identity) in made.items():
-        heir = grants.owner_here(connection, wanted[key], contents)
-        if owner != heir:
+    heirs: dict[str, str] = {}
+    for number, (key, (owner, kind, identity)) in enumerate(made.items(), 1):
+        then = wanted[key]
+        if then not in heirs:
+            heirs[then] = grants.owner_here(connection, then, contents)
+        if owner != heirs[then]:
             word = _KEYWORDS.get(kind, kind.upper())
             head = sql.SQL(f"ALTER {word} {identity} OWNER TO ")
-            statements.append(head + sql.Identifier(heir))
-    for first in range(0, len(statements), _BATCH):
-        for statement in statements[first : first + _BATCH]:
-            connection.execute(statement)
-        connection.commit()
+            connection.execute(head + sql.Identifier(heirs[then]))
+        if number % _BATCH == 0:
+            connection.commit()
+    connection.commit()
 
 
 def _check_unaltered(connection: Connection[Row], contents: Contents) -> None:

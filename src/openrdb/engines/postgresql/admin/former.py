@@ -54,9 +54,24 @@ def ensure(connection: Connection[Row], user_id: int) -> str:
     roles.ensure_role(connection, role)
     if (role_id := roles.oid(connection, role)) is not None:  # up to 15 SQL can give it members
         roles.part(connection, role_id)
+    _grant(connection, role)
+    return role
+
+
+def make(connection: Connection[Row]) -> str:
+    """Make a role for what a user left who is not known here; return its name.
+
+    Give it something in the same transaction: an empty one is dropped.
+    """
+    role = _new_name(connection)
+    roles.ensure_role(connection, role)
+    _grant(connection, role)
+    return role
+
+
+def _grant(connection: Connection[Row], role: str) -> None:
     connection.execute(f"GRANT {FORMER} TO {role}")
     connection.execute(f"GRANT {role} TO {ADMIN}")
-    return role
 
 
 def _set_aside(connection: Connection[Row], role: str, role_id: int) -> None:
@@ -68,10 +83,15 @@ def _set_aside(connection: Connection[Row], role: str, role_id: int) -> None:
 
 
 def _rename(connection: Connection[Row], role: str) -> str:
+    renamed = _new_name(connection)
+    statement = sql.SQL("ALTER ROLE {} RENAME TO {}")
+    connection.execute(statement.format(sql.Identifier(role), sql.Identifier(renamed)))
+    return renamed
+
+
+def _new_name(connection: Connection[Row]) -> str:
     row = connection.execute(_NEW_NAME).fetchone()
     assert row is not None  # noqa: S101
-    statement = sql.SQL("ALTER ROLE {} RENAME TO {}")
-    connection.execute(statement.format(sql.Identifier(role), sql.Identifier(str(row[0]))))
     return str(row[0])
 
 
