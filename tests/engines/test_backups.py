@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from psycopg import errors
@@ -209,3 +212,90 @@ def test_former_users_stay_apart(server: Server, transfers: Transfers) -> None:
         found = dict(admin.execute(owners, [["secret", "seen", "t"]]).fetchall())
         assert found["seen"] == found["t"] != found["secret"]
         admin.execute("DROP VIEW seen; DROP TABLE t, secret")
+
+
+def test_a_backup_fills_another_database_of_the_instance(
+    server: Server, transfers: Transfers
+) -> None:
+    fill(server)
+    rows, large, owned, levels = described(server, "shop")
+    restored = transfers.restore(transfers.dump("shop"), "copy")
+    assert restored.status == "done", restored
+    assert described(server, "copy") == (rows, large, owned, levels)
+    assert described(server, "shop") == (rows, large, owned, levels), "it is untouched"
+    copy = next(one for one in server.inside.databases(sizes=False) if one.name == "copy")
+    assert copy.managed
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_an_exported_file_is_one_for_pg_restore(
+    server: Server, transfers: Transfers, jobs: str
+) -> None:
+    fill(server)
+    transfers.dump("shop")
+    server.inside.create_database("copy")
+    path = str(transfers.path("backup"))
+    server.run("pg_restore", "--exit-on-error", f"--jobs={jobs}", "--dbname=copy", path)
+    assert described(server, "copy")[:2] == described(server, "shop")[:2]
+
+
+def test_what_former_users_left_stays_theirs(server: Server, transfers: Transfers) -> None:
+    """It comes back to who gets `all` again; on another instance it is nobody's."""
+    fill(server)
+    server.inside.set_privilege("shop", "mig", "none")
+    before = described(server, "shop")
+    done = transfers.dump("shop")
+    assert transfers.restore(done, "shop").status == "done"
+    assert described(server, "shop") == before
+    elsewhere = dataclasses.replace(transfers.node.spec, instance_id=uuid4())
+    transfers.node = dataclasses.replace(transfers.node, spec=elsewhere)
+    assert transfers.restore(done, "copy").status == "done"
+    with server.superuser("copy") as superuser:
+        owner = "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = 'of_mig.t'::regclass"
+        assert re.fullmatch("_rdb_former_0_[0-9a-f]{8}", superuser.execute(owner).fetchone()[0])
+    server.inside.set_privilege("shop", "mig", "all")
+    with server.session("mig", "shop") as mig:
+        mig.execute("ALTER TABLE of_mig.t ADD COLUMN more int")
+
+
+def test_a_database_without_the_schema_public(server: Server, transfers: Transfers) -> None:
+    fill(server)
+    with server.superuser("shop") as superuser:
+        superuser.execute("DROP SCHEMA public CASCADE")
+        superuser.execute('CREATE SCHEMA "pub lic"; CREATE EXTENSION hstore SCHEMA "pub lic"')
+        superuser.execute("COMMENT ON DATABASE shop IS 'it''s a shop'")
+        superuser.execute("ALTER DATABASE shop SET search_path = yard, \"$user\", 'pub lic'")
+        superuser.execute("ALTER DATABASE shop CONNECTION LIMIT 7")
+    before = described(server, "shop")
+    restored = transfers.restore(transfers.dump("shop"), "shop")
+    assert restored.status == "done", restored
+    assert described(server, "shop") == before
+    with server.superuser("shop") as superuser:
+        kept = "SELECT datconnlimit, shobj_description(oid, 'pg_database') FROM pg_database WHERE "
+        assert superuser.execute(kept + "datname = 'shop'").fetchone() == (7, "it's a shop")
+
+
+def test_databases_of_users_and_other_locales_keep_theirs(
+    server: Server, transfers: Transfers
+) -> None:
+    with server.session("admin") as admin:
+        admin.execute("CREATE DATABASE own TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
+    with server.session("admin", "own") as admin:
+        admin.execute("CREATE TABLE t AS SELECT 'Zoë'::text AS name")
+    before = described_rows(server, "own")
+    restored = transfers.restore(transfers.dump("own"), "own")
+    assert restored.status == "done", restored
+    assert described_rows(server, "own") == before
+    found = next(one for one in server.inside.databases(sizes=False) if one.name == "own")
+    assert (found.owner, found.managed) == ("admin", False)
+
+
+def described_rows(server: Server, database: str) -> list[object]:
+    with server.superuser(database) as superuser:
+        acl = (
+            "SELECT pg_encoding_to_char(encoding), datcollate, granted.* FROM pg_database, "
+            "aclexplode(coalesce(datacl, acldefault('d', datdba))) AS granted "
+            "WHERE datname = current_database()"
+        )
+        found = sorted(map(str, superuser.execute(acl).fetchall()))
+        return [*found, *superuser.execute("SELECT * FROM public.t").fetchall()]

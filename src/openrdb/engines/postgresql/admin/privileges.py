@@ -191,7 +191,9 @@ def prepare(connection: Connection[Row]) -> None:
     if connection.execute(_PREPARED).fetchone() == (True,) and not new:
         return
     roles.ensure(connection)
-    if _major(connection) == 14:  # as it is from 15 on: who makes a database may make objects in it
+    has_public = _rows(connection, "SELECT FROM pg_namespace WHERE nspname = 'public'")
+    # As it is from 15 on: who makes a database may make objects in it.
+    if _major(connection) == 14 and has_public:
         connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
         connection.execute("ALTER SCHEMA public OWNER TO pg_database_owner")
     connection.execute(record.LOCK)
