@@ -6,6 +6,7 @@ import dataclasses
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -83,15 +84,27 @@ class Node:
 
 @pytest.fixture
 def node(fresh_service: Service, newest: str) -> Iterator[Node]:
-    fresh_service.start()
-    instance = fresh_service.create(newest)
-    login = fresh_service.login(instance)
+    with serving(fresh_service, newest) as node:
+        yield node
+
+
+@pytest.fixture
+def node_of_root(root_service: Service, newest: str) -> Iterator[Node]:
+    with serving(root_service, newest) as node:
+        yield node
+
+
+@contextmanager
+def serving(service: Service, engine: str) -> Iterator[Node]:
+    service.start()
+    instance = service.create(engine)
+    login = service.login(instance)
     with login.connect() as session:
         session.execute("CREATE TABLE kept (n INT PRIMARY KEY)")
-    layout = Layout(fresh_service.data_dir)
+    layout = Layout(service.data_dir)
     (record,) = Records(layout).nodes.values()
     connection = AgentConnection(layout.agent_socket, settings.token(layout))
-    node = Node(fresh_service, remote_host(connection), record.spec, login)
+    node = Node(service, remote_host(connection), record.spec, login)
     node.insert(1)
     yield node
     connection.close()
@@ -114,6 +127,20 @@ def test_a_dump_comes_back_also_while_the_agent_is_replaced(node: Node) -> None:
         node.host.forget_job(state.id)
     assert node.host.wait_for_transfer(job_id, 0).status == "unknown"
     assert not node.left()
+
+
+@pytest.mark.root
+def test_an_instance_with_an_account_of_its_own(node_of_root: Node) -> None:
+    node = node_of_root
+    assert node.spec.uid is not None
+    job_id = node.start_dump("first")
+    order = node.service.data_dir / "transfers" / str(job_id) / "order.json"
+    assert (order.stat().st_mode & 0o777, order.stat().st_uid) == (0o600, 0)
+    dumped = node.end(job_id)
+    node.insert(2)
+    restored = node.end(node.start_restore("first", dumped))
+    assert restored.status == "done", restored
+    assert node.rows() == [1]
 
 
 def test_what_cannot_be_restored_says_why(node: Node) -> None:
