@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import cast
 from uuid import UUID
 
@@ -15,20 +16,29 @@ from openrdb.api import wire_backups as wire
 from openrdb.api.auth import CurrentCaller, CurrentPrincipal
 from openrdb.api.common import (
     PREFIX,
+    Backend,
     CurrentBackend,
     CurrentPage,
     OptionalId,
     OptionalText,
 )
+from openrdb.api.engine_calls import Kind
 from openrdb.catalog.engines import engine_version
 from openrdb.config import Region, backup_region
 from openrdb.engines import rules_of
 from openrdb.engines.names import FIRST_DATABASE
-from openrdb.errors import InvalidArguments, NotFound
+from openrdb.errors import (
+    HostError,
+    InvalidArguments,
+    NotFound,
+    PreconditionFailed,
+    TransientState,
+)
 from openrdb.operations.backups.create import CreateBackup
 from openrdb.operations.backups.delete import DeleteBackup
 from openrdb.operations.backups.export import ExportBackup
 from openrdb.operations.backups.restore import RestoreBackup
+from openrdb.operations.desired import main_spec
 from openrdb.state import backups, instances, quotas
 from openrdb.state.models import DatabaseBackup, Instance, now
 from openrdb.state.statuses import backup as statuses
@@ -37,6 +47,9 @@ from openrdb.state.statuses.backup import BackupRequest
 from openrdb.state.statuses.instance import InstanceRequest
 
 router = APIRouter(prefix=PREFIX)
+
+_NEEDS = {"missing_users", "missing_extensions"}
+"""Why a restore fails until its user does something."""
 
 
 def show(backup: DatabaseBackup) -> wire.DatabaseBackup:
@@ -195,24 +208,64 @@ def export_backup(
 
 
 @router.post("/backups/{database_backup_id}/restore")
-def restore_backup(
+async def restore_backup(
     region: Region,
     database_backup_id: UUID,
     body: wire.RestoreBackup,
     backend: CurrentBackend,
     caller: CurrentCaller,
 ) -> wire.DatabaseBackup:
-    """Begin to load a backup into a database of an instance: of the same project, region and engine."""
+    """Begin to load a backup into a database of an instance: of the same project, region and engine.
+
+    What the destination lacks, as users, is found out before: who asks is told.
+    """
 
     def find(session: Session) -> DatabaseBackup:
         return backups.get(session, region, database_backup_id, caller.principal)
 
-    def prepare(session: Session, backup: DatabaseBackup) -> RestoreBackup:
+    def find_both(session: Session) -> tuple[DatabaseBackup, Instance]:
+        backup = find(session)
         instance = instances.get(session, region, body.instance_id, caller.principal)
         _check_destination(backup, instance, body.database_name)
+        return backup, instance
+
+    def look() -> tuple[DatabaseBackup, Instance]:
+        with backend.database.read() as session:
+            backup, instance = find_both(session)
+        statuses.require(backup, BackupRequest.RESTORE)
+        instance_statuses.require(instance, InstanceRequest.RESTORE_BACKUP)
+        return backup, instance
+
+    def prepare(session: Session, _: DatabaseBackup) -> RestoreBackup:
+        backup, instance = find_both(session)
         return RestoreBackup(backup.id, instance.id, body.database_name or backup.database_name)
 
-    return show(backend.begin(caller, find, RestoreBackup.request, prepare).subject)
+    def begin() -> wire.DatabaseBackup:
+        return show(backend.begin(caller, find, RestoreBackup.request, prepare).subject)
+
+    backup, instance = await backend.reads.run(caller.principal.access_key, look)
+    database = body.database_name or backup.database_name
+    check = partial(_check_needs, backend, backup, instance, database)
+    await backend.engine_calls.run(instance, Kind.READ, check)
+    return await run_in_threadpool(begin)
+
+
+def _check_needs(
+    backend: Backend, backup: DatabaseBackup, instance: Instance, database: str
+) -> None:
+    """Raise PreconditionFailed if a backup needs what its destination does not have.
+
+    What else is wrong the restore itself finds out, as that the backup is damaged.
+    """
+    store = backend.stores[cast(Region, backup.store_region)]
+    host = backend.hosts[instance.primary.host_id]
+    try:
+        description = b"".join(store.get(backups.sidecar(backup))).decode(errors="replace")
+        state = host.check_restore(main_spec(instance, backend.secrets), database, description)
+    except (HostError, TransientState):
+        return
+    if state.status == "failed" and state.kind in _NEEDS:
+        raise PreconditionFailed(state.kind, state.reason)
 
 
 def _check_expiry(moment: datetime | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import sys
@@ -12,6 +13,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
+from openrdb.engines.base import Server
 from openrdb.engines.transfers import TransferFailed
 from openrdb.errors import OpenRDBError, TransientState
 from openrdb.host import jobs
@@ -36,6 +38,17 @@ _REASONS = {
     jobs.RESTARTED: "the host was restarted meanwhile",
 }
 _ENDED = "its program was ended"
+
+
+def check(server: Server, database: str, description: str) -> TransferState:
+    """Return why a restore of a dump would fail that is described so, as far as is known: `failed`."""
+    try:
+        server.transfers().check_restore(database, json.loads(description))
+    except TransferFailed as error:
+        return TransferState("failed", error.reason, error.kind)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return TransferState("failed", "the backup's description is damaged", "corrupt")
+    return TransferState("done")
 
 
 class Backups:

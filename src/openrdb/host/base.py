@@ -164,6 +164,17 @@ class Transfers(Protocol):
             TransientState: the server is not there at the moment.
         """
 
+    def check_restore(self, spec: NodeSpec, database: str, description: str) -> TransferState:
+        """Return why a restore into a database would fail, as far as that can be known before it:
+        `failed`, or `done`.
+
+        Args:
+            description: what is in `<key>.json`; nobody has compared it with the dump yet.
+
+        Raises:
+            TransientState: the server is not there at the moment.
+        """
+
     def wait_for_transfer(self, job_id: UUID, timeout: float) -> TransferState:
         """Return what has become of a dump or restore once it has ended, or after some seconds.
 

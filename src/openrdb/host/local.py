@@ -25,7 +25,7 @@ from openrdb.errors import (
     PreconditionFailed,
     TransientState,
 )
-from openrdb.host import administration, logs
+from openrdb.host import administration, backups, logs
 from openrdb.host.backups import Backups
 from openrdb.host.balancer import Choice, balancer, table
 from openrdb.host.base import PROTOCOL
@@ -592,6 +592,9 @@ class LocalHost:
         self._write_configuration(record)
         server.reload()
         self._backups.start(record.spec, self._bundle(record), restore)
+
+    def check_restore(self, spec: NodeSpec, database: str, description: str) -> TransferState:
+        return backups.check(self._accepting_server(spec), database, description)
 
     def wait_for_transfer(self, job_id: UUID, timeout: float) -> TransferState:
         return self._backups.wait(job_id, timeout, self._settle_restore)

@@ -17,6 +17,7 @@ from openrdb.operations.desired import main_spec
 from openrdb.operations.registry import Concern, Operation
 from openrdb.operations.run import Run
 from openrdb.spec import DumpSpec, NodeSpec, ObjectRef, TransferState
+from openrdb.state import backups
 from openrdb.state.models import DatabaseBackup, Instance
 from openrdb.state.statuses import instance as instance_statuses
 from openrdb.state.statuses.backup import BackupRequest, BackupStatus
@@ -154,10 +155,11 @@ def check_there(run: Run, backup_id: UUID, size: int) -> None:
     """
     backup = find(run, backup_id)
     listed = store_of(run, backup).list(backup.key.rpartition("/")[0])
-    found = next((one.size for one in listed if one.key == backup.key), None)
-    if found is None:
-        raise DamagedBackup("the backup's object is missing")
-    if found != size:
+    sizes = {one.key: one.size for one in listed}
+    for key in (backup.key, backups.sidecar(backup)):
+        if key not in sizes:
+            raise DamagedBackup("one of the backup's objects is missing")
+    if (found := sizes[backup.key]) != size:
         raise DamagedBackup(f"the backup's object has {found} bytes, and {size} were stored")
 
 
