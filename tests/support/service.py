@@ -37,7 +37,7 @@ from tests.support.tenants import Login, tenant_of
 ROOT = Path(__file__).parents[2]
 PASSWORD = "Correct-horse-7-battery"
 START_TIMEOUT = 60.0
-INSTANCE_TRANSIENT = ("provisioning", "initializing", "configuring", "restarting")
+INSTANCE_TRANSIENT = (*("provisioning", "initializing", "configuring", "restarting", "backuping"),)
 _PORTS_OF_WORKER = 600
 
 

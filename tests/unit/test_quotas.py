@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from openrdb.errors import QuotasExceeded
-from openrdb.state import quotas
+from openrdb.state import backups, quotas
 from openrdb.state.access import NewKey
 from openrdb.state.database import Database
 from openrdb.state.models import Node, Volume
@@ -63,3 +63,22 @@ def test_of_nothing(database: Database) -> None:
     require(database, key, Limits(1, SIZE, SIZE))
     with pytest.raises(QuotasExceeded):
         require(database, key, Limits(None, None, SIZE - 1))
+
+
+@pytest.mark.parametrize(("limit", "is_refused"), [(None, False), (3, False), (2, True), (0, True)])
+def test_backups(database: Database, limit: int | None, is_refused: bool) -> None:
+    """A project has two, one of which could not be made; another one has a third."""
+    key, other = first_key(database), another_key(database)
+    with database.write() as session:
+        for owner, status in [(key, "ready"), (key, "error"), (other, "ready")]:
+            made = backups.new(row(owner), "rdb", store_region="nl-ams", suffix=".custom")
+            made.status = status
+            session.add(made)
+    with database.write() as session:
+        if not is_refused:
+            quotas.require_backup(session, key.project_id, limit)
+            return
+        with pytest.raises(QuotasExceeded) as refused:
+            quotas.require_backup(session, key.project_id, limit)
+    error = refused.value
+    assert (error.resource, error.quota, error.current) == ("database_backups", limit, 2)

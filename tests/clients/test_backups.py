@@ -1,0 +1,248 @@
+"""Backups by the official SDK on real servers: what they bring back, and what a failure leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from scaleway import ScalewayException
+from scaleway.rdb.v1 import DatabaseBackup, Instance, RdbV1API
+
+from tests.support.service import PASSWORD, Service, gone, ready, wait_until
+
+TRANSIENT = ("creating", "exporting", "restoring", "deleting")
+
+
+def settled(api: RdbV1API, backup: DatabaseBackup) -> DatabaseBackup:
+    """Return a backup when nothing is under way on it; its answers are held until then."""
+    while True:
+        found = api.get_database_backup(database_backup_id=backup.id)
+        if found.status not in TRANSIENT:
+            return found
+
+
+def back_up(api: RdbV1API, instance: Instance, database: str, **given: Any) -> DatabaseBackup:
+    made = api.create_database_backup(instance_id=instance.id, database_name=database, **given)
+    assert (made.status, made.updated_at) == ("creating", None)
+    made = settled(api, made)
+    assert made.status == "ready"
+    assert made.size
+    return made
+
+
+def restore(
+    api: RdbV1API, backup: DatabaseBackup, instance: Instance, database: str | None = None
+) -> DatabaseBackup:
+    begun = api.restore_database_backup(
+        database_backup_id=backup.id, instance_id=instance.id, database_name=database
+    )
+    assert begun.status == "restoring"
+    restored = settled(api, begun)
+    ready(api, instance.id)
+    return restored
+
+
+def gone_for_good(api: RdbV1API, backup: DatabaseBackup) -> bool:
+    try:
+        api.get_database_backup(database_backup_id=backup.id)
+    except ScalewayException as error:
+        return bool(error.status_code == 404)
+    return False
+
+
+def objects(service: Service, of: DatabaseBackup | Instance) -> list[Path]:
+    return sorted((service.data_dir / "objects").glob(f"*/backups/**/*{of.id}*"))
+
+
+@contextmanager
+def instance_of(service: Service, engine: str, **given: Any) -> Iterator[Instance]:
+    """An instance with a database `shop`, its table `t` and a user `bob` who may read."""
+    api = service.sdk()
+    instance = service.create(engine, **given)
+    api.create_database(instance_id=instance.id, name="shop")
+    api.create_user(instance_id=instance.id, name="bob", password=PASSWORD, is_admin=False)
+    for user, permission in [("admin", "all"), ("bob", "readonly")]:
+        api.set_privilege(
+            instance_id=instance.id, database_name="shop", user_name=user, permission=permission
+        )
+    with service.connection(instance, database="shop") as session:
+        session.execute("CREATE TABLE t (id int PRIMARY KEY, content varchar(100))")
+        for number in range(50):
+            session.execute("INSERT INTO t VALUES (%s, %s)", [number, f"row {number}"])
+    yield instance
+    api.delete_instance(instance_id=instance.id)
+    wait_until(lambda: gone(api, instance.id))
+
+
+def rows(service: Service, instance: Instance, database: str, **who: Any) -> list[Any]:
+    with service.connection(instance, database=database, **who) as session:
+        return list(session.execute("SELECT * FROM t ORDER BY id").fetchall())
+
+
+def levels(api: RdbV1API, instance: Instance, database: str) -> dict[str, str]:
+    listed = api.list_privileges_all(instance_id=instance.id, database_name=database)
+    return {one.user_name: str(one.permission) for one in listed}
+
+
+def test_a_backups_life(service: Service, newest: str) -> None:
+    api = service.sdk()
+    with instance_of(service, newest, name="life") as instance:
+        before = rows(service, instance, "shop")
+        expires_at = datetime(2100, 1, 2, 3, 4, 5, tzinfo=UTC)
+        backup = back_up(api, instance, "shop", name="nightly", expires_at=expires_at)
+        assert (backup.name, backup.expires_at) == ("nightly", expires_at)
+        assert (backup.instance_name, backup.same_region, backup.region) == (
+            "life",
+            False,
+            "fr-par",
+        )
+        assert [one.parts[-4] for one in objects(service, backup)] == ["nl-ams", "nl-ams"]
+
+        # All is lost, and comes back.
+        api.delete_database(instance_id=instance.id, name="shop")
+        restored = restore(api, backup, instance)
+        assert restored.status == "ready"
+        assert restored.updated_at != backup.updated_at
+        assert rows(service, instance, "shop") == before
+        assert rows(service, instance, "shop", user="bob") == before
+        assert levels(api, instance, "shop") == {"admin": "all", "bob": "readonly"}
+
+        # What is there is replaced; another database is made.
+        with service.connection(instance, database="shop") as session:
+            session.execute("DELETE FROM t")
+        for database in ("shop", "copy"):
+            restored = restore(api, backup, instance, database)
+            assert restored.status == "ready"
+            assert rows(service, instance, database) == before
+        named = {one.name: one.managed for one in api.list_databases_all(instance_id=instance.id)}
+        assert named == {"rdb": True, "shop": True, "copy": True}
+
+        exported = settled(api, api.export_database_backup(database_backup_id=backup.id))
+        (dump, _) = objects(service, backup)
+        assert exported.download_url is not None
+        assert exported.download_url_expires_at is not None
+        assert requests.get(exported.download_url, timeout=60).content == dump.read_bytes()
+        left = exported.download_url_expires_at - datetime.now(UTC)
+        assert timedelta(hours=23) < left < timedelta(hours=24)
+        assert exported.updated_at == restored.updated_at
+        again = settled(api, api.export_database_backup(database_backup_id=backup.id))
+        assert again.download_url_expires_at > exported.download_url_expires_at  # type: ignore[operator]
+
+    # It outlives its instance, and is restored into another one that has its users.
+    assert api.get_database_backup(database_backup_id=backup.id).status == "ready"
+    with instance_of(service, newest, name="another") as other:
+        assert restore(api, backup, other).status == "ready"
+        assert rows(service, other, "shop") == before
+    assert api.delete_database_backup(database_backup_id=backup.id).status == "deleting"
+    wait_until(lambda: gone_for_good(api, backup))
+    assert objects(service, backup) == []
+
+
+def test_users_whom_the_destination_lacks_are_named(service: Service, newest: str) -> None:
+    api = service.sdk()
+    with instance_of(service, newest, name="lacks") as instance:
+        before = rows(service, instance, "shop")
+        backup = back_up(api, instance, "shop")
+        api.delete_user(instance_id=instance.id, name="bob")
+        with pytest.raises(ScalewayException) as refused:
+            restore(api, backup, instance)
+        assert refused.value.status_code == 412
+        assert "bob" in refused.value.response.text
+        assert ready(api, instance.id).status == "ready"
+        assert api.get_database_backup(database_backup_id=backup.id).status == "ready"
+        assert rows(service, instance, "shop") == before
+        api.create_user(instance_id=instance.id, name="bob", password=PASSWORD, is_admin=False)
+        assert restore(api, backup, instance).status == "ready"
+        assert levels(api, instance, "shop")["bob"] == "readonly"
+
+
+@pytest.mark.parametrize("damage", ["cut", "altered", "removed"])
+def test_a_damaged_backup_is_neither_restored_nor_exported(service: Service, damage: str) -> None:
+    api = service.sdk()
+    with instance_of(service, "PostgreSQL-17", name="damaged") as instance:
+        before = rows(service, instance, "shop")
+        first, second = (back_up(api, instance, "shop") for _ in range(2))
+        for one in (first, second):
+            dump = objects(service, one)[0]
+            content = bytearray(dump.read_bytes())
+            content[len(content) // 2] ^= 1
+            if damage == "removed":
+                dump.unlink()
+            else:
+                dump.write_bytes(content if damage == "altered" else content[: len(content) // 2])
+        assert restore(api, first, instance).status == "error"
+        exported = settled(api, api.export_database_backup(database_backup_id=second.id))
+        assert (exported.status, exported.download_url) == ("error", None)
+        assert rows(service, instance, "shop") == before
+        for one in (first, second):
+            with pytest.raises(ScalewayException) as refused:
+                api.restore_database_backup(database_backup_id=one.id, instance_id=instance.id)
+            assert refused.value.status_code == 412
+            api.delete_database_backup(database_backup_id=one.id)
+            wait_until(lambda one=one: gone_for_good(api, one))
+        assert objects(service, instance) == []
+
+
+def test_a_backup_that_fails_leaves_the_instance_as_it_was(service: Service) -> None:
+    """There is no such database, or its store does not take it."""
+    api = service.sdk()
+    with instance_of(service, "PostgreSQL-17", name="fails") as instance:
+        with pytest.raises(ScalewayException) as refused:
+            api.create_database_backup(instance_id=instance.id, database_name="none")
+        assert refused.value.status_code == 404
+        (place, *_) = {path.parent for path in objects(service, back_up(api, instance, "shop"))}
+        aside = place.rename(place.with_suffix(".aside"))
+        place.write_text("in the way")
+        failed = settled(
+            api, api.create_database_backup(instance_id=instance.id, database_name="shop")
+        )
+        assert failed.status == "error"
+        assert ready(api, instance.id).status == "ready"
+        place.unlink()
+        aside.rename(place)
+        api.delete_database_backup(database_backup_id=failed.id)
+        wait_until(lambda: gone_for_good(api, failed))
+        back_up(api, instance, "shop")
+
+
+def test_the_schedule_backs_up_each_database(service: Service, newest: str) -> None:
+    api = service.sdk()
+    given = {"name": "due", "disable_backup": True, "backup_same_region": True}
+    with instance_of(service, newest, **given) as instance:
+        api.update_instance(instance_id=instance.id, backup_schedule_retention=3)
+        service.make_due(instance)
+
+        def made() -> list[DatabaseBackup]:
+            return api.list_database_backups_all(instance_id=instance.id)
+
+        wait_until(lambda: sum(one.status == "ready" for one in made()) == 2)
+        found = {one.database_name: one for one in made()}
+        assert found.keys() == {"rdb", "shop"}
+        for one in found.values():
+            assert one.expires_at is not None
+            assert one.created_at is not None
+            days = (one.expires_at - one.created_at).total_seconds() / 86400
+            assert round(days, 3) == 3
+            assert one.same_region
+            assert {path.parts[-4] for path in objects(service, one)} == {"fr-par"}
+        scheduled = ready(api, instance.id).backup_schedule
+        assert scheduled is not None
+        assert scheduled.next_run_at is not None
+        assert scheduled.next_run_at > datetime.now(UTC) + timedelta(hours=23)
+
+        before = rows(service, instance, "shop")
+        api.delete_database(instance_id=instance.id, name="shop")
+        assert restore(api, found["shop"], instance).status == "ready"
+        assert rows(service, instance, "shop") == before
+
+        # What has expired is removed.
+        soon = datetime.now(UTC) + timedelta(seconds=1)
+        for one in found.values():
+            api.update_database_backup(database_backup_id=one.id, expires_at=soon)
+        wait_until(lambda: not made())
+        assert objects(service, instance) == []
