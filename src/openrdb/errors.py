@@ -204,6 +204,10 @@ class ObjectMissing(HostError):
     """An object store has no object of this key."""
 
 
+class BackupFailed(HostError):
+    """A backup cannot be made or restored, or is damaged: one sentence for its user."""
+
+
 class StartFailed(HostError):
     """A server does not start, whatever is tried: its own words say why."""
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
+from openrdb.errors import BackupFailed
 from openrdb.operations.backups.transfer import (
     LONGEST,
     BackupOperation,
-    TransferFailed,
     check_there,
     concern_of_instance,
     dump,
@@ -44,7 +44,7 @@ class CreateBackup(BackupOperation):
     def sequence(self, run: Run) -> None:
         stored = run.step(dump, run, self.instance_id, self.subject_id)
         if stored.status != "done":
-            raise TransferFailed(stored.reason)
+            raise BackupFailed(stored.reason)
         run.step(check_there, run, self.subject_id, stored.size)
 
         def change(backup: DatabaseBackup) -> None:

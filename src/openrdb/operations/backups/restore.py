@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
+from openrdb.errors import BackupFailed
 from openrdb.operations.backups.transfer import (
     DAMAGED,
     LONGEST,
     BackupOperation,
-    TransferFailed,
     concern_of_instance,
     find,
     forget,
@@ -52,7 +52,7 @@ class RestoreBackup(BackupOperation):
         with run.services.content_locks.hold(self.instance_id):  # what is under way ends before
             restored = run.step(restore, run, self)
         if restored.status != "done" and restored.kind not in DAMAGED:
-            raise TransferFailed(restored.reason)
+            raise BackupFailed(restored.reason)
 
         def change(backup: DatabaseBackup) -> None:
             session = session_of(backup)

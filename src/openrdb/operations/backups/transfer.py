@@ -11,7 +11,14 @@ from uuid import UUID
 from sqlalchemy.orm import Session, object_session
 
 from openrdb.config import Region
-from openrdb.errors import HostError, HostUnavailable, NotFound, ObjectMissing, OpenRDBError
+from openrdb.errors import (
+    BackupFailed,
+    HostError,
+    HostUnavailable,
+    NotFound,
+    ObjectMissing,
+    OpenRDBError,
+)
 from openrdb.host.base import Host
 from openrdb.operations.desired import main_spec
 from openrdb.operations.registry import Concern, Operation
@@ -33,14 +40,6 @@ _PASSING = frozenset({"", "not_ready", "store"})
 _ATTEMPTS = 2
 _WAIT = 10.0
 """Seconds that one call waits for the end of a job."""
-
-
-class TransferFailed(HostError):
-    """A dump or restore has failed, and its job says why."""
-
-
-class DamagedBackup(HostError):
-    """The object of a backup is not what was stored."""
 
 
 class BackupOperation(Operation):
@@ -151,16 +150,16 @@ def check_there(run: Run, backup_id: UUID, size: int) -> None:
     """Check that the object of a backup is there, as large as what was stored.
 
     Raises:
-        DamagedBackup: it is not.
+        BackupFailed: it is not.
     """
     backup = find(run, backup_id)
     listed = store_of(run, backup).list(backup.key.rpartition("/")[0])
     sizes = {one.key: one.size for one in listed}
     for key in (backup.key, backups.sidecar(backup)):
         if key not in sizes:
-            raise DamagedBackup("one of the backup's objects is missing")
+            raise BackupFailed("one of the backup's objects is missing")
     if (found := sizes[backup.key]) != size:
-        raise DamagedBackup(f"the backup's object has {found} bytes, and {size} were stored")
+        raise BackupFailed(f"the backup's object has {found} bytes, and {size} were stored")
 
 
 def check_whole(run: Run, backup_id: UUID) -> str | None:
