@@ -336,6 +336,13 @@ class Settings(BaseSettings):
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
 
 
+SAME_FILE_SYSTEM = (
+    "a lost disk takes databases and backups, or backups of two regions, as they lie on one file "
+    "system: set object_directory or s3_bucket"
+)
+"""What there is to say where it is so."""
+
+
 def same_file_system(settings: Settings) -> bool:
     """Return whether backups lie on one file system with the databases, or those of two regions do.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -59,6 +60,17 @@ def objects(service: Service, of: DatabaseBackup | Instance) -> list[Path]:
     return sorted((service.data_dir / "objects").glob(f"*/backups/**/*{of.id}*"))
 
 
+def said_of(service: Service, backup: DatabaseBackup) -> str:
+    """Return the events of a backup's creation, as its operator sees them."""
+    place = ("--data-dir", str(service.data_dir), "--json")
+    every = json.loads(service.run("operations", "list", "--all", *place).stdout)
+    (made,) = [
+        one for one in every if (one["kind"], one["subject_id"]) == ("create_backup", backup.id)
+    ]
+    assert (made["subject_name"], made["status"]) == (backup.name, "done")
+    return service.run("operations", "show", made["id"], *place).stdout
+
+
 @contextmanager
 def instance_of(service: Service, engine: str, **given: Any) -> Iterator[Instance]:
     """An instance with a database `shop`, its table `t` and a user `bob` who may read."""
@@ -102,6 +114,8 @@ def test_a_backups_life(service: Service, newest: str) -> None:
             "fr-par",
         )
         assert [one.parts[-4] for one in objects(service, backup)] == ["nl-ams", "nl-ams"]
+
+        assert "a lost disk takes databases and backups" in said_of(service, backup)
 
         # All is lost, and comes back.
         api.delete_database(instance_id=instance.id, name="shop")

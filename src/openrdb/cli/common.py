@@ -16,10 +16,6 @@ from openrdb.errors import HostError
 out = Console()
 err = Console(stderr=True)
 
-SAME_FILE_SYSTEM = (
-    "a lost disk takes databases and backups, or backups of two regions, as they lie on one file "
-    "system: set object_directory or s3_bucket"
-)
 
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where everything is kept.")]
 

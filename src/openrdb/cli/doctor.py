@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from uuid import uuid4
 
 from openrdb.api.tls import Tls, require_safe
-from openrdb.cli.common import SAME_FILE_SYSTEM
 from openrdb.cli.state import troubles
-from openrdb.config import REGIONS, Settings, same_file_system
+from openrdb.config import REGIONS, SAME_FILE_SYSTEM, Settings, same_file_system
 from openrdb.errors import HostError, StoreUnavailable
 from openrdb.host import checks, guard
 from openrdb.host.balancer import choose

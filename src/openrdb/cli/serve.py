@@ -15,14 +15,13 @@ from rich.logging import RichHandler
 
 from openrdb import __version__
 from openrdb.cli.common import (
-    SAME_FILE_SYSTEM,
     DataDir,
     err,
     exit_if_refused,
     out,
     settings_from,
 )
-from openrdb.config import Settings, same_file_system
+from openrdb.config import SAME_FILE_SYSTEM, Settings, same_file_system
 from openrdb.system import process
 
 app = typer.Typer()

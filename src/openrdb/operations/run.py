@@ -188,15 +188,17 @@ class Run:
         error: str | None = None,
         *,
         note: Callable[[Known], None] | None = None,
+        remark: str | None = None,
     ) -> None:
         """Make the last change of the subject's row and end the operation, in one transaction; as
         failed if with an error.
 
-        `note` says what it made true inside the instance. A crash after it repeats nothing: by then
+        `note` says what it made true inside the instance, and `remark` what its event says of a
+        success. A crash after it repeats nothing: by then
         another operation may have begun.
         """
         with self.database.write() as session:
-            if operations.finish(session, self.operation_id, error):
+            if operations.finish(session, self.operation_id, error, remark=remark):
                 if change is not None:
                     change(session.get_one(self._subject.model, self.operation.subject_id))
                 if note is not None:

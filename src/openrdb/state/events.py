@@ -102,9 +102,17 @@ def _of_request(
 
 
 def of_operation(
-    session: Session, operation: Operation, outcome: str, error_type: str | None = None
+    session: Session,
+    operation: Operation,
+    outcome: str,
+    error_type: str | None = None,
+    remark: str | None = None,
 ) -> None:
-    """Add the event of an operation that has ended or is overdue."""
+    """Add the event of an operation that has ended or is overdue.
+
+    Args:
+        remark: what there is to say of one that did not fail.
+    """
     session.add(
         Event(
             action=operation.kind,
@@ -113,7 +121,7 @@ def of_operation(
             subject_id=str(operation.subject_id),
             operation_id=operation.id,
             error_type=error_type,
-            reason=operation.error,
+            reason=operation.error or remark,
             duration=(now() - operation.created_at).total_seconds(),
         )
     )

@@ -105,6 +105,7 @@ def finish(
     *,
     error_type: str | None = None,
     can_be_retried: bool = False,
+    remark: str | None = None,
 ) -> bool:
     """End an operation, with its event; False if it had ended already.
 
@@ -121,7 +122,7 @@ def finish(
     if not can_be_retried:
         operation.parameters = {}
     operation.finished_at = now()
-    events.of_operation(session, operation, operation.status, error_type)
+    events.of_operation(session, operation, operation.status, error_type, remark)
     return True
 
 

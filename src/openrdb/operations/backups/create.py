@@ -14,6 +14,7 @@ from openrdb.operations.backups.transfer import (
     dump,
     forget,
     release,
+    remark_on_place,
     session_of,
 )
 from openrdb.operations.registry import Concern, register
@@ -51,7 +52,7 @@ class CreateBackup(BackupOperation):
             note_stored(backup, stored)
             release(session_of(backup), self.instance_id)
 
-        run.complete(change)
+        run.complete(change, remark=remark_on_place(run))
         forget(run, self.instance_id, self.subject_id)
 
 

@@ -17,6 +17,7 @@ from openrdb.operations.backups.transfer import (
     concern_of_instance,
     dump,
     forget,
+    remark_on_place,
 )
 from openrdb.operations.content import administration
 from openrdb.operations.registry import Concern, InstanceOperation, register
@@ -60,6 +61,7 @@ class RunBackupSchedule(InstanceOperation):
         run.complete(
             lambda instance: statuses.move(instance, InstanceStatus.READY),
             "; ".join(failures) or None,
+            remark=remark_on_place(run),
         )
         for backup_id in made:
             forget(run, self.subject_id, backup_id)

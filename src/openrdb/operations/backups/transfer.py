@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session, object_session
 
-from openrdb.config import Region
+from openrdb.config import SAME_FILE_SYSTEM, Region, same_file_system
 from openrdb.errors import (
     BackupFailed,
     HostError,
@@ -97,6 +97,11 @@ def store_of(run: Run, backup: DatabaseBackup) -> Store:
 def object_of(run: Run, backup: DatabaseBackup) -> ObjectRef:
     """Return where a backup's dump is."""
     return ObjectRef(run.settings.store_of(cast(Region, backup.store_region)), backup.key)
+
+
+def remark_on_place(run: Run) -> str | None:
+    """Return what there is to say of where backups are."""
+    return SAME_FILE_SYSTEM if same_file_system(run.settings) else None
 
 
 def dump(run: Run, instance_id: UUID, backup_id: UUID) -> TransferState:
