@@ -1,17 +1,20 @@
-"""On btrfs and overlayfs, whose locks the kernel lists under other devices than `stat` says."""
+"""On file systems with drivers of their own for volumes, and on overlayfs.
+
+On btrfs and overlayfs the kernel lists locks under other devices than `stat` says.
+"""
 
 from __future__ import annotations
 
 import os
 import pwd
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.mounts import btrfs, mount
+from openrdb.system.btrfs import file_system
+from tests.support.mounts import btrfs, mount, unmount, xfs
 from tests.support.programs import kill_and_wait
 from tests.support.service import Service, gone, ready, wait_until
 
@@ -29,7 +32,7 @@ def overlayfs(place: Path) -> Path:
     return mounted
 
 
-@pytest.fixture(params=[btrfs, overlayfs])
+@pytest.fixture(params=[btrfs, xfs, overlayfs])
 def elsewhere(request: pytest.FixtureRequest, fresh_service: Service) -> Iterator[Service]:
     """A service whose data directory is on another kind of file system."""
     service = fresh_service
@@ -43,9 +46,7 @@ def elsewhere(request: pytest.FixtureRequest, fresh_service: Service) -> Iterato
         yield service
         service.stop_everything()
     finally:
-        for mounted in ("m", "lower"):
-            if os.path.ismount(place / mounted):
-                subprocess.run(["umount", "--lazy", str(place / mounted)], check=True)
+        unmount(place)
         shutil.rmtree(place)
 
 
@@ -69,6 +70,12 @@ def test_created_healed_and_stopped(elsewhere: Service, newest: str) -> None:
     assert not service.processes()
     service.start()
     wait_until(login.answers)
+    (data,) = service.data_dir.glob(f"instances/{instance.id}/nodes/*/data")
+    on_btrfs = file_system(data) is not None
+    assert (data.stat().st_ino == 256) == on_btrfs, "its volumes are subvolumes"
     service.sdk().delete_instance(instance_id=instance.id)
     wait_until(lambda: gone(service.sdk(), instance.id))
     wait_until(lambda: not service.processes(instance.id))
+    back = service.run("undelete", str(instance.id), "--data-dir", str(service.data_dir))
+    assert back.returncode == 0, back.stderr
+    wait_until(login.answers)

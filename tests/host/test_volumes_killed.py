@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from openrdb.host.volumes import open_pool
+from openrdb.host.volumes import Volume, open_pool
 from tests.support.mounts import FileSystems
 from tests.support.volumes import (
     CONTENT,
@@ -97,3 +97,24 @@ def test_killed_while_what_was_left_is_removed(place: Path) -> None:
     for root in killed_at_each_line(place, do):
         after_a_restart(root)
         assert found(root, SPARE) == CONTENT
+
+
+def test_killed_while_a_snapshot_is_made_and_removed(place: Path) -> None:
+    snapshot = Volume("default", "snapshots/s")
+
+    def do(root: Path) -> None:
+        pool = open_pool(root)
+        pool.snapshot(SPARE, snapshot)
+        pool.settle(snapshot)
+        pool.delete(snapshot)
+        pool.remove_deleted()
+
+    seen = []
+    for root in killed_at_each_line(place, do):
+        seen.append(found(root, snapshot))
+        assert seen[-1] in (None, CONTENT)
+        assert found(root, SPARE) == CONTENT
+        after_a_restart(root)
+        assert found(root, snapshot) == seen[-1]
+    assert CONTENT in seen
+    assert seen[-1] is None
