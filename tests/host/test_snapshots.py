@@ -10,7 +10,7 @@ import pwd
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
@@ -278,6 +278,7 @@ def test_a_limit_holds_and_can_be_raised(btrfs_root: Path) -> None:
 
     with simple_quotas(btrfs_root):
         assert pool.quota
+        assert as_nobody(lambda: btrfs.may_limit(btrfs_root.parent)) is False, "only root may"
         pool.limit(DATA, 2**23)
         with pytest.raises(OSError, match="quota") as refused:
             write()
@@ -294,9 +295,7 @@ def test_rootless(btrfs_root: Path) -> None:
     for path in (root, *root.rglob("*")):
         os.chown(path, nobody, nobody)
 
-    def work() -> None:
-        os.setresgid(nobody, nobody, nobody)
-        os.setresuid(nobody, nobody, nobody)
+    def work() -> bool:
         pool = open_pool(root)
         pool.create(TEMPLATE, make)
         pool.clone(TEMPLATE, SPARE, None)
@@ -311,11 +310,20 @@ def test_rootless(btrfs_root: Path) -> None:
         pool.empty(before=2**40)
         assert is_tidy(root)
         assert not list((root / "trash").iterdir())
+        return True
 
+    assert as_nobody(work)
+
+
+def as_nobody(do: Callable[[], bool]) -> bool:
+    """Return what a function returns in a process of an ordinary account; False if it raises."""
+    nobody = pwd.getpwnam("nobody").pw_uid
     child = os.fork()
     if child == 0:
+        done = False
         with contextlib.suppress(BaseException):
-            work()
-            os._exit(0)
-        os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            os.setresgid(nobody, nobody, nobody)
+            os.setresuid(nobody, nobody, nobody)
+            done = do()
+        os._exit(0 if done else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

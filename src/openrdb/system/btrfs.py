@@ -133,6 +133,16 @@ def has_simple_quotas(file_system_id: UUID) -> bool:
     return mode.strip() == "squota"
 
 
+def may_limit(directory: Path) -> bool:
+    """Return whether we may limit subvolumes: quotas are on, and we are root of the whole machine."""
+    with _open(directory) as descriptor:
+        try:
+            fcntl.ioctl(descriptor, _QGROUP_LIMIT, struct.pack("<6Q", 0, 0, 0, 0, 0, 0))
+        except OSError:
+            return False
+    return True
+
+
 def limit(path: Path, size: int | None) -> None:
     """Limit the bytes that are written into a subvolume; None: to what the file system has."""
     most = _NO_LIMIT if size is None else size

@@ -40,7 +40,7 @@ class BtrfsPool(DirectoryPool):
 
     @property
     def quota(self) -> bool:
-        return os.geteuid() == 0 and btrfs.has_simple_quotas(self._file_system)
+        return btrfs.has_simple_quotas(self._file_system) and btrfs.may_limit(self._making)
 
     # -- making and removing -------------------------------------------------------------------
 

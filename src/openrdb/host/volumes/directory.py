@@ -47,6 +47,8 @@ class DirectoryPool:
         self._copying = threading.Semaphore(os.cpu_count() or 1)
         self._removing = threading.Lock()
         self._emptying = threading.Lock()
+        self._freeing = False
+        """Whether something was removed whose space may not be counted as free yet."""
 
     @property
     def quota(self) -> bool:
@@ -154,6 +156,7 @@ class DirectoryPool:
     def remove_deleted(self) -> None:
         with self._removing:
             for path in self._removed.iterdir():
+                self._freeing = True
                 try:
                     self._remove(path)
                 except OSError as error:
@@ -223,6 +226,9 @@ class DirectoryPool:
     def _reclaim(self, size: int) -> None:
         """Remove what was deleted, and wait until so many bytes are free or no more become so."""
         self.remove_deleted()
+        if not self._freeing:
+            return
+        self._freeing = False
         files.sync_file_system(self._root)  # btrfs counts it as free only then
         free, since = self.free(), time.monotonic()
         while free < size and time.monotonic() - since < _FREEING:
