@@ -6,8 +6,10 @@ import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,16 +17,18 @@ import pytest
 
 from openrdb import certificates
 from openrdb.engines import rules_of, server_of, templates_of
+from openrdb.engines.base import EngineNode
+from openrdb.engines.postgresql.session import connect
 from openrdb.host.bundles.cache import Bundles
-from openrdb.host.volumes import Pool, open_pool
+from openrdb.host.volumes import Pool, Volume, open_pool
 from openrdb.spec import Administrator, NodeSpec
-from openrdb.system import accounts
+from openrdb.system import accounts, copying, files
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import NodePaths
-from tests.support.mounts import btrfs, unmount
+from tests.support.mounts import btrfs, unmount, xfs
 from tests.support.service import PASSWORD, ports_of_worker
 from tests.support.tenants import Login, Session
-from tests.support.volumes import TEMPLATE
+from tests.support.volumes import TEMPLATE, data_directory
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -37,7 +41,7 @@ class Node:
     """A server on a volume of a pool, without an agent around it; runs within its context."""
 
     def __init__(self, pool: Pool, root: Path, name: str, bundle: Bundle, spec: NodeSpec) -> None:
-        self.bundle, self.spec = bundle, spec
+        self.pool, self.root, self.bundle, self.spec = pool, root, bundle, spec
         self.paths = NodePaths(root / f"instances/{name}", root / f"s{spec.port}")
         self.engine = server_of(spec, bundle, self.paths, SECRETS[1])
         self.volume = pool.volume(self.paths.data)
@@ -77,16 +81,12 @@ class Node:
         return Login(*where).connect()
 
 
-@pytest.fixture
-def root() -> Iterator[Path]:
+@contextmanager
+def mounted(make: Callable[[Path], Path]) -> Iterator[Path]:
     place = Path("/tmp") / f"ordb-fs-{os.urandom(3).hex()}"
     place.mkdir(mode=0o755)
     try:
-        directory = btrfs(place) / "data"
-        (directory / "instances").mkdir(parents=True)
-        (directory / "templates").mkdir()
-        (directory / TEMPLATE.key).parent.mkdir()
-        yield directory
+        yield data_directory(make(place) / "data")
     finally:
         unmount(place)
         shutil.rmtree(place)
@@ -121,22 +121,22 @@ def without_identity(data: Path) -> None:
         (data / name).unlink(missing_ok=True)
 
 
-def test_each_can_be_started(root: Path, cache: Path, newest: str, worker_id: str) -> None:
-    bundle, pool, port = (
-        Bundles(cache).find(newest),
-        open_pool(root),
-        ports_of_worker(worker_id, 1)[3],
-    )
-    maker, uid = templates_of(newest), accounts.template_account()
-    spec = NodeSpec(uuid4(), uuid4(), newest, "127.0.0.1", port, uid, 2**29)
+def born(root: Path, bundle: Bundle, engine: str, port: int) -> Node:
+    """Return a node whose volume is made as an instance's is."""
+    pool, maker, uid = open_pool(root), templates_of(engine), accounts.template_account()
+    spec = NodeSpec(uuid4(), uuid4(), engine, "127.0.0.1", port, uid, 2**29)
+    node = Node(pool, root, "source", bundle, spec)
     pool.create(TEMPLATE, lambda data: maker.make(bundle, data, uid, SECRETS[0], {}))
-    source = Node(pool, root, "source", bundle, spec)
-    pool.clone(TEMPLATE, source.volume, uid, maker.renew_identity)
-    assert pool.is_atomic(source.volume)
-    stop, acknowledged, committed = threading.Event(), list[int](), list[int]()
-    snapshots = [pool.volume(root / f"snapshots/{number}") for number in range(SNAPSHOTS)]
+    pool.clone(TEMPLATE, node.volume, uid, maker.renew_identity)
+    return node
+
+
+def snapshots_under_load(source: Node, take: Callable[[Volume], None]) -> dict[Volume, int]:
+    """Return snapshots of a server at work, each with the last move that was committed before."""
+    stop, acknowledged = threading.Event(), list[int]()
+    taken: dict[Volume, int] = {}
     with source:
-        verifier = rules_of(newest).verifier(PASSWORD)
+        verifier = rules_of(source.spec.engine).verifier(PASSWORD)
         source.engine.bootstrap(SECRETS[0], SECRETS[2], Administrator("admin", verifier))
         with source.session() as session:
             for table in ("a", "b"):
@@ -151,27 +151,67 @@ def test_each_can_be_started(root: Path, cache: Path, newest: str, worker_id: st
         for thread in threads:
             thread.start()
         try:
-            for snapshot in snapshots:
+            for number in range(SNAPSHOTS):
                 before = len(acknowledged)
                 while len(acknowledged) < before + 20:
                     assert all(thread.is_alive() for thread in threads)
                     stop.wait(0.01)
-                committed.append(acknowledged[-1])
-                pool.snapshot(source.volume, snapshot)
+                snapshot = Volume("default", f"snapshots/{number}")
+                taken[snapshot] = acknowledged[-1]
+                take(snapshot)
         finally:
             stop.set()
             for thread in threads:
                 thread.join()
+    return taken
+
+
+def check_each(source: Node, snapshots: dict[Volume, int]) -> None:
+    """Start a clone of each, after the source is gone, and look for what was committed."""
+    pool, uid = source.pool, source.spec.uid
     pool.delete_below(source.paths.root)
-    for snapshot, last in zip(snapshots, committed, strict=True):
-        copy = Node(
-            pool, root, snapshot.key.replace("/", "-"), bundle, replace(spec, node_id=uuid4())
-        )
+    for snapshot, last in snapshots.items():
+        spec = replace(source.spec, node_id=uuid4())
+        copy = Node(pool, source.root, Path(snapshot.key).name, source.bundle, spec)
         pool.clone(snapshot, copy.volume, uid, without_identity)
         with copy, copy.session() as session:
-            (total,) = session.execute(
-                "SELECT (SELECT sum(v) FROM a) + (SELECT sum(v) FROM b)"
-            ).fetchone() or (0,)
-            count, highest = session.execute("SELECT count(*), max(id) FROM done").fetchone() or ()
-            assert total == 2 * 1000 * ROWS
+            found = session.execute("SELECT (SELECT sum(v) FROM a) + (SELECT sum(v) FROM b)")
+            assert found.fetchone() == (2 * 1000 * ROWS,)
+            found = session.execute("SELECT count(*), max(id) FROM done")
+            count, highest = found.fetchone() or ()
             assert count == highest >= last
+
+
+def test_an_atomic_one_recovers(cache: Path, newest: str, worker_id: str) -> None:
+    with mounted(btrfs) as root:
+        port = ports_of_worker(worker_id, 1)[3]
+        source = born(root, Bundles(cache).find(newest), newest, port)
+        assert source.pool.is_atomic(source.volume)
+        taken = snapshots_under_load(source, partial(source.pool.snapshot, source.volume))
+        check_each(source, taken)
+
+
+def test_a_copied_one_is_whole_by_backup_mode(cache: Path, postgresql: str, worker_id: str) -> None:
+    with mounted(xfs) as root:
+        port = ports_of_worker(worker_id, 1)[3]
+        source = born(root, Bundles(cache).find(postgresql), postgresql, port)
+        assert not source.pool.is_atomic(source.volume)
+        check_each(source, snapshots_under_load(source, partial(in_backup_mode, source)))
+
+
+def in_backup_mode(source: Node, target: Volume) -> None:
+    before_15 = source.spec.engine == "PostgreSQL-14"
+    begin = "pg_start_backup('s', true, false)" if before_15 else "pg_backup_start('s', true)"
+    end = "pg_stop_backup(false, false)" if before_15 else "pg_backup_stop(false)"
+    node = EngineNode(source.spec, source.bundle, source.paths, SECRETS[1])
+
+    def complete(copy: Path) -> None:
+        (label,) = session.execute(f"SELECT labelfile FROM {end}").fetchone() or ()
+        (copy / "backup_label").write_text(str(label))
+        shutil.rmtree(copy / "pg_wal")
+        copying.copy_tree(source.paths.data / "pg_wal", copy / "pg_wal", in_use=True)
+        files.sync_file_system(copy)
+
+    with connect(node, "postgres") as session:
+        session.execute(f"SELECT {begin}")
+        source.pool.snapshot(source.volume, target, complete)
