@@ -32,6 +32,7 @@ NAMES = (
     "settings",
     "acl",
     "load",
+    "backups",
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from bench.by_hand import ByHand
@@ -62,3 +63,15 @@ class Engine(ABC):
     @abstractmethod
     def rate(self, load: Load, address: tuple[str, int], seconds: int) -> float:
         """Transactions a second; `seconds`: how long it should be measured, about."""
+
+    @abstractmethod
+    def fill(self, address: tuple[str, int], megabytes: int) -> None:
+        """Make tables of about this size in `rdb`."""
+
+    @abstractmethod
+    def dump(self, address: tuple[str, int], path: Path) -> None:
+        """Dump `rdb` into a file by the engine's own program, with the options of a backup."""
+
+    @abstractmethod
+    def load(self, address: tuple[str, int], path: Path, database: str) -> None:
+        """Load such a file into a database by the engine's own program, as quickly as it safely can."""

@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import IO, Any, ClassVar, Literal
 
 import pymysql
 from tests.support.service import PASSWORD
@@ -31,6 +31,12 @@ _TABLE = (
     "INSERT INTO load_of_bench WITH RECURSIVE numbers (id) AS "
     "(SELECT 1 UNION ALL SELECT id + 1 FROM numbers WHERE id < @@cte_max_recursion_depth) "
     "SELECT id, 0, repeat('x', 100) FROM numbers",
+)
+_ROWS_OF_FILLING, _MEGABYTES_OF_FILLING = 200_000, 50
+_FILL = (
+    "INSERT INTO filled_{} WITH RECURSIVE numbers (id) AS "
+    "(SELECT 1 UNION ALL SELECT id + 1 FROM numbers WHERE id < @@cte_max_recursion_depth) "
+    "SELECT id, concat(sha2(id, 512), left(sha2(-id, 512), 70)) FROM numbers"
 )
 _READ = "SELECT text FROM load_of_bench WHERE id = {id};\n"
 _WRITE = "UPDATE load_of_bench SET number = number + 1 WHERE id = {id};\n"
@@ -105,6 +111,50 @@ class MySQL(Engine):
                 _, said = client.communicate()
                 assert client.returncode == 0, said
             return load.clients * count / (time.perf_counter() - started)
+
+    def fill(self, address: tuple[str, int], megabytes: int) -> None:
+        with closing(_connect(address, "rdb")) as session:
+            execute(session, f"SET SESSION cte_max_recursion_depth = {_ROWS_OF_FILLING}")
+            for number in range(max(1, megabytes // _MEGABYTES_OF_FILLING)):
+                execute(
+                    session, f"CREATE TABLE filled_{number} (id int PRIMARY KEY, text char(200))"
+                )
+                execute(session, _FILL.format(number))
+
+    def dump(self, address: tuple[str, int], path: Path) -> None:
+        options = (
+            "--single-transaction",
+            "--set-gtid-purged=OFF",
+            "--no-tablespaces",
+            "--hex-blob",
+        )
+        self._run(
+            "mysqldump", address, *options, "--column-statistics=0", f"--result-file={path}", "rdb"
+        )
+
+    def load(self, address: tuple[str, int], path: Path, database: str) -> None:
+        with path.open() as statements:
+            checks = "SET foreign_key_checks = 0, unique_checks = 0"
+            self._run("mysql", address, f"--init-command={checks}", database, stdin=statements)
+
+    def _run(
+        self,
+        program: str,
+        address: tuple[str, int],
+        *options: str,
+        stdin: IO[str] | None = None,
+    ) -> None:
+        login = (f"--host={address[0]}", f"--port={address[1]}", "--protocol=TCP", "--user=admin")
+        command = [*self.bundle.command(program), "--no-defaults", "--ssl-mode=REQUIRED", *login]
+        done = subprocess.run(
+            [*command, *options],
+            env={"PATH": os.environ["PATH"], "MYSQL_PWD": PASSWORD},
+            stdin=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
 
     def _client(self, address: tuple[str, int], script: Path) -> subprocess.Popen[str]:
         command = [*self.bundle.command("mysql"), "--no-defaults", "--ssl-mode=REQUIRED"]

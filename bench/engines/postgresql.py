@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import psycopg
@@ -15,6 +16,7 @@ from tests.support.service import PASSWORD
 from bench.by_hand import ByHand, Session, execute
 from bench.engines.base import Engine, Load, Setting
 
+_MEGABYTES_OF_SCALE = 15
 _SCALE = 10
 _CONFIGURATION = """\
 listen_addresses = '127.0.0.1'
@@ -77,11 +79,25 @@ class PostgreSQL(Engine):
         assert found is not None, output
         return float(found[1])
 
+    def fill(self, address: tuple[str, int], megabytes: int) -> None:
+        self._pgbench(address, "-i", "-s", str(megabytes // _MEGABYTES_OF_SCALE), "-q")
+
+    def dump(self, address: tuple[str, int], path: Path) -> None:
+        options = ("--format=custom", "--compress=zstd:1", f"--file={path}")
+        self._run("pg_dump", address, "rdb", *options)
+
+    def load(self, address: tuple[str, int], path: Path, database: str) -> None:
+        options = ("--exit-on-error", "--single-transaction", f"--dbname={database}", str(path))
+        self._run("pg_restore", address, database, *options)
+
     def _pgbench(self, address: tuple[str, int], *options: str) -> str:
+        return self._run("pgbench", address, "rdb", *options)
+
+    def _run(self, program: str, address: tuple[str, int], database: str, *options: str) -> str:
         login = {"PGHOST": address[0], "PGPORT": str(address[1]), "PGUSER": "admin"}
-        login |= {"PGPASSWORD": PASSWORD, "PGDATABASE": "rdb", "PGSSLMODE": "require"}
+        login |= {"PGPASSWORD": PASSWORD, "PGDATABASE": database, "PGSSLMODE": "require"}
         done = subprocess.run(
-            [self.bundle.program("pgbench"), *options],
+            [self.bundle.program(program), *options],
             env={"PATH": os.environ["PATH"]} | self.bundle.environment | login,
             capture_output=True,
             text=True,
