@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.support.postgresql_server import VERIFIER, Server
@@ -141,3 +142,41 @@ def test_no_code_takes_what_is_another_users(
     with server.superuser() as superuser:
         left = superuser.execute("SELECT 1 FROM pg_database WHERE datname ~ '^_rdb'").fetchall()
     assert not left
+
+
+SLOW = """
+    CREATE FUNCTION public.slow() RETURNS bool LANGUAGE plpgsql AS $$ BEGIN
+        IF session_user = '_rdb_restore' THEN
+            WHILE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'meanwhile') LOOP
+                PERFORM pg_sleep(0.05);
+            END LOOP;
+        END IF;
+        RETURN true;
+    END $$;
+    CREATE TABLE public.t (x int CHECK (public.slow()));
+    INSERT INTO public.t VALUES (1);
+"""
+
+
+def test_a_database_that_is_being_loaded_is_nobodys(server: Server, transfers: Transfers) -> None:
+    with server.session("admin", "shop") as admin:
+        admin.execute(SLOW)
+    done = transfers.dump("shop")
+    running = transfers.start(transfers.order(transfers.restore_spec(done, "shop")))
+    activity = (
+        "SELECT datname FROM pg_stat_activity WHERE usename = '_rdb_restore' AND query ~ 'COPY'"
+    )
+    with server.superuser() as superuser:
+        while (found := superuser.execute(activity).fetchone()) is None:
+            assert running.poll() is None
+    loaded = str(found[0])
+    assert loaded not in {one.name for one in server.inside.databases(sizes=False)}
+    for user in ("admin", "bob"):
+        with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+            server.session(user, loaded)
+    with pytest.raises(psycopg.OperationalError, match=r"pg_hba\.conf rejects"):
+        server.session("_rdb_restore", loaded)
+    # Which also sees to roles with names of ours; it ends the function's loop.
+    server.inside.create_user("meanwhile", VERIFIER, is_admin=False)
+    assert transfers.end(running).status == "done"
+    assert "_rdb_restore" not in {one.name for one in server.inside.users()}

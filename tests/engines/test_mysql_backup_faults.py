@@ -7,7 +7,9 @@ import signal
 import time
 from pathlib import Path
 
+import psutil
 import pytest
+import zstandard
 
 from openrdb.engines.mysql.sql import rows
 from tests.engines.test_mysql_backups import described, filled, leftovers
@@ -215,3 +217,49 @@ def test_a_foreign_key_from_elsewhere_is_named(
         admin("DROP DATABASE other")
     assert (state.status, state.kind) == ("failed", "database_in_use"), state
     assert state.reason.endswith("other.c")
+
+
+def test_an_object_whose_definer_is_gone_comes_back_as_it_is(
+    mysql: Server, filled: str, transfers: Transfers
+) -> None:
+    with mysql.superuser() as session:
+        rows(session, f"CREATE DEFINER=nobody@'%%' PROCEDURE {filled}.lost() SELECT 1")
+    before = described(mysql, filled)
+    done = transfers.dump(filled)
+    assert transfers.restore(done, filled).status == "done"
+    assert described(mysql, filled) == before
+
+
+def test_an_empty_database_comes_back(mysql: Server, office: str, transfers: Transfers) -> None:
+    with mysql.superuser() as session:
+        rows(session, f"CREATE VIEW {office}.v AS SELECT 1")
+        before = described(mysql, office)
+        done = transfers.dump(office)
+        assert done.status == "done", done
+        rows(session, f"CREATE TABLE {office}.later (n INT)")
+    restored = transfers.restore(done, office)
+    assert restored.status == "done", restored
+    assert described(mysql, office) == before
+    with transfers.path("backup").open("rb") as file:
+        text = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True).read()
+    assert text.count(b"-- Dump completed") == 3
+    assert b"select 1 AS" in text
+
+
+def test_a_dump_that_is_cut_short_leaves_no_object(
+    mysql: Server, filled: str, transfers: Transfers
+) -> None:
+    with mysql.session("mig", filled) as mig:
+        mig("LOCK TABLES child WRITE")
+        running = transfers.start(transfers.order_of_dump(filled))
+        with mysql.superuser() as session:
+            waiting = (
+                "SELECT 1 FROM information_schema.processlist WHERE state LIKE 'Waiting for%%lock'"
+            )
+            while not rows(session, waiting):
+                assert running.poll() is None
+        children = psutil.Process(running.pid).children(recursive=True)
+        next(one for one in children if "mysqldump" in str(one.cmdline())).kill()
+        state = transfers.end(running)
+    assert state.status == "failed", state
+    assert not [path for path in transfers.path("").rglob("*") if path.is_file()]

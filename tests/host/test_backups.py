@@ -192,6 +192,17 @@ def test_one_whose_server_is_killed_changes_nothing(node: Node) -> None:
     assert node.end(node.start_restore("first", dumped)).status == "done"
 
 
+def test_after_a_power_cut_the_server_is_as_before_or_restored(node: Node) -> None:
+    dumped = node.end(node.start_dump("first"))
+    node.insert(2)
+    job_id = node.start_restore("first", dumped)
+    node.service.kill_everything()
+    node.service.start()
+    wait_until(lambda: answers(node))
+    state = node.end(job_id)
+    assert node.rows() == ([1] if state.status == "done" else [1, 2]), state
+
+
 def answers(node: Node) -> bool:
     try:
         return bool(node.rows())

@@ -115,6 +115,17 @@ class Backups:
             with contextlib.suppress(TransferFailed, OpenRDBError, KeyError):  # `wait` tries again
                 settle(order.node.node_id, job_id)
 
+    def heal(self, node_id: UUID, settle: Settle) -> None:
+        """Remove what restores have left that ended while the server of a node was away."""
+        for path in self._layout.transfers.iterdir():
+            job_id = UUID(path.name)
+            order = self._order(job_id)
+            if order is None or order.restore is None or order.node.node_id != node_id:
+                continue
+            if self._jobs.state(job_id).status == "failed":
+                with contextlib.suppress(TransferFailed, OpenRDBError, KeyError):
+                    settle(node_id, job_id)
+
     def forget(self, job_id: UUID) -> None:
         """Remove a job's directory; a no-op if there is none."""
         files.remove_tree(self._directory(job_id))

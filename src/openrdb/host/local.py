@@ -432,6 +432,7 @@ class LocalHost:
         server = self._server(self._record(spec.node_id))
         if server.wait_accepting(pid, _ACCEPT_TIMEOUT):
             self._healer.note_steady(self._program(spec))
+            self._backups.heal(spec.node_id, self._settle_restore)
             if self._record(spec.node_id).data_versions is not None:
                 self._compare_versions(spec.node_id)
 
