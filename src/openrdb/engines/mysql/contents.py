@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 from openrdb.engines.mysql import definitions, reserved
 from openrdb.engines.mysql.admin import databases, levels, privileges
@@ -30,12 +30,14 @@ _GRANT = re.compile(
 def read(session: Session, database: str) -> Contents:
     """Return the contents of a database, as plain data."""
     ((charset, collation),) = rows(session, _CHARSET, database)
-    granted = _grants(session, database)
+    accounts = levels.read(session).everywhere.keys()
+    granted = _grants(session, database, accounts)
     defined = definitions.read(session, database)
-    definers = {str(one["definer"]) for one in defined}
-    grantees = {"@".join(account) for account, _ in granted}
+    needed = {str(one["definer"]) for one in defined} | {"@".join(one) for one, _ in granted}
+    # Not definers who were gone before the dump.
+    there = {"@".join(account) for account in accounts}
     return {
-        "users": sorted(definers | grantees),
+        "users": sorted(needed & there),
         "database": database,
         "charset": [charset, collation],
         "tables": tables(session, database),
@@ -49,10 +51,10 @@ def tables(session: Session, database: str) -> list[str]:
     return [str(name) for (name,) in rows(session, _TABLES, database)]
 
 
-def _grants(session: Session, database: str) -> list[tuple[Account, str]]:
+def _grants(session: Session, database: str, accounts: Set[Account]) -> list[tuple[Account, str]]:
     """Return what is granted on a database and what is in it, as statements by account."""
     quoted, found = quoted_identifier(database), []
-    for account in sorted(levels.read(session).everywhere.keys() - reserved.ACCOUNTS):
+    for account in sorted(accounts - reserved.ACCOUNTS):
         for (statement,) in rows(session, f"SHOW GRANTS FOR {quoted_account(account)}"):
             parts = _GRANT.fullmatch(str(statement))
             if parts and parts["database"] == quoted:

@@ -47,14 +47,20 @@ def begin(node: EngineNode, database: str) -> Iterator[Dump]:
             views = definitions.names(connection, kept, "VIEW")
     except MySQLError as error:
         raise failed(error) from error
-    yield Dump(list(_children(node, kept, views)), described, True, _LAST_WORDS)
+    yield Dump(
+        list(_children(node, kept, described["tables"], views)), described, True, _LAST_WORDS
+    )
 
 
-def _children(node: EngineNode, database: str, views: list[str]) -> Iterator[Child]:
+def _children(
+    node: EngineNode, database: str, tables: list[str], views: list[str]
+) -> Iterator[Child]:
+    # By name: what is made meanwhile is not in the contents, and what is dropped is an error.
     without = [f"--ignore-table={database}.{view}" for view in views]
-    yield _child(node, ["--skip-triggers", *without, "--", database])
-    coded = ["--no-create-info", "--no-data", "--triggers", "--routines", "--events", *without]
-    yield _child(node, [*coded, "--", database])
+    which = ["--", database, *tables] if tables else [*without, "--", database]
+    yield _child(node, ["--skip-triggers", *which])
+    coded = ["--no-create-info", "--no-data", "--triggers", "--routines", "--events"]
+    yield _child(node, [*coded, *which])
     if views:
         yield _child(node, ["--no-data", "--skip-triggers", "--", database, *views])
 

@@ -79,7 +79,8 @@ _COUNTS = """
         )
     )
     SELECT 'columns', count(*) FROM pg_attribute JOIN relation r ON r.oid = attrelid
-    WHERE attnum > 0 AND NOT attisdropped
+    JOIN pg_class c ON c.oid = attrelid
+    WHERE attnum > 0 AND NOT attisdropped AND relkind NOT IN ('i', 'I')
     UNION ALL SELECT 'defaults', count(*) FROM pg_attrdef JOIN relation r ON r.oid = adrelid
     UNION ALL SELECT 'indexes', count(*) FROM pg_index JOIN relation r ON r.oid = indrelid
     UNION ALL SELECT 'triggers', count(*) FROM pg_trigger JOIN relation r ON r.oid = tgrelid

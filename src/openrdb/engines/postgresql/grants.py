@@ -28,7 +28,8 @@ def owner_here(connection: Connection[Row], owner: str, contents: Contents) -> s
 
 
 def strangers(connection: Connection[Row], contents: Contents) -> set[str]:
-    """Return the roles of former users at the dump that are not the same ones here."""
+    """Return the roles of former users at the dump that are not the same ones here: they are named by
+    OIDs, which are other users' on another instance."""
     if not contents["same_instance"]:
         return set(contents["former"])
     return {name for name in contents["former"] if roles.oid(connection, name) is None}
