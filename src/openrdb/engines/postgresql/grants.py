@@ -21,8 +21,7 @@ _ELEMENT = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')
 def owner_here(connection: Connection[Row], owner: str, contents: Contents) -> str:
     """Return who owns here what somebody owned at the dump.
 
-    The roles of former users are named by OIDs, which are other users' on another instance. One who is
-    not known here gets a role of their own: what they left runs as it.
+    A former user who is not known here gets a role of their own: what they left runs as it.
     """
     return former.make(connection) if owner in strangers(connection, contents) else owner
 
