@@ -17,7 +17,15 @@ from uuid import UUID
 
 import pytest
 
-from openrdb.host.volumes import BtrfsPool, DirectoryPool, Pool, Volume, open_pool
+from openrdb.host.templates import Templates
+from openrdb.host.volumes import (
+    BtrfsPool,
+    DirectoryPool,
+    Pool,
+    Volume,
+    how_copies_are_made,
+    open_pool,
+)
 from openrdb.system import btrfs
 from tests.support.mounts import FileSystems
 from tests.support.volumes import (
@@ -54,8 +62,10 @@ def test_the_driver_is_what_the_file_system_can(root: Path, request: pytest.Fixt
     assert isinstance(pool, BtrfsPool if kind == "btrfs" else DirectoryPool)
     pool.create(DATA, make)
     assert pool.is_atomic(DATA) == (kind == "btrfs")
+    said = {"xfs": "share their bytes", "btrfs": "at work"}
     if kind != "ext4":
         assert pool.reflink
+        assert said[kind] in how_copies_are_made(root)
     assert is_tidy(root)
 
 
@@ -81,6 +91,17 @@ def test_a_snapshot_outlives_its_source_and_is_cloned(root: Path) -> None:
     pool.remove_deleted()
     assert is_tidy(root)
     assert content(pool.path(SPARE)) == content(root / "snapshots/of-a-clone") == CONTENT
+
+
+def test_the_data_directory_may_be_a_link(root: Path) -> None:
+    link = root.with_name("link")
+    link.symlink_to(root)
+    pool = open_pool(link)
+    assert type(pool) is type(open_pool(root))
+    plain = Volume("default", "plain")
+    pool.create(plain, make)
+    pool.snapshot(plain, Volume("default", "copy"))
+    assert content(root / "copy") == CONTENT
 
 
 def test_a_snapshot_on_btrfs_cannot_be_written_to(root: Path) -> None:
@@ -234,6 +255,16 @@ def test_a_plain_directory_of_an_earlier_version_is_used_as_it_is(btrfs_root: Pa
     assert pool.is_atomic(SPARE)
     pool.remove_deleted()
     assert is_tidy(btrfs_root)
+
+
+def test_templates_of_an_earlier_version_are_made_again(btrfs_root: Path) -> None:
+    """The bytes of their files cannot be shared with files that are overwritten in place."""
+    DirectoryPool(btrfs_root).create(TEMPLATE, make)
+    open_pool(btrfs_root).create(SPARE, make)
+    pool = open_pool(btrfs_root)
+    Templates(btrfs_root / "templates", pool, 0, "secret").close()
+    assert not pool.exists(TEMPLATE)
+    assert pool.exists(SPARE)
 
 
 @pytest.mark.parametrize("no_cow", [True, False])

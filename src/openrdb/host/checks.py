@@ -24,6 +24,7 @@ from openrdb.errors import HostError
 from openrdb.host import session
 from openrdb.host.bundles.shared import are_reachable
 from openrdb.host.space import LEAST_FREE
+from openrdb.host.volumes import how_copies_are_made
 from openrdb.system import accounts, files, programs
 from openrdb.system.accounts import Uid
 from openrdb.system.process import raise_descriptor_limit
@@ -102,6 +103,7 @@ def _data_directory(settings: Settings) -> Iterator[Finding]:
         yield Finding("data directory", "bad", why)
         return
     yield Finding("data directory", "ok", str(directory))
+    yield Finding("volumes", "ok", how_copies_are_made(_existing(directory)))
     free = files.free_bytes(_existing(directory))
     text = f"{free / 2**30:.1f} GiB free in {directory}"
     if free < LEAST_FREE:

@@ -94,12 +94,14 @@ class Templates:
             log.warning("no spare volume for %s", bundle.name, exc_info=True)
 
     def _tidy(self, place: Path) -> None:
-        """Remove what an earlier version left half made, and what another account could have
-        changed."""
+        """Remove what an earlier version left half made or made otherwise, and what another account
+        could have changed."""
         for path in place.iterdir():
+            volume = self._pool.volume(path)
             whole = path.name == _TEMPLATE or path.name.startswith(_SPARE)
-            if not whole or path.stat().st_uid != os.geteuid():
-                self._pool.delete(self._pool.volume(path))
+            ours = path.stat().st_uid == os.geteuid()
+            if not whole or not ours or self._pool.is_outdated(volume):
+                self._pool.delete(volume)
 
 
 def template_secret(layout: Layout, pool: Pool) -> str:

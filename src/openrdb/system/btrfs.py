@@ -26,19 +26,21 @@ _MAX_REFERENCED = 1
 _NO_LIMIT = 2**64 - 1
 _TOP_INODE = 256
 """The inode of each subvolume's top directory, and of nothing else."""
-_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLLOWING = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+"""How to open what nobody but us or the operator can have put there."""
+_FLAGS = _FOLLOWING | os.O_NOFOLLOW
 
 
 def file_system(directory: Path) -> UUID | None:
     """Return the id of the btrfs that a directory lies on; None if it lies on something else."""
     found = bytearray(1024)
-    with _open(directory) as descriptor:
-        try:
+    try:
+        with _open(directory, _FOLLOWING) as descriptor:
             fcntl.ioctl(descriptor, _FS_INFO, found)
-        except OSError as error:
-            if error.errno in (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL):
-                return None
-            raise
+    except OSError as error:
+        if error.errno in (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.EACCES):
+            return None
+        raise
     return UUID(bytes=bytes(found[16:32]))
 
 
@@ -49,7 +51,7 @@ def is_subvolume(path: Path) -> bool:
 
 def create_subvolume(path: Path) -> None:
     """Make an empty subvolume; it is durable when this returns."""
-    with _open(path.parent) as parent:
+    with _open(path.parent, _FOLLOWING) as parent:
         # Not `bytes`: fcntl takes at most 1,024 of them.
         fields = bytearray(struct.pack("<q4088s", 0, os.fsencode(path.name)))
         fcntl.ioctl(parent, _SUBVOL_CREATE, fields)
@@ -65,7 +67,7 @@ def snapshot(source: Path, target: Path, *, read_only: bool = False) -> None:
         OSError: the target exists (EEXIST), or the source is no subvolume (EINVAL).
     """
     flags = _READ_ONLY if read_only else 0
-    with _open(source) as descriptor, _open(target.parent) as parent:
+    with _open(source) as descriptor, _open(target.parent, _FOLLOWING) as parent:
         name = os.fsencode(target.name)
         fields = struct.pack("<qQQ4Q4040s", descriptor, 0, flags, 0, 0, 0, 0, name)
         fcntl.ioctl(parent, _SNAP_CREATE_V2, bytearray(fields))
@@ -90,7 +92,7 @@ def make_writable_below(top: Path, depth: int) -> None:
 
     Whoever removes their files can then remove them like directories, without any privilege.
     """
-    with _open(top.parent) as parent:
+    with _open(top.parent, _FOLLOWING) as parent:
         _visit(parent, top.name, depth)
 
 
@@ -152,8 +154,8 @@ def limit(path: Path, size: int | None) -> None:
 
 
 @contextlib.contextmanager
-def _open(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, _FLAGS)
+def _open(path: Path, flags: int = _FLAGS) -> Iterator[int]:
+    descriptor = os.open(path, flags)
     try:
         yield descriptor
     finally:

@@ -5,13 +5,14 @@ from pathlib import Path
 from openrdb.host.volumes.base import Pool, Volume
 from openrdb.host.volumes.btrfs import BtrfsPool
 from openrdb.host.volumes.directory import DirectoryPool, keep_for_return, trashed_since
-from openrdb.system import btrfs
+from openrdb.system import btrfs, copying
 
 __all__ = [
     "BtrfsPool",
     "DirectoryPool",
     "Pool",
     "Volume",
+    "how_copies_are_made",
     "keep_for_return",
     "open_pool",
     "trashed_since",
@@ -24,3 +25,12 @@ def open_pool(root: Path, name: str = "default") -> Pool:
     if file_system is None:
         return DirectoryPool(root, name)
     return BtrfsPool(root, file_system, name)
+
+
+def how_copies_are_made(root: Path) -> str:
+    """Return what an operator should know of a directory that is to be a pool."""
+    if btrfs.file_system(root) is not None:
+        return "subvolumes of btrfs: copies take moments, also of a database at work"
+    if copying.can_share(root):
+        return "copies share their bytes, and take moments while the database is at rest"
+    return "copied byte by byte; xfs and btrfs would share the bytes"

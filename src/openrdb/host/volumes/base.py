@@ -56,6 +56,9 @@ class Pool(Protocol):
     def exists(self, volume: Volume) -> bool:
         """Return whether there is such a volume; if so, it is whole."""
 
+    def is_outdated(self, volume: Volume) -> bool:
+        """Return whether an earlier version made a volume in a way that lets copies take longer."""
+
     # -- making and removing -------------------------------------------------------------------
 
     def create(self, volume: Volume, make: Callable[[Path], None]) -> None:

@@ -42,6 +42,9 @@ class BtrfsPool(DirectoryPool):
     def quota(self) -> bool:
         return btrfs.has_simple_quotas(self._file_system) and btrfs.may_limit(self._making)
 
+    def is_outdated(self, volume: Volume) -> bool:
+        return not self.is_atomic(volume)
+
     # -- making and removing -------------------------------------------------------------------
 
     def is_atomic(self, volume: Volume) -> bool:

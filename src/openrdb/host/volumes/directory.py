@@ -67,6 +67,9 @@ class DirectoryPool:
     def exists(self, volume: Volume) -> bool:
         return self.path(volume).exists()
 
+    def is_outdated(self, volume: Volume) -> bool:
+        return False
+
     # -- making and removing -------------------------------------------------------------------
 
     def create(self, volume: Volume, make: Callable[[Path], None]) -> None:
