@@ -123,6 +123,8 @@ class HostState:
     """The minor version of each installed engine version."""
     free: int
     """Bytes that the pool of volumes can still take."""
+    memory: int = 0
+    """Bytes of memory that it has; 0: an older agent, which does not say."""
 
 
 @dataclass(frozen=True)

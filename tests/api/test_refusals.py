@@ -373,7 +373,6 @@ WRONG: list[tuple[dict[str, Any], str, str | None]] = [
     # what this version has not
     ({"is_ha_cluster": True}, "is_ha_cluster", "constraint"),
     ({"high_availability_mode": "single_zone"}, "high_availability_mode", "constraint"),
-    ({"encryption": {"enabled": True}}, "encryption.enabled", "constraint"),
     # passwords
     ({"password": ""}, "password", "constraint"),
     ({"password": "Short1!"}, "password", "constraint"),
@@ -446,6 +445,21 @@ def test_no_wrong_creation_has_left_anything(service: Service, unchanged: dict[s
     """All of them once more, between two looks at everything there is."""
     answers = [post(service, body(**wrong)) for wrong, _, _ in WRONG]
     assert {answer.status_code for answer in answers} == {400}
+
+
+def test_encryption_that_this_deployment_has_not(
+    service: Service, unchanged: dict[str, Any]
+) -> None:
+    for answer in (
+        post(service, body(encryption={"enabled": True})),
+        service.request(
+            "POST", f"/instances/{unchanged['id']}/upgrade", json={"enable_encryption": True}
+        ),
+    ):
+        assert answer.status_code == 412
+        assert answer.json()["type"] == "precondition_failed"
+        assert answer.json()["precondition"] == "encrypted_volumes"
+        assert "volumes_encrypted" in answer.json()["help_message"]
 
 
 def test_required_fields(service: Service, unchanged: dict[str, Any]) -> None:

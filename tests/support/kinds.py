@@ -57,6 +57,23 @@ def is_back(scene: Scene, number: int) -> bool:
     return is_gone(scene, number)
 
 
+LARGER = "db-dev-m"
+
+
+def with_block_storage(scene: Scene, number: int) -> None:
+    name = f"grown{number}"
+    scene.added = scene.service.create(scene.engine, name=name, volume_type="sbs_5k").id
+
+
+def is_larger(scene: Scene, number: int) -> bool:
+    """It answers with its new node type, and is removed again."""
+    instance = ready(scene.service.sdk(), scene.added)
+    with scene.service.connection(instance) as session:
+        assert session.execute("SELECT 1").fetchone() == (1,)
+    scene.request("DELETE", f"/instances/{scene.added}")
+    return instance.node_type == LARGER and is_gone(scene, number)
+
+
 def certificate(scene: Scene, _: int) -> None:
     scene.added = scene.service.certificate(scene.one).read_text()
 
@@ -198,6 +215,13 @@ CASES = {
         before=lambda s, n: s.service.make_fatal(s.one),
         ends="failed",
         engines=("PostgreSQL",),
+    ),
+    "resize_instance": Case(
+        "resize_instance",
+        ("restart_with",),
+        lambda s, n: s.request("POST", f"/instances/{s.added}/upgrade", {"node_type": LARGER}),
+        is_larger,
+        before=with_block_storage,
     ),
     "apply_acl": Case(
         "apply_acl",

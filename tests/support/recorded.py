@@ -30,9 +30,14 @@ NOT_THERE_YET = {
     "/purge-logs": "logs",
     "/read-replicas": "read replicas",
     "/snapshots": "snapshots",
-    "/upgrade": "upgrades",
 }
 """What this version lacks, by a word of the calls' paths."""
+
+NOT_UPGRADED_YET = {
+    "major_upgrade_workflow": "major upgrades",
+    "volume_type": "volume types in pools of their own",
+}
+"""What this version does not change, by the fields of upgrades."""
 
 TRANSITORY = {
     *("provisioning", "initializing", "configuring", "restarting", "backuping", "deleting"),
@@ -42,9 +47,14 @@ TRANSITORY = {
 
 def needs(steps: list[Step]) -> set[str]:
     """What this version lacks for a flow; empty if it can be replayed."""
-    return {
+    lacking = {
         name for word, name in NOT_THERE_YET.items() if any(word in step["path"] for step in steps)
     }
+    asked = {
+        field for step in steps if step["path"].endswith("/upgrade") for field in step["request"]
+    }
+    lacking |= {name for field, name in NOT_UPGRADED_YET.items() if field in asked}
+    return lacking | ({"full disks"} if any("disk_full" in s["statuses"] for s in steps) else set())
 
 
 def needs_mysql(steps: list[Step]) -> bool:

@@ -40,6 +40,7 @@ LEADS_TO = {
     "create_endpoint": "initializing",
     "delete_endpoint": "configuring",
     "migrate_endpoint": "configuring",
+    "upgrade": "initializing",
     "read_content": None,
     "change_content": None,
     "create_backup": "backuping",

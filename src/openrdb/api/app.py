@@ -25,6 +25,7 @@ from openrdb.api import (
     objects,
     privileges,
     settings,
+    upgrades,
     users,
 )
 from openrdb.api.auth import Guard
@@ -34,7 +35,10 @@ from openrdb.api.queries import WithoutEmptyParameters
 from openrdb.api.targets import AbsoluteTargets
 
 _SWAGGER = next(Path(swagger_ui_bundle.__path__[0], "vendor").glob("swagger-ui-*"))
-_RDB = (engines, instances, users, databases, privileges, acls, settings, endpoints, backups)
+_RDB = (
+    *(engines, instances, upgrades, users, databases, privileges, acls, settings, endpoints),
+    backups,
+)
 _REFUSALS = {
     "400": "an argument is wrong",
     "401": "no key, or an unknown one",

@@ -16,7 +16,7 @@ from openrdb.catalog.setting_values import problem
 from openrdb.config import Settings
 from openrdb.engines import rules_of
 from openrdb.engines.passwords import check_password
-from openrdb.errors import InvalidArguments, NotFound, PermissionsDenied
+from openrdb.errors import InvalidArguments, NotFound, PermissionsDenied, PreconditionFailed
 from openrdb.host.space import capacity
 from openrdb.spec import Administrator
 from openrdb.state import instances, networks, quotas
@@ -36,7 +36,7 @@ def new_instance(
         InvalidArguments: an argument is wrong, or asks for what this deployment has not.
     """
     offer = _offer(body.engine, backend)
-    kind = _node_type(body.node_type)
+    kind = offered_node_type(body.node_type)
     volume = volume_type(kind, body.volume_type or kind.volumes[0].type)
     _check_available(body, backend)
     created_at = now()
@@ -69,10 +69,15 @@ def new_instance(
 
 def check_quotas(session: Session, instance: Instance, settings: Settings) -> None:
     """Raise QuotasExceeded if the project, or the disk, may not take another such instance."""
-    own = settings.quotas_of(instance.project_id)
-    promised = int(capacity(settings.data_dir) * settings.overcommit)
-    limits = quotas.Limits(own.instances, own.volume_bytes, promised)
+    limits = limits_of(instance.project_id, settings)
     quotas.require(session, instance.project_id, limits, instance.volume_size)
+
+
+def limits_of(project_id: UUID, settings: Settings) -> quotas.Limits:
+    """Return what a project may have, and what the disk may promise."""
+    own = settings.quotas_of(project_id)
+    promised = int(capacity(settings.data_dir) * settings.overcommit)
+    return quotas.Limits(own.instances, own.volume_bytes, promised)
 
 
 def add_first_endpoints(
@@ -221,7 +226,8 @@ def _offer(name: str, backend: Backend) -> Offer:
     return offer
 
 
-def _node_type(name: str) -> NodeType:
+def offered_node_type(name: str) -> NodeType:
+    """Return the node type of that name; InvalidArguments (`node_type`) if it is not offered."""
     kind = node_type(name)
     if kind is None or kind.disabled:
         raise InvalidArguments(("node_type", "constraint", "is not one of GET /node-types"))
@@ -247,6 +253,15 @@ def _check_available(body: wire.CreateInstance, backend: Backend) -> None:
     if body.is_ha_cluster or body.high_availability_mode in ("single_zone", "multiple_zone"):
         argument = "is_ha_cluster" if body.is_ha_cluster else "high_availability_mode"
         raise InvalidArguments((argument, "constraint", "high availability is not available here"))
-    if body.encryption and body.encryption.enabled and not backend.settings.volumes_encrypted:
-        help_message = "the volumes of this deployment are not on an encrypted device"
-        raise InvalidArguments(("encryption.enabled", "constraint", help_message))
+    if body.encryption and body.encryption.enabled:
+        check_encryption("encryption.enabled", backend.settings)
+
+
+def check_encryption(argument: str, settings: Settings) -> None:
+    """Raise PreconditionFailed unless volumes are on an encrypted device, as the operator states."""
+    if not settings.volumes_encrypted:
+        help_message = (
+            f"{argument}: the volumes of this deployment are not on an encrypted device; where they "
+            "are, its operator says so by the option volumes_encrypted"
+        )
+        raise PreconditionFailed("encrypted_volumes", help_message)

@@ -418,6 +418,24 @@ class CreateInstance(Request):
     encryption: EncryptionRequest | None = None
 
 
+class MajorUpgradeWorkflow(Request):
+    upgradable_version_id: Annotated[UUID, Field(strict=False)]
+    with_endpoints: bool = False
+
+
+class UpgradeInstance(Request):
+    """POST …/upgrade; exactly one of them is set, zero values stand for what is absent."""
+
+    node_type: ShortText | None = None
+    enable_ha: bool | None = None
+    high_availability_mode: HighAvailabilityMode | None = None
+    volume_size: Bytes | None = None
+    volume_type: VolumeTypeName | None = None
+    upgradable_version_id: Id = None
+    major_upgrade_workflow: MajorUpgradeWorkflow | None = None
+    enable_encryption: bool | None = None
+
+
 class CreateEndpoint(Request):
     endpoint_spec: EndpointSpec
 

@@ -58,6 +58,7 @@ from openrdb.spec import (
 from openrdb.system import accounts, files, processes
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import Layout
+from openrdb.system.memory import physical_memory
 
 log = logging.getLogger(__name__)
 
@@ -187,6 +188,7 @@ class LocalHost:
             boot=processes.boot(),
             engines={name: bundle.version for name, bundle in self._bundles.installed().items()},
             free=self._pool.free(),
+            memory=physical_memory(),
         )
 
     def nodes(self) -> list[NodeState]:

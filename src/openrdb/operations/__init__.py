@@ -16,6 +16,7 @@ from openrdb.operations.instances import (
     create,
     delete,
     renew_certificate,
+    resize,
     restart,
     undelete,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "migrate_endpoint",
     "privileges",
     "renew_certificate",
+    "resize",
     "restart",
     "restore_backup",
     "scheduled_backups",

@@ -24,10 +24,11 @@ def first_settings(instance: Instance) -> dict[str, str]:
     They are the instance's own from then on: one that is deleted gets the catalogue's default, as the
     reference says.
     """
-    return rules_of(instance.engine).default_settings(_kind(instance))
+    return rules_of(instance.engine).default_settings(node_type_of(instance))
 
 
-def _kind(instance: Instance) -> NodeType:
+def node_type_of(instance: Instance) -> NodeType:
+    """Return the catalogue's entry of an instance's node type."""
     kind = node_type(instance.node_type)
     if kind is None:
         raise ValueError(f"the catalogue has no node type {instance.node_type}")
@@ -43,8 +44,8 @@ def node_spec(instance: Instance, node: Node, secrets: Secrets) -> NodeSpec:
         address=node.address,
         port=node.port,
         uid=instance.uid,
-        memory=_kind(instance).memory,
-        vcpus=_kind(instance).vcpus,
+        memory=node_type_of(instance).memory,
+        vcpus=node_type_of(instance).vcpus,
         settings=instance.settings,
         init_settings=instance.init_settings,
         generation=instance.generation,

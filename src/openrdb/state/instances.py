@@ -169,6 +169,14 @@ def place(
     instance.nodes.append(node)
 
 
+def resize(instance: Instance, node_type: str, volume_size: int) -> None:
+    """Give an instance, and each of its volumes, another size."""
+    instance.node_type, instance.volume_size = node_type, volume_size
+    for node in instance.nodes:
+        if node.volume is not None:
+            node.volume.size = volume_size
+
+
 def add_load_balancer(
     session: Session, instance: Instance, *, address: str, ports: tuple[int, int]
 ) -> Endpoint:

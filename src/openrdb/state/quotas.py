@@ -31,10 +31,16 @@ def require(session: Session, project_id: UUID, limits: Limits, volume_bytes: in
     own = Instance.project_id == project_id
     count = select(func.count()).select_from(Instance).where(own)
     _within(session, "instances", limits.instances, count, 1)
+    require_bytes(session, project_id, limits, volume_bytes)
+
+
+def require_bytes(session: Session, project_id: UUID, limits: Limits, added: int) -> None:
+    """Raise QuotasExceeded if so many more bytes of volumes are too much; while writing."""
+    own = Instance.project_id == project_id
     sizes = select(func.coalesce(func.sum(Volume.size), 0))
     of_project = sizes.join(Node, Node.id == Volume.node_id).join(Instance).where(own)
-    _within(session, "volume_bytes", limits.volume_bytes, of_project, volume_bytes)
-    _within(session, "volume_bytes", limits.pool_bytes, sizes, volume_bytes)
+    _within(session, "volume_bytes", limits.volume_bytes, of_project, added)
+    _within(session, "volume_bytes", limits.pool_bytes, sizes, added)
 
 
 def require_backup(session: Session, project_id: UUID, limit: int | None) -> None:

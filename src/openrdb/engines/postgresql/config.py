@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from openrdb.catalog.engines import EngineSetting, engine_version
 from openrdb.catalog.node_types import NodeType
 from openrdb.catalog.setting_values import TRUE
@@ -15,6 +13,7 @@ from openrdb.engines.transfers import RESTORE_ROLE
 from openrdb.spec import NodeSpec
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import NodePaths
+from openrdb.system.memory import physical_memory
 
 MAIN_FILE = "postgresql.conf"
 ACCESS_FILE = "pg_hba.conf"
@@ -105,7 +104,7 @@ def check_lock_table(spec: NodeSpec) -> str | None:
     values = _catalogue_settings(spec)
     locks = int(values["max_locks_per_transaction"])
     slots = locks * (int(values["max_connections"]) + _OTHER_PROCESSES)
-    most = min(spec.memory, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    most = min(spec.memory, physical_memory())
     needed = slots * _LOCK_BYTES
     if needed <= most // _LOCKS_SHARE:
         return None

@@ -38,6 +38,7 @@ class InstanceRequest(StrEnum):
     CREATE_ENDPOINT = "create_endpoint"
     DELETE_ENDPOINT = "delete_endpoint"
     MIGRATE_ENDPOINT = "migrate_endpoint"
+    UPGRADE = "upgrade"
     READ_CONTENT = "read_content"
     """Users, databases and privileges."""
     CHANGE_CONTENT = "change_content"
@@ -91,6 +92,7 @@ ALLOWED: Final[dict[InstanceRequest, frozenset[InstanceStatus]]] = {
     _R.CREATE_ENDPOINT: _READY,
     _R.DELETE_ENDPOINT: _SETTLED,
     _R.MIGRATE_ENDPOINT: _READY,  # of both instances
+    _R.UPGRADE: _READY,
     _R.READ_CONTENT: frozenset({_S.READY, _S.CONFIGURING, _S.INITIALIZING, _S.BACKUPING, _S.ERROR}),
     _R.CHANGE_CONTENT: _SETTLED,
     _R.CREATE_BACKUP: _READY,

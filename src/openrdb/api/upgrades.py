@@ -1,0 +1,210 @@
+"""POST /instances/{id}/upgrade: another size of an instance, one thing at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+from uuid import UUID
+
+from fastapi import APIRouter
+from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
+
+from openrdb.api import wire
+from openrdb.api.auth import CurrentCaller
+from openrdb.api.common import PREFIX, Backend, CurrentBackend, the_instance
+from openrdb.api.engine_calls import Kind
+from openrdb.api.instance_creation import check_encryption, limits_of, offered_node_type
+from openrdb.api.instance_view import show
+from openrdb.catalog.node_types import volume_size, volume_type
+from openrdb.config import Region, Settings
+from openrdb.errors import InvalidArguments
+from openrdb.operations.desired import main_spec, node_type_of
+from openrdb.operations.instances.resize import ResizeInstance
+from openrdb.state import instances, quotas
+from openrdb.state.models import Instance
+from openrdb.state.statuses import instance as statuses
+
+router = APIRouter(prefix=PREFIX)
+
+_TARGETS: Final = (
+    *("node_type", "enable_ha", "high_availability_mode", "volume_size", "volume_type"),
+    *("upgradable_version_id", "major_upgrade_workflow", "enable_encryption"),
+)
+_ABSENT: Final = (None, "", "unknown_high_availability_mode")
+_LOCAL: Final = "lssd"
+_GIB = 2**30
+
+
+@router.post("/instances/{instance_id}/upgrade")
+async def upgrade_instance(
+    region: Region,
+    instance_id: UUID,
+    body: wire.UpgradeInstance,
+    backend: CurrentBackend,
+    caller: CurrentCaller,
+) -> wire.Instance:
+    """Change one thing of an instance's size; what it has already is answered as it is."""
+    find = the_instance(region, instance_id, caller)
+
+    def look() -> tuple[Instance, _Size]:
+        with backend.database.read() as session:
+            instance = find(session)
+        statuses.require(instance, ResizeInstance.request)
+        size = _asked_size(instance, body, backend.settings)
+        if size.node_type != instance.node_type:
+            _check_memory(instance, size, backend)
+        return instance, size
+
+    instance, asked = await run_in_threadpool(look)
+    if asked.node_type != instance.node_type:
+        await backend.engine_calls.run(
+            instance, Kind.CHECK, lambda: _check_by_engine(backend, instance, asked)
+        )
+
+    def prepare(session: Session, instance: Instance) -> ResizeInstance | None:
+        before = _Size.of(instance)
+        size = _asked_size(instance, body, backend.settings)
+        if size == before:
+            return None
+        if size.volume_size > before.volume_size:
+            limits = limits_of(instance.project_id, backend.settings)
+            added = size.volume_size - before.volume_size
+            quotas.require_bytes(session, instance.project_id, limits, added)
+        instances.resize(instance, size.node_type, size.volume_size)
+        instance.encryption = size.encryption
+        return ResizeInstance(instance.id, before.node_type, before.volume_size)
+
+    begun = await run_in_threadpool(backend.begin, caller, find, ResizeInstance.request, prepare)
+    return show(begun.subject)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Size:
+    """What can be changed of an instance in place."""
+
+    node_type: str
+    volume_size: int
+    encryption: bool
+
+    @classmethod
+    def of(cls, instance: Instance) -> _Size:
+        return cls(instance.node_type, instance.volume_size, instance.encryption)
+
+
+def _asked_size(instance: Instance, body: wire.UpgradeInstance, settings: Settings) -> _Size:
+    """Return the size that an instance is asked to have.
+
+    Raises:
+        InvalidArguments: there is not exactly one target, or it is impossible.
+        PreconditionFailed: the operator has to provide something first.
+    """
+    target, before = _only_target(body), _Size.of(instance)
+    match target:
+        case "node_type":
+            return _with_node_type(instance, before, body.node_type or "")
+        case "volume_size":
+            return _with_volume_size(instance, before, body.volume_size or 0)
+        case "volume_type":
+            _check_volume_type(instance, body.volume_type or "")
+            return before
+        case "enable_encryption" if body.enable_encryption:
+            check_encryption(target, settings)
+            return dataclasses.replace(before, encryption=True)
+        case "enable_encryption":
+            raise _refusal(target, "can only be true")
+        case "enable_ha" if not body.enable_ha:
+            raise _refusal(target, "can only be true")
+        case "enable_ha" | "high_availability_mode":
+            raise _refusal(target, "high availability is not available here")
+        case "major_upgrade_workflow":
+            raise _unknown_version("major_upgrade_workflow.upgradable_version_id")
+        case _:
+            raise _unknown_version(target)
+
+
+def _only_target(body: wire.UpgradeInstance) -> str:
+    """Return the only target that is set.
+
+    Raises:
+        InvalidArguments: there is none, or several; each is named.
+    """
+    given = [name for name in _TARGETS if getattr(body, name) not in _ABSENT]
+    if body.volume_size == 0:
+        given.remove("volume_size")
+    if len(given) == 1:
+        return given[0]
+    rule = f"exactly one of {', '.join(_TARGETS)} must be set"
+    if not given:
+        raise InvalidArguments((_TARGETS[0], "required", rule))
+    raise InvalidArguments(*((name, "constraint", rule) for name in given))
+
+
+def _with_node_type(instance: Instance, before: _Size, name: str) -> _Size:
+    """Return the size with another node type, whose own size a local volume takes."""
+    kind = offered_node_type(name)
+    if kind.name == instance.node_type:
+        return before
+    try:
+        volume = volume_type(kind, instance.volume_type)
+    except InvalidArguments as refusal:
+        taken = refusal.details[0][2]
+        raise _refusal(
+            "node_type", f"the volume is of type {instance.volume_type}: {taken}"
+        ) from None
+    size = volume.min_size if volume.type == _LOCAL else before.volume_size
+    if size < before.volume_size:
+        help_message = (
+            f"the local volume of {kind.name} has {size} bytes, and volumes never shrink: this one "
+            f"has {before.volume_size}"
+        )
+        raise _refusal("node_type", help_message)
+    return dataclasses.replace(before, node_type=kind.name, volume_size=size)
+
+
+def _with_volume_size(instance: Instance, before: _Size, size: int) -> _Size:
+    if size == before.volume_size:
+        return before
+    if instance.volume_type == _LOCAL:
+        help_message = "a local volume has its node type's size: change node_type"
+        raise _refusal("volume_size", help_message)
+    if size < before.volume_size:
+        raise _refusal("volume_size", f"volumes never shrink: this one has {before.volume_size}")
+    volume_size(node_type_of(instance), instance.volume_type, size)
+    return dataclasses.replace(before, volume_size=size)
+
+
+def _check_volume_type(instance: Instance, name: str) -> None:
+    """Raise InvalidArguments unless the instance has a volume type already: there is one pool."""
+    if name != instance.volume_type:
+        help_message = "this deployment keeps all volumes in one pool: their type cannot change"
+        raise _refusal("volume_type", help_message)
+
+
+def _check_memory(instance: Instance, size: _Size, backend: Backend) -> None:
+    """Raise InvalidArguments for a node type with more memory than the instance's host has."""
+    there = backend.hosts[instance.primary.host_id].state().memory
+    asked = offered_node_type(size.node_type).memory
+    if there and asked > there:
+        help_message = (
+            f"{size.node_type} has {asked // _GIB} GiB of memory, and its host {there / _GIB:.1f}"
+        )
+        raise _refusal("node_type", help_message)
+
+
+def _check_by_engine(backend: Backend, instance: Instance, size: _Size) -> None:
+    """Raise InvalidArguments where the instance's settings do not fit into a node type."""
+    kind = offered_node_type(size.node_type)
+    spec = main_spec(instance, backend.secrets)
+    spec = dataclasses.replace(spec, memory=kind.memory, vcpus=kind.vcpus)
+    if (why := backend.hosts[instance.primary.host_id].check_configuration(spec)) is not None:
+        raise _refusal("node_type", why)
+
+
+def _refusal(argument: str, help_message: str) -> InvalidArguments:
+    return InvalidArguments((argument, "constraint", help_message))
+
+
+def _unknown_version(argument: str) -> InvalidArguments:
+    help_message = "is not among the instance's upgradable_version"
+    return InvalidArguments((argument, "unknown", help_message))

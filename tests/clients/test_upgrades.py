@@ -1,0 +1,118 @@
+"""Upgrades by the official SDK on real engines: another node type, a larger volume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from scaleway import ScalewayException
+from scaleway.rdb.v1 import Instance, InstanceSetting
+
+from openrdb.system.layout import Layout
+from tests.support.held_service import HeldService
+from tests.support.kinds import last_error
+from tests.support.service import Service, gone, ports_of_worker, ready, wait_until
+from tests.support.tenants import tenant_of
+
+GB = 10**9
+BUFFERS = {
+    "PostgreSQL": "SELECT setting::bigint * 8192 FROM pg_settings WHERE name = 'shared_buffers'",
+    "MySQL": "SELECT @@innodb_buffer_pool_size",
+}
+"""Memory that each engine takes by its node type."""
+
+
+def remove(service: Service, instance: Instance) -> None:
+    sdk = service.sdk()
+    sdk.delete_instance(instance_id=instance.id)
+    wait_until(lambda: gone(sdk, instance.id))
+
+
+@pytest.fixture
+def instance(service: Service, newest: str) -> Iterator[Instance]:
+    made = service.create(newest, name="upgrades")
+    yield made
+    remove(service, made)
+
+
+def buffers(service: Service, instance: Instance) -> int:
+    with service.connection(instance) as session:
+        query = BUFFERS[instance.engine.partition("-")[0]]
+        return int(session.execute(query).fetchone()[0])
+
+
+def test_a_larger_node_type(service: Service, instance: Instance) -> None:
+    sdk, tenant = service.sdk(), tenant_of(instance.engine)
+    own = InstanceSetting(*tenant.hot)
+    sdk.add_instance_settings(instance_id=instance.id, settings=[own])
+    instance = ready(sdk, instance.id)
+    before = buffers(service, instance)
+    with service.connection(instance) as session:
+        session.execute("CREATE TABLE kept AS SELECT 7 AS n")
+
+    answer = sdk.upgrade_instance(instance_id=instance.id, node_type="db-dev-m")
+    assert (answer.status, answer.node_type) == ("initializing", "db-dev-m")
+    assert answer.endpoints == instance.endpoints
+    larger = ready(sdk, instance.id)
+    assert larger.volume is not None
+    assert (larger.node_type, larger.volume.size) == ("db-dev-m", 25 * GB)
+    assert larger.endpoints == instance.endpoints
+    assert larger.settings == instance.settings
+    assert buffers(service, larger) == 2 * before
+    with service.connection(larger) as session:
+        assert session.execute("SELECT n FROM kept").fetchone() == (7,)
+        assert tenant.setting(session, own.name) == own.value
+
+
+def test_a_larger_volume_ends_no_session(service: Service, newest: str) -> None:
+    sdk = service.sdk()
+    instance = service.create(newest, name="upgrades", volume_type="sbs_5k", volume_size=10 * GB)
+    with service.connection(instance) as session:
+        sdk.upgrade_instance(instance_id=instance.id, volume_size=20 * GB)
+        larger = ready(sdk, instance.id)
+        assert session.execute("SELECT 1").fetchone() == (1,)
+    assert larger.volume is not None
+    assert (larger.volume.size, larger.volume.type_) == (20 * GB, "sbs_5k")
+    with pytest.raises(ScalewayException, match="invalid argument"):
+        sdk.upgrade_instance(instance_id=instance.id, volume_size=15 * GB)
+    remove(service, instance)
+
+
+def test_settings_that_do_not_fit_are_found_before(service: Service) -> None:
+    """A table of locks that the smaller node type has no memory for."""
+    sdk = service.sdk()
+    instance = service.create(node_type="db-dev-m", volume_type="sbs_5k")
+    sdk.add_instance_settings(
+        instance_id=instance.id,
+        settings=[InstanceSetting("max_locks_per_transaction", "20000")],
+    )
+    ready(sdk, instance.id)
+    with pytest.raises(ScalewayException, match=r"node_type.*max_locks_per_transaction"):
+        sdk.upgrade_instance(instance_id=instance.id, node_type="db-dev-s")
+    assert sdk.get_instance(instance_id=instance.id).status == "ready"
+    remove(service, instance)
+
+
+def test_a_node_type_that_the_engine_does_not_start_with(cache: Path, worker_id: str) -> None:
+    """It is taken back: the instance serves as before, and the operation says why."""
+    with HeldService(cache, ports_of_worker(worker_id, 1)) as service:
+        service.start()
+        instance = service.create("PostgreSQL-17")
+        sdk, before = service.sdk(), buffers(service, instance)
+        (data,) = Layout(service.data_dir).instance(UUID(instance.id)).glob("nodes/*/data")
+        overriding = data / "postgresql.auto.conf"
+        usual = overriding.read_bytes()
+        overriding.write_bytes(usual + b"superuser_reserved_connections = 500\n")
+        service.hold("resize_instance", 1)
+        sdk.upgrade_instance(instance_id=instance.id, node_type="db-dev-m")
+        assert service.wait_begun() == "put_back"
+        overriding.write_bytes(usual)
+        service.let_go()
+        kept = ready(sdk, instance.id)
+        assert (kept.node_type, kept.volume) == (instance.node_type, instance.volume)
+        assert buffers(service, kept) == before
+        status, error = last_error(service, "resize_instance")
+        assert status == "failed"
+        assert "superuser_reserved_connections" in str(error)
