@@ -176,6 +176,8 @@ def test_a_database_that_is_being_loaded_is_nobodys(server: Server, transfers: T
             server.session(user, loaded)
     with pytest.raises(psycopg.OperationalError, match=r"pg_hba\.conf rejects"):
         server.session("_rdb_restore", loaded)
+    other = transfers.restore(done, "copy")
+    assert (other.status, other.kind) == ("failed", "not_ready"), other
     # Which also sees to roles with names of ours; it ends the function's loop.
     server.inside.create_user("meanwhile", VERIFIER, is_admin=False)
     assert transfers.end(running).status == "done"

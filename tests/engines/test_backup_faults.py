@@ -193,5 +193,11 @@ def test_a_backup_of_another_instance_and_an_older_version(
     assert restored.status == "done", restored
     rows, large, _, levels = described(server, "copy")
     assert (rows, large, levels) == (before[0], before[1], before[3])
+    with older.superuser("shop") as superuser:
+        superuser.execute("CREATE EXTENSION old_snapshot")  # until 16
+    done = Transfers(older.node, short_tmp).dump("shop")
+    lacking = Transfers(server.node, short_tmp).restore(done, "copy", engine="PostgreSQL-14")
+    assert (lacking.status, lacking.kind) == ("failed", "missing_extensions"), lacking
+    assert lacking.reason.endswith(": old_snapshot")
     refused = Transfers(older.node, short_tmp).restore(done, "copy", engine="PostgreSQL-18")
     assert (refused.status, refused.kind) == ("failed", "engine")

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -29,10 +30,11 @@ from openrdb.host.orders import CONTENTS, ORDERS, STATES, Order
 from openrdb.spec import DumpSpec, RestoreSpec, TransferState
 from openrdb.storage import open_store
 from openrdb.storage.base import Store
-from openrdb.system import accounts, files, process
+from openrdb.system import accounts, files, locks, process
 
 log = logging.getLogger(__name__)
 
+_starter = ThreadPoolExecutor(1, "starter")
 _PIPE = 2**20
 _CHUNK = 2**20
 _TAIL = 8192
@@ -134,14 +136,16 @@ def _compressed(chunks: Iterator[bytes]) -> Iterator[bytes]:
 def _written(order: Order, child: Child, last_words: bytes) -> Iterator[bytes]:
     """Yield what a program writes; raise at its end unless all of it is there."""
     with tempfile.TemporaryFile(dir=order.directory) as complaints:
-        program = subprocess.Popen(
+        # It ends with the thread that starts it; the store asks for chunks in threads of its own.
+        program = _starter.submit(
+            subprocess.Popen,
             accounts.mortal(order.node.uid, child.command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=complaints,
             cwd="/",
             env=accounts.child_environment(child.environment),
-        )
+        ).result()
         tail = b""
         try:
             assert program.stdout is not None  # noqa: S101
@@ -172,13 +176,30 @@ def _restore(order: Order, spec: RestoreSpec) -> TransferState:
     contents = b"".join(store.get(spec.source.key + CONTENTS))
     archive = order.directory / "archive"
     try:
-        _fetch(store, spec, archive, _mark(contents))
-        described = json.loads(contents)
-        transfers.check_restore(spec.database, described)
-        transfers.restore(spec.job_id, spec.database, described, archive)
+        with _alone(order):
+            _fetch(store, spec, archive, _mark(contents))
+            described = json.loads(contents)
+            transfers.check_restore(spec.database, described)
+            transfers.restore(spec.job_id, spec.database, described, archive)
     finally:
         archive.unlink(missing_ok=True)
     return TransferState("done", size=spec.size, checksum=spec.checksum)
+
+
+@contextmanager
+def _alone(order: Order) -> Iterator[None]:
+    """Be the node's only restore: one removes what others have left.
+
+    Raises:
+        TransferFailed: another one runs.
+    """
+    descriptor = locks.open_file(order.paths.root / "restore.lock")
+    try:
+        if not locks.try_lock(descriptor):
+            raise TransferFailed("not_ready", "another restore of the instance is running")
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _check_engine(here: str, made: str) -> None:

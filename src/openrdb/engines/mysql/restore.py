@@ -22,9 +22,10 @@ from openrdb.engines.mysql import definitions, dump, reserved, session, swap
 from openrdb.engines.mysql.accounts import identified
 from openrdb.engines.mysql.admin import databases, levels
 from openrdb.engines.mysql.caching_sha2 import verifier
+from openrdb.engines.mysql.restoring import Restoring, close_account
 from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import quoted_account, quoted_identifier, rows, run
-from openrdb.engines.transfers import LOADED, Contents, TransferFailed
+from openrdb.engines.transfers import Contents, TransferFailed
 from openrdb.errors import InvalidArguments
 from openrdb.system import accounts
 
@@ -67,46 +68,35 @@ def run_restore(
 ) -> None:
     """Make a database what it was at the dump, or leave it as it is."""
     check(node, database, contents)
-    loaded, password = LOADED + job_id.hex, secrets.token_hex(32)
+    job, password = Restoring(node, job_id), secrets.token_hex(32)
     try:
         swap.sweep(node)
-        with session.connect(node) as connection:
-            _open(connection, loaded, password, contents)
-        _load(node, loaded, password, path)
-        with session.connect(node) as connection:
-            if read_contents.tables(connection, loaded) != contents["tables"]:
+        with job.session() as connection:
+            _open(connection, job.loaded, password, contents)
+        _load(node, job.loaded, password, path)
+        with job.session() as connection:
+            if read_contents.tables(connection, job.loaded) != contents["tables"]:
                 raise TransferFailed("corrupt", "the backup does not have all tables")
-            _try_definitions(connection, loaded, contents)
-            _close(connection)
-            swap.swap(node, job_id, database, contents)
+            _try_definitions(connection, job.loaded, contents)
+            close_account(connection)
+        swap.swap(job, database, contents)
     except MySQLError as error:
         raise dump.failed(error) from error
     finally:
-        with suppress(MySQLError):  # the next restore, or the agent, does it
-            settle(node, job_id)
-
-
-def settle(node: EngineNode, job_id: UUID) -> bool:
-    """Remove what a restore has left, and return whether it has taken effect."""
-    with session.connect(node) as connection:
-        _close(connection)
-    return swap.settle(node, job_id)
+        with suppress(MySQLError, TransferFailed):  # the next restore, or the agent, does it
+            swap.settle(node, job_id)
 
 
 def _open(connection: Session, loaded: str, password: str, contents: Contents) -> None:
     """Create the database, and the account that loads it."""
     charset, collation = contents["charset"]
     quoted, account = quoted_identifier(loaded), quoted_account(reserved.RESTORE)
-    _close(connection)
+    close_account(connection)
     run(connection, f"CREATE DATABASE {quoted} CHARACTER SET {charset} COLLATE {collation}")
     run(connection, f"CREATE USER {account} {identified(verifier(password))}")
     run(connection, f"GRANT ALL PRIVILEGES ON {quoted}.* TO {account}")
     # A foreign key may refer to another database.
     run(connection, f"GRANT REFERENCES ON *.* TO {account}")
-
-
-def _close(connection: Session) -> None:
-    run(connection, f"DROP USER IF EXISTS {quoted_account(reserved.RESTORE)}")
 
 
 def _load(node: EngineNode, loaded: str, password: str, path: Path) -> None:

@@ -17,9 +17,10 @@ from openrdb.engines.base import EngineNode
 from openrdb.engines.mysql import contents as read_contents
 from openrdb.engines.mysql import definitions, reserved, session
 from openrdb.engines.mysql.admin import databases, user_sessions
+from openrdb.engines.mysql.restoring import Restoring, close_account
 from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import quoted_account, quoted_identifier, rows, run
-from openrdb.engines.transfers import LOADED, OF_RESTORES, REPLACED, Contents
+from openrdb.engines.transfers import OF_RESTORES, Contents
 
 _NOTE = "_rdb_note"
 _ATTEMPTS = 3
@@ -41,14 +42,14 @@ def is_ours(schema: str) -> bool:
     return OF_RESTORES.fullmatch(schema) is not None
 
 
-def swap(node: EngineNode, job_id: UUID, database: str, contents: Contents) -> None:
+def swap(job: Restoring, database: str, contents: Contents) -> None:
     """Put the tables that were loaded, and all else of the contents, into the database's place.
 
     Raises:
         MySQLError: it is as it was.
     """
-    loaded, replaced = LOADED + job_id.hex, REPLACED + job_id.hex
-    with session.connect(node) as connection:
+    loaded, replaced = job.loaded, job.replaced
+    with job.session() as connection:
         found = databases.find(connection, database)
         kept, managed = found or (database, True)
         old = read_contents.read(connection, kept) if found else None
@@ -63,12 +64,12 @@ def swap(node: EngineNode, job_id: UUID, database: str, contents: Contents) -> N
         definitions.drop(connection, kept, ["TRIGGER"])
         _exchange(connection, kept, out_to=replaced, in_from=loaded)
     try:
-        _complete(node, note)
+        _complete(job, note)
     except MySQLError:
-        _undo(node, note, job_id)
+        _undo(job, note)
         raise
-    with session.connect(node) as connection:
-        _record(connection, job_id)
+    with job.session() as connection:
+        _record(connection, job.job_id)
 
 
 def _exchange(connection: Session, database: str, *, out_to: str, in_from: str) -> None:
@@ -95,28 +96,28 @@ def _on(database: str, name: str) -> str:
     return f"{quoted_identifier(database)}.{quoted_identifier(name)}"
 
 
-def _complete(node: EngineNode, note: Note) -> None:
+def _complete(job: Restoring, note: Note) -> None:
     """Make what the database has besides its new tables. Repeatable."""
-    with session.connect(node) as connection:
+    with job.session() as connection:
         read_contents.give_back(connection, note["database"], note["new"], managed=note["managed"])
-    with session.connect(node) as connection:
+    with job.session() as connection:
         # They have the privileges of before.
         user_sessions.end_within(connection, note["database"])
 
 
-def _undo(node: EngineNode, note: Note, job_id: UUID) -> None:
+def _undo(job: Restoring, note: Note) -> None:
     """Put the old tables back; the rest follows when it is settled."""
-    loaded, replaced = LOADED + job_id.hex, REPLACED + job_id.hex
-    with session.connect(node) as connection:
+    loaded, replaced = job.loaded, job.replaced
+    with job.session() as connection:
         _change(connection, replaced, note | {"undone": True})
         definitions.drop(connection, note["database"], ["TRIGGER"])
         _exchange(connection, note["database"], out_to=loaded, in_from=replaced)
 
 
-def _put_back(node: EngineNode, note: Note) -> None:
+def _put_back(job: Restoring, note: Note) -> None:
     """Make the database what it was before its tables changed places, or were to. Repeatable."""
     old, database = note["old"], note["database"]
-    with session.connect(node) as connection:
+    with job.session() as connection:
         if old is None:
             databases.ensure_none(connection, database)
         elif note["undone"]:
@@ -130,20 +131,23 @@ def _put_back(node: EngineNode, note: Note) -> None:
 
 def settle(node: EngineNode, job_id: UUID) -> bool:
     """Complete or undo what a restore has begun, and return whether it has taken effect."""
-    loaded, replaced = LOADED + job_id.hex, REPLACED + job_id.hex
+    job = Restoring(node, job_id)
     with session.connect(node) as connection:
-        begun, done = _read(connection, loaded), _read(connection, replaced)
+        job.end_sessions(connection)
+        if rows(connection, f"{_SCHEMAS} WHERE schema_name = %s", job.loaded):
+            close_account(connection)  # else it may be another restore's
+        begun, done = _read(connection, job.loaded), _read(connection, job.replaced)
         if done is not None and done["undone"]:
-            _undo(node, done, job_id)
-            _put_back(node, done)
+            _undo(job, done)
+            _put_back(job, done)
         elif done is not None:
             if not _is_recorded(connection, job_id):
-                _complete(node, done)
+                _complete(job, done)
                 _record(connection, job_id)
         elif begun is not None:
-            _put_back(node, begun)
-        for name in (loaded, replaced):
-            run(connection, "SET SESSION foreign_key_checks = 0")
+            _put_back(job, begun)
+        run(connection, "SET SESSION foreign_key_checks = 0")
+        for name in (job.loaded, job.replaced):
             run(connection, f"DROP DATABASE IF EXISTS {quoted_identifier(name)}")
         return _is_recorded(connection, job_id)
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from pymysql import MySQLError
 
 from openrdb.engines.base import EngineNode
-from openrdb.engines.mysql import dump, restore
+from openrdb.engines.mysql import dump, restore, swap
 from openrdb.engines.transfers import Contents, Dump, TransferFailed
 
 
@@ -31,6 +31,6 @@ class Transfers:
 
     def settle(self, job_id: UUID) -> bool:
         try:
-            return restore.settle(self._node, job_id)
+            return swap.settle(self._node, job_id)
         except MySQLError as error:
             raise dump.failed(error) from error

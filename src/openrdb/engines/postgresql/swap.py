@@ -87,7 +87,8 @@ def settle(node: EngineNode, job_id: UUID) -> bool:
         row = connection.execute(_LAST, [RESTORE_ROLE]).fetchone()
         if row is None:
             return False
-        roles.close_restore(connection)
+        if _exists(connection, job.loaded):  # else the role may be another restore's
+            roles.close_restore(connection)
         for name in (job.loaded, job.replaced):
             _drop(connection, name)
         return row[0] == job_id.hex
@@ -103,8 +104,13 @@ def sweep(node: EngineNode) -> None:
             _drop(connection, name)
 
 
+def _exists(connection: Connection[Row], name: str) -> bool:
+    query = "SELECT 1 FROM pg_database WHERE datname = %s"
+    return connection.execute(query, [name]).fetchone() is not None
+
+
 def _drop(connection: Connection[Row], name: str) -> None:
-    if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
+    if _exists(connection, name):
         connection.execute("SET statement_timeout = 0")
         connection.execute(_SLOTS, [name])
         statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
