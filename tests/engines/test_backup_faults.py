@@ -16,6 +16,7 @@ from openrdb.engines.transfers import LOADED
 from openrdb.errors import HostError
 from openrdb.host.bundles.cache import Bundles
 from tests.engines.test_backups import described, fill, leftovers
+from tests.support.object_store import SeaweedFS
 from tests.support.postgresql_server import VERIFIER, Server
 from tests.support.service import ports_of_worker
 from tests.support.transfers import Transfers, job_of
@@ -201,3 +202,19 @@ def test_a_backup_of_another_instance_and_an_older_version(
     assert lacking.reason.endswith(": old_snapshot")
     refused = Transfers(older.node, short_tmp).restore(done, "copy", engine="PostgreSQL-18")
     assert (refused.status, refused.kind) == ("failed", "engine")
+
+
+def test_a_backup_in_s3_is_written_and_read_in_parts(
+    server: Server, transfers: Transfers, seaweedfs: SeaweedFS
+) -> None:
+    with server.session("admin", "shop") as admin:
+        many = "SELECT gen_random_uuid() AS id FROM generate_series(1, 800000)"
+        admin.execute(f"CREATE TABLE big AS {many}")
+    before = described(server, "shop")
+    transfers.store = seaweedfs.spec("backups")
+    done = transfers.dump("shop")
+    assert done.status == "done", done
+    assert done.size > 2**23
+    restored = transfers.restore(done, "shop")
+    assert restored.status == "done", restored
+    assert described(server, "shop") == before
