@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 
 from openrdb.state.database import Database
-from openrdb.state.models import Instance, Operation
+from openrdb.state.models import DatabaseBackup, Instance, Operation
 from openrdb.state.operations import late
 
 
@@ -27,6 +27,9 @@ class _State(Collector):
         operations = GaugeMetricFamily(
             "openrdb_operations", "Operations by status", labels=["kind", "status"]
         )
+        backups = GaugeMetricFamily(
+            "openrdb_database_backups", "Backups by status", labels=["region", "status"]
+        )
         overdue = GaugeMetricFamily(
             "openrdb_operations_overdue",
             "Unfinished operations past their deadline",
@@ -36,12 +39,17 @@ class _State(Collector):
             group = (Instance.region, Instance.engine, Instance.status)
             for *labels, count in session.execute(select(*group, func.count()).group_by(*group)):
                 instances.add_metric(labels, count)
+            of_backups = (DatabaseBackup.region, DatabaseBackup.status)
+            counted = select(*of_backups, func.count()).group_by(*of_backups)
+            for *labels, count in session.execute(counted):
+                backups.add_metric(labels, count)
             for kind, count in Counter(row.kind for row in late(session)).items():
                 overdue.add_metric([kind], count)
             kinds = (Operation.kind, Operation.status)
             for *labels, count in session.execute(select(*kinds, func.count()).group_by(*kinds)):
                 operations.add_metric(labels, count)
         yield instances
+        yield backups
         yield operations
         yield overdue
 
