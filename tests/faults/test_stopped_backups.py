@@ -49,6 +49,24 @@ def test_a_backup_goes_on_while_nobody_serves(fresh_service: Service, how: signa
     ready(service.sdk(), str(backup.instance_id))
 
 
+def test_backups_that_wait_for_a_place_keep_nobody_from_stopping(fresh_service: Service) -> None:
+    service = fresh_service
+    service.environment["OPENRDB_BACKUPS_AT_ONCE"] = "1"
+    service.start()
+    other = service.create("PostgreSQL-17", name="other")
+    with held_up(service) as first:
+        api = service.sdk()
+        second = api.create_database_backup(instance_id=other.id, database_name="rdb")
+        began = time.monotonic()
+        service.kill(signal.SIGTERM)
+        assert time.monotonic() - began < SOON
+        service.start()
+        assert (status(service, first), status(service, second)) == ("creating", "creating")
+        assert len(service.processes("bin/pg_dump")) == 1
+    for backup in (first, second):
+        wait_until(lambda backup=backup: status(service, backup) == "ready")
+
+
 def test_a_dump_that_is_killed_is_made_again(fresh_service: Service) -> None:
     service = fresh_service
     service.start()

@@ -22,6 +22,8 @@ from tests.support.kinds import CASES, finished_count, last_error
 from tests.support.scenes import Case, Scene, make_scene
 from tests.support.service import in_background, ports_of_worker, wait_until
 
+pytestmark = pytest.mark.timeout(900)
+
 LONGEST = 40
 """More steps than any sequence has."""
 _SAMPLE = 5

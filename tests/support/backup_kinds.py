@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 
@@ -88,8 +89,10 @@ def is_restored(scene: Scene, number: int) -> bool:
 
 
 def is_exported(scene: Scene, _: int) -> bool:
-    url = settled_backup(scene, scene.added)["download_url"]
-    return requests.get(url, timeout=60).status_code == 200
+    """Whether its URL leads to it; the service may have another port by now."""
+    url = urlsplit(settled_backup(scene, scene.added)["download_url"])
+    answer = requests.get(f"{scene.service.url}{url.path}?{url.query}", timeout=60)
+    return answer.status_code == 200
 
 
 def is_deleted(scene: Scene, _: int) -> bool:

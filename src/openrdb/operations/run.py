@@ -28,6 +28,9 @@ from openrdb.storage.base import Store
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_LOOK = 5.0
+"""Seconds after which it is looked again whether a host has a place for a job."""
+
 
 class KeyedLocks:
     """A lock a key, there as long as somebody holds it or waits for it."""
@@ -52,23 +55,37 @@ class KeyedLocks:
                     del self._users[key], self._locks[key]
 
 
-class KeyedPlaces:
-    """A number of places a key: who finds all taken waits for one."""
+class JobPlaces:
+    """Places for jobs on each host: who finds all taken waits for one."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._taken: dict[UUID, int] = defaultdict(int)
+        self._held: dict[UUID, set[UUID]] = defaultdict(set)
 
     @contextmanager
-    def hold(self, key: UUID, places: int) -> Iterator[None]:
-        with self._changed:
-            self._changed.wait_for(lambda: self._taken[key] < places)
-            self._taken[key] += 1
+    def hold(
+        self, host_id: UUID, job_id: UUID, places: int, running: Callable[[], set[UUID]]
+    ) -> Iterator[None]:
+        """Hold a job's place.
+
+        Args:
+            places: how many there are.
+            running: returns the jobs that run on the host: some may from before this process, and
+                have their places already.
+        """
+        while True:
+            found = running()
+            with self._changed:
+                others = (self._held[host_id] | found) - {job_id}
+                if job_id in found or len(others) < places:
+                    self._held[host_id].add(job_id)
+                    break
+                self._changed.wait(_LOOK)
         try:
             yield
         finally:
             with self._changed:
-                self._taken[key] -= 1
+                self._held[host_id].discard(job_id)
                 self._changed.notify_all()
 
 
@@ -88,7 +105,7 @@ class Services:
     """Which code this is: a sequence that another build began starts again at its first step."""
     content_locks: KeyedLocks = field(default_factory=KeyedLocks)
     """One change of an instance's users, databases and privileges at a time."""
-    transfers: KeyedPlaces = field(default_factory=KeyedPlaces)
+    transfers: JobPlaces = field(default_factory=JobPlaces)
     """On each host a few backups are made or restored at a time."""
     schedules: threading.Event = field(default_factory=threading.Event)
     """Set at the end of what a schedule may be waiting for."""

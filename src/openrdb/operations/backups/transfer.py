@@ -123,7 +123,12 @@ def transfer(
     """
     instance = run.instance(instance_id)
     node, host = main_spec(instance, run.secrets), run.host_of(instance.primary)
-    with run.services.transfers.hold(instance.primary.host_id, run.settings.backups_at_once):
+
+    def running() -> set[UUID]:
+        return {job.id for job in host.jobs() if job.status == "running"}
+
+    places = run.settings.backups_at_once
+    with run.services.transfers.hold(instance.primary.host_id, job_id, places, running):
         for _ in range(_ATTEMPTS):
             host.ensure_accepting(node)
             state = _to_its_end(host, node, job_id, start)
