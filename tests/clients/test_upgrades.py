@@ -1,15 +1,22 @@
-"""Upgrades by the official SDK on real engines: another node type, a larger volume."""
+"""Upgrades by the official SDK on real engines: a node type, a larger volume, newer binaries."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 from scaleway import ScalewayException
-from scaleway.rdb.v1 import Instance, InstanceSetting
+from scaleway.rdb.v1 import (
+    Instance,
+    InstanceSetting,
+    UpgradeInstanceRequestMajorUpgradeWorkflow,
+)
 
+from openrdb.host.bundles.cache import Bundles
+from openrdb.system.bundle import Bundle
 from openrdb.system.layout import Layout
 from tests.support.held_service import HeldService
 from tests.support.kinds import last_error
@@ -105,7 +112,7 @@ def test_a_node_type_that_the_engine_does_not_start_with(cache: Path, worker_id:
         overriding = data / "postgresql.auto.conf"
         usual = overriding.read_bytes()
         overriding.write_bytes(usual + b"superuser_reserved_connections = 500\n")
-        service.hold("resize_instance", 1)
+        service.hold("upgrade_instance", 1)
         sdk.upgrade_instance(instance_id=instance.id, node_type="db-dev-m")
         assert service.wait_begun() == "put_back"
         overriding.write_bytes(usual)
@@ -113,6 +120,69 @@ def test_a_node_type_that_the_engine_does_not_start_with(cache: Path, worker_id:
         kept = ready(sdk, instance.id)
         assert (kept.node_type, kept.volume) == (instance.node_type, instance.volume)
         assert buffers(service, kept) == before
-        status, error = last_error(service, "resize_instance")
+        status, error = last_error(service, "upgrade_instance")
         assert status == "failed"
         assert "superuser_reserved_connections" in str(error)
+
+
+@pytest.fixture
+def older(
+    cache: Path, short_tmp: Path, worker_id: str
+) -> Iterator[tuple[HeldService, Bundle, Path]]:
+    """A service whose binaries of PostgreSQL 18 are named for an earlier minor version, and the same
+    binaries by their own name, with the place where they are not installed yet."""
+    there = short_tmp / "cache"
+    there.mkdir(mode=0o777)
+    there.chmod(0o777)  # the load balancer's binaries are copied into it
+    newest = Bundles(cache).find("PostgreSQL-18")
+    shutil.copytree(newest.path, there / "postgresql-18.1.0-r1", symlinks=True)
+    with HeldService(there, ports_of_worker(worker_id, 1)) as service:
+        service.start()
+        yield service, newest, there / newest.name
+
+
+def test_a_newer_minor_version(older: tuple[HeldService, Bundle, Path]) -> None:
+    service, newest, later = older
+    instance = service.create("PostgreSQL-18")
+    assert instance.upgradable_version == []
+    with service.connection(instance) as session:
+        session.execute("CREATE TABLE kept AS SELECT 7 AS n")
+    service.kill()
+    shutil.copytree(newest.path, later, symlinks=True)
+    service.start()
+
+    sdk = service.sdk()
+    (offered,) = sdk.get_instance(instance_id=instance.id).upgradable_version
+    assert (offered.name, offered.version) == ("PostgreSQL-18", "18")
+    assert offered.minor_version == newest.version
+    workflow = UpgradeInstanceRequestMajorUpgradeWorkflow(offered.id, with_endpoints=True)
+    with pytest.raises(ScalewayException, match="major_upgrade_workflow"):
+        sdk.upgrade_instance(instance_id=instance.id, major_upgrade_workflow=workflow)
+
+    answer = sdk.upgrade_instance(instance_id=instance.id, upgradable_version_id=offered.id)
+    assert (answer.id, answer.status) == (instance.id, "initializing")
+    upgraded = ready(sdk, instance.id)
+    assert (upgraded.upgradable_version, upgraded.endpoints) == ([], instance.endpoints)
+    assert service.processes(str(later), instance.id)
+    with service.connection(upgraded) as session:
+        assert session.execute("SELECT n FROM kept").fetchone() == (7,)
+
+
+def test_binaries_that_do_not_start(older: tuple[HeldService, Bundle, Path]) -> None:
+    """The instance serves with those that it had."""
+    service, newest, later = older
+    instance = service.create("PostgreSQL-18")
+    service.kill()
+    shutil.copytree(newest.path, later, symlinks=True)
+    (later / "share" / "timezonesets" / "Default").unlink()
+    service.start()
+
+    sdk = service.sdk()
+    (offered,) = sdk.get_instance(instance_id=instance.id).upgradable_version
+    sdk.upgrade_instance(instance_id=instance.id, upgradable_version_id=offered.id)
+    kept = ready(sdk, instance.id)
+    assert kept.upgradable_version == [offered]
+    assert not service.processes(str(later))
+    with service.connection(kept) as session:
+        assert session.execute("SELECT 1").fetchone() == (1,)
+    assert last_error(service, "upgrade_instance")[0] == "failed"

@@ -216,8 +216,8 @@ CASES = {
         ends="failed",
         engines=("PostgreSQL",),
     ),
-    "resize_instance": Case(
-        "resize_instance",
+    "upgrade_instance": Case(
+        "upgrade_instance",
         ("restart_with",),
         lambda s, n: s.request("POST", f"/instances/{s.added}/upgrade", {"node_type": LARGER}),
         is_larger,

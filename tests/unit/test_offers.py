@@ -23,6 +23,25 @@ def test_what_is_past_its_end_of_life_needs_the_operators_word() -> None:
     assert Offers(INSTALLED, allow_disabled=True).find("PostgreSQL-12") is None
 
 
+def test_what_a_version_can_be_upgraded_to() -> None:
+    """Newer binaries of the same major version, in the order of numbers."""
+    offers = Offers(INSTALLED | {"MySQL-8": "9.7.4"}, allow_disabled=False)
+    (found,) = offers.upgrades("PostgreSQL-17", "17.9")
+    assert (found.version.name, found.minor) == ("PostgreSQL-17", "17.11")
+    assert (
+        found.id
+        == Offers({"PostgreSQL-17": "17.12"}, False).upgrades("PostgreSQL-17", "17.9")[0].id
+    )
+    for name, minor in [
+        ("PostgreSQL-17", "17.11"),
+        ("PostgreSQL-17", "17.12"),
+        ("PostgreSQL-17", "unknown"),
+        ("PostgreSQL-16", "16.1"),
+        ("MySQL-8", "8.0.31"),  # a name that other binaries serve
+    ]:
+        assert offers.upgrades(name, minor) == []
+
+
 def test_the_list_tells_the_truth() -> None:
     shown = {version.name: version.disabled for version in Offers(INSTALLED, False).listed()}
     assert shown == {

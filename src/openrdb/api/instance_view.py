@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import cast
 
 from openrdb.api import endpoints, wire
+from openrdb.catalog.offers import Offers
 from openrdb.config import Region
 from openrdb.state.models import Instance
 
 
-def show(instance: Instance) -> wire.Instance:
+def show(instance: Instance, offers: Offers) -> wire.Instance:
     present = [one for one in instance.endpoints if one.published and not one.leaving]
     shown = [endpoints.show(endpoint) for endpoint in present]
     public = [one for one in shown if isinstance(one, wire.LoadBalancerEndpoint)]
@@ -20,7 +21,7 @@ def show(instance: Instance) -> wire.Instance:
         project_id=instance.project_id,
         status=cast(wire.InstanceStatus, instance.status),
         engine=instance.engine,
-        upgradable_version=[],
+        upgradable_version=_upgrades(instance, offers),
         endpoint=public[0] if public else None,
         tags=[tag.tag for tag in instance.tags],
         settings=_settings(instance.settings),
@@ -51,6 +52,20 @@ def show(instance: Instance) -> wire.Instance:
         created_at=instance.created_at,
         region=cast(Region, instance.region),
     )
+
+
+def _upgrades(instance: Instance, offers: Offers) -> list[wire.UpgradableVersion]:
+    versions = [node.version for node in instance.nodes if node.role == "primary"]
+    return [
+        wire.UpgradableVersion(
+            id=offer.id,
+            name=offer.version.name,
+            version=offer.version.version,
+            minor_version=offer.minor,
+        )
+        for version in versions
+        for offer in offers.upgrades(instance.engine, version)
+    ]
 
 
 def _settings(settings: dict[str, str]) -> list[wire.InstanceSetting]:

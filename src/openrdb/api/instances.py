@@ -85,7 +85,7 @@ def create_instance(
         return instance
 
     backend.begin(caller, add, None, lambda _, made: CreateInstance(made.id, first_user))
-    return show(instance)
+    return show(instance, backend.offers)
 
 
 def _check_room(backend: Backend) -> None:
@@ -118,7 +118,7 @@ def list_instances(
     )
     with backend.database.read() as session:
         found, total = instances.page(session, region, principal, filters, order_by, page)
-        shown = [show(instance) for instance in found]
+        shown = [show(instance, backend.offers) for instance in found]
     return wire.Instances(instances=shown, total_count=total)
 
 
@@ -132,7 +132,7 @@ async def get_instance(
         # Shown at once: an instance's rows may be many, and would live as long as the answer is held.
         with backend.database.read() as session:
             instance = instances.get(session, region, instance_id, principal)
-            return instance.status, show(instance)
+            return instance.status, show(instance, backend.offers)
 
     return await backend.held(principal, instance_id, read, statuses.TRANSIENT)
 
@@ -156,7 +156,7 @@ def update_instance(
 
     find = the_instance(region, instance_id, caller)
     begun = backend.begin(caller, find, InstanceRequest.UPDATE, prepare)
-    return show(begun.subject)
+    return show(begun.subject, backend.offers)
 
 
 def _update_attributes(session: Session, instance: Instance, body: wire.UpdateInstance) -> None:
@@ -205,7 +205,7 @@ def delete_instance(
     begun = backend.begin(
         caller, find, DeleteInstance.request, lambda _, instance: DeleteInstance(instance.id)
     )
-    return show(begun.subject)
+    return show(begun.subject, backend.offers)
 
 
 @router.post("/instances/{instance_id}/restart")
@@ -222,7 +222,7 @@ def restart_instance(
 
     find = the_instance(region, instance_id, caller)
     begun = backend.begin(caller, find, RestartInstance.request, prepare)
-    return show(begun.subject)
+    return show(begun.subject, backend.offers)
 
 
 @router.get("/instances/{instance_id}/certificate")

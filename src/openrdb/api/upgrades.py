@@ -1,4 +1,4 @@
-"""POST /instances/{id}/upgrade: another size of an instance, one thing at a time."""
+"""POST /instances/{id}/upgrade: another size of an instance, or newer binaries, one at a time."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from openrdb.api.engine_calls import Kind
 from openrdb.api.instance_creation import check_encryption, limits_of, offered_node_type
 from openrdb.api.instance_view import show
 from openrdb.catalog.node_types import volume_size, volume_type
-from openrdb.config import Region, Settings
+from openrdb.catalog.offers import Offers
+from openrdb.config import Region
 from openrdb.errors import InvalidArguments
 from openrdb.operations.desired import main_spec, node_type_of
-from openrdb.operations.instances.resize import ResizeInstance
+from openrdb.operations.instances.upgrade import UpgradeInstance
 from openrdb.state import instances, quotas
 from openrdb.state.models import Instance
 from openrdb.state.statuses import instance as statuses
@@ -44,14 +45,14 @@ async def upgrade_instance(
     backend: CurrentBackend,
     caller: CurrentCaller,
 ) -> wire.Instance:
-    """Change one thing of an instance's size; what it has already is answered as it is."""
+    """Change one thing of an instance; what it has already is answered as it is."""
     find = the_instance(region, instance_id, caller)
 
-    def look() -> tuple[Instance, _Size]:
+    def look() -> tuple[Instance, _Shape]:
         with backend.database.read() as session:
             instance = find(session)
-        statuses.require(instance, ResizeInstance.request)
-        size = _asked_size(instance, body, backend.settings)
+        statuses.require(instance, UpgradeInstance.request)
+        size = _asked_shape(instance, body, backend)
         if size.node_type != instance.node_type:
             _check_memory(instance, size, backend)
         return instance, size
@@ -62,9 +63,9 @@ async def upgrade_instance(
             instance, Kind.CHECK, lambda: _check_by_engine(backend, instance, asked)
         )
 
-    def prepare(session: Session, instance: Instance) -> ResizeInstance | None:
-        before = _Size.of(instance)
-        size = _asked_size(instance, body, backend.settings)
+    def prepare(session: Session, instance: Instance) -> UpgradeInstance | None:
+        before = _Shape.of(instance)
+        size = _asked_shape(instance, body, backend)
         if size == before:
             return None
         if size.volume_size > before.volume_size:
@@ -73,33 +74,44 @@ async def upgrade_instance(
             quotas.require_bytes(session, instance.project_id, limits, added)
         instances.resize(instance, size.node_type, size.volume_size)
         instance.encryption = size.encryption
-        return ResizeInstance(instance.id, before.node_type, before.volume_size)
+        operation = UpgradeInstance(instance.id, before.node_type, before.volume_size)
+        if size.version == before.version:
+            return operation
+        bundle = instance.primary.bundle
+        return dataclasses.replace(operation, version=size.version, bundle_before=bundle)
 
-    begun = await run_in_threadpool(backend.begin, caller, find, ResizeInstance.request, prepare)
-    return show(begun.subject)
+    begun = await run_in_threadpool(backend.begin, caller, find, UpgradeInstance.request, prepare)
+    return show(begun.subject, backend.offers)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Size:
+class _Shape:
     """What can be changed of an instance in place."""
 
     node_type: str
     volume_size: int
     encryption: bool
+    version: str
+    """The minor version."""
 
     @classmethod
-    def of(cls, instance: Instance) -> _Size:
-        return cls(instance.node_type, instance.volume_size, instance.encryption)
+    def of(cls, instance: Instance) -> _Shape:
+        return cls(
+            instance.node_type,
+            instance.volume_size,
+            instance.encryption,
+            instance.primary.version,
+        )
 
 
-def _asked_size(instance: Instance, body: wire.UpgradeInstance, settings: Settings) -> _Size:
-    """Return the size that an instance is asked to have.
+def _asked_shape(instance: Instance, body: wire.UpgradeInstance, backend: Backend) -> _Shape:
+    """Return what an instance is asked to be.
 
     Raises:
         InvalidArguments: there is not exactly one target, or it is impossible.
         PreconditionFailed: the operator has to provide something first.
     """
-    target, before = _only_target(body), _Size.of(instance)
+    target, before = _only_target(body), _Shape.of(instance)
     match target:
         case "node_type":
             return _with_node_type(instance, before, body.node_type or "")
@@ -109,7 +121,7 @@ def _asked_size(instance: Instance, body: wire.UpgradeInstance, settings: Settin
             _check_volume_type(instance, body.volume_type or "")
             return before
         case "enable_encryption" if body.enable_encryption:
-            check_encryption(target, settings)
+            check_encryption(target, backend.settings)
             return dataclasses.replace(before, encryption=True)
         case "enable_encryption":
             raise _refusal(target, "can only be true")
@@ -118,9 +130,10 @@ def _asked_size(instance: Instance, body: wire.UpgradeInstance, settings: Settin
         case "enable_ha" | "high_availability_mode":
             raise _refusal(target, "high availability is not available here")
         case "major_upgrade_workflow":
-            raise _unknown_version("major_upgrade_workflow.upgradable_version_id")
+            help_message = "there is no other major version that this deployment upgrades to"
+            raise _refusal("major_upgrade_workflow.upgradable_version_id", help_message)
         case _:
-            raise _unknown_version(target)
+            return _with_version(instance, before, body.upgradable_version_id, backend.offers)
 
 
 def _only_target(body: wire.UpgradeInstance) -> str:
@@ -140,7 +153,7 @@ def _only_target(body: wire.UpgradeInstance) -> str:
     raise InvalidArguments(*((name, "constraint", rule) for name in given))
 
 
-def _with_node_type(instance: Instance, before: _Size, name: str) -> _Size:
+def _with_node_type(instance: Instance, before: _Shape, name: str) -> _Shape:
     """Return the size with another node type, whose own size a local volume takes."""
     kind = offered_node_type(name)
     if kind.name == instance.node_type:
@@ -162,7 +175,7 @@ def _with_node_type(instance: Instance, before: _Size, name: str) -> _Size:
     return dataclasses.replace(before, node_type=kind.name, volume_size=size)
 
 
-def _with_volume_size(instance: Instance, before: _Size, size: int) -> _Size:
+def _with_volume_size(instance: Instance, before: _Shape, size: int) -> _Shape:
     if size == before.volume_size:
         return before
     if instance.volume_type == _LOCAL:
@@ -181,7 +194,7 @@ def _check_volume_type(instance: Instance, name: str) -> None:
         raise _refusal("volume_type", help_message)
 
 
-def _check_memory(instance: Instance, size: _Size, backend: Backend) -> None:
+def _check_memory(instance: Instance, size: _Shape, backend: Backend) -> None:
     """Raise InvalidArguments for a node type with more memory than the instance's host has."""
     there = backend.hosts[instance.primary.host_id].state().memory
     asked = offered_node_type(size.node_type).memory
@@ -192,7 +205,7 @@ def _check_memory(instance: Instance, size: _Size, backend: Backend) -> None:
         raise _refusal("node_type", help_message)
 
 
-def _check_by_engine(backend: Backend, instance: Instance, size: _Size) -> None:
+def _check_by_engine(backend: Backend, instance: Instance, size: _Shape) -> None:
     """Raise InvalidArguments where the instance's settings do not fit into a node type."""
     kind = offered_node_type(size.node_type)
     spec = main_spec(instance, backend.secrets)
@@ -205,6 +218,11 @@ def _refusal(argument: str, help_message: str) -> InvalidArguments:
     return InvalidArguments((argument, "constraint", help_message))
 
 
-def _unknown_version(argument: str) -> InvalidArguments:
+def _with_version(
+    instance: Instance, before: _Shape, version_id: UUID | None, offers: Offers
+) -> _Shape:
+    for offer in offers.upgrades(instance.engine, before.version):
+        if offer.id == version_id:
+            return dataclasses.replace(before, version=offer.minor)
     help_message = "is not among the instance's upgradable_version"
-    return InvalidArguments((argument, "unknown", help_message))
+    raise InvalidArguments(("upgradable_version_id", "unknown", help_message))

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+from uuid import UUID, uuid5
 
 from openrdb.catalog.engines import EngineVersion, as_run, engine_version, engine_versions
+
+_VERSIONS: Final = UUID("5b0f0f6e-6b0e-4c5d-9a53-0d1c3f2d8a71")
 
 
 @dataclass(frozen=True)
@@ -13,6 +17,11 @@ class Offer:
 
     version: EngineVersion
     minor: str
+
+    @property
+    def id(self) -> UUID:
+        """By which an upgrade names the version; the same in all deployments."""
+        return uuid5(_VERSIONS, self.version.name)
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,15 @@ class Offers:
         offer = Offer(as_run(version, minor), minor)
         return offer if self.allow_disabled or not version.disabled else None
 
+    def upgrades(self, name: str, minor: str) -> list[Offer]:
+        """Return what an instance of a version, which runs a minor version, can be upgraded to: newer
+        binaries of the same major version. Those of another one read other files."""
+        version, installed = engine_version(name), self.installed.get(name)
+        if version is None or installed is None:
+            return []
+        ours, newest = numbers(minor), numbers(installed)
+        return [Offer(version, installed)] if ours[:1] == newest[:1] and ours < newest else []
+
     def listed(self) -> list[EngineVersion]:
         """Return all that is to be shown: what runs here, and what is past its end of life, as such."""
         return [
@@ -42,4 +60,10 @@ class Offers:
 
 def major(version: EngineVersion) -> tuple[int, ...]:
     """Return a version as numbers, for ordering: (17,) of 17, (9, 6) of 9.6."""
-    return tuple(int(part) for part in version.version.split("."))
+    return numbers(version.version)
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """Return the numbers of a version; none of one that is unknown."""
+    parts = version.split(".")
+    return tuple(int(part) for part in parts) if all(map(str.isdigit, parts)) else ()

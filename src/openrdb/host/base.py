@@ -54,6 +54,16 @@ class Nodes(Protocol):
         """Write the node's configuration files and certificates; they are in force from the next
         reload or start."""
 
+    def ensure_bundle(self, spec: NodeSpec, bundle: str | None) -> None:
+        """Let the node run other binaries of its version from its next start on.
+
+        Args:
+            bundle: its name; None: the newest one that is installed.
+
+        Raises:
+            HostError: it is not installed.
+        """
+
     def ensure_running(self, spec: NodeSpec) -> None:
         """Keep the node running from now on: it is started whenever it is found dead."""
 

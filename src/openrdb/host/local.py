@@ -340,6 +340,14 @@ class LocalHost:
     def ensure_configuration(self, spec: NodeSpec) -> None:
         self._write_configuration(self._accept(spec))
 
+    def ensure_bundle(self, spec: NodeSpec, bundle: str | None) -> None:
+        wanted = self._bundles.named(bundle) if bundle else self._bundles.find(spec.engine)
+        if wanted is None:
+            raise HostError(f"{bundle} is not installed")
+        with self._guards[spec.node_id]:
+            self._records.save_node(replace(self._accept(spec), bundle=wanted.name))
+        self._changes.note(spec.node_id)
+
     def _write_configuration(self, record: NodeRecord) -> None:
         """Make again all that a start needs and that can be derived from the record."""
         spec = record.spec

@@ -16,9 +16,9 @@ from openrdb.operations.instances import (
     create,
     delete,
     renew_certificate,
-    resize,
     restart,
     undelete,
+    upgrade,
 )
 
 __all__ = [
@@ -36,10 +36,10 @@ __all__ = [
     "migrate_endpoint",
     "privileges",
     "renew_certificate",
-    "resize",
     "restart",
     "restore_backup",
     "scheduled_backups",
     "undelete",
+    "upgrade",
     "users",
 ]

@@ -1,0 +1,95 @@
+"""POST /instances/{id}/upgrade in place: initializing → ready.
+
+A node type and newer binaries take effect by a restart. Those with which the engine does not start are
+taken back: the instance is `ready` as it was, and the operation says why.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from openrdb.errors import StartFailed
+from openrdb.host.base import Host
+from openrdb.operations.desired import node_spec
+from openrdb.operations.registry import InstanceOperation, register
+from openrdb.operations.run import Run
+from openrdb.operations.steps import catch_up, complete_ready
+from openrdb.spec import NodeSpec
+from openrdb.state import instances
+from openrdb.state.models import Instance
+from openrdb.state.statuses import instance as statuses
+from openrdb.state.statuses.instance import InstanceRequest, InstanceStatus
+
+log = logging.getLogger(__name__)
+
+
+@register
+@dataclass(frozen=True)
+class UpgradeInstance(InstanceOperation):
+    """The rows have the new node type and size since the request."""
+
+    kind = "upgrade_instance"
+    request = InstanceRequest.UPGRADE
+    meanwhile = InstanceStatus.INITIALIZING
+    deadline = 300.0
+
+    node_type_before: str
+    volume_size_before: int
+    version: str | None = None
+    """The minor version of the newest binaries, if it is to run them."""
+    bundle_before: str | None = None
+    """The binaries that it ran."""
+
+    def sequence(self, run: Run) -> None:
+        instance = run.instance()
+        renews = self.version is not None
+        if instance.node_type == self.node_type_before and not renews:
+            complete_ready(run)  # a volume's size is a promise, which no node has to know
+            return
+        refusal = None
+        for node in instance.nodes:
+            spec = node_spec(instance, node, run.secrets)
+            refusal = refusal or run.step(restart_with, run.host_of(node), spec, renews=renews)
+        if refusal is None:
+            catch_up(run)
+            run.complete(self._make_ready)
+            return
+        log.warning("instance %s (%r): upgrade taken back: %s", instance.id, instance.name, refusal)
+        instance.node_type = self.node_type_before
+        for node in instance.nodes:
+            spec = node_spec(instance, node, run.secrets)
+            run.step(put_back, run.host_of(node), spec, self.bundle_before)
+        run.complete(self._take_back, error=refusal)
+
+    def _make_ready(self, instance: Instance) -> None:
+        for node in instance.nodes:
+            node.version = self.version or node.version
+        statuses.move(instance, InstanceStatus.READY)
+
+    def _take_back(self, instance: Instance) -> None:
+        instances.resize(instance, self.node_type_before, self.volume_size_before)
+        statuses.move(instance, InstanceStatus.READY)
+
+
+def restart_with(host: Host, spec: NodeSpec, *, renews: bool) -> str | None:
+    """Restart the engine, with the newest binaries if it `renews` them; return why it does not start.
+
+    Its limits hold from its start on.
+    """
+    if renews:
+        host.ensure_bundle(spec, None)
+    host.ensure_configuration(spec)
+    try:
+        host.ensure_restarted(spec)
+    except StartFailed as failure:
+        return str(failure)
+    return None
+
+
+def put_back(host: Host, spec: NodeSpec, bundle: str | None) -> None:
+    """Restart the engine as it was, with the binaries that it had."""
+    if bundle is not None:
+        host.ensure_bundle(spec, bundle)
+    host.ensure_configuration(spec)
+    host.ensure_restarted(spec)
