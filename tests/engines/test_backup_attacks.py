@@ -182,3 +182,86 @@ def test_a_database_that_is_being_loaded_is_nobodys(server: Server, transfers: T
     server.inside.create_user("meanwhile", VERIFIER, is_admin=False)
     assert transfers.end(running).status == "done"
     assert "_rdb_restore" not in {one.name for one in server.inside.users()}
+
+
+QUIET = {
+    "a function": "CREATE OR REPLACE FUNCTION admins.whose() RETURNS text LANGUAGE sql "
+    "SECURITY DEFINER AS 'SELECT current_user::text'",
+    "a view": "CREATE OR REPLACE VIEW admins.v AS SELECT 2 AS one",
+    "a policy": "ALTER POLICY p ON admins.secret USING (true)",
+    "rows": "UPDATE admins.secret SET one = 2",
+    "rows elsewhere": "INSERT INTO mine.loot SELECT one FROM admins.secret",
+    "rows of a partition": "DELETE FROM admins.part",
+    "a session's settings": "SET session_replication_role = replica; UPDATE admins.secret SET one = 2",
+}
+
+
+@pytest.mark.parametrize("attempt", QUIET)
+def test_no_code_changes_what_is_loaded(server: Server, transfers: Transfers, attempt: str) -> None:
+    """Not even where it hides that it was refused."""
+    with server.session("admin", "shop") as admin:
+        admin.execute("""
+            CREATE SCHEMA admins;
+            CREATE FUNCTION admins.whose() RETURNS text LANGUAGE sql AS 'SELECT current_user::text';
+            CREATE VIEW admins.v AS SELECT 1 AS one;
+            CREATE TABLE admins.secret AS SELECT 1 AS one;
+            ALTER TABLE admins.secret ENABLE ROW LEVEL SECURITY;
+            CREATE POLICY p ON admins.secret USING (false);
+            CREATE TABLE admins.whole (n int) PARTITION BY LIST (n);
+            CREATE TABLE admins.part PARTITION OF admins.whole DEFAULT;
+            INSERT INTO admins.whole VALUES (1);
+        """)
+    with server.session("bob", "shop") as bob:
+        bob.execute("CREATE SCHEMA mine; CREATE TABLE mine.loot (n int)")
+        bob.execute(
+            "CREATE FUNCTION mine.f() RETURNS int IMMUTABLE LANGUAGE plpgsql AS $f$ BEGIN "
+            "IF session_user = '_rdb_restore' THEN BEGIN EXECUTE $$"
+            f"{QUIET[attempt]}"
+            "$$; EXCEPTION WHEN OTHERS THEN NULL; END; END IF; RETURN 1; END $f$"
+        )
+        bob.execute(
+            "CREATE TABLE mine.zz (x int CHECK (mine.f() = 1)); INSERT INTO mine.zz VALUES (1)"
+        )
+        bob.execute("CREATE INDEX ON mine.zz ((mine.f() + x))")
+    restored = transfers.restore(transfers.dump("shop"), "shop")
+    assert restored.status == "done", restored
+    with server.superuser("shop") as superuser:
+        found = {
+            what: superuser.execute(query).fetchone()
+            for what, query in {
+                "function": "SELECT prosecdef FROM pg_proc WHERE proname = 'whose'",
+                "view": "SELECT one FROM admins.v",
+                "policy": "SELECT pg_get_expr(polqual, polrelid) FROM pg_policy",
+                "rows": "SELECT one FROM admins.secret",
+                "loot": "SELECT count(*) FROM mine.loot",
+                "partition": "SELECT count(*) FROM admins.part",
+                "triggers": "SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal",
+                "guards": "SELECT count(*) FROM pg_proc WHERE proname ~ '_rdb_refuse'",
+            }.items()
+        }
+    assert found == {
+        **{"function": (False,), "view": (1,), "policy": ("false",), "rows": (1,)},
+        **{"loot": (0,), "partition": (1,), "triggers": (0,), "guards": (0,)},
+    }
+
+
+def test_no_code_sets_anything_for_later_restores(server: Server, transfers: Transfers) -> None:
+    with server.session("bob", "shop") as bob:
+        bob.execute("""
+            CREATE SCHEMA mine;
+            CREATE FUNCTION mine.f() RETURNS bool LANGUAGE plpgsql AS $f$ BEGIN
+                IF session_user = '_rdb_restore' THEN
+                    ALTER ROLE _rdb_restore SET array_nulls = off;
+                END IF;
+                RETURN true;
+            END $f$;
+            CREATE TABLE mine.t (x int CHECK (mine.f()));
+            INSERT INTO mine.t VALUES (1);
+        """)
+    with server.session("admin", "shop") as admin:
+        admin.execute("CREATE TABLE public.listed AS SELECT '{NULL}'::text[] AS list")
+    done = transfers.dump("shop")
+    for _ in range(2):
+        assert transfers.restore(done, "shop").status == "done"
+    with server.session("admin", "shop") as admin:
+        assert admin.execute("SELECT list FROM public.listed").fetchone() == ([None],)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from openrdb.engines.base import EngineNode
+from openrdb.engines.postgresql.nested import REFUSAL
 from openrdb.engines.transfers import TransferFailed
 from openrdb.system import accounts
 
@@ -114,6 +115,8 @@ def failure(stderr: str) -> TransferFailed:
     reason = without_paths(said.strip().rstrip("."))
     if any(text in stderr for text in _FULL):
         return TransferFailed("no_space", "there is no space left on the instance's volume")
+    if REFUSAL in stderr:
+        return TransferFailed("altered", reason)
     if any(text in stderr for text in _CUT):
         return TransferFailed("corrupt", f"the backup cannot be read: {reason}")
     return TransferFailed("", reason)

@@ -6,8 +6,9 @@ tenant's functions, before, with and after the rows. It owns all of it meanwhile
 elsewhere. The superuser does what runs none of their code: extensions before, owners and grants after.
 Materialized views are filled when all have their owners.
 
-While a dump is loaded, the code of one user can touch what another user owns in it. So what is there
-afterwards, and what is granted on it, is compared with what was there at the dump.
+While a dump is loaded, the code of one user could touch what another user owns in it: see `nested`. In
+addition, what is there afterwards, and what is granted on it, is compared with what was there at the
+dump.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from psycopg import Connection, errors, sql
 
 from openrdb.engines.base import EngineNode
 from openrdb.engines.names import SUPERUSER
-from openrdb.engines.postgresql import archive, dump, grants, scram, session, swap
+from openrdb.engines.postgresql import archive, dump, grants, nested, scram, session, swap
 from openrdb.engines.postgresql import contents as read_contents
 from openrdb.engines.postgresql.admin import databases, privileges, record, roles
 from openrdb.engines.postgresql.admin.levels import OBJECTS, Row
@@ -93,11 +94,18 @@ def run(node: EngineNode, job_id: UUID, database: str, contents: Contents, path:
         with job.session(job.loaded) as connection:
             _make_extensions(connection, job.loaded, contents)
             _lend(connection, contents)
+            nested.refuse_commands(connection)
         entries, password = archive.listed(node, path), secrets.token_hex(32)
         with _loading(job, password) as environment:
             schemas = {oid for *_, oid, _ in contents["extensions"]}
-            archive.restore(node, path, archive.of_tenant(entries, schemas), environment)
+            wanted = archive.of_tenant(entries, schemas)
+            archive.restore(node, path, wanted, environment, "--section=pre-data")
+            with job.session(job.loaded) as connection:
+                nested.refuse_rows(connection)
+            rest = ("--section=data", "--section=post-data")
+            archive.restore(node, path, wanted, environment, *rest)
         with job.session(job.loaded) as connection:
+            nested.allow(connection)
             _take_back(connection, contents)
             _hand_over(connection, contents)
             _check_unaltered(connection, contents)

@@ -141,6 +141,8 @@ def open_restore(connection: Connection[Row], verifier: str) -> None:
     if connection.info.server_version >= _PARAMETERS_FROM * 10000:
         # Functions of administrators may set it.
         connection.execute(f"GRANT SET ON PARAMETER {_PARAMETER} TO {RESTORE_ROLE}")
+    # Code in a dump may have set some for later restores, as any role can for itself.
+    connection.execute(f"ALTER ROLE {RESTORE_ROLE} RESET ALL")
     login = sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}")
     connection.execute(login.format(sql.Identifier(RESTORE_ROLE), sql.Literal(verifier)))
 

@@ -1,0 +1,85 @@
+"""Keeping code in a dump from changing what is loaded.
+
+While a dump is loaded everything in it has one owner, whoever it was taken from. The functions that the
+load runs (of constraints, generated columns, indexes) could change another user's tables, rows and
+functions then, and what they write into a function would later run as its owner. What pg_restore itself
+does comes from no function: whatever does is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from psycopg import Connection, sql
+
+from openrdb.engines.postgresql.admin.levels import Row
+
+REFUSAL: Final = "code in the backup tried to change what is restored"
+_NAME = "_rdb_refuse_nested"
+_OF_COMMANDS = f"information_schema.{_NAME}"
+_OF_ROWS = f"information_schema.{_NAME}_rows"
+_BATCH = 100
+"""Tables a transaction that get a trigger: each takes locks."""
+
+# It runs as whoever is to be refused. Everything that calls another function, or a statement from
+# within one, adds a line to the context; the first line is this function's own.
+_BODY = f"""
+    DECLARE
+        called text;
+    BEGIN
+        GET DIAGNOSTICS called = PG_CONTEXT;
+        IF strpos(called, chr(10)) > 0 THEN
+            RAISE insufficient_privilege USING MESSAGE = '{REFUSAL}';
+        END IF;
+        {{}}
+    END
+"""
+_FUNCTION = (
+    "CREATE FUNCTION {} RETURNS {} LANGUAGE plpgsql SET search_path = pg_catalog AS $body${}$body$"
+)
+_TABLES = """
+    SELECT nspname, relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+    WHERE relkind IN ('r', 'p') AND nspname !~ '^pg_' AND nspname <> 'information_schema'
+"""
+# Always: whatever `session_replication_role` is.
+_GUARD = """
+    CREATE TRIGGER {0} BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {1}
+        FOR EACH STATEMENT EXECUTE FUNCTION information_schema._rdb_refuse_nested_rows();
+    ALTER TABLE {1} ENABLE ALWAYS TRIGGER {0}
+"""
+
+
+def refuse_commands(connection: Connection[Row]) -> None:
+    """Refuse commands that code gives to define, change, drop or grant anything in the database."""
+    connection.execute(_FUNCTION.format(f"{_OF_COMMANDS}()", "event_trigger", _BODY.format("")))
+    connection.execute(
+        f"CREATE EVENT TRIGGER {_NAME} ON ddl_command_start EXECUTE FUNCTION {_OF_COMMANDS}()"
+    )
+    connection.execute(f"ALTER EVENT TRIGGER {_NAME} ENABLE ALWAYS")
+    connection.commit()
+
+
+def refuse_rows(connection: Connection[Row]) -> None:
+    """Refuse that code changes rows of the tables that there are."""
+    body = _BODY.format("RETURN NULL;")
+    connection.execute(_FUNCTION.format(f"{_OF_ROWS}()", "trigger", body))
+    for number, names in enumerate(connection.execute(_TABLES).fetchall(), 1):
+        table = sql.Identifier(*map(str, names))
+        connection.execute(sql.SQL(_GUARD).format(sql.Identifier(_NAME), table))
+        if number % _BATCH == 0:
+            connection.commit()
+    connection.commit()
+
+
+def allow(connection: Connection[Row]) -> None:
+    """Remove both again."""
+    connection.execute(f"DROP EVENT TRIGGER {_NAME}")
+    connection.execute(f"DROP FUNCTION {_OF_COMMANDS}()")
+    drop = sql.SQL("DROP TRIGGER {} ON {}")
+    for number, names in enumerate(connection.execute(_TABLES).fetchall(), 1):
+        table = sql.Identifier(*map(str, names))
+        connection.execute(drop.format(sql.Identifier(_NAME), table))
+        if number % _BATCH == 0:
+            connection.commit()
+    connection.execute(f"DROP FUNCTION {_OF_ROWS}()")
+    connection.commit()
