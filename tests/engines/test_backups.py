@@ -299,3 +299,17 @@ def described_rows(server: Server, database: str) -> list[object]:
         )
         found = sorted(map(str, superuser.execute(acl).fetchall()))
         return [*found, *superuser.execute("SELECT * FROM public.t").fetchall()]
+
+
+def test_a_schema_whose_name_begins_with_public(server: Server, transfers: Transfers) -> None:
+    server.inside.create_user("bob", VERIFIER, is_admin=False)
+    server.inside.create_database("shop")
+    with server.session("admin", "shop") as admin:
+        admin.execute("""
+            CREATE SCHEMA "public stuff";
+            COMMENT ON SCHEMA "public stuff" IS 'ours';
+            GRANT USAGE ON SCHEMA "public stuff" TO bob;
+        """)
+    before = described(server, "shop")
+    assert transfers.restore(transfers.dump("shop"), "shop").status == "done"
+    assert described(server, "shop") == before

@@ -24,11 +24,10 @@ OPTIONS = " ".join(
 )
 """Of a session that loads a dump and is no superuser's."""
 _ENTRY = re.compile(r"\d+; \d+ \d+ (.*)")
-_GRANTS = ("ACL ", "DEFAULT ACL ", "COMMENT - EXTENSION ", "COMMENT - SCHEMA public ")
+_GRANTS = ("ACL ", "DEFAULT ACL ", "COMMENT - EXTENSION ")
 """Entries that only the superuser can restore, and that run no code."""
 _REFRESHES = ("MATERIALIZED VIEW DATA ",)
-_MADE_BEFORE = ("EXTENSION - ", "SCHEMA - public ")
-_DONE_APART = ("ACL - SCHEMA public ",)
+_MADE_BEFORE = ("EXTENSION - ",)
 _ERROR = re.compile(r"(?:ERROR|FATAL): +(.+)|: error: (.+)")
 _PATH = re.compile(r'"?/[^\s"]+"?')
 _FULL = ("No space left on device", "could not extend file", "Disk quota exceeded")
@@ -45,29 +44,38 @@ def listed(node: EngineNode, path: Path) -> list[str]:
     return [line for line in done.stdout.splitlines() if _ENTRY.match(line)]
 
 
-def of_tenant(entries: Iterable[str], schemas: Iterable[int] = ()) -> list[str]:
+def of_tenant(entries: Iterable[str], public: str | None, schemas: Iterable[int] = ()) -> list[str]:
     """Return the entries that the role which loads the dump restores.
 
     Args:
+        public: who owned the schema `public`; None if there was none.
         schemas: the OIDs of schemas that are there already.
     """
     there = tuple(f"2615 {oid}" for oid in schemas)
     apart = (*_GRANTS, *_REFRESHES, *_MADE_BEFORE)
+    of_public = _of_public(public, "SCHEMA -", "COMMENT - SCHEMA")
     return [
         line
         for line in entries
         if not _what(line).startswith(apart)
+        and _what(line) not in of_public
         and not (_what(line).startswith("SCHEMA - ") and line.partition("; ")[2].startswith(there))
     ]
 
 
-def granting(entries: Iterable[str]) -> list[str]:
-    """Return the entries that the superuser restores at the end."""
+def granting(entries: Iterable[str], public: str | None) -> list[str]:
+    """Return the entries that the superuser restores at the end; `public` as of `of_tenant`."""
+    grant, comment = _of_public(public, "ACL - SCHEMA", "COMMENT - SCHEMA")
     return [
         line
         for line in entries
-        if _what(line).startswith(_GRANTS) and not _what(line).startswith(_DONE_APART)
+        if (_what(line).startswith(_GRANTS) and _what(line) != grant) or _what(line) == comment
     ]
+
+
+def _of_public(owner: str | None, *kinds: str) -> list[str]:
+    """Return entries of the schema `public`; other schemas may have names that begin so."""
+    return [f"{kind} public {owner}" for kind in kinds]
 
 
 def refreshing(entries: Iterable[str]) -> list[str]:

@@ -50,13 +50,22 @@ def named(connection: Connection[Row], contents: Contents) -> Iterator[None]:
     connection.commit()
 
 
+def owner_of_public(contents: Contents) -> str | None:
+    """Return who owned the schema `public`; None if there was none."""
+    return next(
+        (
+            str(owner)
+            for kind, names, _, owner in contents["objects"]
+            if kind == "schema" and names == ["public"]
+        ),
+        None,
+    )
+
+
 def on_public(connection: Connection[Row], contents: Contents) -> None:
     """Grant on the schema `public` what was granted on it."""
-    owner = next(
-        owned_by
-        for kind, names, _, owned_by in contents["objects"]
-        if kind == "schema" and names == ["public"]
-    )
+    owner = owner_of_public(contents)
+    assert owner is not None  # noqa: S101
     _grant(connection, sql.SQL("SCHEMA public"), contents["public"], contents, owner, owner)
 
 

@@ -98,7 +98,7 @@ def run(node: EngineNode, job_id: UUID, database: str, contents: Contents, path:
         entries, password = archive.listed(node, path), secrets.token_hex(32)
         with _loading(job, password) as environment:
             schemas = {oid for *_, oid, _ in contents["extensions"]}
-            wanted = archive.of_tenant(entries, schemas)
+            wanted = archive.of_tenant(entries, grants.owner_of_public(contents), schemas)
             archive.restore(node, path, wanted, environment, "--section=pre-data")
             with job.session(job.loaded) as connection:
                 nested.refuse_rows(connection)
@@ -148,7 +148,8 @@ def _create(connection: Connection[Row], name: str, contents: Contents) -> None:
 
 def _make_extensions(connection: Connection[Row], database: str, contents: Contents) -> None:
     """Create the extensions as who owned them, while there is nothing of the tenant's to be run."""
-    for name, schema, owner, _, _ in contents["extensions"]:
+    for name, schema, owner_then, _, _ in contents["extensions"]:
+        owner = grants.owner_here(connection, owner_then, contents)
         there = "SELECT FROM pg_namespace WHERE nspname = %s"
         if connection.execute(there, [schema]).fetchone() is None:
             statement = sql.SQL("CREATE SCHEMA {} AUTHORIZATION {}")
@@ -286,7 +287,8 @@ def _grant(
     options = session.options_of(job.node.spec, statement_timeout="0")
     environment = job.environment(SUPERUSER, job.node.secret, options)
     with grants.named(connection, contents):
-        archive.restore(job.node, path, archive.granting(entries), environment)
+        wanted = archive.granting(entries, grants.owner_of_public(contents))
+        archive.restore(job.node, path, wanted, environment)
     if contents["public"] is not None:
         grants.on_public(connection, contents)
 
