@@ -135,3 +135,75 @@ def test_what_was_changed_since_is_as_at_the_dump(
     assert restored.status == "done", restored
     assert described(mysql, filled) == before
     assert not leftovers(mysql)
+
+
+@pytest.mark.parametrize("client", ["binary", "geostd8", "latin1"])
+def test_what_clients_of_any_character_set_defined(
+    mysql: Server, filled: str, transfers: Transfers, client: str
+) -> None:
+    """Also what Python knows no name of, and bytes that its tables leave undefined."""
+    with mysql.session("mig", filled) as mig:
+        mig(f"SET NAMES {client}")
+        mig.connection.query(b"CREATE PROCEDURE said() SELECT 'a'")  # type: ignore[attr-defined]
+        mig.connection.query(  # type: ignore[attr-defined]
+            b"CREATE EVENT late ON SCHEDULE EVERY 1 DAY STARTS '2040-01-01 00:00:00' DO "
+            + (b"SELECT '\x81\xe9'" if client == "latin1" else b"SELECT 'a'")
+        )
+    before = described(mysql, filled)
+    restored = transfers.restore(transfers.dump(filled), filled)
+    assert restored.status == "done", restored
+    assert described(mysql, filled) == before
+    assert not leftovers(mysql)
+
+
+def test_grants_on_what_was_dropped_keep_nobody_from_restoring(
+    mysql: Server, filled: str, transfers: Transfers
+) -> None:
+    with mysql.session("admin", filled) as admin:
+        admin("CREATE TABLE short (n INT, m INT)")
+        admin(f"GRANT SELECT ON {filled}.logged TO cus")
+        admin(f"GRANT SELECT (m) ON {filled}.short TO cus")
+        admin("DROP TABLE logged")
+        admin("ALTER TABLE short DROP COLUMN m")
+        admin("DROP TRIGGER second")
+    restored = transfers.restore(transfers.dump(filled), filled)
+    assert restored.status == "done", restored
+    with mysql.superuser() as session:
+        granted = "SELECT table_name FROM mysql.tables_priv WHERE db = %s AND user = 'cus'"
+        assert set(rows(session, granted, filled)) == {("odd`na.me",), ("parent",)}
+
+
+def test_a_limit_of_who_is_an_administrator_no_more(
+    mysql: Server, filled: str, transfers: Transfers
+) -> None:
+    inside = mysql.administration
+    inside.create_user("boss", mysql.verifier, is_admin=True)
+    with mysql.session("admin") as admin:
+        admin(f"REVOKE DELETE ON {filled}.* FROM boss")
+    done = transfers.dump(filled)
+    inside.update_user("boss", verifier=None, is_admin=False)
+    restored = transfers.restore(done, filled)
+    assert restored.status == "done", restored
+
+
+MADE_MEANWHILE = """
+import openrdb.engines.mysql.dump as dump
+from openrdb.engines.mysql.sql import run
+read = dump.contents.read
+def read_before(session, database):
+    found = read(session, database)
+    run(session, f"CREATE TABLE {database}.meanwhile (n INT)")
+    return found
+dump.contents.read = read_before
+"""
+
+
+def test_a_table_that_is_made_meanwhile_is_not_in_it(
+    mysql: Server, filled: str, transfers: Transfers
+) -> None:
+    before = described(mysql, filled)
+    order = transfers.order_of_dump(filled)
+    done = transfers.end(transfers.start(order, first=MADE_MEANWHILE))
+    restored = transfers.restore(done, filled)
+    assert restored.status == "done", restored
+    assert described(mysql, filled) == before

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from pymysql import MySQLError
-from pymysql.charset import charset_by_name
+from pymysql.constants import ER
 
 from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import (
@@ -44,6 +44,8 @@ _TRIGGER = """
 """
 _QUOTED = r"`(?:[^`]|``)*`"
 _DEFINER = re.compile(rf"^(CREATE (?:ALGORITHM=\w+ )?)DEFINER={_QUOTED}@{_QUOTED}")
+_GONE = (ER.NO_SUCH_TABLE, ER.BAD_FIELD_ERROR, ER.SP_DOES_NOT_EXIST)
+"""The server keeps what is granted on a table or column that is dropped, and cannot grant it again."""
 _OWN = "SELECT @@sql_mode, @@character_set_client, @@collation_connection, @@time_zone"
 # Where SHOW CREATE has the statement, and the settings.
 _COLUMNS = {
@@ -124,7 +126,8 @@ def make(
         session: a session of the superuser's.
         database: where.
         wanted: what is made, kind by kind.
-        grants: statements on single tables, views and routines; views may need them.
+        grants: statements on single tables, views and routines; views may need them. Those on what is
+            not there are left out.
         lenient: leave out what cannot be made, as what it is about is gone.
 
     Raises:
@@ -137,17 +140,18 @@ def make(
     # Each may need one of the others.
     left: list[Definition | str] = [*by_kind["VIEW"], *grants]
     while left:
-        failure: MySQLError | None = None
+        failures: list[MySQLError] = []
         again: list[Definition | str] = []
         for either in left:
             try:
                 run(session, either) if isinstance(either, str) else _make(session, either)
             except MySQLError as error:
-                failure = error
                 again.append(either)
-        if failure is not None and len(again) == len(left):
-            if not lenient:
-                raise failure
+                if not (isinstance(either, str) and error.args[0] in _GONE):
+                    failures.append(error)
+        if len(again) == len(left):
+            if failures and not lenient:
+                raise failures[-1]
             break
         left = again
     for one in (*by_kind["TRIGGER"], *by_kind["EVENT"]):
@@ -165,11 +169,13 @@ def defined_by(one: Definition, account: Account) -> Definition:
 def _make(session: Session, one: Definition) -> None:
     settings = one["settings"]
     ((mode, client, connection, zone),) = rows(session, _OWN)
-    charset = charset_by_name(settings["character_set_client"])
+    # The server keeps the statement as its maker's client wrote it. It knows more sets of characters,
+    # and characters of them, than Python: "binary", and what is undefined in Windows' code pages.
+    charset = quoted_identifier(settings["character_set_client"])
+    ((written,),) = rows(session, f"SELECT HEX(CONVERT(%s USING {charset}))", one["statement"])
     _set(session, settings)
     try:
-        # The server keeps the statement as its maker's client wrote it.
-        session.query(one["statement"].encode(charset.encoding or "utf-8"))
+        session.query(bytes.fromhex(str(written)))
     finally:
         own = {"character_set_client": client, "collation_connection": connection}
         _set(session, own | {"sql_mode": mode, "time_zone": zone})
