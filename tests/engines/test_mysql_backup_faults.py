@@ -107,6 +107,47 @@ def test_one_that_is_cut_at_a_step_is_settled(
         mysql.administration.delete_database("fresh")
 
 
+CUT = (
+    "import os, sys; from openrdb.engines.mysql import restore; "
+    "sys.modules['openrdb.engines.mysql.swap'].{} = lambda *a, **b: os._exit(9); "
+)
+
+
+def test_one_that_cannot_be_completed_later_is_undone(
+    mysql: Server, filled: str, transfers: Transfers
+) -> None:
+    """Else it would stay half done, and keep all later ones of the instance from being made."""
+    done = transfers.dump(filled)
+    with mysql.session("mig", filled) as mig:
+        mig("CREATE TABLE later (n INT)")
+    order = transfers.order(transfers.restore_spec(done, filled))
+    transfers.end(transfers.start(order, first=CUT.format("_complete")))
+    with mysql.session("admin") as admin:
+        admin("DROP USER bob")
+    assert not mysql.engine.transfers().settle(job_of(order))
+    assert not leftovers(mysql)
+    found = described(mysql, filled)
+    assert "later" in found
+    assert found["triggers"]
+    assert found["views"]
+    mysql.administration.create_user("bob", mysql.verifier, is_admin=False)
+    assert transfers.restore(done, filled).status == "done"
+
+
+def test_what_is_dropped_meanwhile_keeps_nothing_from_being_settled(
+    mysql: Server, filled: str, transfers: Transfers
+) -> None:
+    done = transfers.dump(filled)
+    order = transfers.order(transfers.restore_spec(done, filled))
+    transfers.end(transfers.start(order, first=CUT.format("_exchange")))
+    with mysql.session("mig", filled) as mig:
+        mig("DROP TABLE child")
+        mig("DROP TABLE parent")
+    assert not mysql.engine.transfers().settle(job_of(order))
+    assert not leftovers(mysql)
+    assert transfers.restore(done, filled).status == "done"
+
+
 def test_what_cannot_be_made_at_the_end_undoes_all(
     mysql: Server, filled: str, transfers: Transfers
 ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Set
 
+from pymysql import MySQLError
+
 from openrdb.engines.mysql import definitions, reserved
 from openrdb.engines.mysql.admin import databases, levels, privileges
 from openrdb.engines.mysql.session import Session
@@ -81,8 +83,12 @@ def give_back(
     privileges.forget(session, database)
     whole, single = _split([_on(statement, database) for _, statement in contents["grants"]])
     for statement in whole:
-        # A limit of an administrator who is none any more.
-        run(session, re.sub(r"^REVOKE ", "REVOKE IF EXISTS ", statement))
+        try:
+            # A limit of an administrator who is none any more.
+            run(session, re.sub(r"^REVOKE ", "REVOKE IF EXISTS ", statement))
+        except MySQLError:
+            if not lenient:
+                raise
     if managed:
         run(session, databases.managing(database))
     # Events at the end: from then on they run.

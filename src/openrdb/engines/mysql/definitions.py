@@ -155,7 +155,11 @@ def make(
             break
         left = again
     for one in (*by_kind["TRIGGER"], *by_kind["EVENT"]):
-        _make(session, one)
+        try:
+            _make(session, one)
+        except MySQLError:
+            if not lenient:
+                raise
 
 
 def defined_by(one: Definition, account: Account) -> Definition:

@@ -63,13 +63,8 @@ def swap(job: Restoring, database: str, contents: Contents) -> None:
         user_sessions.end_within(connection, kept)
         definitions.drop(connection, kept, ["TRIGGER"])
         _exchange(connection, kept, out_to=replaced, in_from=loaded)
-    try:
-        _complete(job, note)
-    except MySQLError:
-        _undo(job, note)
-        raise
-    with job.session() as connection:
-        _record(connection, job.job_id)
+    if failure := _complete_or_undo(job, note):
+        raise failure
 
 
 def _exchange(connection: Session, database: str, *, out_to: str, in_from: str) -> None:
@@ -105,6 +100,19 @@ def _complete(job: Restoring, note: Note) -> None:
         user_sessions.end_within(connection, note["database"])
 
 
+def _complete_or_undo(job: Restoring, note: Note) -> MySQLError | None:
+    """Complete a restore and record it; undo it and return why where that cannot be."""
+    try:
+        _complete(job, note)
+    except MySQLError as error:
+        _undo(job, note)
+        _put_back(job, note | {"undone": True})
+        return error
+    with job.session() as connection:
+        _record(connection, job.job_id)
+    return None
+
+
 def _undo(job: Restoring, note: Note) -> None:
     """Put the old tables back; the rest follows when it is settled."""
     loaded, replaced = job.loaded, job.replaced
@@ -126,7 +134,7 @@ def _put_back(job: Restoring, note: Note) -> None:
         else:
             definitions.drop(connection, database, ["TRIGGER"])
             triggers = [one for one in old["definitions"] if one["kind"] == "TRIGGER"]
-            definitions.make(connection, database, triggers)
+            definitions.make(connection, database, triggers, lenient=True)
 
 
 def settle(node: EngineNode, job_id: UUID) -> bool:
@@ -142,8 +150,7 @@ def settle(node: EngineNode, job_id: UUID) -> bool:
             _put_back(job, done)
         elif done is not None:
             if not _is_recorded(connection, job_id):
-                _complete(job, done)
-                _record(connection, job_id)
+                _complete_or_undo(job, done)
         elif begun is not None:
             _put_back(job, begun)
         run(connection, "SET SESSION foreign_key_checks = 0")
