@@ -505,6 +505,7 @@ def test_health_and_metrics_need_no_key(service: Service, instance: dict[str, An
 
 
 INSIDE = "/instances/{instance_id}"
+BACKUP = "{database_backup_id}"
 
 
 def test_openapi(service: Service) -> None:
@@ -525,6 +526,7 @@ def test_openapi(service: Service) -> None:
         ("PATCH", "/instances/{instance_id}"),
         ("DELETE", "/instances/{instance_id}"),
         ("POST", "/instances/{instance_id}/restart"),
+        ("POST", "/instances/{instance_id}/upgrade"),
         ("GET", "/instances/{instance_id}/certificate"),
         ("POST", "/instances/{instance_id}/renew-certificate"),
         ("GET", "/endpoints/{endpoint_id}"),
@@ -538,6 +540,9 @@ def test_openapi(service: Service) -> None:
         *((method, f"{INSIDE}/databases") for method in ("GET", "POST")),
         ("DELETE", f"{INSIDE}/databases/{{name}}"),
         *((method, f"{INSIDE}/privileges") for method in ("GET", "PUT")),
+        *((method, "/backups") for method in ("GET", "POST")),
+        *((method, f"/backups/{BACKUP}") for method in ("GET", "PATCH", "DELETE")),
+        *(("POST", f"/backups/{BACKUP}/{verb}") for verb in ("export", "restore")),
     }
     assert document["components"]["securitySchemes"]["key"]["name"] == "X-Auth-Token"
     assert "ValidationError" not in json.dumps(document)

@@ -84,7 +84,7 @@ def page(
     matching = _matching(columns, region, principal, filters, by_sqlite=by_sqlite)
     order = [(columns[part.lstrip("-")], part.startswith("-")) for part in ORDERS[order_by]]
     ids, total = ids_of_page(session, matching, order, page)
-    hidden = (Instance.nodes, Instance.acl_rules, Instance.secrets)
+    hidden = (Instance.acl_rules, Instance.secrets)
     unshown = [raiseload(relation) for relation in hidden]
     found = session.scalars(select(Instance).where(Instance.id.in_(ids)).options(*unshown)).all()
     return in_order(found, ids), total
