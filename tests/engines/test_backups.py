@@ -313,3 +313,28 @@ def test_a_schema_whose_name_begins_with_public(server: Server, transfers: Trans
     before = described(server, "shop")
     assert transfers.restore(transfers.dump("shop"), "shop").status == "done"
     assert described(server, "shop") == before
+
+
+def test_an_extension_of_a_former_user_on_another_instance(
+    server: Server, transfers: Transfers
+) -> None:
+    server.inside.create_user("gone", VERIFIER, is_admin=False)
+    server.inside.create_database("shop")
+    server.inside.set_privilege("shop", "gone", "all")
+    with server.session("gone", "shop") as gone:
+        gone.execute("CREATE EXTENSION hstore")
+    server.inside.delete_user("gone")
+    done = transfers.dump("shop")
+    server.inside.delete_database("shop")
+    owner = "SELECT pg_get_userbyid(extowner) FROM pg_extension WHERE extname = 'hstore'"
+    with server.superuser() as superuser:
+        former = "SELECT quote_ident(rolname) FROM pg_roles WHERE rolname ~ '^_rdb_former_0_'"
+        for (role,) in superuser.execute(former).fetchall():
+            superuser.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+    elsewhere = dataclasses.replace(server.node.spec, instance_id=uuid4())
+    transfers.node = dataclasses.replace(server.node, spec=elsewhere)
+    restored = transfers.restore(done, "shop")
+    assert restored.status == "done", restored
+    with server.session("admin", "shop") as admin:
+        assert re.match("_rdb_former_0_", str(admin.execute(owner).fetchone()[0]))
+        admin.execute("DROP EXTENSION hstore")
