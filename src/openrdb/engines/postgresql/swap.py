@@ -74,6 +74,9 @@ def swap(job: Restoring, database: str, contents: Contents) -> None:
 
 
 def _revoke(connection: Connection[Row], loaded: str) -> None:
+    """Take from the loading role what it had in a database, and what code set for it there."""
+    reset = sql.SQL("ALTER ROLE {} IN DATABASE {} RESET ALL")
+    connection.execute(reset.format(sql.Identifier(RESTORE_ROLE), sql.Identifier(loaded)))
     statement = sql.SQL("REVOKE ALL ON DATABASE {} FROM {} CASCADE")
     connection.execute(statement.format(sql.Identifier(loaded), sql.Identifier(RESTORE_ROLE)))
 
