@@ -36,8 +36,10 @@ def leftovers(service: Service) -> list[str]:
         str(path) for path in layout.run.iterdir() if path.is_dir() and path.name not in sockets
     ]
     found += _half_made(layout.root)
-    emptied = ("making", "removed", "jobs", "transfers")
-    found += [str(path) for name in emptied for path in layout.root.glob(f"{name}/*")]
+    found += [str(path) for name in ("making", "removed") for path in layout.root.glob(f"{name}/*")]
+    found += [
+        str(path) for name in ("jobs", "transfers") for path in layout.root.glob(f"{name}/*/")
+    ]
     found += [
         str(path)
         for one in instances
