@@ -173,6 +173,7 @@ class Quotas(BaseModel):
     volume_bytes: int | None = Field(default=None, ge=0)
     """Of all volumes together, as they were asked for."""
     backups: int | None = Field(default=None, ge=0)
+    snapshots: int | None = Field(default=None, ge=0)
 
 
 def backup_region(region: Region, *, same: bool) -> Region:

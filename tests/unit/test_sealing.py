@@ -17,9 +17,16 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import select
 
-from openrdb.state import access, master_key, sealing, secrets, trash
+from openrdb.state import access, master_key, sealing, secrets, snapshots, trash
 from openrdb.state.database import Database
-from openrdb.state.models import DeletedInstance, Endpoint, Instance, InstanceSecrets
+from openrdb.state.models import (
+    DeletedInstance,
+    Endpoint,
+    Instance,
+    InstanceSecrets,
+    Node,
+    Snapshot,
+)
 from openrdb.state.sealing import Keyring, SecretsUnreadable
 from openrdb.state.secrets import Secrets
 from openrdb.system import files
@@ -64,6 +71,19 @@ def new_instance(database: Database, opened: Secrets) -> Instance:
     return made
 
 
+def new_snapshot(database: Database, opened: Secrets) -> UUID:
+    """A snapshot of an instance of its own."""
+    made = new_instance(database, opened)
+    with database.write() as session:
+        instance = session.get_one(Instance, made.id)
+        instance.nodes = [Node(address="127.0.0.1", port=next(_PORTS), version="17.11")]
+        session.flush()
+        snapshot = snapshots.new(session, instance, "one")
+        opened.seal_for(snapshot, instance)
+        session.add(snapshot)
+        return snapshot.id
+
+
 def contents(database: Database, opened: Secrets) -> dict[UUID, tuple[Any, ...]]:
     """All that is sealed, opened."""
     with database.read() as session:
@@ -103,6 +123,7 @@ def test_rotation_seals_everything_again(database: Database, path: Path) -> None
     opened = master_key.open_secrets(database, path)
     for _ in range(3):
         new_instance(database, opened)
+    snapshot_id = new_snapshot(database, opened)
     before, old = contents(database, opened), path.read_bytes()
     deleted = new_instance(database, opened)
     with database.write() as session:
@@ -110,8 +131,12 @@ def test_rotation_seals_everything_again(database: Database, path: Path) -> None
     master_key.rotate(database, path)
     assert path.read_bytes() != old
     assert not sealing.successor(path).exists()
-    assert contents(database, master_key.open_secrets(database, path)) == before
+    opened_again = master_key.open_secrets(database, path)
+    assert contents(database, opened_again) == before
     with database.read() as session:
+        snapshot = session.get_one(Snapshot, snapshot_id)
+        of_source = opened_again.open_for(session.get_one(Instance, snapshot.instance_id))
+        assert opened_again.open_snapshot(snapshot) == of_source.superuser
         found = [
             *session.scalars(select(InstanceSecrets)),
             *session.scalars(select(DeletedInstance)),

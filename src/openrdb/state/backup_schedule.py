@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from openrdb.state.models import DatabaseBackup, Instance, Node
+from openrdb.state.models import DatabaseBackup, Instance, Node, Snapshot
 from openrdb.state.statuses.instance import InstanceStatus
 
 _HOURS = 24
@@ -73,10 +73,10 @@ def misplaced(session: Session, moment: datetime) -> list[UUID]:
 
 
 def next_moment(session: Session, moment: datetime) -> datetime | None:
-    """Return when something is due next after `moment`: a run, or the end of a backup's time."""
-    run_at, expires_at = Instance.backup_next_run_at, DatabaseBackup.expires_at
-    found = [
-        session.scalar(select(func.min(run_at)).where(*_ENABLED, run_at > moment)),
-        session.scalar(select(func.min(expires_at)).where(expires_at > moment)),
-    ]
+    """Return when something is due next after `moment`: a run, or the end of the time of a backup or
+    snapshot."""
+    run_at = Instance.backup_next_run_at
+    found = [session.scalar(select(func.min(run_at)).where(*_ENABLED, run_at > moment))]
+    for ends_at in (DatabaseBackup.expires_at, Snapshot.expires_at):
+        found.append(session.scalar(select(func.min(ends_at)).where(ends_at > moment)))
     return min((one for one in found if one is not None), default=None)

@@ -19,6 +19,7 @@ from openrdb.state.models import (
     Instance,
     PrivateNetwork,
     Project,
+    Snapshot,
     Vpc,
     now,
 )
@@ -95,6 +96,7 @@ def delete(session: Session, project: Project) -> None:
     for what, model, condition in (
         ("instances", Instance, true()),
         ("backups", DatabaseBackup, true()),
+        ("snapshots", Snapshot, true()),
         ("private networks", PrivateNetwork, true()),
         ("VPCs", Vpc, Vpc.is_default.is_(False)),
     ):

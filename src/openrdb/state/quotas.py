@@ -10,7 +10,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from openrdb.errors import QuotasExceeded
-from openrdb.state.models import DatabaseBackup, Instance, Node, Volume
+from openrdb.state.models import DatabaseBackup, Instance, Node, Snapshot, Volume
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,13 @@ def require_backup(session: Session, project_id: UUID, limit: int | None) -> Non
     own = DatabaseBackup.project_id == project_id
     count = select(func.count()).select_from(DatabaseBackup).where(own)
     _within(session, "database_backups", limit, count, 1)
+
+
+def require_snapshot(session: Session, project_id: UUID, limit: int | None) -> None:
+    """Raise QuotasExceeded if another snapshot is too much for a project; while writing."""
+    own = Snapshot.project_id == project_id
+    count = select(func.count()).select_from(Snapshot).where(own)
+    _within(session, "instance_snapshots", limit, count, 1)
 
 
 def _within(

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from openrdb import certificates
 from openrdb.certificates import Authority
 from openrdb.spec import Certificate
-from openrdb.state.models import DeletedInstance, Instance, InstanceSecrets
+from openrdb.state.models import DeletedInstance, Instance, InstanceSecrets, Snapshot
 from openrdb.state.sealing import Keyring, SecretsUnreadable
 
 _BYTES = 32
@@ -80,6 +80,19 @@ class Secrets:
             superuser=self._keyring.open(row.superuser, SUPERUSER, instance.id),
             replication=self._keyring.open(row.replication, REPLICATION, instance.id),
         )
+
+    def seal_for(self, snapshot: Snapshot, instance: Instance) -> None:
+        """Give a new snapshot the superuser's password of the instance that it is of."""
+        password = self.open_for(instance).superuser
+        snapshot.superuser = self._keyring.seal(password, SUPERUSER, snapshot.id)
+
+    def open_snapshot(self, snapshot: Snapshot) -> str:
+        """Return the superuser's password in a snapshot's data.
+
+        Raises:
+            SecretsUnreadable: the master key is another one.
+        """
+        return self._keyring.open(snapshot.superuser, SUPERUSER, snapshot.id)
 
     # -- certificates ---------------------------------------------------------------------------
 
@@ -178,7 +191,7 @@ class Secrets:
         Raises:
             SecretsUnreadable: they do not.
         """
-        for table in _SEALED_TABLES:
+        for table in (*_SEALED_TABLES, Snapshot):
             sealed = session.scalars(select(table.superuser).limit(1)).first()
             if sealed is not None:
                 self._keyring.check(sealed)
@@ -211,6 +224,9 @@ class Secrets:
                     if sealed is not None:
                         secret = self._keyring.open(sealed, column, row.instance_id)
                         setattr(row, column, self._keyring.seal(secret, column, row.instance_id))
+        for snapshot in session.scalars(select(Snapshot)):
+            password = self.open_snapshot(snapshot)
+            snapshot.superuser = self._keyring.seal(password, SUPERUSER, snapshot.id)
 
 
 def addresses_of(instance: Instance) -> list[str]:

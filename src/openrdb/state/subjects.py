@@ -9,10 +9,11 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from openrdb.state.models import DatabaseBackup, Instance
+from openrdb.state.models import DatabaseBackup, Instance, Snapshot
 from openrdb.state.statuses.backup import BACKUP, BackupRequest, BackupStatus
 from openrdb.state.statuses.instance import INSTANCE, InstanceRequest, InstanceStatus
 from openrdb.state.statuses.machine import Machine
+from openrdb.state.statuses.snapshot import SNAPSHOT, SnapshotRequest, SnapshotStatus
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,9 @@ SUBJECTS: Final[dict[str, Subject]] = {
     ),
     "database_backup": Subject(
         DatabaseBackup, BACKUP, failed=BackupStatus.ERROR, retry=BackupRequest.RETRY
+    ),
+    "instance_snapshot": Subject(
+        Snapshot, SNAPSHOT, failed=SnapshotStatus.ERROR, retry=SnapshotRequest.RETRY
     ),
 }
 """By the type's name, as operations' rows have it."""

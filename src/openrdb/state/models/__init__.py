@@ -12,6 +12,7 @@ from openrdb.state.models.nodes import Node, Volume
 from openrdb.state.models.operations import Operation
 from openrdb.state.models.projects import ApiKey, Project
 from openrdb.state.models.secrets import InstanceSecrets
+from openrdb.state.models.snapshots import Snapshot
 from openrdb.state.models.trash import DeletedInstance
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Operation",
     "PrivateNetwork",
     "Project",
+    "Snapshot",
     "Subnet",
     "Tag",
     "Volume",

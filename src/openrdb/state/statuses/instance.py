@@ -24,6 +24,8 @@ class InstanceStatus(StrEnum):
     RESTARTING = "restarting"
     BACKUPING = "backuping"
     """While a backup of it is made, or one is restored into it."""
+    SNAPSHOTTING = "snapshotting"
+    """While its volume is copied, into a snapshot or a clone."""
     ERROR = "error"
     DELETING = "deleting"
 
@@ -45,6 +47,8 @@ class InstanceRequest(StrEnum):
     CREATE_BACKUP = "create_backup"
     RESTORE_BACKUP = "restore_backup"
     """Of the instance into which a backup is restored."""
+    CREATE_SNAPSHOT = "create_snapshot"
+    CLONE = "clone"
     DELETE = "delete"
     RETRY = "retry"
     """The operator's: begin a failed operation again."""
@@ -56,11 +60,15 @@ MOVES: Final[dict[InstanceStatus, frozenset[InstanceStatus]]] = {
     _S.PROVISIONING: frozenset({_S.INITIALIZING, _S.ERROR}),
     _S.INITIALIZING: frozenset({_S.READY, _S.ERROR}),
     _S.READY: frozenset(
-        {_S.CONFIGURING, _S.INITIALIZING, _S.RESTARTING, _S.BACKUPING, _S.DELETING}
+        {
+            *(_S.CONFIGURING, _S.INITIALIZING, _S.RESTARTING, _S.BACKUPING, _S.SNAPSHOTTING),
+            _S.DELETING,
+        }
     ),
     _S.CONFIGURING: frozenset({_S.READY, _S.ERROR}),
     _S.RESTARTING: frozenset({_S.READY, _S.ERROR}),
     _S.BACKUPING: frozenset({_S.READY}),  # a failed backup is no fault of the instance
+    _S.SNAPSHOTTING: frozenset({_S.READY}),  # nor is a failed copy
     # Also to where a failed operation was, when it is retried.
     _S.ERROR: frozenset(
         {_S.DELETING, _S.RESTARTING, _S.PROVISIONING, _S.INITIALIZING, _S.CONFIGURING}
@@ -75,6 +83,7 @@ TRANSIENT: Final = frozenset(
         _S.CONFIGURING,
         _S.RESTARTING,
         _S.BACKUPING,
+        _S.SNAPSHOTTING,
         _S.DELETING,
     }
 )
@@ -82,8 +91,10 @@ TRANSIENT: Final = frozenset(
 
 _READY = frozenset({_S.READY})
 _SETTLED = frozenset({_S.READY, _S.ERROR})
+_COPIED = frozenset({_S.BACKUPING, _S.SNAPSHOTTING})
+"""While a copy of it is made it works as ever."""
 ALLOWED: Final[dict[InstanceRequest, frozenset[InstanceStatus]]] = {
-    _R.UPDATE: frozenset({_S.READY, _S.CONFIGURING, _S.BACKUPING, _S.ERROR}),
+    _R.UPDATE: frozenset({_S.READY, _S.CONFIGURING, *_COPIED, _S.ERROR}),
     _R.CONFIGURE: _READY,
     _R.RESTART: _SETTLED,
     _R.RENEW_CERTIFICATE: _READY,
@@ -93,10 +104,12 @@ ALLOWED: Final[dict[InstanceRequest, frozenset[InstanceStatus]]] = {
     _R.DELETE_ENDPOINT: _SETTLED,
     _R.MIGRATE_ENDPOINT: _READY,  # of both instances
     _R.UPGRADE: _READY,
-    _R.READ_CONTENT: frozenset({_S.READY, _S.CONFIGURING, _S.INITIALIZING, _S.BACKUPING, _S.ERROR}),
+    _R.READ_CONTENT: frozenset({_S.READY, _S.CONFIGURING, _S.INITIALIZING, *_COPIED, _S.ERROR}),
     _R.CHANGE_CONTENT: _SETTLED,
     _R.CREATE_BACKUP: _READY,
     _R.RESTORE_BACKUP: _READY,
+    _R.CREATE_SNAPSHOT: _READY,
+    _R.CLONE: _READY,
     _R.DELETE: _SETTLED,
     _R.RETRY: frozenset({_S.ERROR}),
 }
