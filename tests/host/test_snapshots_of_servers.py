@@ -17,12 +17,11 @@ import pytest
 
 from openrdb import certificates
 from openrdb.engines import rules_of, server_of, templates_of
-from openrdb.engines.base import EngineNode
-from openrdb.engines.postgresql.session import connect
 from openrdb.host.bundles.cache import Bundles
+from openrdb.host.snapshots import Copier
 from openrdb.host.volumes import Pool, Volume, open_pool
 from openrdb.spec import Administrator, NodeSpec
-from openrdb.system import accounts, copying, files
+from openrdb.system import accounts
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import NodePaths
 from tests.support.mounts import btrfs, unmount, xfs
@@ -61,15 +60,18 @@ class Node:
         for path, text in texts.items():
             accounts.write_file(path, text, spec.uid)
         self.engine.prepare_start()
-        self._process = subprocess.Popen(
-            accounts.as_account(spec.uid, self.engine.command()),
+        self._process = self.launch()
+        assert self.engine.wait_accepting(self._process.pid, 120)
+        return self
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            accounts.as_account(self.spec.uid, self.engine.command()),
             cwd="/",
             env={"LC_ALL": "C.UTF-8"} | self.bundle.environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        assert self.engine.wait_accepting(self._process.pid, 120)
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._process.send_signal(self.engine.abort_signal)
@@ -113,12 +115,6 @@ def rebuild(node: Node, stop: threading.Event) -> None:
             session.execute("CREATE TABLE passing AS SELECT * FROM a")
             session.execute("CREATE INDEX passing_v ON passing (v)")
             session.execute("DROP TABLE passing")
-
-
-def without_identity(data: Path) -> None:
-    """Let a copy be a server of its own; recovery needs the rest to be the source's."""
-    for name in ("postmaster.pid", "auto.cnf"):
-        (data / name).unlink(missing_ok=True)
 
 
 def born(root: Path, bundle: Bundle, engine: str, port: int) -> Node:
@@ -169,11 +165,12 @@ def snapshots_under_load(source: Node, take: Callable[[Volume], None]) -> dict[V
 def check_each(source: Node, snapshots: dict[Volume, int]) -> None:
     """Start a clone of each, after the source is gone, and look for what was committed."""
     pool, uid = source.pool, source.spec.uid
+    maker = templates_of(source.spec.engine)
     pool.delete_below(source.paths.root)
     for snapshot, last in snapshots.items():
         spec = replace(source.spec, node_id=uuid4())
         copy = Node(pool, source.root, Path(snapshot.key).name, source.bundle, spec)
-        pool.clone(snapshot, copy.volume, uid, without_identity)
+        pool.clone(snapshot, copy.volume, uid, maker.renew_identity)
         with copy, copy.session() as session:
             found = session.execute("SELECT (SELECT sum(v) FROM a) + (SELECT sum(v) FROM b)")
             assert found.fetchone() == (2 * 1000 * ROWS,)
@@ -191,27 +188,40 @@ def test_an_atomic_one_recovers(cache: Path, newest: str, worker_id: str) -> Non
         check_each(source, taken)
 
 
-def test_a_copied_one_is_whole_by_backup_mode(cache: Path, postgresql: str, worker_id: str) -> None:
+def test_a_copied_one_is_whole(cache: Path, engine: str, worker_id: str) -> None:
+    """By backup mode, or by the server itself."""
+    with mounted(xfs) as root:
+        port = ports_of_worker(worker_id, 1)[3]
+        source = born(root, Bundles(cache).find(engine), engine, port)
+        assert not source.pool.is_atomic(source.volume)
+        check_each(source, snapshots_under_load(source, partial(copied, source)))
+
+
+def test_a_recovery_that_is_cut_off_begins_again(
+    cache: Path, postgresql: str, worker_id: str
+) -> None:
+    """The server puts `backup_label` aside when it begins, so the next start has none."""
     with mounted(xfs) as root:
         port = ports_of_worker(worker_id, 1)[3]
         source = born(root, Bundles(cache).find(postgresql), postgresql, port)
-        assert not source.pool.is_atomic(source.volume)
-        check_each(source, snapshots_under_load(source, partial(in_backup_mode, source)))
+        taken = snapshots_under_load(source, partial(copied, source))
+        for snapshot in taken:
+            data = root / snapshot.key
+            account = source.spec.uid
+            source.pool.delete(source.volume)
+            source.pool.clone(snapshot, source.volume, account)
+            source.engine.prepare_start()
+            started = source.launch()
+            aside = source.paths.data / "backup_label.old"
+            while not aside.exists() and started.poll() is None:
+                pass
+            started.send_signal(source.engine.abort_signal)
+            started.wait(60)
+            assert (data / "backup_label").exists()
+            source.pool.delete(snapshot)
+            source.pool.clone(source.volume, snapshot, None)
+        check_each(source, taken)
 
 
-def in_backup_mode(source: Node, target: Volume) -> None:
-    before_15 = source.spec.engine == "PostgreSQL-14"
-    begin = "pg_start_backup('s', true, false)" if before_15 else "pg_backup_start('s', true)"
-    end = "pg_stop_backup(false, false)" if before_15 else "pg_backup_stop(false)"
-    node = EngineNode(source.spec, source.bundle, source.paths, SECRETS[1])
-
-    def complete(copy: Path) -> None:
-        (label,) = session.execute(f"SELECT labelfile FROM {end}").fetchone() or ()
-        (copy / "backup_label").write_text(str(label))
-        shutil.rmtree(copy / "pg_wal")
-        copying.copy_tree(source.paths.data / "pg_wal", copy / "pg_wal", in_use=True)
-        files.sync_file_system(copy)
-
-    with connect(node, "postgres") as session:
-        session.execute(f"SELECT {begin}")
-        source.pool.snapshot(source.volume, target, complete)
+def copied(source: Node, target: Volume) -> None:
+    source.engine.copy_data(Copier(source.pool, source.volume, target))

@@ -7,7 +7,7 @@ return, `host/` writes and runs. A third engine is a new folder next to `postgre
 from __future__ import annotations
 
 import signal
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -137,7 +137,7 @@ class Templates(Protocol):
         """
 
     def renew_identity(self, data: Path) -> None:
-        """Give a copy of the template an identity of its own, durably."""
+        """Give a copy of the template, or of another node's data, an identity of its own, durably."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,17 @@ class EngineNode:
     paths: NodePaths
     secret: str
     """The superuser's password."""
+
+
+class Copier(Protocol):
+    """Makes a copy of a data directory whose server goes on writing, in one of two ways."""
+
+    def copy_files(self, complete: Callable[[Path], None]) -> None:
+        """Copy the files one after the other, and let `complete` make the copy whole, durably."""
+
+    def write(self, make: Callable[[Path], None]) -> None:
+        """Let `make` write the copy to a path where there is nothing yet, itself or through the
+        server."""
 
 
 class Server(Protocol):
@@ -201,6 +212,12 @@ class Server(Protocol):
         replication account, and creates the first administrator. Repeatable.
         """
 
+    def take_over(self, former_secret: str) -> None:
+        """Give a copy of another node's data the node's own superuser's password. Repeatable.
+
+        What `ensure_replication_ready` brings about is still missing then.
+        """
+
     def ensure_replication_ready(self, replication_secret: str) -> bool:
         """Bring a server that older code made to what `bootstrap` and the configuration files now
         give from birth, without a restart; write the files first.
@@ -226,6 +243,14 @@ class Server(Protocol):
 
     def transfers(self) -> Transfers:
         """Return the interface to dumps and restores."""
+
+    def copy_data(self, copier: Copier) -> None:
+        """Make a copy of the data that a server can be started on, without stopping writers: all that
+        was committed before is in it, and nothing by half.
+
+        Raises:
+            PreconditionFailed: the data has parts that cannot be copied so.
+        """
 
     def data_versions(self) -> dict[str, str]:
         """Return the versions of what indexes and stored values depend on outside the server:

@@ -192,6 +192,42 @@ class Transfers(Protocol):
         """
 
 
+class Snapshots(Protocol):
+    """Copies of nodes' volumes, whose servers go on working.
+
+    What may take long is waited for in turns: each call returns within `timeout` seconds, whether it
+    is done. Nothing is left of what was broken off.
+    """
+
+    def ensure_snapshot(self, spec: NodeSpec, snapshot_id: UUID, timeout: float) -> bool:
+        """Make a snapshot of a node's volume, which outlives the node.
+
+        Raises:
+            HostError: there is no space left for it, or the engine ended meanwhile.
+            PreconditionFailed: the data has parts that cannot be copied.
+        """
+
+    def ensure_volume_of_snapshot(self, spec: NodeSpec, snapshot_id: UUID, timeout: float) -> bool:
+        """Make the node's data directory of a snapshot.
+
+        Raises:
+            HostError: there is no such snapshot, or no space left.
+        """
+
+    def ensure_volume_of_node(self, spec: NodeSpec, source: NodeSpec, timeout: float) -> bool:
+        """Make the node's data directory of another node's; see `ensure_snapshot`."""
+
+    def ensure_taken_over(self, spec: NodeSpec, former_secret: str) -> None:
+        """Give a node whose data was another's its own secrets, and what nodes are born with.
+
+        Args:
+            former_secret: the superuser's in the data.
+        """
+
+    def ensure_no_snapshot(self, snapshot_id: UUID) -> None:
+        """Remove a snapshot; a no-op if there is none."""
+
+
 class Routes(Protocol):
     """What load balancers do for endpoints."""
 
@@ -205,7 +241,7 @@ class Routes(Protocol):
         """End an endpoint and its sessions; a no-op if there is none."""
 
 
-class Host(Nodes, Jobs, Transfers, Routes, Protocol):
+class Host(Nodes, Jobs, Transfers, Snapshots, Routes, Protocol):
     """A machine, as its agent serves it."""
 
     def state(self) -> HostState: ...

@@ -39,9 +39,11 @@ from openrdb.host.jobs import Jobs
 from openrdb.host.processes import Program, environment_of
 from openrdb.host.records import NodeRecord, Records
 from openrdb.host.routes import Routes
+from openrdb.host.snapshots import Snapshots
 from openrdb.host.space import COMFORTABLE_FREE, LEAST_FREE
 from openrdb.host.templates import Templates, template_secret
-from openrdb.host.volumes import open_pool
+from openrdb.host.underway import Underway
+from openrdb.host.volumes import Volume, open_pool
 from openrdb.spec import (
     Administrator,
     Desired,
@@ -105,6 +107,8 @@ class LocalHost:
         self._routes = Routes(layout, self._records, driver)
         self._jobs = Jobs(layout.jobs)
         self._backups = Backups(layout, self._jobs)
+        self._snapshots = Snapshots(layout, self._pool)
+        self._underway = Underway()
         self._guards: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
         self._changing: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
         self._pruning: dict[UUID, threading.Lock] = defaultdict(threading.Lock)
@@ -613,6 +617,54 @@ class LocalHost:
     def _settle_restore(self, node_id: UUID, job_id: UUID) -> bool:
         server = self._accepting_server(self._record(node_id).spec)
         return server.transfers().settle(job_id)
+
+    # -- snapshots -----------------------------------------------------------------------------
+
+    def ensure_snapshot(self, spec: NodeSpec, snapshot_id: UUID, timeout: float) -> bool:
+        record = self._accept(spec)
+
+        def take() -> None:
+            self._snapshots.take(snapshot_id, record, partial(self._accepting_server, spec))
+
+        return self._underway.ensure(f"snapshot {snapshot_id}", take, timeout)
+
+    def ensure_volume_of_snapshot(self, spec: NodeSpec, snapshot_id: UUID, timeout: float) -> bool:
+        volume = self._accept_copy(spec, self._snapshots.data_versions(snapshot_id))
+
+        def make() -> None:
+            self._snapshots.make_volume(snapshot_id, volume, spec.uid, templates_of(spec.engine))
+
+        return self._underway.ensure(f"volume {spec.node_id}", make, timeout)
+
+    def ensure_volume_of_node(self, spec: NodeSpec, source: NodeSpec, timeout: float) -> bool:
+        record = self._accept(source)
+        volume = self._accept_copy(spec, record.data_versions)
+
+        def make() -> None:
+            server, maker = partial(self._accepting_server, source), templates_of(spec.engine)
+            self._snapshots.clone(record, server, volume, spec.uid, maker)
+
+        return self._underway.ensure(f"volume {spec.node_id}", make, timeout)
+
+    def _accept_copy(self, spec: NodeSpec, data_versions: Mapping[str, str] | None) -> Volume:
+        """Write down a node whose data was another's, with what the data depends on."""
+        with self._guards[spec.node_id]:
+            record = self._accept(spec)
+            if record.data_versions is None:
+                self._records.save_node(replace(record, data_versions=data_versions))
+        return self._pool.volume(self._layout.node(spec.instance_id, spec.node_id).data)
+
+    def ensure_taken_over(self, spec: NodeSpec, former_secret: str) -> None:
+        self.ensure_accepting(spec)
+        server = self._server(self._record(spec.node_id))
+        server.take_over(former_secret)
+        server.ensure_replication_ready(spec.replication_secret)  # older code may have made it
+        self._healer.in_background(partial(self._compare_versions, spec.node_id))
+
+    def ensure_no_snapshot(self, snapshot_id: UUID) -> None:
+        self._underway.wait_out(f"snapshot {snapshot_id}")
+        self._snapshots.remove(snapshot_id)
+        self._healer.in_background(self._pool.remove_deleted)
 
     # -- routes --------------------------------------------------------------------------------
 

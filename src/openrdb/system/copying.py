@@ -8,7 +8,7 @@ import fcntl
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +65,18 @@ def copy_tree(
             copy.entries(reading, writing)
 
 
+def copy_files(source: Path, names: Iterable[str], target: Path) -> None:
+    """Copy files of a directory into another one, where they are not; no symbolic link is followed.
+
+    Raises:
+        FileNotFoundError: one of them is not there.
+    """
+    copy = _Copy(None, share=True, in_use=True, reserve=True)
+    with _directory(source) as reading, _directory(target) as writing:
+        for name in names:
+            copy.file(name, reading, writing)
+
+
 @contextlib.contextmanager
 def _directory(path: Path | str, within: int | None = None) -> Iterator[int]:
     descriptor = os.open(path, OTHERS | os.O_DIRECTORY, dir_fd=within)
@@ -103,9 +115,9 @@ class _Copy:
             if self.uid is not None:
                 os.chown(name, self.uid, self.uid, dir_fd=target, follow_symlinks=False)
         else:
-            self._file(name, source, target)
+            self.file(name, source, target)
 
-    def _file(self, name: str, source: int, target: int) -> None:
+    def file(self, name: str, source: int, target: int) -> None:
         reading = os.open(name, OTHERS, dir_fd=source)
         try:
             found = os.fstat(reading)

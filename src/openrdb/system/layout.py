@@ -117,6 +117,14 @@ class Layout:
         return self.root / "transfers"
 
     @property
+    def snapshots(self) -> Path:
+        """Copies of volumes, which outlive their instances."""
+        return self.root / "snapshots"
+
+    def snapshot(self, snapshot_id: UUID) -> Path:
+        return self.snapshots / str(snapshot_id)
+
+    @property
     def master_key(self) -> Path:
         return self.root / "master.key"
 

@@ -6,7 +6,15 @@ import pymysql
 from pymysql.constants import ER
 
 from openrdb.engines.base import EngineNode
-from openrdb.engines.mysql import accounts, caching_sha2, replication, reserved, session, sql
+from openrdb.engines.mysql import (
+    accounts,
+    caching_sha2,
+    copying,
+    replication,
+    reserved,
+    session,
+    sql,
+)
 from openrdb.engines.mysql.admin import levels, privileges, users
 from openrdb.engines.mysql.session import Session
 from openrdb.engines.names import FIRST_DATABASE
@@ -25,14 +33,25 @@ def run(
             users.ensure(connection, administrator.name, administrator.verifier, is_admin=True)
             granted = levels.read(connection)
             privileges.apply(connection, granted, FIRST_DATABASE, administrator.name, "all")
-        own = accounts.identified(caching_sha2.verifier(node.secret))
-        superuser = f"{sql.quoted_account(reserved.SUPERUSER)} {own}"
+        superuser = _superuser(node)
         sql.run(connection, f"ALTER USER {superuser}, {replication.unlocked(replication_secret)}")
 
 
-def _first_session(node: EngineNode, template_secret: str) -> Session:
+def take_over(node: EngineNode, former_secret: str) -> None:
+    """Set the superuser's secret in a copy of another node's data."""
+    with _first_session(node, former_secret) as connection:
+        copying.unload(connection)  # which the copy was made with
+        sql.run(connection, f"ALTER USER {_superuser(node)}")
+
+
+def _superuser(node: EngineNode) -> str:
+    own = accounts.identified(caching_sha2.verifier(node.secret))
+    return f"{sql.quoted_account(reserved.SUPERUSER)} {own}"
+
+
+def _first_session(node: EngineNode, former_secret: str) -> Session:
     try:
-        return session.connect(node, secret=template_secret)
+        return session.connect(node, secret=former_secret)
     except pymysql.err.OperationalError as error:
         # Done before, and its end not recorded.
         if error.args[0] != ER.ACCESS_DENIED_ERROR:

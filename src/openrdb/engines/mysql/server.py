@@ -5,10 +5,11 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from openrdb.engines.base import EngineNode
+from openrdb.engines.base import Copier, EngineNode
 from openrdb.engines.mysql import (
     bootstrap,
     config,
+    copying,
     earlier,
     failures,
     replication,
@@ -64,6 +65,9 @@ class MySQLServer:
     ) -> None:
         bootstrap.run(self._node, template_secret, replication_secret, administrator)
 
+    def take_over(self, former_secret: str) -> None:
+        bootstrap.take_over(self._node, former_secret)
+
     def ensure_replication_ready(self, replication_secret: str) -> bool:
         earlier.renew(self._node)
         return replication.ensure_ready(self._node, replication_secret)
@@ -79,6 +83,9 @@ class MySQLServer:
 
     def transfers(self) -> Transfers:
         return Transfers(self._node)
+
+    def copy_data(self, copier: Copier) -> None:
+        copying.copy(self._node, copier)
 
     def data_versions(self) -> dict[str, str]:
         # Collations are the server's own code, each named by its Unicode version, and time zones are

@@ -83,11 +83,18 @@ def _taken(node: EngineNode) -> Session | None:
     return session
 
 
-def connect(node: EngineNode, database: str | None = None, *, secret: str | None = None) -> Session:
+def connect(
+    node: EngineNode,
+    database: str | None = None,
+    *,
+    secret: str | None = None,
+    patience: float = _STATEMENT_TIMEOUT,
+) -> Session:
     """Return a session of the superuser; its context manager closes it. Statements commit themselves.
 
     Args:
         secret: the password, where it is not yet the node's own.
+        patience: seconds that a statement may take.
 
     Raises:
         pymysql.err.OperationalError: the server does not accept connections at the moment.
@@ -102,7 +109,7 @@ def connect(node: EngineNode, database: str | None = None, *, secret: str | None
         charset="utf8mb4",
         autocommit=True,
         connect_timeout=_CONNECT_TIMEOUT,
-        read_timeout=_STATEMENT_TIMEOUT,
+        read_timeout=patience,
         write_timeout=_STATEMENT_TIMEOUT,
         program_name="openrdb",
     )

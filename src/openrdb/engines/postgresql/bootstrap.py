@@ -19,17 +19,25 @@ def run(
     administrator: Administrator | None,
 ) -> None:
     """Set both secrets and create the instance's first administrator, in one transaction."""
-    with _first_session(node, template_secret) as connection:
-        own = sql.Literal(scram.secret_verifier(node.secret))
-        connection.execute(
-            sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(SUPERUSER), own)
-        )
+    with _first_session(node, template_secret, FIRST_DATABASE) as connection:
+        _set_secret(connection, node.secret)
         replication.ensure_role(connection, replication_secret)
         privileges.prepare(connection)
         if administrator is not None:
             users.ensure(connection, administrator.name, administrator.verifier, is_admin=True)
             administrators.appoint(connection)
             privileges.apply(connection, administrator.name, "all")
+
+
+def take_over(node: EngineNode, former_secret: str) -> None:
+    """Set the superuser's secret in a copy of another node's data."""
+    with _first_session(node, former_secret, "postgres") as connection:
+        _set_secret(connection, node.secret)
+
+
+def _set_secret(connection: Connection[tuple[object, ...]], secret: str) -> None:
+    own = sql.Literal(scram.secret_verifier(secret))
+    connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(SUPERUSER), own))
 
 
 def ensure_current(node: EngineNode, replication_secret: str) -> bool:
@@ -41,11 +49,13 @@ def ensure_current(node: EngineNode, replication_secret: str) -> bool:
     return settings.reload(node)
 
 
-def _first_session(node: EngineNode, template_secret: str) -> Connection[tuple[object, ...]]:
+def _first_session(
+    node: EngineNode, former_secret: str, database: str
+) -> Connection[tuple[object, ...]]:
     try:
-        return session.connect(node, FIRST_DATABASE, secret=template_secret)
+        return session.connect(node, database, secret=former_secret)
     except OperationalError as error:
         # Done before: the transaction was committed and its end not recorded.
         if "password authentication failed" not in str(error):
             raise
-        return session.connect(node, FIRST_DATABASE)
+        return session.connect(node, database)

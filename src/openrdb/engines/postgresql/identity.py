@@ -1,4 +1,4 @@
-"""A new system identifier for a copied data directory.
+"""A new system identifier for a copied data directory, and no replication slots.
 
 `pg_resetwal` does not give one (and takes a second). The identifier is the first eight bytes of
 `global/pg_control`, covered by that file's CRC-32C, and stands in the long header of each WAL
@@ -9,14 +9,19 @@ from 11 to 18).
 from __future__ import annotations
 
 import os
+import re
 import secrets
+import shutil
 import struct
 import time
 from pathlib import Path
 
 import google_crc32c
 
+from openrdb.system import files
+
 _SEGMENT_IDENTIFIER = 24
+_SEGMENT = re.compile(r"[0-9A-F]{24}")
 _FIRST_CRC, _LAST_CRC = 200, 512
 """Where in pg_control the CRC can stand: 280 in 11, 288 to 292 later."""
 
@@ -30,14 +35,28 @@ def renew_system_identifier(data: Path) -> int:
     identifier = struct.pack("<Q", _fresh_identifier())
     control = data / "global" / "pg_control"
     content = bytearray(control.read_bytes())
-    crc_at = _find_crc(content)
+    crc_at = find_crc(content)
     content[:8] = identifier
     content[crc_at : crc_at + 4] = struct.pack("<I", google_crc32c.value(bytes(content[:crc_at])))
     for segment in (data / "pg_wal").iterdir():
-        if segment.is_file():
+        if is_segment(segment.name):
             _overwrite(segment, _SEGMENT_IDENTIFIER, identifier)
     _overwrite(control, 0, bytes(content))
     return int(struct.unpack("<Q", identifier)[0])
+
+
+def forget_slots(data: Path) -> None:
+    """Remove the replication slots of a stopped server: those of a copy's source would keep WAL for
+    ever, as nobody comes for it."""
+    slots = data / "pg_replslot"
+    for slot in slots.iterdir():
+        shutil.rmtree(slot)
+    files.sync_directory(slots)
+
+
+def is_segment(name: str) -> bool:
+    """Return whether a file of `pg_wal` of that name is a segment of WAL."""
+    return _SEGMENT.fullmatch(name) is not None
 
 
 def system_identifier(data: Path) -> int:
@@ -50,7 +69,12 @@ def _fresh_identifier() -> int:
     return (int(time.time()) << 32) | secrets.randbits(32)
 
 
-def _find_crc(content: bytes | bytearray) -> int:
+def find_crc(content: bytes | bytearray) -> int:
+    """Return where the checksum of a `pg_control` is.
+
+    Raises:
+        ValueError: it is not whole, or none that we know.
+    """
     for offset in range(_FIRST_CRC, _LAST_CRC, 4):
         (stored,) = struct.unpack_from("<I", content, offset)
         if stored and stored == google_crc32c.value(bytes(content[:offset])):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from openrdb.engines.base import EngineNode
+from openrdb.engines.base import Copier, EngineNode
 from openrdb.engines.postgresql import (
     bootstrap,
     config,
+    copying,
     failures,
     settings,
     versions,
@@ -63,6 +64,9 @@ class PostgreSQLServer:
     ) -> None:
         bootstrap.run(self._node, template_secret, replication_secret, administrator)
 
+    def take_over(self, former_secret: str) -> None:
+        bootstrap.take_over(self._node, former_secret)
+
     def ensure_replication_ready(self, replication_secret: str) -> bool:
         return bootstrap.ensure_current(self._node, replication_secret)
 
@@ -77,6 +81,9 @@ class PostgreSQLServer:
 
     def transfers(self) -> Transfers:
         return Transfers(self._node)
+
+    def copy_data(self, copier: Copier) -> None:
+        copying.copy(self._node, copier)
 
     def data_versions(self) -> dict[str, str]:
         return versions.read(self._node)

@@ -55,6 +55,7 @@ class PostgreSQLTemplates:
         _make(bundle, data, account, secret)
 
     def renew_identity(self, data: Path) -> None:
+        identity.forget_slots(data)
         identity.renew_system_identifier(data)
 
 

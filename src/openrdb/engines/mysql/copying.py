@@ -1,0 +1,99 @@
+"""A copy of a running server's data, which the server itself makes by its clone plugin.
+
+Copying the files instead is silently wrong now and then: InnoDB's checkpoint moves on meanwhile. The
+plugin is loaded for as long as it is needed.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import pymysql
+from pymysql.constants import ER
+
+from openrdb.engines.base import Copier, EngineNode
+from openrdb.engines.mysql import reserved, session
+from openrdb.engines.mysql.session import Session
+from openrdb.engines.mysql.sql import quoted_literal, rows, run
+from openrdb.errors import PreconditionFailed
+from openrdb.system import accounts, files
+
+_LONGEST = 24 * 3600.0
+_PLUGIN = "clone"
+_LIBRARY = "mysql_clone.so"
+_LOADED = "SELECT 1 FROM information_schema.plugins WHERE plugin_name = %s"
+_CLONING = (
+    "SELECT id FROM information_schema.processlist WHERE user = %s AND id <> CONNECTION_ID() "
+    "AND info LIKE 'CLONE LOCAL%%'"
+)
+_OTHERS = (
+    "SELECT table_schema, table_name, engine FROM information_schema.tables "
+    "WHERE table_type = 'BASE TABLE' AND engine <> 'InnoDB' AND table_schema NOT IN "
+    "('mysql', 'sys', 'information_schema', 'performance_schema') LIMIT 1"
+)
+
+
+def copy(node: EngineNode, copier: Copier) -> None:
+    """Let the server write a copy; writers are not held."""
+    copier.write(partial(_clone, node))
+
+
+def _clone(node: EngineNode, data: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=data.parent) as place:
+        # An account of its own may write only here, below a directory of the control plane's.
+        accounts.ensure_directory(Path(place), node.spec.uid)
+        work = Path(place) / "data"
+        with session.connect(node, patience=_LONGEST) as connection:
+            _require_innodb(connection)
+            _load(connection)
+            try:
+                _end_earlier(connection)
+                run(connection, f"CLONE LOCAL DATA DIRECTORY = {quoted_literal(str(work))}")
+            finally:
+                unload(connection)
+            _require_innodb(connection)  # also of what was made meanwhile
+        files.sync_file_system(work)
+        work.rename(data)
+
+
+def _require_innodb(connection: Session) -> None:
+    """Raise PreconditionFailed if there are tables that the plugin would leave empty."""
+    for schema, table, engine in rows(connection, _OTHERS):
+        raise PreconditionFailed(
+            "resource_not_usable",
+            f"the table {schema}.{table} is of the engine {engine}: on this kind of volume only "
+            "tables of InnoDB can be copied; ALTER TABLE … ENGINE = InnoDB makes it one",
+        )
+
+
+def _load(connection: Session) -> None:
+    if rows(connection, _LOADED, _PLUGIN):
+        return
+    try:
+        run(connection, f"INSTALL PLUGIN {_PLUGIN} SONAME '{_LIBRARY}'")
+    except pymysql.err.MySQLError as error:
+        if error.args[:1] != (ER.CANT_OPEN_LIBRARY,):
+            raise
+        raise PreconditionFailed(
+            "resource_not_usable",
+            "the binaries of this version have no clone plugin, without which an instance on this "
+            "kind of volume cannot be copied",
+        ) from None
+
+
+def unload(connection: Session) -> None:
+    """Unload the plugin; a no-op where it is not loaded."""
+    if rows(connection, _LOADED, _PLUGIN):
+        run(connection, f"UNINSTALL PLUGIN {_PLUGIN}")
+
+
+def _end_earlier(connection: Session) -> None:
+    """End what a process that was killed has begun: the server makes one copy at a time."""
+    for (session_id,) in rows(connection, _CLONING, reserved.SUPERUSER[0]):
+        try:
+            run(connection, f"KILL {session_id}")
+        except pymysql.err.MySQLError as error:
+            if error.args[:1] != (ER.NO_SUCH_THREAD,):
+                raise
