@@ -79,3 +79,28 @@ def test_created_healed_and_stopped(elsewhere: Service, newest: str) -> None:
     back = service.run("undelete", str(instance.id), "--data-dir", str(service.data_dir))
     assert back.returncode == 0, back.stderr
     wait_until(login.answers)
+
+
+def test_snapshots_and_clones(elsewhere: Service, newest: str) -> None:
+    service = elsewhere
+    service.start()
+    sdk = service.sdk()
+    instance = service.create(newest, volume_type="sbs_5k")
+    with service.connection(instance) as session:
+        session.execute("CREATE TABLE kept AS SELECT 7 AS n")
+    snapshot = sdk.create_snapshot(instance_id=instance.id, name="one")
+    ready(sdk, instance.id)
+    copies = [
+        sdk.clone_instance(instance_id=instance.id, name="clone"),
+        sdk.create_instance_from_snapshot(snapshot_id=snapshot.id, instance_name="copy"),
+    ]
+    for copy in copies:
+        with service.connection(ready(sdk, copy.id)) as session:
+            assert session.execute("SELECT n FROM kept").fetchone() == (7,)
+            session.execute("CREATE TABLE other (id int)")
+    sdk.delete_snapshot(snapshot_id=snapshot.id)
+    wait_until(lambda: not list((service.data_dir / "snapshots").iterdir()))
+    wait_until(lambda: not list((service.data_dir / "removed").iterdir()))
+    for copy in copies:
+        sdk.delete_instance(instance_id=copy.id)
+        wait_until(lambda copy=copy: gone(sdk, copy.id))

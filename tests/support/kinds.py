@@ -11,6 +11,7 @@ import requests
 from tests.support.backup_kinds import BACKUP_CASES
 from tests.support.scenes import Case, Scene
 from tests.support.service import PASSWORD, Service, creation, gone, ready, wait_until
+from tests.support.snapshot_kinds import SNAPSHOT_CASES
 from tests.support.tenants import tenant_of
 
 
@@ -314,6 +315,7 @@ CASES = {
         is_set,
         before=lambda s, n: s.must("POST", "{one}/users", user(f"may{n}")),
     ),
+    **SNAPSHOT_CASES,
 } | BACKUP_CASES
 
 

@@ -22,6 +22,7 @@ def leftovers(service: Service) -> list[str]:
     ) as state:
         instances = _ids(state, "instances")
         nodes, endpoints = _ids(state, "nodes"), _ids(state, "endpoints")
+        snapshots = {str(one) for one in _ids(state, "snapshots")}
         found = [
             f"unfinished operation {kind}"
             for (kind,) in state.execute("SELECT kind FROM operations WHERE finished_at IS NULL")
@@ -31,6 +32,7 @@ def leftovers(service: Service) -> list[str]:
         for path in layout.instances.iterdir()
         if path.name not in {str(one) for one in instances}
     ]
+    found += [str(path) for path in layout.snapshots.iterdir() if path.name not in snapshots]
     sockets = {layout.sockets(one).name for one in nodes | endpoints}
     found += [
         str(path) for path in layout.run.iterdir() if path.is_dir() and path.name not in sockets

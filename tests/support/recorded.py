@@ -25,11 +25,9 @@ FLOWS: dict[str, list[Step]] = {
 
 NOT_THERE_YET = {
     "/apply-maintenance": "maintenances",
-    "/clone": "clones",
     "/prepare-logs": "logs",
     "/purge-logs": "logs",
     "/read-replicas": "read replicas",
-    "/snapshots": "snapshots",
 }
 """What this version lacks, by a word of the calls' paths."""
 
@@ -41,7 +39,7 @@ NOT_UPGRADED_YET = {
 
 TRANSITORY = {
     *("provisioning", "initializing", "configuring", "restarting", "backuping", "deleting"),
-    *("creating", "exporting", "restoring"),
+    *("snapshotting", "creating", "exporting", "restoring"),
 }
 
 
@@ -91,12 +89,22 @@ def _status(step: Step) -> Json:
     return step["response"].get("status") if isinstance(step["response"], dict) else None
 
 
+_COLLECTIONS = ("/instances", "/backups", "/snapshots")
+
+
+def created_at(path: str) -> str:
+    """Return the path below which what a POST to another path has made is found."""
+    path = re.sub("/snapshots/[^/]*/create-instance$|/instances/[^/]*/clone$", "/instances", path)
+    return re.sub("/instances/[^/]*/snapshots$", "/snapshots", path)
+
+
 def _moves() -> Iterator[tuple[str, str]]:
     for steps in FLOWS.values():
         seen: dict[str, list[str]] = {}
         for step in steps:
-            if step["path"].endswith(("/instances", "/backups")) and step["method"] == "POST":
-                of = f"{step['path']}/{step['response']['id']}"
+            path = created_at(step["path"])
+            if path.endswith(_COLLECTIONS) and step["method"] == "POST":
+                of = f"{path}/{step['response']['id']}"
             else:
                 of = step["path"]
             seen.setdefault(of, []).extend(step["statuses"])
@@ -126,6 +134,8 @@ def unmasked(steps: list[Step], number: int) -> Json:
         case "POST", "backups":
             given = ("instance_id", "database_name", "name", "expires_at")
             sent = {key: answer[key] for key in given}
+        case "POST", "clone":
+            sent = {"name": answer["name"], "node_type": answer["node_type"]}
         case "POST", "restore":
             sent = {key: answer[key] for key in ("instance_id", "database_name")}
         case "POST", "databases":

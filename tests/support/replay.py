@@ -15,7 +15,16 @@ import requests
 from cryptography import x509
 
 from tests.api.test_wire import INSTANT
-from tests.support.recorded import FLOWS, MOVES, TRANSITORY, Step, needs, settled, unmasked
+from tests.support.recorded import (
+    FLOWS,
+    MOVES,
+    TRANSITORY,
+    Step,
+    created_at,
+    needs,
+    settled,
+    unmasked,
+)
 from tests.support.service import Service, wait_until
 
 Json = Any
@@ -181,8 +190,8 @@ class _Replay:
     def _compare(self, step: Step, ours: Json, place: str) -> None:
         recorded = step["response"]
         if step["method"] == "POST" and "id" in recorded and "/endpoints" not in step["path"]:
-            self.created.append(f"//{step['path'].lstrip('/')}/{ours['id']}")
-        for listed in ("instances", "database_backups"):
+            self.created.append(f"//{created_at(step['path']).lstrip('/')}/{ours['id']}")
+        for listed in ("instances", "database_backups", "snapshots"):
             if listed in recorded:
                 ours = self._own(listed, recorded, ours)
         self._same(recorded, ours, place)
@@ -243,7 +252,7 @@ class _Replay:
         elif key == "download_url":
             assert ours.startswith("http"), here
             self._bind(key, recorded, ours, here)
-        elif key in TIMES:
+        elif key in TIMES or (key == "expires_at" and recorded not in self.sent):
             assert INSTANT.fullmatch(ours), here
             self._bind(key, recorded, ours, here)
         elif key == "id" or key.endswith("_id"):

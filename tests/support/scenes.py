@@ -72,7 +72,7 @@ def make_scene(service: Service, engine: str) -> Scene:
     private = {"private_network": {"private_network_id": network["id"], "ipam_config": {}}}
     sent = creation(engine, name="other") | {"init_endpoints": [private]}
     other = service.request("POST", "/instances", json=sent).json()
-    one = service.create(engine, name="one")
+    one = service.create(engine, name="one", volume_type="sbs_5k")
     return Scene(service, engine, one, ready(service.sdk(), other["id"]), network["id"])
 
 

@@ -115,6 +115,9 @@ class Tenant(Protocol):
 
     def session_id(self, session: Session) -> int: ...
 
+    def identity(self, session: Session) -> str:
+        """By which replication knows the server."""
+
     def setting(self, session: Session, name: str) -> str:
         """What new sessions get, in the catalogue's unit."""
 
@@ -191,6 +194,9 @@ class PostgreSQL:
 
     def session_id(self, session: Session) -> int:
         return int(_row(session, "SELECT pg_backend_pid()")[0])
+
+    def identity(self, session: Session) -> str:
+        return str(_row(session, "SELECT system_identifier FROM pg_control_system()")[0])
 
     def setting(self, session: Session, name: str) -> str:
         query = "SELECT setting, unit FROM pg_settings WHERE lower(name) = lower(%s)"
@@ -280,6 +286,9 @@ class MySQL:
 
     def session_id(self, session: Session) -> int:
         return int(_row(session, "SELECT CONNECTION_ID()")[0])
+
+    def identity(self, session: Session) -> str:
+        return str(_row(session, "SELECT @@server_uuid")[0])
 
     def setting(self, session: Session, name: str) -> str:
         (value,) = _row(session, f"SELECT @@GLOBAL.{self._variables.get(name, name)}")

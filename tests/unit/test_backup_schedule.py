@@ -16,7 +16,7 @@ from openrdb.config import Settings
 from openrdb.observe.changes import Changes
 from openrdb.operations.run import Services
 from openrdb.schedules.backups import BackupSchedule
-from openrdb.state import backups, events
+from openrdb.state import backups, events, snapshots
 from openrdb.state.access import NewKey
 from openrdb.state.backup_schedule import next_run
 from openrdb.state.database import Database
@@ -102,6 +102,15 @@ class Stand:
             instance = row(self.key)
             made = backups.new(instance, "rdb", store_region="nl-ams", suffix=".custom")
             for name, value in ({"status": "ready"} | values).items():
+                setattr(made, name, value)
+            session.add(made)
+            return made.id
+
+    def add_snapshot(self, **values: Any) -> UUID:
+        instance_id = self.add_instance(backup_disabled=True)
+        with self.database.write() as session:
+            made = snapshots.new(session, session.get_one(Instance, instance_id), "one")
+            for name, value in ({"status": "ready", "superuser": b""} | values).items():
                 setattr(made, name, value)
             session.add(made)
             return made.id
@@ -229,6 +238,21 @@ def test_expired_backups_are_removed(stand: Stand) -> None:
     ]
     assert stand.schedule.round() == HOUR.total_seconds()
     assert sorted(stand.begun("delete_backup")) == sorted(over)
+
+
+def test_expired_snapshots_are_removed(stand: Stand) -> None:
+    for expires_at, status in [
+        (stand.moment + HOUR, "ready"),
+        (None, "ready"),
+        (stand.moment - HOUR, "restoring"),
+    ]:
+        stand.add_snapshot(expires_at=expires_at, status=status)
+    over = [
+        stand.add_snapshot(expires_at=stand.moment, status="ready"),
+        stand.add_snapshot(expires_at=stand.moment - DAY, status="error"),
+    ]
+    assert stand.schedule.round() == HOUR.total_seconds()
+    assert sorted(stand.begun("delete_snapshot")) == sorted(over)
 
 
 def test_a_removal_that_fails_is_tried_again_some_time_later(stand: Stand) -> None:

@@ -25,6 +25,7 @@ from openrdb.api import (
     objects,
     privileges,
     settings,
+    snapshots,
     upgrades,
     users,
 )
@@ -37,7 +38,7 @@ from openrdb.api.targets import AbsoluteTargets
 _SWAGGER = next(Path(swagger_ui_bundle.__path__[0], "vendor").glob("swagger-ui-*"))
 _RDB = (
     *(engines, instances, upgrades, users, databases, privileges, acls, settings, endpoints),
-    backups,
+    *(backups, snapshots),
 )
 _REFUSALS = {
     "400": "an argument is wrong",

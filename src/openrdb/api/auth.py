@@ -37,7 +37,8 @@ _RESOURCES = {"backups": "database_backup", "snapshots": "instance_snapshot"}
 """What errors name otherwise than paths do."""
 _FIRST_ERROR, _FIRST_FAILURE = 400, 500
 _SUBJECTS = (
-    *("instance", "database_backup", "endpoint", "vpc", "private_network", "ip", "project"),
+    *("instance", "database_backup", "snapshot", "endpoint", "vpc", "private_network", "ip"),
+    "project",
 )
 """Path parameters that name what a request is about, without `_id`."""
 
@@ -167,9 +168,10 @@ def _check_type(request: Request) -> None:
 
 def _subject(scope: Scope) -> tuple[str, str] | None:
     named = scope.get("path_params", {})
-    return next(
-        ((name, str(named[f"{name}_id"])) for name in _SUBJECTS if f"{name}_id" in named), None
-    )
+    for name in _SUBJECTS:
+        if f"{name}_id" in named:
+            return _RESOURCES.get(f"{name}s", name), str(named[f"{name}_id"])
+    return None
 
 
 def _caller(request: Request, holder: Principal, parameters: dict[str, Any]) -> Caller:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from functools import partial
 from typing import cast
 from uuid import UUID
@@ -21,6 +20,7 @@ from openrdb.api.common import (
     CurrentPage,
     OptionalId,
     OptionalText,
+    check_expiry,
 )
 from openrdb.api.engine_calls import Kind
 from openrdb.catalog.engines import engine_version
@@ -76,7 +76,7 @@ async def create_backup(
     region: Region, body: wire.CreateBackup, backend: CurrentBackend, caller: CurrentCaller
 ) -> wire.DatabaseBackup:
     """Record a new backup, and begin to make it."""
-    _check_expiry(body.expires_at)
+    check_expiry(body.expires_at)
 
     def add(session: Session) -> DatabaseBackup:
         instance = instances.get(session, region, body.instance_id, caller.principal)
@@ -155,7 +155,7 @@ def update_backup(
     caller: CurrentCaller,
 ) -> wire.DatabaseBackup:
     """Change name and expiry."""
-    _check_expiry(body.expires_at)
+    check_expiry(body.expires_at)
 
     def change(_: Session, backup: DatabaseBackup) -> None:
         if body.name:
@@ -266,11 +266,6 @@ def _check_needs(
         return
     if state.status == "failed" and state.kind in _NEEDS:
         raise PreconditionFailed(state.kind, state.reason)
-
-
-def _check_expiry(moment: datetime | None) -> None:
-    if moment is not None and moment <= now():
-        raise InvalidArguments(("expires_at", "constraint", "must be in the future"))
 
 
 def _check_destination(

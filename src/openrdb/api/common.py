@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar, cast
 from uuid import UUID
@@ -18,6 +19,7 @@ from openrdb.api.engine_calls import EngineCalls
 from openrdb.api.lines import FairThreads
 from openrdb.catalog.offers import Offers
 from openrdb.config import Region, Settings
+from openrdb.errors import InvalidArguments
 from openrdb.host.base import Host
 from openrdb.observe.changes import Changes
 from openrdb.operations.begin import Begun, begin
@@ -25,7 +27,7 @@ from openrdb.operations.registry import Operation
 from openrdb.state import instances
 from openrdb.state.database import Database
 from openrdb.state.events import Caller
-from openrdb.state.models import Instance
+from openrdb.state.models import Instance, now
 from openrdb.state.scope import Page, Principal
 from openrdb.state.secrets import Secrets
 from openrdb.storage.base import Store
@@ -105,6 +107,12 @@ class Backend:
 def the_instance(region: str, instance_id: UUID, caller: Caller) -> Callable[[Session], Instance]:
     """Return what finds an instance, if the caller may see it."""
     return lambda session: instances.get(session, region, instance_id, caller.principal)
+
+
+def check_expiry(moment: datetime | None) -> None:
+    """Raise InvalidArguments (`expires_at`) for what would expire at once."""
+    if moment is not None and moment <= now():
+        raise InvalidArguments(("expires_at", "constraint", "must be in the future"))
 
 
 # Dependencies are coroutines: others take a thread each, which costs more than they do.

@@ -17,10 +17,18 @@ from openrdb.config import Settings
 from openrdb.engines import rules_of
 from openrdb.engines.passwords import check_password
 from openrdb.errors import InvalidArguments, NotFound, PermissionsDenied, PreconditionFailed
-from openrdb.host.space import capacity
+from openrdb.host.space import capacity, has_room, no_room
 from openrdb.spec import Administrator
 from openrdb.state import instances, networks, quotas
-from openrdb.state.models import AclRule, Endpoint, Instance, PrivateNetwork, Project, now
+from openrdb.state.models import (
+    LOCAL_HOST,
+    AclRule,
+    Endpoint,
+    Instance,
+    PrivateNetwork,
+    Project,
+    now,
+)
 from openrdb.state.scope import Principal
 from openrdb.state.statuses.instance import InstanceStatus
 
@@ -65,6 +73,13 @@ def new_instance(
     instances.tag(instance, body.tags or [])
     instance.acl_rules = [AclRule(ip="0.0.0.0/0", description="Allow All")]
     return instance
+
+
+def check_room(backend: Backend) -> None:
+    """Raise QuotasExceeded if the disk has no room for another volume, the trash being emptied."""
+    data_dir = backend.settings.data_dir
+    if not has_room(data_dir) and not backend.hosts[LOCAL_HOST].ensure_room():
+        raise no_room(data_dir)
 
 
 def check_quotas(session: Session, instance: Instance, settings: Settings) -> None:
@@ -250,11 +265,16 @@ def _init_settings(body: wire.CreateInstance, offer: Offer) -> dict[str, str]:
 
 def _check_available(body: wire.CreateInstance, backend: Backend) -> None:
     """Refuse what this version of OpenRDB cannot give, by the argument's name."""
-    if body.is_ha_cluster or body.high_availability_mode in ("single_zone", "multiple_zone"):
-        argument = "is_ha_cluster" if body.is_ha_cluster else "high_availability_mode"
-        raise InvalidArguments((argument, "constraint", "high availability is not available here"))
+    check_high_availability(body.is_ha_cluster, body.high_availability_mode)
     if body.encryption and body.encryption.enabled:
         check_encryption("encryption.enabled", backend.settings)
+
+
+def check_high_availability(is_ha_cluster: bool | None, mode: str | None) -> None:
+    """Raise InvalidArguments if several nodes are asked for, which this version does not have."""
+    if is_ha_cluster or mode in ("single_zone", "multiple_zone"):
+        argument = "is_ha_cluster" if is_ha_cluster else "high_availability_mode"
+        raise InvalidArguments((argument, "constraint", "high availability is not available here"))
 
 
 def check_encryption(argument: str, settings: Settings) -> None:

@@ -16,7 +16,6 @@ from openrdb.api import wire
 from openrdb.api.auth import CurrentCaller, CurrentPrincipal
 from openrdb.api.common import (
     PREFIX,
-    Backend,
     CurrentBackend,
     CurrentPage,
     OptionalId,
@@ -28,20 +27,20 @@ from openrdb.api.instance_creation import (
     administrator,
     asked_project,
     check_quotas,
+    check_room,
     new_instance,
 )
 from openrdb.api.instance_view import show
 from openrdb.config import Region
 from openrdb.errors import NotFound, PreconditionFailed
-from openrdb.host.space import has_room, no_room
 from openrdb.operations.instances.apply_logs_policy import ApplyLogsPolicy
 from openrdb.operations.instances.create import CreateInstance
 from openrdb.operations.instances.delete import DeleteInstance
 from openrdb.operations.instances.renew_certificate import RenewCertificate
 from openrdb.operations.instances.restart import RestartInstance
 from openrdb.operations.last_known import at_birth
-from openrdb.state import access, backup_schedule, backups, instances, known
-from openrdb.state.models import LOCAL_HOST, Instance, now
+from openrdb.state import access, backup_schedule, backups, instances, known, snapshots
+from openrdb.state.models import Instance, now
 from openrdb.state.statuses import instance as statuses
 from openrdb.state.statuses.instance import InstanceRequest, InstanceStatus
 
@@ -65,7 +64,7 @@ def create_instance(
         project = access.project_for_creation(session, principal, asked, "create", "instance")
     instance = new_instance(body, region, project, backend)
     first_user = administrator(body, instance.engine)
-    _check_room(backend)
+    check_room(backend)
 
     def add(session: Session) -> Instance:
         # The project may have been deleted since.
@@ -86,13 +85,6 @@ def create_instance(
 
     backend.begin(caller, add, None, lambda _, made: CreateInstance(made.id, first_user))
     return show(instance, backend.offers)
-
-
-def _check_room(backend: Backend) -> None:
-    """Raise QuotasExceeded if the disk has no room for another volume, the trash being emptied."""
-    data_dir = backend.settings.data_dir
-    if not has_room(data_dir) and not backend.hosts[LOCAL_HOST].ensure_room():
-        raise no_room(data_dir)
 
 
 @router.get("/instances")
@@ -163,6 +155,7 @@ def _update_attributes(session: Session, instance: Instance, body: wire.UpdateIn
     if body.name:
         instance.name = body.name
         backups.rename_instance(session, instance.id, body.name)
+        snapshots.rename_instance(session, instance.id, body.name)
     if body.tags is not None:
         instances.retag(session, instance, body.tags)
     if body.backup_same_region is not None:

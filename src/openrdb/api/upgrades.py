@@ -16,7 +16,7 @@ from openrdb.api.common import PREFIX, Backend, CurrentBackend, the_instance
 from openrdb.api.engine_calls import Kind
 from openrdb.api.instance_creation import check_encryption, limits_of, offered_node_type
 from openrdb.api.instance_view import show
-from openrdb.catalog.node_types import volume_size, volume_type
+from openrdb.catalog.node_types import LOCAL, volume_size, volume_type
 from openrdb.catalog.offers import Offers
 from openrdb.config import Region
 from openrdb.errors import InvalidArguments
@@ -33,7 +33,6 @@ _TARGETS: Final = (
     *("upgradable_version_id", "major_upgrade_workflow", "enable_encryption"),
 )
 _ABSENT: Final = (None, "", "unknown_high_availability_mode")
-_LOCAL: Final = "lssd"
 _GIB = 2**30
 
 
@@ -165,7 +164,7 @@ def _with_node_type(instance: Instance, before: _Shape, name: str) -> _Shape:
         raise _refusal(
             "node_type", f"the volume is of type {instance.volume_type}: {taken}"
         ) from None
-    size = volume.min_size if volume.type == _LOCAL else before.volume_size
+    size = volume.min_size if volume.type == LOCAL else before.volume_size
     if size < before.volume_size:
         help_message = (
             f"the local volume of {kind.name} has {size} bytes, and volumes never shrink: this one "
@@ -178,7 +177,7 @@ def _with_node_type(instance: Instance, before: _Shape, name: str) -> _Shape:
 def _with_volume_size(instance: Instance, before: _Shape, size: int) -> _Shape:
     if size == before.volume_size:
         return before
-    if instance.volume_type == _LOCAL:
+    if instance.volume_type == LOCAL:
         help_message = "a local volume has its node type's size: change node_type"
         raise _refusal("volume_size", help_message)
     if size < before.volume_size:

@@ -7,13 +7,15 @@ import json
 import re
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from typing import Any, Final
 
 from openrdb.errors import InvalidArguments
 
+LOCAL: Final = "lssd"
+"""The volume type whose size is the node type's own."""
 _GIB = 2**30
 _DESCRIPTIONS = {
-    "lssd": "Local Storage",
+    LOCAL: "Local Storage",
     "bssd": "Block Storage",
     "sbs_5k": "Block Storage, 5,000 IOPS",
     "sbs_15k": "Block Storage, 15,000 IOPS",

@@ -20,6 +20,9 @@ from openrdb.operations.instances import (
     undelete,
     upgrade,
 )
+from openrdb.operations.snapshots import create as create_snapshot
+from openrdb.operations.snapshots import delete as delete_snapshot
+from openrdb.operations.snapshots import restore as restore_snapshot
 
 __all__ = [
     "apply_acl",
@@ -28,16 +31,19 @@ __all__ = [
     "create",
     "create_backup",
     "create_endpoint",
+    "create_snapshot",
     "databases",
     "delete",
     "delete_backup",
     "delete_endpoint",
+    "delete_snapshot",
     "export_backup",
     "migrate_endpoint",
     "privileges",
     "renew_certificate",
     "restart",
     "restore_backup",
+    "restore_snapshot",
     "scheduled_backups",
     "undelete",
     "upgrade",

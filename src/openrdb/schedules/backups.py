@@ -1,4 +1,4 @@
-"""The schedule of backups: what is due is begun, and what has expired removed.
+"""The schedule of backups: what is due is begun, and what has expired removed, snapshots as well.
 
 One thread looks, when the next thing is due and at least once a minute: so a schedule that has just
 been changed, and a clock that is put forward, are noticed then. What was missed, as while the service
@@ -19,14 +19,17 @@ from openrdb.operations.backups.scheduled import RunBackupSchedule
 from openrdb.operations.begin import record_scheduled
 from openrdb.operations.registry import Operation
 from openrdb.operations.run import Services
-from openrdb.state import backup_schedule, backups
+from openrdb.operations.snapshots.delete import DeleteSnapshot
+from openrdb.state import backup_schedule, backups, snapshots
 from openrdb.state.models import Instance, now
+from openrdb.state.statuses import snapshot as snapshot_statuses
 from openrdb.state.statuses.backup import ALLOWED, BackupRequest
+from openrdb.state.statuses.snapshot import SnapshotRequest
 
 log = logging.getLogger(__name__)
 
 _AGAIN = timedelta(hours=1)
-"""When the removal of an expired backup is tried again."""
+"""When the removal of what has expired is tried again."""
 
 
 class BackupSchedule:
@@ -44,7 +47,7 @@ class BackupSchedule:
         self._last: datetime | None = None
         """The moment of the last round."""
         self._tried: dict[UUID, datetime] = {}
-        """The expired backups whose removal was begun."""
+        """The expired backups and snapshots whose removal was begun."""
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="backups", daemon=True)
 
@@ -112,15 +115,21 @@ class BackupSchedule:
         return self._record(RunBackupSchedule(instance_id), prepare_next)
 
     def _remove_expired(self, moment: datetime) -> None:
-        statuses = ALLOWED[BackupRequest.DELETE]
         with self._services.database.read() as session:
-            found = backups.expired(session, moment, statuses)
+            found: dict[UUID, Operation] = {
+                one: DeleteBackup(one)
+                for one in backups.expired(session, moment, ALLOWED[BackupRequest.DELETE])
+            }
+            deletable = snapshot_statuses.ALLOWED[SnapshotRequest.DELETE]
+            found |= {
+                one: DeleteSnapshot(one) for one in snapshots.expired(session, moment, deletable)
+            }
         self._tried = {one: at for one, at in self._tried.items() if one in found}
-        for backup_id in found:
-            tried = self._tried.get(backup_id)
+        for subject_id, removal in found.items():
+            tried = self._tried.get(subject_id)
             if tried is None or abs(moment - tried) > _AGAIN:
-                self._tried[backup_id] = moment
-                self._record(DeleteBackup(backup_id))
+                self._tried[subject_id] = moment
+                self._record(removal)
 
     def _record(
         self, operation: Operation, change: Callable[[Instance], None] | None = None

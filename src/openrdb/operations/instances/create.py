@@ -41,14 +41,24 @@ class CreateInstance(InstanceOperation):
         host = run.host_of(node)
 
         run.step(host.ensure_volume, spec)
-        run.step(host.ensure_configuration, spec)
-        run.step(start_keeping, run, settings)
-        run.step(host.ensure_running, spec)
-        ensure_balancers(run, run.instance())  # which has its settings now
-        run.step(host.ensure_accepting, spec)
+        bring_up(run, settings)
         run.step(host.ensure_bootstrapped, spec, self.administrator)
         settle(run)
         host.prepare_spare(spec)
+
+
+def bring_up(run: Run, settings: dict[str, str]) -> None:
+    """Start the server of a new instance on its volume, with its endpoints, until it accepts
+    connections."""
+    instance = run.instance()
+    node = instance.primary
+    spec = dataclasses.replace(node_spec(instance, node, run.secrets), settings=settings)
+    host = run.host_of(node)
+    run.step(host.ensure_configuration, spec)
+    run.step(start_keeping, run, settings)
+    run.step(host.ensure_running, spec)
+    ensure_balancers(run, run.instance())  # which has its settings now
+    run.step(host.ensure_accepting, spec)
 
 
 def ensure_free_ports(run: Run) -> None:

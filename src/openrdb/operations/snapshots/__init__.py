@@ -1,0 +1,1 @@
+"""Operations on snapshots, and instances made of copies."""
