@@ -13,6 +13,7 @@ from scaleway import ScalewayException
 from scaleway.rdb.v1 import Instance, Snapshot
 from scaleway.vpc.v2 import VpcV2API
 
+from tests.support.kinds import last_error
 from tests.support.service import PASSWORD, Service, gone, ready, wait_until
 from tests.support.tenants import tenant_of
 
@@ -276,3 +277,22 @@ def test_copies_belong_to_accounts_of_their_own(root_service: Service, newest: s
     (kept,) = (service.data_dir / "snapshots").iterdir()
     assert {path.lstat().st_uid for path in (kept, *kept.rglob("*"))} == {0}
     assert kept.parent.stat().st_mode & 0o077 == 0
+
+
+def test_tables_that_cannot_be_copied_are_named(service: Service, mysql_version: str) -> None:
+    sdk = service.sdk()
+    instance = service.create(mysql_version, **BLOCK)
+    with service.connection(instance) as session:
+        session.execute("CREATE TABLE old (id int) ENGINE = MyISAM")
+    refused = sdk.create_snapshot(instance_id=instance.id, name="one")
+    ready(sdk, instance.id)
+    assert sdk.get_snapshot(snapshot_id=refused.id).status == "error"
+    status, why = last_error(service, "create_snapshot")
+    assert status == "failed"
+    assert "rdb.old is of the engine MyISAM" in str(why)
+    with service.connection(instance) as session:
+        session.execute("ALTER TABLE old ENGINE = InnoDB")
+    snapshot = made(service, sdk.create_snapshot(instance_id=instance.id, name="two").id)
+    for one in (refused, snapshot):
+        sdk.delete_snapshot(snapshot_id=one.id)
+    delete(service, ready(sdk, instance.id))
