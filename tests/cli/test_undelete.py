@@ -14,7 +14,7 @@ import pytest
 from openrdb.host.volumes import trashed_since
 from tests.cli.test_commands import one_line
 from tests.support.held_service import HeldService
-from tests.support.kinds import NETWORKS
+from tests.support.scenes import NETWORKS
 from tests.support.service import (
     PASSWORD,
     Service,

@@ -104,7 +104,8 @@ def is_deleted(scene: Scene, _: int) -> bool:
 
 
 def due(scene: Scene, number: int) -> None:
-    """Let the first instance have a database of the round's, and no other backups."""
+    """Let the first instance have a database of the round's besides `rdb`, and no other backups."""
+    without_databases(scene, number)
     for made in scene.request("GET", "/backups?name=auto").json()["database_backups"]:
         scene.request("DELETE", f"/backups/{made['id']}")
     with_content(scene, number)
@@ -128,7 +129,7 @@ def is_scheduled_run(scene: Scene, number: int) -> bool:
 
 def without_databases(scene: Scene, _: int) -> None:
     for one in scene.request("GET", "{one}/databases").json()["databases"]:
-        if one["name"].startswith("shop"):
+        if one["name"] != "rdb":
             scene.must("DELETE", f"{{one}}/databases/{one['name']}")
 
 
