@@ -108,13 +108,13 @@ def test_creation(api: Api) -> None:
     made = moment(created.pop("created_at"))
     assert before <= made <= after
     assert UUID(created.pop("id"))
+    assert [one["name"] for one in created.pop("upgradable_version")] == ["PostgreSQL-18"]
     assert created == {
         "name": "wire",
         "organization_id": str(api.key.organization_id),
         "project_id": str(api.key.project_id),
         "status": "provisioning",
         "engine": "PostgreSQL-17",
-        "upgradable_version": [],
         "endpoint": None,
         "tags": ["b", "a"],
         "settings": [],
@@ -424,11 +424,16 @@ def test_endpoint(service: Service, instance: dict[str, Any]) -> None:
     assert list(answer.json()) == ["ip", "port", "name", "id", "load_balancer"]
 
 
-def test_nothing_can_be_upgraded(api: Api) -> None:
-    """What is offered for an upgrade is what the deployment upgrades to: nothing yet."""
-    for major in (14, 18):
-        made = api.request("POST", "/instances", json=body(engine=f"PostgreSQL-{major}")).json()
-        assert made["upgradable_version"] == []
+def test_newer_major_versions_are_offered(api: Api) -> None:
+    """Those of PostgreSQL that can be created, oldest first; of MySQL none."""
+    offered = {
+        name: api.request("POST", "/instances", json=body(engine=name)).json()["upgradable_version"]
+        for name in ("PostgreSQL-16", "PostgreSQL-18", "MySQL-8")
+    }
+    older = offered.pop("PostgreSQL-16")
+    assert [list(one) for one in older] == [["id", "name", "version", "minor_version"]] * 2
+    assert [one["name"] for one in older] == ["PostgreSQL-17", "PostgreSQL-18"]
+    assert offered == {"PostgreSQL-18": [], "MySQL-8": []}
 
 
 # -- lists ------------------------------------------------------------------------------------------

@@ -75,6 +75,34 @@ def is_larger(scene: Scene, number: int) -> bool:
     return instance.node_type == LARGER and is_gone(scene, number)
 
 
+def of_older_version(scene: Scene, number: int) -> None:
+    instance = scene.service.create("PostgreSQL-16", name=f"older{number}")
+    with scene.service.connection(instance) as session:
+        session.execute(f"CREATE TABLE kept AS SELECT {number} AS n")
+    scene.added = instance.id
+
+
+def ask_major_upgrade(scene: Scene, _: int) -> requests.Response:
+    path = f"/instances/{scene.added}"
+    offered = scene.request("GET", path).json()["upgradable_version"][-1]["id"]
+    workflow = {"upgradable_version_id": offered, "with_endpoints": True}
+    return scene.request("POST", f"{path}/upgrade", {"major_upgrade_workflow": workflow})
+
+
+def is_upgraded(scene: Scene, number: int) -> bool:
+    """Both instances are there, and the new one has the data and the endpoint; both are removed."""
+    sdk = scene.service.sdk()
+    found = sdk.list_instances_all(name=f"older{number}")
+    (new,) = [ready(sdk, one.id) for one in found if one.id != scene.added]
+    assert ready(sdk, scene.added).endpoints == []
+    with scene.service.connection(new) as session:
+        assert session.execute("SELECT n FROM kept").fetchone() == (number,)
+    for identifier in (new.id, scene.added):
+        scene.request("DELETE", f"/instances/{identifier}")
+        wait_until(lambda identifier=identifier: gone(sdk, identifier))
+    return str(new.engine) == "PostgreSQL-18"
+
+
 def certificate(scene: Scene, _: int) -> None:
     scene.added = scene.service.certificate(scene.one).read_text()
 
@@ -223,6 +251,28 @@ CASES = {
         lambda s, n: s.request("POST", f"/instances/{s.added}/upgrade", {"node_type": LARGER}),
         is_larger,
         before=with_block_storage,
+    ),
+    "upgrade_major_version": Case(
+        "upgrade_major_version",
+        (
+            "ensure_free_ports",
+            "ensure_stopped",
+            "ensure_upgraded_volume",
+            "ensure_configuration",
+            "start_keeping",
+            "ensure_accepting",
+            "ensure_taken_over",
+            "ensure_upgrade_completed",
+            "take_endpoints",
+            "ensure_no_route",
+            "ensure_certified",
+            "ensure_certified",
+            "ensure_route",
+        ),
+        ask_major_upgrade,
+        is_upgraded,
+        before=of_older_version,
+        engines=("PostgreSQL",),
     ),
     "apply_acl": Case(
         "apply_acl",

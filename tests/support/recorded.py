@@ -32,7 +32,6 @@ NOT_THERE_YET = {
 """What this version lacks, by a word of the calls' paths."""
 
 NOT_UPGRADED_YET = {
-    "major_upgrade_workflow": "major upgrades",
     "volume_type": "volume types in pools of their own",
 }
 """What this version does not change, by the fields of upgrades."""
@@ -94,7 +93,9 @@ _COLLECTIONS = ("/instances", "/backups", "/snapshots")
 
 def created_at(path: str) -> str:
     """Return the path below which what a POST to another path has made is found."""
-    path = re.sub("/snapshots/[^/]*/create-instance$|/instances/[^/]*/clone$", "/instances", path)
+    path = re.sub(
+        "/snapshots/[^/]*/create-instance$|/instances/[^/]*/(clone|upgrade)$", "/instances", path
+    )
     return re.sub("/instances/[^/]*/snapshots$", "/snapshots", path)
 
 

@@ -23,15 +23,14 @@ def test_what_is_past_its_end_of_life_needs_the_operators_word() -> None:
     assert Offers(INSTALLED, allow_disabled=True).find("PostgreSQL-12") is None
 
 
+def found(offers: Offers, name: str, minor: str, *, majors: bool = False) -> list[tuple[str, str]]:
+    return [(one.version.name, one.minor) for one in offers.upgrades(name, minor, majors=majors)]
+
+
 def test_what_a_version_can_be_upgraded_to() -> None:
     """Newer binaries of the same major version, in the order of numbers."""
     offers = Offers(INSTALLED | {"MySQL-8": "9.7.4"}, allow_disabled=False)
-    (found,) = offers.upgrades("PostgreSQL-17", "17.9")
-    assert (found.version.name, found.minor) == ("PostgreSQL-17", "17.11")
-    assert (
-        found.id
-        == Offers({"PostgreSQL-17": "17.12"}, False).upgrades("PostgreSQL-17", "17.9")[0].id
-    )
+    assert found(offers, "PostgreSQL-17", "17.9") == [("PostgreSQL-17", "17.11")]
     for name, minor in [
         ("PostgreSQL-17", "17.11"),
         ("PostgreSQL-17", "17.12"),
@@ -39,7 +38,26 @@ def test_what_a_version_can_be_upgraded_to() -> None:
         ("PostgreSQL-16", "16.1"),
         ("MySQL-8", "8.0.31"),  # a name that other binaries serve
     ]:
-        assert offers.upgrades(name, minor) == []
+        assert found(offers, name, minor) == []
+
+
+def test_major_versions_are_those_that_can_be_created() -> None:
+    offers = Offers(INSTALLED, allow_disabled=True)
+    newer = [("PostgreSQL-15", "15.19"), ("PostgreSQL-17", "17.11")]
+    assert found(offers, "PostgreSQL-13", "13.23", majors=True) == newer
+    assert found(offers, "PostgreSQL-13", "13.22", majors=True) == [
+        ("PostgreSQL-13", "13.23"),
+        *newer,
+    ]
+    assert found(offers, "PostgreSQL-17", "17.11", majors=True) == []
+
+
+def test_an_upgrade_has_the_same_id_everywhere() -> None:
+    ids = {
+        Offers({"PostgreSQL-17": minor}, False).upgrades("PostgreSQL-17", "17.1", majors=True)[0].id
+        for minor in ("17.11", "17.12")
+    }
+    assert len(ids) == 1
 
 
 def test_the_list_tells_the_truth() -> None:

@@ -42,6 +42,9 @@ _LONG_VERBS = frozenset(
     }
 )
 """Verbs that wait for an engine."""
+_UNBOUNDED = 24 * 3600.0
+_UNBOUNDED_VERBS = frozenset({"ensure_upgrade_completed", "ensure_upgraded_volume"})
+"""Verbs that take as long as there is data."""
 _CONNECTIONS = 512
 
 
@@ -83,6 +86,8 @@ class AgentConnection:
             OpenRDBError: what the agent refused with.
         """
         timeout = _LONG if verb.name in _LONG_VERBS else _ANSWER
+        if verb.name in _UNBOUNDED_VERBS:
+            timeout = _UNBOUNDED
         deadline = time.monotonic() + _BACK
         while True:
             try:

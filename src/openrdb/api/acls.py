@@ -145,7 +145,7 @@ def _show(instance: Instance, rules: Rules) -> list[wire.ACLRule]:
     ports = [
         one.port for one in instance.endpoints if one.kind == "load_balancer" and not one.leaving
     ]
-    port = ports[0] if ports else None
+    port = ports[0] if ports else 0  # as recorded of an instance without a load balancer
     ordered = sorted(rules, key=_order)
     return [wire.ACLRule(ip=ip, port=port, description=rules[ip]) for ip in ordered]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import cast
 
 from openrdb.api import endpoints, wire
-from openrdb.catalog.offers import Offers
+from openrdb.catalog.offers import Offer, Offers
 from openrdb.config import Region
+from openrdb.engines import rules_of
 from openrdb.state.models import Instance
 
 
@@ -54,6 +55,12 @@ def show(instance: Instance, offers: Offers) -> wire.Instance:
     )
 
 
+def upgrades(instance: Instance, version: str, offers: Offers) -> list[Offer]:
+    """Return what an instance that runs a minor version can be upgraded to."""
+    majors = rules_of(instance.engine).upgrades_majors
+    return offers.upgrades(instance.engine, version, majors=majors)
+
+
 def _upgrades(instance: Instance, offers: Offers) -> list[wire.UpgradableVersion]:
     versions = [node.version for node in instance.nodes if node.role == "primary"]
     return [
@@ -64,7 +71,7 @@ def _upgrades(instance: Instance, offers: Offers) -> list[wire.UpgradableVersion
             minor_version=offer.minor,
         )
         for version in versions
-        for offer in offers.upgrades(instance.engine, version)
+        for offer in upgrades(instance, version, offers)
     ]
 
 

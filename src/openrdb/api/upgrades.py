@@ -15,9 +15,10 @@ from openrdb.api.auth import CurrentCaller
 from openrdb.api.common import PREFIX, Backend, CurrentBackend, the_instance
 from openrdb.api.engine_calls import Kind
 from openrdb.api.instance_creation import check_encryption, limits_of, offered_node_type
-from openrdb.api.instance_view import show
+from openrdb.api.instance_view import show, upgrades
+from openrdb.api.major_upgrades import begin_major_upgrade
 from openrdb.catalog.node_types import LOCAL, volume_size, volume_type
-from openrdb.catalog.offers import Offers
+from openrdb.catalog.offers import Offer, Offers
 from openrdb.config import Region
 from openrdb.errors import InvalidArguments
 from openrdb.operations.desired import main_spec, node_type_of
@@ -46,6 +47,20 @@ async def upgrade_instance(
 ) -> wire.Instance:
     """Change one thing of an instance; what it has already is answered as it is."""
     find = the_instance(region, instance_id, caller)
+
+    def find_major() -> Offer | None:
+        with backend.database.read() as session:
+            instance = find(session)
+        statuses.require(instance, UpgradeInstance.request)
+        return _asked_major(instance, body, backend.offers)
+
+    if (offer := await run_in_threadpool(find_major)) is not None:
+        workflow = body.major_upgrade_workflow
+        with_endpoints = workflow.with_endpoints if workflow is not None else True
+        begun = await run_in_threadpool(
+            begin_major_upgrade, caller, backend, find, offer, with_endpoints=with_endpoints
+        )
+        return show(begun.subject, backend.offers)
 
     def look() -> tuple[Instance, _Shape]:
         with backend.database.read() as session:
@@ -128,9 +143,6 @@ def _asked_shape(instance: Instance, body: wire.UpgradeInstance, backend: Backen
             raise _refusal(target, "can only be true")
         case "enable_ha" | "high_availability_mode":
             raise _refusal(target, "high availability is not available here")
-        case "major_upgrade_workflow":
-            help_message = "there is no other major version that this deployment upgrades to"
-            raise _refusal("major_upgrade_workflow.upgradable_version_id", help_message)
         case _:
             return _with_version(instance, before, body.upgradable_version_id, backend.offers)
 
@@ -217,11 +229,35 @@ def _refusal(argument: str, help_message: str) -> InvalidArguments:
     return InvalidArguments((argument, "constraint", help_message))
 
 
+def _asked_major(instance: Instance, body: wire.UpgradeInstance, offers: Offers) -> Offer | None:
+    """Return the newer major version that is asked for; None if something else is.
+
+    Raises:
+        InvalidArguments: it is not offered, or is no other major version where one must be.
+    """
+    target, workflow = _only_target(body), body.major_upgrade_workflow
+    if workflow is not None:
+        name = f"{target}.upgradable_version_id"
+        offer = _offered(instance, name, workflow.upgradable_version_id, offers)
+        if offer.version.name == instance.engine:
+            raise _refusal(name, "is the same major version: set upgradable_version_id alone")
+        return offer
+    if target != "upgradable_version_id":
+        return None
+    offer = _offered(instance, target, body.upgradable_version_id, offers)
+    return offer if offer.version.name != instance.engine else None
+
+
 def _with_version(
     instance: Instance, before: _Shape, version_id: UUID | None, offers: Offers
 ) -> _Shape:
-    for offer in offers.upgrades(instance.engine, before.version):
+    offer = _offered(instance, "upgradable_version_id", version_id, offers)
+    return dataclasses.replace(before, version=offer.minor)
+
+
+def _offered(instance: Instance, argument: str, version_id: UUID | None, offers: Offers) -> Offer:
+    for offer in upgrades(instance, instance.primary.version, offers):
         if offer.id == version_id:
-            return dataclasses.replace(before, version=offer.minor)
+            return offer
     help_message = "is not among the instance's upgradable_version"
-    raise InvalidArguments(("upgradable_version_id", "unknown", help_message))
+    raise InvalidArguments((argument, "unknown", help_message))

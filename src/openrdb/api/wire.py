@@ -291,7 +291,7 @@ class InstanceSettings(Answer):
 
 class ACLRule(Answer):
     ip: str
-    port: int | None
+    port: int
     protocol: Literal["tcp"] = "tcp"
     direction: Literal["inbound"] = "inbound"
     action: Literal["allow"] = "allow"

@@ -40,14 +40,24 @@ class Offers:
         offer = Offer(as_run(version, minor), minor)
         return offer if self.allow_disabled or not version.disabled else None
 
-    def upgrades(self, name: str, minor: str) -> list[Offer]:
-        """Return what an instance of a version, which runs a minor version, can be upgraded to: newer
-        binaries of the same major version. Those of another one read other files."""
-        version, installed = engine_version(name), self.installed.get(name)
-        if version is None or installed is None:
+    def upgrades(self, name: str, minor: str, *, majors: bool) -> list[Offer]:
+        """Return what an instance of a version, which runs a minor version, can be upgraded to, the
+        oldest first: newer binaries of the same major version, and with `majors` the newer ones."""
+        version, ours = engine_version(name), numbers(minor)
+        if version is None or not ours:
             return []
-        ours, newest = numbers(minor), numbers(installed)
-        return [Offer(version, installed)] if ours[:1] == newest[:1] and ours < newest else []
+        found = [(numbers(offer.minor), offer) for offer in self._of_engine(version.engine)]
+        newer = [
+            (newest, offer)
+            for newest, offer in found
+            if newest > ours and (offer.version.name == name if newest[:1] == ours[:1] else majors)
+        ]
+        return [offer for _, offer in sorted(newer, key=lambda one: one[0])]
+
+    def _of_engine(self, engine: str) -> list[Offer]:
+        """Return what can be created of an engine, and runs under its own name."""
+        offers = [self.find(one.name) for one in engine_versions() if one.engine == engine]
+        return [one for one in offers if one and numbers(one.minor)[:1] == major(one.version)[:1]]
 
     def listed(self) -> list[EngineVersion]:
         """Return all that is to be shown: what runs here, and what is past its end of life, as such."""

@@ -100,6 +100,8 @@ class Rules(Protocol):
     """The port that clients expect on private endpoints."""
     dump_suffix: ClassVar[str]
     """The ending of the names of dumps, which says what can read them."""
+    upgrades_majors: ClassVar[bool]
+    """Whether data is brought to any newer major version."""
 
     def check_user_name(self, argument: str, name: str) -> None:
         """Raise InvalidArguments (`argument`) if the name is reserved or malformed."""
@@ -138,6 +140,16 @@ class Templates(Protocol):
 
     def renew_identity(self, data: Path) -> None:
         """Give a copy of the template, or of another node's data, an identity of its own, durably."""
+
+    def upgrade(self, old: Bundle, new: Bundle, data: Path, account: Uid) -> None:
+        """Turn files that an older major version wrote into those of a newer one, durably.
+
+        Args:
+            data: a copy of the files of a server that has ended, however; nothing else uses it.
+
+        Raises:
+            HostError: it is impossible; the files are of no use then.
+        """
 
 
 @dataclass(frozen=True)
@@ -217,6 +229,10 @@ class Server(Protocol):
 
         What `ensure_replication_ready` brings about is still missing then.
         """
+
+    def complete_upgrade(self) -> None:
+        """Bring about what files that `Templates.upgrade` made lack: newer versions of what is
+        installed in databases, and statistics. Repeatable."""
 
     def ensure_replication_ready(self, replication_secret: str) -> bool:
         """Bring a server that older code made to what `bootstrap` and the configuration files now

@@ -24,7 +24,7 @@ from openrdb.spec import (
     TransferState,
 )
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Raised with each change of the verbs or of what crosses that an older side does not understand."""
 
 
@@ -43,6 +43,17 @@ class Nodes(Protocol):
         Raises:
             HostError: there is no space left for it.
         """
+
+    def ensure_upgraded_volume(self, spec: NodeSpec, source: NodeSpec) -> None:
+        """Make the node's data directory from that of a stopped node of an older major version, which
+        stays as it is.
+
+        Raises:
+            HostError: there is no space left for it, or the upgrade is impossible.
+        """
+
+    def ensure_upgrade_completed(self, spec: NodeSpec) -> None:
+        """Bring about what a node with an upgraded copy of another one's data still lacks."""
 
     def prepare_spare(self, spec: NodeSpec) -> None:
         """Begin to make a volume for the next instance of the same version."""

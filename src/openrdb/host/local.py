@@ -112,6 +112,7 @@ class LocalHost:
         self._guards: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
         self._changing: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
         self._pruning: dict[UUID, threading.Lock] = defaultdict(threading.Lock)
+        self._upgrading: dict[UUID, threading.Lock] = defaultdict(threading.Lock)
         self._logs_round = logs_round
         self._keep_trash = trash
         self._making_room = threading.Lock()
@@ -333,6 +334,25 @@ class LocalHost:
             self._templates.take(bundle, maker, spec.init_settings, volume, spec.uid)
         self._pool.settle(volume)
 
+    def ensure_upgraded_volume(self, spec: NodeSpec, source: NodeSpec) -> None:
+        record = self._accept(spec)
+        there, here = (
+            self._pool.volume(self._layout.node(one.instance_id, one.node_id).data)
+            for one in (source, spec)
+        )
+        with self._upgrading[spec.node_id]:  # a call that broke off may still be at work
+            if not self._pool.exists(here):
+                if not self._pool.has_room(0 if self._pool.reflink else self._pool.usage(there)):
+                    raise DiskFull(f"no space is left in {self._layout.root}")
+                old, new = self._bundle(self._record(source.node_id)), self._bundle(record)
+                upgrade = partial(templates_of(spec.engine).upgrade, old, new, account=spec.uid)
+                self._pool.clone(there, here, spec.uid, upgrade)
+            self._pool.settle(here)
+
+    def ensure_upgrade_completed(self, spec: NodeSpec) -> None:
+        self.ensure_accepting(spec)
+        self._server(self._record(spec.node_id)).complete_upgrade()
+
     def prepare_spare(self, spec: NodeSpec) -> None:
         bundle = self._bundles.find(spec.engine)
         self._templates.prepare(bundle, templates_of(spec.engine), spec.init_settings)
@@ -386,6 +406,7 @@ class LocalHost:
         for owner in (instance_id, *node_ids):
             files.remove_tree(self._layout.sockets(owner))
             self._guards.pop(owner, None)
+            self._upgrading.pop(owner, None)
             self._changes.forget(owner)
             self._data_versions.forget(owner)
 

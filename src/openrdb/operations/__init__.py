@@ -19,6 +19,7 @@ from openrdb.operations.instances import (
     restart,
     undelete,
     upgrade,
+    upgrade_major,
 )
 from openrdb.operations.snapshots import create as create_snapshot
 from openrdb.operations.snapshots import delete as delete_snapshot
@@ -47,5 +48,6 @@ __all__ = [
     "scheduled_backups",
     "undelete",
     "upgrade",
+    "upgrade_major",
     "users",
 ]

@@ -52,6 +52,7 @@ def run(
     *,
     file: IO[bytes] | None = None,
     timeout: float | None = _TIMEOUT,
+    named: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Run one of an engine's programs to its end, as an account and with nothing of our environment;
     `script` or `file` is its input. Whether it succeeded is for the caller to see.
@@ -59,9 +60,10 @@ def run(
     It ends with the thread that called it, as when our process is killed: nobody would know of it.
     """
     whole = mortal(uid, command)
+    is_isolated = uid == TEMPLATE_UID or (named and name_of(uid) is None)
     source: dict[str, Any] = {"input": script} if file is None else {"stdin": file}
     return subprocess.run(
-        _isolated(whole) if uid == TEMPLATE_UID else whole,
+        _isolated(whole, uid) if uid is not None and is_isolated else whole,
         text=True,
         errors="replace",
         capture_output=True,
@@ -148,13 +150,13 @@ def why_not_isolated() -> str | None:
     return (done.stderr.strip().splitlines() or ["the passwd file is not used"])[-1]
 
 
-def _isolated(command: list[str]) -> list[str]:
-    """Return what runs a command in namespaces of its own, with an entry for `TEMPLATE_UID`.
+def _isolated(command: list[str], uid: int) -> list[str]:
+    """Return what runs a command in namespaces of its own, with an entry for an account.
 
     The file is on a tmpfs that only these namespaces have, so that nothing is left behind. All ends
     with the calling thread.
     """
-    entry = f"{TEMPLATE_ACCOUNT}:x:{TEMPLATE_UID}:{TEMPLATE_UID}::/:/bin/false"
+    entry = f"{TEMPLATE_ACCOUNT}:x:{uid}:{uid}::/:/bin/false"
     script = (
         'mount -t tmpfs -o mode=755 none /mnt && printf "%s\\n" "$0" >/mnt/passwd'
         " && chmod 644 /mnt/passwd"  # whatever the umask

@@ -13,6 +13,7 @@ class MySQLRules:
     name: ClassVar[str] = "MySQL"
     port: ClassVar[int] = 3306
     dump_suffix: ClassVar[str] = ".sql.zst"
+    upgrades_majors: ClassVar[bool] = False
 
     def check_user_name(self, argument: str, name: str) -> None:
         accounts.check_name(argument, name)

@@ -68,6 +68,9 @@ class MySQLServer:
     def take_over(self, former_secret: str) -> None:
         bootstrap.take_over(self._node, former_secret)
 
+    def complete_upgrade(self) -> None:
+        """Do nothing: there are no such files, see `MySQLTemplates.upgrade`."""
+
     def ensure_replication_ready(self, replication_secret: str) -> bool:
         earlier.renew(self._node)
         return replication.ensure_ready(self._node, replication_secret)

@@ -42,6 +42,10 @@ class MySQLTemplates:
     def renew_identity(self, data: Path) -> None:
         identity.renew_server_uuid(data)
 
+    def upgrade(self, old: Bundle, new: Bundle, data: Path, account: Uid) -> None:
+        del data, account
+        raise HostError(f"there is no upgrade from {old.name} to {new.name}")
+
 
 def _make(bundle: Bundle, data: Path, account: Uid, secret: str, init: Mapping[str, str]) -> None:
     """Run `mysqld --initialize`, put our superuser in root's place, and create the account for

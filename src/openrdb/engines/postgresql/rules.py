@@ -13,6 +13,7 @@ class PostgreSQLRules:
     name: ClassVar[str] = "PostgreSQL"
     port: ClassVar[int] = 5432
     dump_suffix: ClassVar[str] = ".custom"
+    upgrades_majors: ClassVar[bool] = True
 
     def check_user_name(self, argument: str, name: str) -> None:
         users.check_name(argument, name)

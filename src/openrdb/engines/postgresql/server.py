@@ -12,6 +12,7 @@ from openrdb.engines.postgresql import (
     copying,
     failures,
     settings,
+    upgrade,
     versions,
 )
 from openrdb.engines.postgresql.admin.administration import Administration
@@ -66,6 +67,9 @@ class PostgreSQLServer:
 
     def take_over(self, former_secret: str) -> None:
         bootstrap.take_over(self._node, former_secret)
+
+    def complete_upgrade(self) -> None:
+        upgrade.complete(self._node)
 
     def ensure_replication_ready(self, replication_secret: str) -> bool:
         return bootstrap.ensure_current(self._node, replication_secret)

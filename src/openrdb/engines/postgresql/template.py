@@ -8,25 +8,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from openrdb.engines.names import FIRST_DATABASE, SUPERUSER
-from openrdb.engines.postgresql import failures, identity, scram
+from openrdb.engines.postgresql import clusters, failures, identity, scram, upgrade
 from openrdb.engines.postgresql.admin import roles
 from openrdb.errors import HostError
 from openrdb.system import accounts, files
 from openrdb.system.accounts import Uid
 from openrdb.system.bundle import Bundle
-
-_UNGRANTABLE = (
-    "pg_execute_server_program",
-    "pg_read_server_files",
-    "pg_write_server_files",
-    "pg_signal_backend",
-    # They reach the catalogue too: all verifiers, and by the view pg_group the rows of pg_authid.
-    "pg_read_all_data",
-    "pg_write_all_data",
-)
-"""Predefined roles that open the host. Up to 15 any role with CREATEROLE could grant them to itself,
-and nothing in the server forbids it: so they do not exist there. 16 needs an ADMIN OPTION for it."""
-
 
 _AS_FROM_15 = {
     "14": (
@@ -58,6 +45,9 @@ class PostgreSQLTemplates:
         identity.forget_slots(data)
         identity.renew_system_identifier(data)
 
+    def upgrade(self, old: Bundle, new: Bundle, data: Path, account: Uid) -> None:
+        upgrade.run(old, new, data, account)
+
 
 def _make(bundle: Bundle, data: Path, account: Uid, secret: str) -> None:
     """Run initdb, then create the database `rdb`, which every instance has at birth."""
@@ -65,23 +55,10 @@ def _make(bundle: Bundle, data: Path, account: Uid, secret: str) -> None:
         # An account of its own may write only here, below a directory of the control plane's.
         accounts.ensure_directory(Path(place), account)
         work = Path(place) / "data"
-        _run(bundle, account, _initdb(bundle, work), "")
-        _run(bundle, account, _single_user(bundle, work), _statements(bundle, secret))
+        _run(bundle, account, clusters.initdb(bundle, work), "")
+        _run(bundle, account, clusters.single_user(bundle, work), _statements(bundle, secret))
         files.dig_holes(filter(Path.is_file, (work / "pg_wal").iterdir()))  # WAL segments
         work.rename(data)
-
-
-def _initdb(bundle: Bundle, data: Path) -> list[str]:
-    return [
-        *(str(bundle.program("initdb")), "-D", str(data), "-U", SUPERUSER),
-        *("--encoding=UTF8", "--locale=C.UTF-8", "--data-checksums", "--no-sync"),
-        *("--auth-local=reject", "--auth-host=reject"),
-    ]
-
-
-def _single_user(bundle: Bundle, data: Path) -> list[str]:
-    options = ["-c", "allow_system_table_mods=on", "-c", "fsync=off"]
-    return [str(bundle.program("postgres")), "--single", "-D", str(data), *options, "template1"]
 
 
 def _statements(bundle: Bundle, secret: str) -> str:
@@ -92,8 +69,7 @@ def _statements(bundle: Bundle, secret: str) -> str:
         *(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC" for name in _CLOSED),
         *roles.statements(int(bundle.version.split(".")[0])),
     ]
-    if int(bundle.version.split(".")[0]) < 16:
-        statements += [f"DELETE FROM pg_authid WHERE rolname = '{role}'" for role in _UNGRANTABLE]  # noqa: S608
+    statements += clusters.without_ungrantable(bundle)
     # The single-user server takes a line for a statement.
     return "\n".join(statements) + "\n"
 

@@ -1,0 +1,185 @@
+"""A stopped server's files, brought to a newer major version by pg_upgrade.
+
+Its tables get a second name and are not copied, so the files must be a copy that nothing else uses.
+
+pg_upgrade leaves out what is ours in each database: the record of levels is in a system schema. It is
+carried by files; the event trigger is installed again by the first start. The predefined roles that
+tenants must not have come back with the new version, and are removed again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from psycopg import sql
+
+from openrdb.engines.base import EngineNode
+from openrdb.engines.names import SUPERUSER
+from openrdb.engines.postgresql import clusters, failures, session
+from openrdb.engines.postgresql.admin import privileges
+from openrdb.engines.postgresql.admin.record import LEVELS
+from openrdb.errors import HostError
+from openrdb.system import accounts, files
+from openrdb.system.accounts import Uid
+from openrdb.system.bundle import Bundle
+
+_LONGEST = 24 * 3600.0
+_OLD, _NEW, _WORK = ".old", ".new", ".work"
+_TRUST = "local all all trust\n"
+_REJECT = "local all all reject\nhost all all all reject\n"
+_PRELOADED = "shared_preload_libraries = 'pg_stat_statements'\n"
+_NAMES = "SELECT datname FROM pg_database WHERE datallowconn AND datname <> 'template1'"
+_ENTERED = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate"
+_OUTDATED = """
+    SELECT name FROM pg_available_extensions
+    WHERE installed_version IS NOT NULL AND installed_version <> default_version
+"""
+_RECORDED = "SELECT to_regclass(%s) IS NOT NULL"
+_STATISTICS_FROM = 18
+_REFUSAL = re.compile(r"(?:fatal|checks failed:) *\n+(.+?)(?:A list of|\n\n|\Z)", re.DOTALL)
+_ESCAPES = {b"\\n": b"\n", b"\\t": b"\t", b"\\r": b"\r"}
+
+
+def run(old: Bundle, new: Bundle, data: Path, account: Uid) -> None:
+    """Turn the files of a server that has ended, however, into those of a newer version, durably.
+
+    Args:
+        data: a directory of the account's, which no process uses.
+
+    Raises:
+        HostError: it is impossible; the files are of no use then.
+    """
+    _Upgrade(old, new, data, account).run()
+
+
+def complete(node: EngineNode) -> None:
+    """Bring a server that was upgraded to what its data lacks: extensions' newer versions, and
+    statistics where the version does not take them over. Repeatable."""
+    with session.connect(node, "postgres") as connection:
+        names = [str(row[0]) for row in connection.execute(_ENTERED).fetchall()]
+    for name in names:
+        with session.connect(node, name) as connection:
+            if connection.execute(_RECORDED, [LEVELS]).fetchone() == (True,):
+                privileges.prepare(connection)  # with the event trigger, which was left out
+            connection.commit()
+            connection.autocommit = True
+            for (extension,) in connection.execute(_OUTDATED).fetchall():
+                statement = sql.SQL("ALTER EXTENSION {} UPDATE")
+                connection.execute(statement.format(sql.Identifier(str(extension))))
+            if session.major(node.spec) < _STATISTICS_FROM:
+                connection.patience = _LONGEST
+                connection.execute("SET statement_timeout = 0")
+                connection.execute("ANALYZE")
+
+
+class _Upgrade:
+    def __init__(self, old: Bundle, new: Bundle, data: Path, account: Uid) -> None:
+        self._bundles = {_OLD: old, _NEW: new}
+        self._data, self._account = data, account
+
+    def run(self) -> None:
+        entries = [path for path in self._data.iterdir() if path.name != "postmaster.pid"]
+        accounts.ensure_passage(self._data.parent, self._account)
+        for name in (_OLD, _WORK):
+            accounts.ensure_directory(self._data / name, self._account)
+        for path in entries:
+            path.rename(self._data / _OLD / path.name)
+        self._call(_NEW, clusters.initdb(self._bundles[_NEW], self._data / _NEW))
+        for name in (_OLD, _NEW):
+            self._open(name)
+        levels = self._save_levels()
+        self._upgrade()
+        self._alone(_NEW, "template1", clusters.without_ungrantable(self._bundles[_NEW]))
+        for database, saved in levels.items():
+            self._load_levels(database, saved)
+        self._write(_NEW, "pg_hba.conf", _REJECT)
+        for path in list((self._data / _NEW).iterdir()):
+            path.rename(self._data / path.name)
+        for name in (_OLD, _NEW, _WORK):
+            files.remove_tree(self._data / name)
+        files.give_tree(self._data, self._account)
+        files.sync_file_system(self._data)
+
+    def _open(self, name: str) -> None:
+        """Let the superuser in by the Unix socket of pg_upgrade, and load what extensions need."""
+        library = self._bundles[name].path / "lib" / "pg_stat_statements.so"
+        self._write(name, "pg_hba.conf", _TRUST)
+        self._write(name, "postgresql.conf", _PRELOADED if library.is_file() else "")
+        self._write(name, "postgresql.auto.conf", "")
+
+    def _upgrade(self) -> None:
+        # The path of a Unix socket must be short.
+        with tempfile.TemporaryDirectory(prefix="ordb-") as sockets:
+            accounts.ensure_directory(Path(sockets), self._account)
+            old, new = self._bundles[_OLD], self._bundles[_NEW]
+            programs = ["-b", str(old.path / "bin"), "-B", str(new.path / "bin")]
+            data = ["-d", str(self._data / _OLD), "-D", str(self._data / _NEW)]
+            options = ["-U", SUPERUSER, "--link", "-s", sockets]
+            self._call(_NEW, [str(new.program("pg_upgrade")), *programs, *data, *options])
+
+    # -- the record of levels --------------------------------------------------------------------
+
+    def _save_levels(self) -> dict[str, Path]:
+        """Write the levels of each database into a file; return those that there are."""
+        names = self._data / _WORK / "names"
+        # It also recovers what a server that did not end cleanly has left.
+        self._alone(_OLD, "template1", [f"COPY ({_NAMES}) TO '{names}'"])
+        found = {}
+        for number, line in enumerate(names.read_bytes().split(b"\n")[:-1]):
+            database, saved = os.fsdecode(_unescaped(line)), self._data / _WORK / f"{number}.levels"
+            copy = f"EXECUTE $$COPY {LEVELS} TO '{saved}'$$;"
+            block = f"IF to_regclass('{LEVELS}') IS NOT NULL THEN {copy} END IF;"
+            self._alone(_OLD, database, [f"DO $do$ BEGIN {block} END $do$"])
+            if saved.exists():
+                found[database] = saved
+        return found
+
+    def _load_levels(self, database: str, saved: Path) -> None:
+        """Make the record again, of roles that have kept their OIDs."""
+        statements = [
+            f"CREATE TABLE {LEVELS} (role oid PRIMARY KEY, level text NOT NULL)",
+            f"COPY {LEVELS} FROM '{saved}'",
+            f"ALTER EXTENSION plpgsql ADD TABLE {LEVELS}",
+        ]
+        self._alone(_NEW, database, statements)
+
+    # -- programs --------------------------------------------------------------------------------
+
+    def _write(self, name: str, file: str, text: str) -> None:
+        accounts.write_file(self._data / name / file, text, self._account)
+
+    def _alone(self, name: str, database: str, statements: list[str]) -> None:
+        """Let a server without any other session execute statements, each a line."""
+        if statements:
+            command = clusters.single_user(self._bundles[name], self._data / name, database)
+            self._call(name, command, "\n".join(statements) + "\n")
+
+    def _call(self, name: str, command: list[str], script: str = "") -> None:
+        """Run a program of the old or new version; all that it starts ends with it, as our process."""
+        bundle = self._bundles[name]
+        there = ["env", "-C", str(self._data / _WORK), *command]
+        done = accounts.run(
+            self._account, there, bundle.environment, script, timeout=_LONGEST, named=True
+        )
+        failed = [line for line in done.stderr.splitlines() if "ERROR" in line or "FATAL" in line]
+        if done.returncode != 0 or failed:
+            said = "\n".join(failed) or done.stderr.strip() or done.stdout
+            why = _refusal(done.stdout) or failures.first_complaint(said)
+            raise HostError(f"cannot upgrade to {bundle.name}: {why}")
+
+
+def _refusal(said: str) -> str | None:
+    """Return what pg_upgrade does not take, without its list in a file of ours; None if nothing."""
+    found = _REFUSAL.search(said)
+    return " ".join(found[1].split()) if found else None
+
+
+def _unescaped(line: bytes) -> bytes:
+    """Return a name as COPY has written it."""
+    parts = line.split(b"\\\\")
+    for escaped, meant in _ESCAPES.items():
+        parts = [part.replace(escaped, meant) for part in parts]
+    return b"\\".join(parts)

@@ -1,0 +1,176 @@
+"""Upgrades to another major version by the official SDK, with a client that goes on writing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg
+import pytest
+from scaleway import ScalewayException
+from scaleway.rdb.v1 import (
+    ACLRuleRequest,
+    Instance,
+    InstanceSetting,
+    UpgradableVersion,
+    UpgradeInstanceRequestMajorUpgradeWorkflow,
+)
+
+from tests.support.kinds import last_error
+from tests.support.service import PASSWORD, Service, gone, installed, ready, wait_until
+
+OLD, NEW = "PostgreSQL-14", "PostgreSQL-18"
+
+
+@pytest.fixture
+def old(service: Service, cache: Path) -> Iterator[Instance]:
+    installed(cache, NEW)
+    made = service.create(installed(cache, OLD), name="majors", tags=["kept"])
+    yield made
+    sdk = service.sdk()
+    for one in sdk.list_instances_all(name="majors"):
+        sdk.delete_instance(instance_id=one.id)
+        wait_until(lambda one=one: gone(sdk, one.id))
+
+
+def newest(instance: Instance) -> UpgradableVersion:
+    majors = [one.version for one in instance.upgradable_version]
+    assert majors == sorted(majors, key=int)
+    assert int(majors[0]) > 14
+    return instance.upgradable_version[-1]
+
+
+class Writer:
+    """Writes numbers by an instance's endpoint, and counts those that were acknowledged."""
+
+    def __init__(self, service: Service, instance: Instance) -> None:
+        # The new instance has an authority of its own: whatever is presented is taken.
+        self._login = replace(service.login(instance), certificate=None)
+        self._ending = threading.Event()
+        self.written = 0
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Writer:
+        self._thread.start()
+        wait_until(lambda: self.written > 10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        line = {
+            "host": self._login.host,
+            "port": self._login.port,
+            "user": "admin",
+            "password": PASSWORD,
+            "dbname": "rdb",
+            "sslmode": "require",
+        }
+        while not self._ending.is_set():
+            try:
+                with psycopg.connect(**line, autocommit=True, connect_timeout=5) as session:
+                    while not self._ending.is_set():
+                        session.execute("INSERT INTO written VALUES (%s)", [self.written + 1])
+                        self.written += 1
+            except psycopg.Error:
+                self._ending.wait(0.1)
+
+
+def test_all_that_was_written_is_there(service: Service, old: Instance) -> None:
+    sdk, where = service.sdk(), {"instance_id": old.id}
+    sdk.create_user(**where, name="reader", password=PASSWORD, is_admin=False)
+    sdk.create_database(**where, name="shop")
+    sdk.set_privilege(**where, database_name="shop", user_name="reader", permission="readonly")
+    sdk.add_instance_settings(**where, settings=[InstanceSetting("work_mem", "9")])
+    ready(sdk, old.id)
+    sdk.set_instance_acl_rules(**where, rules=[ACLRuleRequest("127.0.0.0/8", "here")])
+    old = ready(sdk, old.id)
+    privileges = sdk.list_privileges_all(**where)
+    with service.connection(old) as session:
+        session.execute("CREATE TABLE written (n bigint)")
+    workflow = UpgradeInstanceRequestMajorUpgradeWorkflow(newest(old).id, with_endpoints=True)
+    with Writer(service, old) as writer:
+        answer = sdk.upgrade_instance(**where, major_upgrade_workflow=workflow)
+        assert answer.id != old.id
+        assert (answer.status, answer.engine, answer.endpoints) == ("provisioning", NEW, [])
+        assert (answer.name, answer.tags, answer.settings) == ("majors", ["kept"], old.settings)
+        new = ready(sdk, answer.id)
+        before = writer.written
+        wait_until(lambda: writer.written > before)
+    assert new.endpoints == old.endpoints
+    assert (new.upgradable_version, new.settings) == ([], old.settings)
+    (rule,) = sdk.list_instance_acl_rules_all(instance_id=new.id)
+    assert (rule.ip, rule.description) == ("127.0.0.0/8", "here")
+    assert sdk.list_privileges_all(instance_id=new.id) == privileges
+    with service.connection(new) as session:
+        count = session.execute("SELECT count(DISTINCT n) FROM written").fetchone()
+        assert count[0] >= writer.written
+    kept = ready(sdk, old.id)
+    assert (kept.engine, kept.endpoints) == (OLD, [])
+    with service.superuser(kept) as session:
+        assert session.execute("SELECT count(*) > 10 FROM written").fetchone() == (True,)
+
+
+def test_without_endpoints_both_serve(service: Service, old: Instance) -> None:
+    sdk = service.sdk()
+    with service.connection(old) as session:
+        session.execute("CREATE TABLE kept AS SELECT 7 AS n")
+    workflow = UpgradeInstanceRequestMajorUpgradeWorkflow(newest(old).id, with_endpoints=False)
+    answer = sdk.upgrade_instance(instance_id=old.id, major_upgrade_workflow=workflow)
+    new, kept = ready(sdk, answer.id), ready(sdk, old.id)
+    assert kept.endpoints == old.endpoints
+    assert new.endpoints != old.endpoints
+    for instance in (new, kept):
+        with service.connection(instance) as session:
+            assert session.execute("SELECT n FROM kept").fetchone() == (7,)
+
+
+def test_what_pg_upgrade_refuses_leaves_the_old_one_serving(
+    service: Service, old: Instance
+) -> None:
+    sdk = service.sdk()
+    with service.connection(old) as session:
+        session.execute("CREATE TABLE refused (x regprocedure)")
+    answer = sdk.upgrade_instance(instance_id=old.id, upgradable_version_id=newest(old).id)
+
+    def failed() -> bool:
+        return str(sdk.get_instance(instance_id=answer.id).status) == "error"
+
+    wait_until(failed)
+    kept = ready(sdk, old.id)
+    assert kept.endpoints == old.endpoints
+    with service.connection(kept) as session:
+        assert session.execute("SELECT count(*) FROM refused").fetchone() == (0,)
+    status, error = last_error(service, "upgrade_major_version")
+    assert status == "failed"
+    assert "reg" in str(error)
+
+
+def test_an_unknown_version_is_refused(service: Service, old: Instance) -> None:
+    unknown = UpgradeInstanceRequestMajorUpgradeWorkflow(old.id, with_endpoints=True)
+    with pytest.raises(ScalewayException, match=r"major_upgrade_workflow\.upgradable_version_id"):
+        service.sdk().upgrade_instance(instance_id=old.id, major_upgrade_workflow=unknown)
+
+
+@pytest.mark.root
+def test_by_accounts_that_the_host_does_not_know(root_service: Service, cache: Path) -> None:
+    """As root each instance has an account without an entry, which pg_upgrade refuses."""
+    installed(cache, NEW)
+    service = root_service
+    service.start()
+    sdk, made = service.sdk(), service.create(installed(cache, OLD))
+    with service.connection(made) as session:
+        session.execute("CREATE TABLE kept AS SELECT 7 AS n")
+    answer = sdk.upgrade_instance(instance_id=made.id, upgradable_version_id=newest(made).id)
+    new = ready(sdk, answer.id)
+    with service.connection(new) as session:
+        assert session.execute("SELECT n FROM kept").fetchone() == (7,)
+    (data,) = service.data_dir.glob(f"instances/{new.id}/nodes/*/data")
+    owners = {path.stat().st_uid for path in (data, *data.rglob("*"))}
+    (former,) = service.data_dir.glob(f"instances/{made.id}/nodes/*/data")
+    assert len(owners) == 1
+    assert owners.isdisjoint({0, former.stat().st_uid})
