@@ -18,7 +18,7 @@ from openrdb.system import accounts
 from openrdb.system.bundle import Bundle
 from tests.support import mysql_server
 from tests.support.postgresql_server import Server
-from tests.support.service import ports_of_worker
+from tests.support.service import port_of_server
 
 SECRET = "a-secret-of-the-tests"
 
@@ -52,7 +52,7 @@ def server(
     if postgresql not in servers:
         place = Path(f"/tmp/ordb-{os.getpid()}-{postgresql}")
         place.mkdir(mode=0o755)
-        port = ports_of_worker(worker_id, 1)[3] - len(servers)
+        port = port_of_server(worker_id, len(servers))
         servers[postgresql] = Server(place, bundle, postgresql, port).__enter__()
     yield servers[postgresql]
     servers[postgresql].tidy()

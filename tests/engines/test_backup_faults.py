@@ -18,7 +18,7 @@ from openrdb.host.bundles.cache import Bundles
 from tests.engines.test_backups import described, fill, leftovers
 from tests.support.object_store import SeaweedFS
 from tests.support.postgresql_server import VERIFIER, Server
-from tests.support.service import ports_of_worker
+from tests.support.service import port_of_server
 from tests.support.transfers import Transfers, job_of
 
 KILLS = 8
@@ -177,7 +177,7 @@ def older(cache: Path, worker_id: str, server: Server) -> Iterator[Server]:
         pytest.skip("it is the oldest itself")
     place = Path(f"/tmp/ordb-{worker_id}-older")
     place.mkdir(mode=0o755)
-    port = ports_of_worker(worker_id, 1)[3] - 9
+    port = port_of_server(worker_id, 9)
     with Server(place, bundle, "PostgreSQL-14", port) as running:
         yield running
 

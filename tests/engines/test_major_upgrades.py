@@ -15,9 +15,8 @@ from openrdb.engines.postgresql import clusters, upgrade
 from openrdb.host.bundles.cache import Bundles
 from openrdb.system import accounts
 from tests.support.postgresql_server import REPLICATION_SECRET, VERIFIER, Server
-from tests.support.service import installed
+from tests.support.service import installed, port_of_server
 
-PORT = 15990
 EXTENSIONS = ("pg_stat_statements", "citext", "ltree", "pgcrypto")
 OUTDATED = """
     SELECT name FROM pg_available_extensions
@@ -26,16 +25,19 @@ OUTDATED = """
 
 
 @pytest.fixture(params=[("PostgreSQL-14", "PostgreSQL-15"), ("PostgreSQL-14", "PostgreSQL-18")])
-def servers(cache: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Server, Server]]:
+def servers(
+    cache: Path, worker_id: str, request: pytest.FixtureRequest
+) -> Iterator[tuple[Server, Server]]:
     """A running server with content, and what is to run its upgraded copy."""
     before, after = (installed(cache, name) for name in request.param)
     place, bundles = Path(f"/tmp/ordb-upgrade-{os.getpid()}"), Bundles(cache)
+    port = port_of_server(worker_id, 10)
     place.mkdir(mode=0o755)
     for name in ("old", "new"):
         (place / name).mkdir(mode=0o755)
     try:
-        with Server(place / "old", bundles.find(before), before, PORT) as old:
-            yield old, Server(place / "new", bundles.find(after), after, PORT + 1)
+        with Server(place / "old", bundles.find(before), before, port) as old:
+            yield old, Server(place / "new", bundles.find(after), after, port - 1)
     finally:
         shutil.rmtree(place)
 

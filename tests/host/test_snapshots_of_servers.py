@@ -25,7 +25,7 @@ from openrdb.system import accounts
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import NodePaths
 from tests.support.mounts import btrfs, unmount, xfs
-from tests.support.service import PASSWORD, ports_of_worker
+from tests.support.service import PASSWORD, port_of_server
 from tests.support.tenants import Login, Session
 from tests.support.volumes import TEMPLATE, data_directory
 
@@ -181,7 +181,7 @@ def check_each(source: Node, snapshots: dict[Volume, int]) -> None:
 
 def test_an_atomic_one_recovers(cache: Path, newest: str, worker_id: str) -> None:
     with mounted(btrfs) as root:
-        port = ports_of_worker(worker_id, 1)[3]
+        port = port_of_server(worker_id, 20)
         source = born(root, Bundles(cache).find(newest), newest, port)
         assert source.pool.is_atomic(source.volume)
         taken = snapshots_under_load(source, partial(source.pool.snapshot, source.volume))
@@ -191,7 +191,7 @@ def test_an_atomic_one_recovers(cache: Path, newest: str, worker_id: str) -> Non
 def test_a_copied_one_is_whole(cache: Path, engine: str, worker_id: str) -> None:
     """By backup mode, or by the server itself."""
     with mounted(xfs) as root:
-        port = ports_of_worker(worker_id, 1)[3]
+        port = port_of_server(worker_id, 20)
         source = born(root, Bundles(cache).find(engine), engine, port)
         assert not source.pool.is_atomic(source.volume)
         check_each(source, snapshots_under_load(source, partial(copied, source)))
@@ -202,7 +202,7 @@ def test_a_recovery_that_is_cut_off_begins_again(
 ) -> None:
     """The server puts `backup_label` aside when it begins, so the next start has none."""
     with mounted(xfs) as root:
-        port = ports_of_worker(worker_id, 1)[3]
+        port = port_of_server(worker_id, 20)
         source = born(root, Bundles(cache).find(postgresql), postgresql, port)
         taken = snapshots_under_load(source, partial(copied, source))
         for snapshot in taken:

@@ -49,6 +49,12 @@ def ports_of_worker(worker: str, block: int) -> tuple[int, int, int, int]:
     return 20000 + offset, 20000 + last, 12000 + offset, 12000 + last
 
 
+def port_of_server(worker: str, number: int) -> int:
+    """A port for a server that tests run without a control plane; each fixture has numbers of its own,
+    as some run as long as the worker does."""
+    return ports_of_worker(worker, 1)[3] - number
+
+
 def unprivileged() -> list[str]:
     """What precedes a command so that it runs without root."""
     if os.geteuid() != 0:
