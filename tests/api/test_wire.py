@@ -510,7 +510,7 @@ def test_health_and_metrics_need_no_key(service: Service, instance: dict[str, An
 
 
 INSIDE = "/instances/{instance_id}"
-BACKUP = "{database_backup_id}"
+BACKUP, SNAPSHOT = "{database_backup_id}", "{snapshot_id}"
 
 
 def test_openapi(service: Service) -> None:
@@ -548,6 +548,10 @@ def test_openapi(service: Service) -> None:
         *((method, "/backups") for method in ("GET", "POST")),
         *((method, f"/backups/{BACKUP}") for method in ("GET", "PATCH", "DELETE")),
         *(("POST", f"/backups/{BACKUP}/{verb}") for verb in ("export", "restore")),
+        *(("POST", f"{INSIDE}/{what}") for what in ("snapshots", "clone")),
+        ("GET", "/snapshots"),
+        *((method, f"/snapshots/{SNAPSHOT}") for method in ("GET", "PATCH", "DELETE")),
+        ("POST", f"/snapshots/{SNAPSHOT}/create-instance"),
     }
     assert document["components"]["securitySchemes"]["key"]["name"] == "X-Auth-Token"
     assert "ValidationError" not in json.dumps(document)
