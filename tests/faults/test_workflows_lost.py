@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(900)
 
 LONGEST = 40
 """More steps than any sequence has."""
-_SAMPLE = 5
+_SAMPLE = 3
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

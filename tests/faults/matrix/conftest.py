@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.matrix.faults import FAULTS, seed
 
-_SAMPLE = 36
+_SAMPLE = 24
 """Faults that are tried unless all are asked for: some minutes."""
 _TOLD = 5
 
