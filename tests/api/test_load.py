@@ -119,6 +119,8 @@ def test_a_page_of_privileges_looks_into_its_databases_only(service: Service) ->
             query = "SELECT datname, sessions FROM pg_stat_database WHERE datname LIKE 'd0%'"
             return dict(superuser.execute(query).fetchall())
 
+        there = "SELECT count(*) FROM pg_stat_activity WHERE datname LIKE 'd0%'"
+        wait_until(lambda: superuser.execute(there).fetchone() == (0,))  # none is kept any more
         before = sessions()
         found = page(order_by="database_name_desc", page=2, page_size=51)
         assert found["total_count"] == total
