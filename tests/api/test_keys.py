@@ -11,13 +11,14 @@ import pytest
 
 from openrdb.api.app import create_app
 from openrdb.api.common import Backend
-from openrdb.state import access, instances
+from openrdb.state import access, backups, instances, snapshots
 from openrdb.state.access import NewKey
 from openrdb.state.models import (
     ApiKey,
     Endpoint,
     Instance,
     Ip,
+    Node,
     Operation,
     PrivateNetwork,
     Project,
@@ -91,11 +92,17 @@ def given(api: Api) -> dict[str, Any]:
     """The ids of what the first key's project has: a ready instance with an endpoint, and so on."""
     with api.database.write() as session:
         instance = row(api.key, name="ours")
+        instance.nodes = [Node(address="127.0.0.1", port=12000, version="17.11")]
         session.add(instance)
         endpoint = instances.add_load_balancer(
             session, instance, address="127.0.0.1", ports=(20000, 20010)
         )
         endpoint.published = True
+        backup = backups.new(instance, "shop", store_region="nl-ams", suffix=".custom", name="ours")
+        backup.status = "ready"
+        snapshot = snapshots.new(session, instance, "ours")
+        snapshot.status, snapshot.superuser = "ready", b""
+        session.add_all([backup, snapshot])
     vpcs, ips = f"//vpc/v2/regions/{REGION}", f"//ipam/v1/regions/{REGION}/ips"
     network = api.request("POST", f"{vpcs}/private-networks", json={"name": "ours"}).json()
     source = {"private_network_id": network["id"]}
@@ -103,6 +110,8 @@ def given(api: Api) -> dict[str, Any]:
     return {
         "instance_id": instance.id,
         "endpoint_id": endpoint.id,
+        "database_backup_id": backup.id,
+        "snapshot_id": snapshot.id,
         "vpc_id": network["vpc_id"],
         "private_network_id": network["id"],
         "ip_id": ip["id"],
