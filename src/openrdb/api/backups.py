@@ -39,8 +39,8 @@ from openrdb.operations.backups.delete import DeleteBackup
 from openrdb.operations.backups.export import ExportBackup
 from openrdb.operations.backups.restore import RestoreBackup
 from openrdb.operations.desired import main_spec
-from openrdb.state import backups, instances, quotas
-from openrdb.state.models import DatabaseBackup, Instance, now
+from openrdb.state import backups, copies, instances, quotas
+from openrdb.state.models import DatabaseBackup, Instance
 from openrdb.state.statuses import backup as statuses
 from openrdb.state.statuses import instance as instance_statuses
 from openrdb.state.statuses.backup import BackupRequest
@@ -122,9 +122,11 @@ def list_backups(
     project_id: OptionalId = None,
 ) -> wire.DatabaseBackups:
     """Return a page of what the key may see; `name` is a part of the names."""
-    filters = backups.Filters(organization_id, project_id, instance_id, name)
+    filters = copies.Filters(organization_id, project_id, instance_id, name)
     with backend.database.read() as session:
-        found, total = backups.page(session, region, principal, filters, order_by, page)
+        found, total = copies.page(
+            session, DatabaseBackup, region, principal, filters, order_by, page
+        )
         shown = [show(backup) for backup in found]
     return wire.DatabaseBackups(database_backups=shown, total_count=total)
 
@@ -158,12 +160,8 @@ def update_backup(
     check_expiry(body.expires_at)
 
     def change(_: Session, backup: DatabaseBackup) -> None:
-        if body.name:
-            backup.name = body.name
-        if "expires_at" in body.model_fields_set:
-            backup.expires_at = body.expires_at
-        if body.name or "expires_at" in body.model_fields_set:
-            backup.updated_at = now()
+        given = "expires_at" in body.model_fields_set
+        copies.change(backup, body.name, body.expires_at, expiry_given=given)
 
     def find(session: Session) -> DatabaseBackup:
         return backups.get(session, region, database_backup_id, caller.principal)

@@ -39,8 +39,8 @@ from openrdb.operations.instances.delete import DeleteInstance
 from openrdb.operations.instances.renew_certificate import RenewCertificate
 from openrdb.operations.instances.restart import RestartInstance
 from openrdb.operations.last_known import at_birth
-from openrdb.state import access, backup_schedule, backups, instances, known, snapshots
-from openrdb.state.models import Instance, now
+from openrdb.state import access, backup_schedule, copies, instances, known
+from openrdb.state.models import DatabaseBackup, Instance, Snapshot, now
 from openrdb.state.statuses import instance as statuses
 from openrdb.state.statuses.instance import InstanceRequest, InstanceStatus
 
@@ -154,8 +154,8 @@ def update_instance(
 def _update_attributes(session: Session, instance: Instance, body: wire.UpdateInstance) -> None:
     if body.name:
         instance.name = body.name
-        backups.rename_instance(session, instance.id, body.name)
-        snapshots.rename_instance(session, instance.id, body.name)
+        copies.rename_instance(session, DatabaseBackup, instance.id, body.name)
+        copies.rename_instance(session, Snapshot, instance.id, body.name)
     if body.tags is not None:
         instances.retag(session, instance, body.tags)
     if body.backup_same_region is not None:

@@ -28,8 +28,8 @@ from openrdb.errors import PreconditionFailed
 from openrdb.operations.snapshots.create import CreateSnapshot
 from openrdb.operations.snapshots.delete import DeleteSnapshot
 from openrdb.operations.snapshots.restore import CloneInstance, RestoreSnapshot
-from openrdb.state import instances, quotas, snapshots
-from openrdb.state.models import Instance, Snapshot, now
+from openrdb.state import copies, instances, quotas, snapshots
+from openrdb.state.models import Instance, Snapshot
 from openrdb.state.statuses import instance as instance_statuses
 from openrdb.state.statuses import snapshot as statuses
 from openrdb.state.statuses.instance import InstanceRequest
@@ -104,9 +104,9 @@ def list_snapshots(
     project_id: OptionalId = None,
 ) -> own_wire.Snapshots:
     """Return a page of what the key may see; `name` is a part of the names."""
-    filters = snapshots.Filters(organization_id, project_id, instance_id, name)
+    filters = copies.Filters(organization_id, project_id, instance_id, name)
     with backend.database.read() as session:
-        found, total = snapshots.page(session, region, principal, filters, order_by, page)
+        found, total = copies.page(session, Snapshot, region, principal, filters, order_by, page)
         shown = [show(snapshot) for snapshot in found]
     return own_wire.Snapshots(snapshots=shown, total_count=total)
 
@@ -137,12 +137,8 @@ def update_snapshot(
     check_expiry(body.expires_at)
 
     def change(_: Session, snapshot: Snapshot) -> None:
-        if body.name:
-            snapshot.name = body.name
-        if "expires_at" in body.model_fields_set:
-            snapshot.expires_at = body.expires_at
-        if body.name or "expires_at" in body.model_fields_set:
-            snapshot.updated_at = now()
+        given = "expires_at" in body.model_fields_set
+        copies.change(snapshot, body.name, body.expires_at, expiry_given=given)
 
     def find(session: Session) -> Snapshot:
         return snapshots.get(session, region, snapshot_id, caller.principal)

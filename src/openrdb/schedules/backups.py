@@ -20,8 +20,8 @@ from openrdb.operations.begin import record_scheduled
 from openrdb.operations.registry import Operation
 from openrdb.operations.run import Services
 from openrdb.operations.snapshots.delete import DeleteSnapshot
-from openrdb.state import backup_schedule, backups, snapshots
-from openrdb.state.models import Instance, now
+from openrdb.state import backup_schedule, copies
+from openrdb.state.models import DatabaseBackup, Instance, Snapshot, now
 from openrdb.state.statuses import snapshot as snapshot_statuses
 from openrdb.state.statuses.backup import ALLOWED, BackupRequest
 from openrdb.state.statuses.snapshot import SnapshotRequest
@@ -118,11 +118,14 @@ class BackupSchedule:
         with self._services.database.read() as session:
             found: dict[UUID, Operation] = {
                 one: DeleteBackup(one)
-                for one in backups.expired(session, moment, ALLOWED[BackupRequest.DELETE])
+                for one in copies.expired(
+                    session, DatabaseBackup, moment, ALLOWED[BackupRequest.DELETE]
+                )
             }
             deletable = snapshot_statuses.ALLOWED[SnapshotRequest.DELETE]
             found |= {
-                one: DeleteSnapshot(one) for one in snapshots.expired(session, moment, deletable)
+                one: DeleteSnapshot(one)
+                for one in copies.expired(session, Snapshot, moment, deletable)
             }
         self._tried = {one: at for one, at in self._tried.items() if one in found}
         for subject_id, removal in found.items():

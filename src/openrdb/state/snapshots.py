@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 from pydantic import TypeAdapter
-from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from openrdb.state import known
 from openrdb.state.known import Known
 from openrdb.state.models import Instance, Snapshot, now
-from openrdb.state.scope import (
-    Columns,
-    Owner,
-    Page,
-    Principal,
-    ids_of_page,
-    in_order,
-    owned,
-    visible,
-)
+from openrdb.state.scope import Principal, visible
 from openrdb.state.statuses.snapshot import SnapshotStatus
 
-_OWNERS: Columns = {
-    "organization_id": Snapshot.organization_id,
-    "project_id": Snapshot.project_id,
-}
 _KEPT = timedelta(days=365)
 
 
@@ -87,16 +72,6 @@ def origin(snapshot: Snapshot) -> Origin:
     return _ORIGIN.validate_python(snapshot.origin)
 
 
-@dataclass(frozen=True)
-class Filters:
-    """What `GET /snapshots` narrows its list by; `name` is a part of theirs."""
-
-    organization_id: UUID | None = None
-    project_id: UUID | None = None
-    instance_id: UUID | None = None
-    name: str | None = None
-
-
 def new(
     session: Session, instance: Instance, name: str, expires_at: datetime | None = None
 ) -> Snapshot:
@@ -136,43 +111,3 @@ def get(session: Session, region: str, snapshot_id: UUID, principal: Principal) 
     """
     row = session.get(Snapshot, snapshot_id)
     return visible(row, region, principal, "instance_snapshot", snapshot_id)
-
-
-def page(
-    session: Session,
-    region: str,
-    principal: Principal,
-    filters: Filters,
-    order_by: str,
-    page: Page,
-) -> tuple[list[Snapshot], int]:
-    """Return a page of snapshots, and the count of all that match.
-
-    Args:
-        order_by: a column and a direction: `created_at_asc`; ties by creation.
-    """
-    asked = Owner(filters.organization_id, filters.project_id)
-    conditions = [Snapshot.region == region, *owned(_OWNERS, principal, asked)]
-    if filters.instance_id is not None:
-        conditions.append(Snapshot.instance_id == filters.instance_id)
-    if filters.name:
-        conditions.append(Snapshot.name.icontains(filters.name, autoescape=True))
-    first, _, direction = order_by.rpartition("_")
-    columns = dict.fromkeys((first, "created_at", "id"))
-    order = [(getattr(Snapshot, column), direction == "desc") for column in columns]
-    ids, total = ids_of_page(session, select(Snapshot.id).where(*conditions), order, page)
-    found = session.scalars(select(Snapshot).where(Snapshot.id.in_(ids))).all()
-    return in_order(found, ids), total
-
-
-def rename_instance(session: Session, instance_id: UUID, name: str) -> None:
-    """Let an instance's snapshots say its new name."""
-    of_it = Snapshot.instance_id == instance_id
-    session.execute(update(Snapshot).where(of_it).values(instance_name=name))
-
-
-def expired(session: Session, moment: datetime, statuses: Collection[str]) -> list[UUID]:
-    """Return the snapshots in one of these statuses whose time is over, the oldest end first."""
-    over = (Snapshot.expires_at <= moment, Snapshot.status.in_(statuses))
-    query = select(Snapshot.id).where(*over).order_by(Snapshot.expires_at)
-    return list(session.scalars(query))
