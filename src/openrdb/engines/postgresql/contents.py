@@ -8,12 +8,11 @@ from uuid import UUID
 from psycopg import Connection
 
 from openrdb.engines.names import SUPERUSER
-from openrdb.engines.postgresql.admin import databases, record, roles, users
+from openrdb.engines.postgresql.admin import databases, former, record, roles, users
 from openrdb.engines.postgresql.admin.levels import PROCEDURE, Row
 from openrdb.engines.transfers import Contents
 
-_IS_FORMER = f"^{roles.FORMER}_([1-9][0-9]*|0_[0-9a-f]{{8}})$"
-_IS_OURS = f"^{roles.FORMER}(_0)?$|{_IS_FORMER}|^{roles.ADMIN}$|^pg_"
+_IS_OURS = f"^{roles.FORMER}(_0)?$|{former.NAMES}|^{roles.ADMIN}$|^pg_"
 
 # What an extension brings is made by the extension again, and so are its owners.
 _OBJECTS = f"""
@@ -146,7 +145,7 @@ def read(connection: Connection[Row], instance_id: UUID) -> Contents:
         Row, connection.execute(_DATABASE.format(_LOCALE[min(max(major, 14), 17)])).fetchone()
     )
     levels = _levels(connection)
-    named = {"ours": _IS_OURS, "former": _IS_FORMER, "levels": list(levels)}
+    named = {"ours": _IS_OURS, "former": former.NAMES, "levels": list(levels)}
     return {
         "instance": str(instance_id),
         "former": [str(name) for (name,) in connection.execute(_FORMER, named).fetchall()],

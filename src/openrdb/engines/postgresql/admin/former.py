@@ -11,6 +11,8 @@ from openrdb.engines.postgresql.admin import roles
 from openrdb.engines.postgresql.admin.levels import Row
 from openrdb.engines.postgresql.admin.roles import ADMIN, FORMER
 
+NAMES: Final = f"^{FORMER}_([1-9][0-9]*|0_[0-9a-f]{{8}})$"
+"""The pattern of these roles' names: of users that there are, and of deleted ones."""
 _OURS: Final = f"""EXISTS (
     SELECT FROM pg_auth_members
     WHERE pg_get_userbyid(roleid) = '{FORMER}' AND member = r.oid AND grantor = '{SUPERUSER}'::regrole
@@ -19,7 +21,7 @@ _OURS: Final = f"""EXISTS (
 _FOUND = f"SELECT oid FROM pg_roles r WHERE rolname = %s AND {_OURS}"  # noqa: S608
 _EMPTY = f"""
     SELECT rolname FROM pg_roles r
-    WHERE rolname ~ '^{FORMER}_([1-9][0-9]*|0_[0-9a-f]{{8}})$' AND NOT EXISTS (
+    WHERE rolname ~ '{NAMES}' AND NOT EXISTS (
         SELECT FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass AND refobjid = r.oid
     )
 """  # noqa: S608
