@@ -1,4 +1,4 @@
-"""A server's files brought to a newer major version: all that a tenant has is there, and no more."""
+"""A server's files upgraded to a newer major version keep all that a tenant has, and add no rights."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Whose power in a MySQL server ends when: administrators, accounts that SQL made, and definers.
 
-What a dismissed user leaves behind has no more power than they have, and no administrator is hidden.
+What a dismissed user leaves behind has only their present rights, and no administrator is hidden.
 """
 
 from __future__ import annotations

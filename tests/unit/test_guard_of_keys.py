@@ -1,4 +1,4 @@
-"""Whoever tries many wrong keys does not keep the holders of valid ones from being recognised."""
+"""A client that tries many wrong keys does not delay the recognition of valid ones."""
 
 from __future__ import annotations
 

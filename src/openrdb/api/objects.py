@@ -71,7 +71,7 @@ async def download_object(
         "Last-Modified": formatdate(found.st_mtime, usegmt=True),
         "X-Content-Type-Options": "nosniff",
     }
-    # Whoever has the beginning of another object gets all of this one.
+    # A client that has the beginning of another object gets all of this one.
     is_same = request.headers.get("if-range", tag) == tag
     part = wanted_part(request.headers.get("range", "") if is_same else "", size)
     if not part and size:

@@ -61,7 +61,7 @@ def create_subvolume(path: Path) -> None:
 def snapshot(source: Path, target: Path, *, read_only: bool = False) -> None:
     """Make a subvolume of what another is at this moment, at once and durably.
 
-    Whoever writes to the file system waits meanwhile: less if it was synced right before.
+    Writers to the file system wait meanwhile; less if it was synced right before.
 
     Raises:
         OSError: the target exists (EEXIST), or the source is no subvolume (EINVAL).
@@ -90,7 +90,7 @@ def _make_writable(descriptor: int) -> None:
 def make_writable_below(top: Path, depth: int) -> None:
     """Make writable what a directory is or has of subvolumes, not deeper than so many levels.
 
-    Whoever removes their files can then remove them like directories, without any privilege.
+    Subvolumes can then be removed as directories are, without any privilege.
     """
     with _open(top.parent, _FOLLOWING) as parent:
         _visit(parent, top.name, depth)

@@ -60,7 +60,7 @@ def refuse_commands(connection: Connection[Row]) -> None:
 
 
 def refuse_rows(connection: Connection[Row]) -> None:
-    """Refuse that code changes rows of the tables that there are."""
+    """Make the existing tables refuse changes of their rows by functions."""
     body = _BODY.format("RETURN NULL;")
     connection.execute(_FUNCTION.format(f"{_OF_ROWS}()", "trigger", body))
     for number, names in enumerate(connection.execute(_TABLES).fetchall(), 1):

@@ -123,7 +123,7 @@ class _Upgrade:
     # -- the record of levels --------------------------------------------------------------------
 
     def _save_levels(self) -> dict[str, Path]:
-        """Write the levels of each database into a file; return those that there are."""
+        """Write the levels of each database into a file; return the files by database."""
         names = self._data / _WORK / "names"
         # It also recovers what a server that did not end cleanly has left.
         self._alone(_OLD, "template1", [f"COPY ({_NAMES}) TO '{names}'"])

@@ -21,9 +21,9 @@ log = logging.getLogger(__name__)
 
 TRASH = "trash"
 _RETURNING = "returning"
-"""What stands in the place of the time while something is brought back: it is emptied no more."""
+"""Replaces the time in an entry's name while it is brought back, so that it is not emptied."""
 _FREEING = 0.5
-"""Seconds without another byte becoming free, after which no more is expected."""
+"""Seconds without newly freed bytes after which waiting for space ends."""
 
 
 class DirectoryPool:
@@ -227,7 +227,7 @@ class DirectoryPool:
         return self.free() >= size
 
     def _reclaim(self, size: int) -> None:
-        """Remove what was deleted, and wait until so many bytes are free or no more become so."""
+        """Remove what was deleted; wait until so many bytes are free or free space stops growing."""
         self.remove_deleted()
         if not self._freeing:
             return

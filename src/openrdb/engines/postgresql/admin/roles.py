@@ -155,7 +155,7 @@ def lend_to_restore(connection: Connection[Row], role: str) -> None:
 
 
 def close_restore(connection: Connection[Row]) -> None:
-    """Let it log in no more, end its sessions, and take back what it was lent."""
+    """Disable the login of the role that loads dumps, end its sessions, revoke what it was lent."""
     ensure_role(connection, RESTORE_ROLE)
     _revoke(connection, f"member = {oid(connection, RESTORE_ROLE)}")
     connection.execute(
