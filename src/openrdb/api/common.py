@@ -76,6 +76,7 @@ class Backend:
             find=find,
             request=request,
             prepare=prepare,
+            is_awaited=wait,
         )
 
     async def held(
@@ -104,9 +105,13 @@ class Backend:
                     return shown  # nothing has changed since
 
 
-def the_instance(region: str, instance_id: UUID, caller: Caller) -> Callable[[Session], Instance]:
-    """Return what finds an instance, if the caller may see it."""
-    return lambda session: instances.get(session, region, instance_id, caller.principal)
+def the_instance(
+    region: str, instance_id: UUID, caller: Caller, *, whole: bool = True
+) -> Callable[[Session], Instance]:
+    """Return what finds an instance, if the caller may see it; `whole` as in `instances.get`."""
+    return lambda session: instances.get(
+        session, region, instance_id, caller.principal, whole=whole
+    )
 
 
 def check_expiry(moment: datetime | None) -> None:

@@ -60,7 +60,7 @@ async def read(
 
     def find() -> tuple[Instance, LastKnown | None]:
         with backend.database.read() as session:
-            instance = instances.get(session, region, instance_id, principal)
+            instance = instances.get(session, region, instance_id, principal, whole=False)
             statuses.require(instance, InstanceRequest.READ_CONTENT)
             if instance.status != InstanceStatus.ERROR:
                 return instance, None
@@ -100,7 +100,7 @@ async def change(
     Raises:
         Busy: too many changes wait for this instance already; nothing is recorded.
     """
-    find = the_instance(region, instance_id, caller)
+    find = the_instance(region, instance_id, caller, whole=False)
     request = ContentOperation.request
 
     def look() -> Instance:
@@ -127,7 +127,8 @@ async def verifier(
 
     def derive() -> str:
         with backend.database.read() as session:
-            instance = instances.get(session, region, instance_id, caller.principal)
+            principal = caller.principal
+            instance = instances.get(session, region, instance_id, principal, whole=False)
         check_password("password", password)
         return rules_of(instance.engine).verifier(password)
 

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from openrdb.errors import NotFound, PreconditionFailed
 from openrdb.operations.registry import KINDS, Operation, load
-from openrdb.state import events, models
+from openrdb.state import events, models, operations
 from openrdb.state.database import Database
 from openrdb.state.events import Caller
 from openrdb.state.models import now
@@ -42,6 +42,7 @@ def begin(
     find: Callable[[Session], S],
     request: StrEnum | None,
     prepare: Callable[[Session, S], Operation | None],
+    is_awaited: bool = False,
 ) -> Begun[S]:
     """Accept a request: change the state, record the operation that it needs, and start that.
 
@@ -52,11 +53,13 @@ def begin(
         find: Returns the subject, if the caller may see it.
         request: What the subject's status must allow; None for a subject that is being made.
         prepare: Checks and changes rows, and returns the operation; None where none is needed.
+        is_awaited: `start` performs the operation itself. A power cut before its first change may
+            then take the record back: nobody has been answered.
 
     Raises:
         TransientState: the status of a subject does not allow the request.
     """
-    with database.write() as session:
+    with database.write(durable=not is_awaited) as session:
         row: Any = find(session)
         machine = subject_of(row).machine
         if request is not None:
@@ -66,7 +69,10 @@ def begin(
         if operation is not None:
             session.flush()  # `prepare` may have added the subject
             _require(session, operation)
-            operation_id = _record(session, operation).id
+            record = _record(session, operation)
+            operation_id = record.id
+            if is_awaited:
+                operations.mark_running(record)
         events.accepted(session, caller, machine.resource, row.id, operation_id)
     if operation_id is not None:
         start(operation_id)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 from openrdb.engines.base import Administration
@@ -68,7 +69,7 @@ class ContentOperation(InstanceOperation):
 
     def sequence(self, run: Run) -> None:
         with run.services.content_locks.hold(self.subject_id):
-            instance = run.instance()
+            instance = run.instance(whole=False)
             if run.is_checked:  # it may be half done, and nobody waits for the answer
                 host = run.host_of(instance.primary)
                 host.ensure_accepting(main_spec(instance, run.secrets))
@@ -85,9 +86,10 @@ class ContentOperation(InstanceOperation):
         try:
             if instance.status == InstanceStatus.ERROR:
                 make_deferred(run, self.subject_id)  # accepted before this one
-            run.check(self.check, administration(run.services.hosts, instance, run.secrets))
+            content = administration(run.services.hosts, instance, run.secrets)
+            run.check(partial(self.check, content), change_content)
         except TransientState:
-            if run.instance().status != InstanceStatus.ERROR:
+            if run.instance(whole=False).status != InstanceStatus.ERROR:
                 raise
             return False
         return True
@@ -121,7 +123,8 @@ def make_deferred(run: Run, instance_id: UUID) -> None:
     for row in waiting:
         operation = load(row)
         assert isinstance(operation, ContentOperation)  # noqa: S101
-        content = administration(run.services.hosts, run.instance(instance_id), run.secrets)
+        instance = run.instance(instance_id, whole=False)
+        content = administration(run.services.hosts, instance, run.secrets)
         error = error_type = None
         try:
             operation.check(content)
@@ -142,7 +145,7 @@ def change_content(run: Run, make: Callable[[Administration], None]) -> None:
     Raises:
         NotFound: the instance is being deleted.
     """
-    instance = run.instance()
+    instance = run.instance(whole=False)
     if instance.status == InstanceStatus.DELETING:
         raise NotFound("instance", str(instance.id))
     make(administration(run.services.hosts, instance, run.secrets))

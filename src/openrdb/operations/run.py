@@ -17,6 +17,7 @@ from openrdb.observe.changes import Changes
 from openrdb.operations.registry import OnFailure, Operation
 from openrdb.state import known, models, operations
 from openrdb.state.database import Database
+from openrdb.state.instances import NODES_ONLY
 from openrdb.state.known import Known
 from openrdb.state.models import Instance, Node
 from openrdb.state.models.hosts import LOCAL_HOST
@@ -131,6 +132,8 @@ class Run:
     checkpoint: Checkpoint
     is_checked: bool
     """Whether the precondition has held: from then on the operation may be half done."""
+    _entered: str | None = None
+    """The step that was written down with the precondition."""
 
     @property
     def settings(self) -> Settings:
@@ -158,33 +161,36 @@ class Run:
         name = do.__name__
 
         def entered() -> T:
-            with self.database.write(durable=False) as session:
-                operations.enter_step(session, self.operation_id, name)
+            if name != self._entered:
+                with self.database.write(durable=False) as session:
+                    operations.enter_step(session, self.operation_id, name)
+            self._entered = None
             return do(*args, **kwargs)
 
         return self.checkpoint(name, entered)
 
-    def check(self, check: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Check a precondition once, before the first change.
+    def check(self, check: Callable[[], None], first: Callable[..., object]) -> None:
+        """Check a precondition once, before the first change, which the step `first` makes.
 
         The result is stored with the operation: after a crash the check could fail only because of
         the operation's own partial work.
         """
         if not self.is_checked:
-            check(*args, **kwargs)
+            check()
+            self._entered = first.__name__
             with self.database.write() as session:
-                operations.mark_checked(session, self.operation_id)
+                operations.mark_checked(session, self.operation_id, self._entered)
             self.is_checked = True
 
-    def instance(self, instance_id: UUID | None = None) -> Instance:
-        """Return the instance, or another one, as it is now.
+    def instance(self, instance_id: UUID | None = None, *, whole: bool = True) -> Instance:
+        """Return the instance, or another one, as it is now; `whole` as in `instances.get`.
 
         Raises:
             NotFound: it has been deleted meanwhile.
         """
         wanted = instance_id or self.operation.subject_id
         with self.database.read() as session:
-            found = session.get(Instance, wanted)
+            found = session.get(Instance, wanted, options=() if whole else NODES_ONLY)
         if found is None:
             raise NotFound("instance", str(wanted))
         return found

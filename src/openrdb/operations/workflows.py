@@ -85,11 +85,15 @@ def _checkpoint(name: str, do: Callable[[], T]) -> T:
 
 @DBOS.workflow(name="operation")
 def _workflow(operation_id: str) -> None:
-    _perform(UUID(operation_id), _checkpoint)
+    _perform(UUID(operation_id), _checkpoint, _enter)
 
 
-def _perform(operation_id: UUID, checkpoint: Checkpoint) -> Exception | None:
-    """Perform an operation; return what it failed with.
+def _perform(
+    operation_id: UUID,
+    checkpoint: Checkpoint,
+    enter: Callable[[Services, UUID], Operation | None],
+) -> Exception | None:
+    """Perform an operation, unless `enter` finds that it has ended; return what it failed with.
 
     Raises:
         DiskFull, SQLAlchemyError: its end cannot be recorded; the sweep begins it again.
@@ -97,9 +101,7 @@ def _perform(operation_id: UUID, checkpoint: Checkpoint) -> Exception | None:
     assert _services is not None, "operations run after launch only"  # noqa: S101
     services = _services
     try:
-        # What a power cut takes back is begun again, as if it had not been entered.
-        with services.database.write(durable=False) as session:
-            row = operations.enter(session, operation_id, services.build)
+        row = enter(services, operation_id)
         if row is None:
             return None
         run = Run(row.id, registry.load(row), services, checkpoint, row.is_checked)
@@ -116,6 +118,17 @@ def _perform(operation_id: UUID, checkpoint: Checkpoint) -> Exception | None:
         _unrecorded.add(operation_id)
         raise
     return None
+
+
+def _enter(services: Services, operation_id: UUID) -> Operation | None:
+    # What a power cut takes back is begun again, as if it had not been entered.
+    with services.database.write(durable=False) as session:
+        return operations.enter(session, operation_id, services.build)
+
+
+def _entered(services: Services, operation_id: UUID) -> Operation | None:
+    with services.database.read() as session:
+        return session.get(Operation, operation_id)
 
 
 def _log_failure(services: Services, row: Operation, error: Exception) -> None:
@@ -211,7 +224,8 @@ class Operations:
             log.warning("operation %s is started later: %s", operation_id, error)
 
     def perform(self, operation_id: UUID) -> None:
-        """Perform a recorded operation in this thread; raises what it failed with.
+        """Perform an operation that was just recorded as running, in this thread; raises what it
+        failed with.
 
         It needs no workflow of its own: who asked waits for it, and if a crash comes in between, the
         next launch finds its row.
@@ -220,7 +234,7 @@ class Operations:
             DiskFull: the operation is recorded, and made later.
         """
         try:
-            error = _perform(operation_id, self._repeat)
+            error = _perform(operation_id, self._repeat, _entered)
         except (DiskFull, SQLAlchemyError) as failure:
             raise DiskFull(f"operation {operation_id} is performed later") from failure
         if error is not None:

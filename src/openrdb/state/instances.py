@@ -58,13 +58,21 @@ class Filters:
     has_maintenances: bool | None = None
 
 
-def get(session: Session, region: str, instance_id: UUID, principal: Principal) -> Instance:
-    """Return one instance.
+NODES_ONLY = tuple(
+    raiseload(one) for one in (Instance.tags, Instance.endpoints, Instance.acl_rules)
+)
+"""Options of a query that spare it three others: what is inside an instance needs its nodes only."""
+
+
+def get(
+    session: Session, region: str, instance_id: UUID, principal: Principal, *, whole: bool = True
+) -> Instance:
+    """Return one instance; `whole`: with its tags, endpoints and rules.
 
     Raises:
         NotFound: there is none, or it is another project's.
     """
-    row = session.get(Instance, instance_id)
+    row = session.get(Instance, instance_id, options=() if whole else NODES_ONLY)
     return visible(row, region, principal, "instance", instance_id)
 
 

@@ -78,11 +78,16 @@ def enter(session: Session, operation_id: UUID, build: str) -> Operation | None:
     if operation is None or operation.finished_at is not None:
         return None
     if operation.status == "recorded":
-        operation.status = "running"
-        operation.started_at = now()
+        mark_running(operation)
     operation.attempts += 1
     operation.build = build
     return operation
+
+
+def mark_running(operation: Operation) -> None:
+    """Write down that somebody performs it from now on."""
+    operation.status = "running"
+    operation.started_at = now()
 
 
 def enter_step(session: Session, operation_id: UUID, step: str) -> None:
@@ -93,9 +98,10 @@ def enter_step(session: Session, operation_id: UUID, step: str) -> None:
         operation.step_started_at = now()
 
 
-def mark_checked(session: Session, operation_id: UUID) -> None:
-    """Write down that the precondition has held, once and for all."""
+def mark_checked(session: Session, operation_id: UUID, first: str) -> None:
+    """Write down that the precondition has held, once and for all, and that the first step begins."""
     session.get_one(Operation, operation_id).is_checked = True
+    enter_step(session, operation_id, first)
 
 
 def finish(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 from openrdb.operations.registry import InstanceOperation, register
@@ -36,4 +37,4 @@ class CreateEndpoint(InstanceOperation):
 
 def ensure_free_port(run: Run) -> None:
     """Find a port that no stranger has, once: afterwards the endpoint's own balancer has it."""
-    run.check(ensure_free_public_port, run)
+    run.check(partial(ensure_free_public_port, run), ensure_certified)
