@@ -21,6 +21,7 @@ from bench.setup import Setup
 
 NAMES = (
     "creation",
+    "polling",
     "first_step",
     "burst",
     "throughput",

@@ -133,12 +133,17 @@ class Client:
         answer = response.read()
         return Answer(response.status, answer, (time.perf_counter() - started) * 1e3)
 
+    def ask_for(
+        self, name: str = "bench", engine: str = PostgreSQL.version, **changes: Any
+    ) -> Answer:
+        return self.request("POST", _INSTANCES, creation(engine, name=name, **changes))
+
     def create(
         self, name: str = "bench", engine: str = PostgreSQL.version, **changes: Any
     ) -> Created:
         """Ask for an instance, then for its status until it is ready: the server holds the answers."""
         started = time.perf_counter()
-        asked = self.request("POST", _INSTANCES, creation(engine, name=name, **changes))
+        asked = self.ask_for(name, engine, **changes)
         path = f"{_INSTANCES}/{asked.json()['id']}"
         while True:
             instance = self.request("GET", path).json()
@@ -148,11 +153,13 @@ class Client:
         assert instance["status"] == "ready", instance["status"]
         return Created(instance, asked.milliseconds, ready)
 
+    def ask_to_delete(self, instance_id: str) -> Answer:
+        return self.request("DELETE", f"{_INSTANCES}/{instance_id}")
+
     def delete(self, instance_id: str) -> None:
         """Delete an instance and wait until it has gone."""
-        path = f"{_INSTANCES}/{instance_id}"
-        self.request("DELETE", path).json()
-        wait_until(lambda: self.request("GET", path).status == 404)
+        self.ask_to_delete(instance_id).json()
+        wait_until(lambda: self.instance(instance_id).status == 404)
 
     def at(self, instance_id: str, method: str, path: str, body: Any = None) -> Answer:
         """A request about one instance, `path` within it; it must succeed."""

@@ -132,6 +132,11 @@ def use(node: EngineNode, database: str) -> Iterator[psycopg.Connection[tuple[ob
     _kept.leave(node.spec.node_id, database, connection)
 
 
+def close_idle(node: EngineNode) -> None:
+    """Close the sessions that wait for a next call: who drops a database waits for those in it."""
+    _kept.drop(node.spec.node_id)
+
+
 def _taken(node: EngineNode, database: str) -> _Connection | None:
     """Return a session that was left, as a new one would be; None if there is none that lives."""
     if (connection := _kept.take(node.spec.node_id, database)) is None:

@@ -210,6 +210,7 @@ class Administration:
         self._in("postgres", lambda connection: databases.check_delete(connection, name))
 
     def delete_database(self, name: str) -> None:
+        session.close_idle(self._node)
         self._in("postgres", lambda found: databases.ensure_none(found, name), autocommit=True)
 
     # -- privileges ----------------------------------------------------------------------------
