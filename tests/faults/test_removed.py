@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from openrdb.host.bundles.cache import Bundles
 from tests.support.leftovers import leftovers
 from tests.support.programs import agent, holder, keeper, kill_and_wait
 from tests.support.service import PASSWORD, Service, creation, gone, ready, wait_until
@@ -87,6 +88,26 @@ def test_configuration_keys_and_places(fresh_service: Service, newest: str, how:
         kill_and_wait(service, instance.id, "node")
     assert_whole(service, instance.id)
     assert (node / "conf" / "server.key").read_text().startswith("-----BEGIN")
+
+
+def test_binaries(cache: Path, fresh_service: Service, newest: str) -> None:
+    """What runs without them can be deleted, and is ended cleanly."""
+    service, bundles = fresh_service, Bundles(cache)
+    ours = service.home / "cache"
+    ours.mkdir()
+    for bundle in (bundles.haproxy(), bundles.find(newest)):
+        (ours / bundle.name).symlink_to(bundle.path)
+    service.environment |= {"OPENRDB_CACHE": str(ours), "OPENRDB_WARM_ENGINES": "[]"}
+    service.start()
+    kept, deleted = service.create(newest), service.create(newest, name="second")
+    (ours / bundle.name).unlink()
+    api = service.sdk()
+    api.delete_instance(instance_id=deleted.id)
+    wait_until(lambda: gone(api, deleted.id))
+    (log,) = (service.data_dir / "instances" / kept.id).glob("nodes/*/log")
+    service.stop_everything()
+    said = "".join(path.read_text() for path in log.iterdir() if path.is_file())
+    assert "database system is shut down" in said or "Shutdown complete" in said, said[-500:]
 
 
 def test_an_empty_key(fresh_service: Service, newest: str) -> None:

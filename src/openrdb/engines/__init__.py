@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
 from typing import Final
 
 from openrdb.engines.base import EngineNode, Rules, Server, Templates
@@ -24,7 +24,7 @@ _TEMPLATES: Final[dict[str, Templates]] = {
     PostgreSQLRules.name: PostgreSQLTemplates(),
     MySQLRules.name: MySQLTemplates(),
 }
-_SERVERS: Final[dict[str, Callable[[EngineNode], Server]]] = {
+_SERVERS: Final[dict[str, type[PostgreSQLServer] | type[MySQLServer]]] = {
     PostgreSQLRules.name: PostgreSQLServer,
     MySQLRules.name: MySQLServer,
 }
@@ -43,6 +43,12 @@ def templates_of(version_name: str) -> Templates:
 def server_of(spec: NodeSpec, bundle: Bundle, paths: NodePaths, secret: str) -> Server:
     """Return the server of a node; `secret` is its superuser's password."""
     return _SERVERS[_engine(spec.engine)](EngineNode(spec, bundle, paths, secret))
+
+
+def end_signals_of(version_name: str) -> tuple[signal.Signals, signal.Signals]:
+    """Return a version's `Server.stop_signal` and `abort_signal`, for which no binaries are needed."""
+    server = _SERVERS[_engine(version_name)]
+    return server.stop_signal, server.abort_signal
 
 
 def _engine(version_name: str) -> str:

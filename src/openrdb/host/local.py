@@ -75,7 +75,7 @@ class LocalHost(LocalData):
         Raises:
             HostError: something does not end.
         """
-        nodes = self._node_programs(list(self._records.nodes.values()))
+        nodes = [self._program_to_end(one.spec) for one in list(self._records.nodes.values())]
         self._healer.release_all([*nodes, *self._routes.programs()])
         self._routes.clear()
         self._ports_guard.clear()

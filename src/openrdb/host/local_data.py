@@ -67,7 +67,7 @@ class LocalData(LocalNodes):
 
     def ensure_removed(self, instance_id: UUID, node_ids: Sequence[UUID], keep: bool) -> None:
         for node in [self._records.nodes[one] for one in node_ids if one in self._records.nodes]:
-            self._healer.remove(self._program(node.spec))
+            self._healer.remove(self._program_to_end(node.spec))
         self._records.forget_instance(instance_id)
         self._ports_guard.forget(node_ids)
         self._changing.pop(instance_id, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 import time
 from collections import defaultdict
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from openrdb.engines import server_of
+from openrdb.engines import end_signals_of, server_of
 from openrdb.engines.base import Server
 from openrdb.errors import (
     HostError,
@@ -258,18 +259,28 @@ class LocalNodes:
         paths = self._layout.node(spec.instance_id, spec.node_id)
         server, bundle = self._server(record), self._bundle(record)
         output = paths.root / "start.out"
-        return Program(
-            name=program_name(spec),
+        return replace(
+            self._program_to_end(record.spec),
             command=accounts.as_account(spec.uid, server.command()),
-            lock=self._layout.program_lock(spec.instance_id, program_name(spec)),
             output=output,
             environment=environment_of(paths.root) | bundle.environment,
-            stop_signal=server.stop_signal,
-            abort_signal=server.abort_signal,
-            cgroup=partial(self._cgroup, record.spec),
             prepare=partial(self._prepare, spec.node_id),
             watch=partial(self._follow_start, spec),
             explain=partial(server.failure_reason, output),
+        )
+
+    def _program_to_end(self, spec: NodeSpec) -> Program:
+        """Return what is needed to end a node, also one whose binaries have been removed."""
+        name = program_name(spec)
+        stop_signal, abort_signal = end_signals_of(spec.engine)
+        return Program(
+            name=name,
+            command=[],
+            lock=self._layout.program_lock(spec.instance_id, name),
+            output=Path(os.devnull),
+            stop_signal=stop_signal,
+            abort_signal=abort_signal,
+            cgroup=partial(self._cgroup, spec),
         )
 
     def _cgroup(self, spec: NodeSpec) -> Cgroup | None:
@@ -320,7 +331,7 @@ class LocalNodes:
 
     def ensure_stopped(self, spec: NodeSpec) -> None:
         self._accept(spec, "stopped")
-        self._healer.release(self._program(spec), at_once=True)
+        self._healer.release(self._program_to_end(spec), at_once=True)
 
     def _wait_accepting(
         self, spec: NodeSpec, program: Program, timeout: float, *, patient: bool = False
