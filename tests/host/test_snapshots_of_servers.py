@@ -17,6 +17,8 @@ import pytest
 
 from openrdb import certificates
 from openrdb.engines import rules_of, server_of, templates_of
+from openrdb.engines.base import EngineNode
+from openrdb.engines.postgresql import session as superuser_session
 from openrdb.host.bundles.cache import Bundles
 from openrdb.host.snapshots import Copier
 from openrdb.host.volumes import Pool, Volume, open_pool
@@ -24,7 +26,7 @@ from openrdb.spec import Administrator, NodeSpec
 from openrdb.system import accounts
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import NodePaths
-from tests.support.mounts import btrfs, unmount, xfs
+from tests.support.mounts import btrfs, ext4, unmount, xfs
 from tests.support.service import PASSWORD, port_of_server
 from tests.support.tenants import Login, Session
 from tests.support.volumes import TEMPLATE, data_directory
@@ -33,7 +35,6 @@ pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 SECRETS = ("a-secret-of-the-template", "a-secret-of-the-tests", "a-secret-of-the-nodes")
 ROWS = 100
-SNAPSHOTS = 3
 
 
 class Node:
@@ -76,6 +77,22 @@ class Node:
     def __exit__(self, *_: object) -> None:
         self._process.send_signal(self.engine.abort_signal)
         self._process.wait(60)
+
+    def check_structures(self) -> None:
+        """Let the server look at every page of what was in use."""
+        if self.spec.engine.startswith("MySQL"):
+            with self.session() as session:
+                for row in session.execute("CHECK TABLE a, b, done EXTENDED").fetchall():
+                    assert row[2:] == ("status", "OK"), row
+            return
+        engine_node = EngineNode(self.spec, self.bundle, self.paths, SECRETS[1])
+        with superuser_session.connect(engine_node, "rdb") as session:
+            session.execute("CREATE EXTENSION amcheck")
+            session.execute(
+                "SELECT bt_index_parent_check(indexrelid, true, true) FROM pg_index i "
+                "JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam "
+                "WHERE amname = 'btree' AND indisvalid AND relpersistence = 'p'"
+            )
 
     def session(self) -> Session:
         spec = self.spec
@@ -127,7 +144,15 @@ def born(root: Path, bundle: Bundle, engine: str, port: int) -> Node:
     return node
 
 
-def snapshots_under_load(source: Node, take: Callable[[Volume], None]) -> dict[Volume, int]:
+@pytest.fixture
+def count(request: pytest.FixtureRequest) -> int:
+    """How many snapshots are taken of one server."""
+    return 20 if request.config.getoption("--all-faults") else 3
+
+
+def snapshots_under_load(
+    source: Node, count: int, take: Callable[[Volume], None]
+) -> dict[Volume, int]:
     """Return snapshots of a server at work, each with the last move that was committed before."""
     stop, acknowledged = threading.Event(), list[int]()
     taken: dict[Volume, int] = {}
@@ -147,7 +172,7 @@ def snapshots_under_load(source: Node, take: Callable[[Volume], None]) -> dict[V
         for thread in threads:
             thread.start()
         try:
-            for number in range(SNAPSHOTS):
+            for number in range(count):
                 before = len(acknowledged)
                 while len(acknowledged) < before + 20:
                     assert all(thread.is_alive() for thread in threads)
@@ -177,24 +202,33 @@ def check_each(source: Node, snapshots: dict[Volume, int]) -> None:
             found = session.execute("SELECT count(*), max(id) FROM done")
             count, highest = found.fetchone() or ()
             assert count == highest >= last
+            copy.check_structures()
 
 
-def test_an_atomic_one_recovers(cache: Path, newest: str, worker_id: str) -> None:
+def test_an_atomic_one_recovers(cache: Path, newest: str, worker_id: str, count: int) -> None:
     with mounted(btrfs) as root:
         port = port_of_server(worker_id, 20)
         source = born(root, Bundles(cache).find(newest), newest, port)
         assert source.pool.is_atomic(source.volume)
-        taken = snapshots_under_load(source, partial(source.pool.snapshot, source.volume))
+        take = partial(source.pool.snapshot, source.volume)
+        taken = snapshots_under_load(source, count, take)
         check_each(source, taken)
 
 
-def test_a_copied_one_is_whole(cache: Path, engine: str, worker_id: str) -> None:
+@pytest.mark.parametrize("file_system", [ext4, xfs])
+def test_a_copied_one_is_whole(
+    cache: Path,
+    engine: str,
+    worker_id: str,
+    count: int,
+    file_system: Callable[[Path], Path],
+) -> None:
     """By backup mode, or by the server itself."""
-    with mounted(xfs) as root:
+    with mounted(file_system) as root:
         port = port_of_server(worker_id, 20)
         source = born(root, Bundles(cache).find(engine), engine, port)
         assert not source.pool.is_atomic(source.volume)
-        check_each(source, snapshots_under_load(source, partial(copied, source)))
+        check_each(source, snapshots_under_load(source, count, partial(copied, source)))
 
 
 def test_a_recovery_that_is_cut_off_begins_again(
@@ -204,7 +238,7 @@ def test_a_recovery_that_is_cut_off_begins_again(
     with mounted(xfs) as root:
         port = port_of_server(worker_id, 20)
         source = born(root, Bundles(cache).find(postgresql), postgresql, port)
-        taken = snapshots_under_load(source, partial(copied, source))
+        taken = snapshots_under_load(source, 3, partial(copied, source))
         for snapshot in taken:
             data = root / snapshot.key
             account = source.spec.uid

@@ -61,6 +61,11 @@ def xfs(place: Path, size: int = _SIZE) -> Path:
     return _mount_image(place, ["mkfs.xfs", "-q", "-m", "reflink=1"], "xfsprogs", size)
 
 
+def ext4(place: Path, size: int = _SIZE) -> Path:
+    """The same with an ext4, which can share nothing."""
+    return _mount_image(place, ["mkfs.ext4", "-q"], "e2fsprogs", size)
+
+
 _MAKERS: dict[str, Callable[[Path, int], Path]] = {"btrfs": btrfs, "xfs": xfs}
 
 
