@@ -34,6 +34,7 @@ NAMES = (
     "acl",
     "load",
     "backups",
+    "copies",
 )
 
 

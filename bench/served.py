@@ -36,10 +36,14 @@ def served(
     *,
     engine: str = PostgreSQL.version,
     as_root: bool = False,
+    place: Path | None = None,
     **environment: str,
 ) -> Iterator[Service]:
-    """A control plane with nothing to do: an engine version's template and spare are made."""
+    """A control plane with nothing to do: an engine version's template and spare are made; `place`
+    is its data directory, where that is not to be an ordinary one."""
     with Service(setup.cache, PORTS[block], as_root=as_root) as service:
+        if place is not None:
+            service.data_dir = place
         as_users_serve(service, engine)
         service.environment |= environment
         service.start()
