@@ -35,6 +35,8 @@ pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 SECRETS = ("a-secret-of-the-template", "a-secret-of-the-tests", "a-secret-of-the-nodes")
 ROWS = 100
+SIZE = 6 * 2**30
+"""Of a file system: twenty copies that MySQL has written fit in."""
 
 
 class Node:
@@ -101,11 +103,11 @@ class Node:
 
 
 @contextmanager
-def mounted(make: Callable[[Path], Path]) -> Iterator[Path]:
+def mounted(make: Callable[[Path, int], Path]) -> Iterator[Path]:
     place = Path("/tmp") / f"ordb-fs-{os.urandom(3).hex()}"
     place.mkdir(mode=0o755)
     try:
-        yield data_directory(make(place) / "data")
+        yield data_directory(make(place, SIZE) / "data")
     finally:
         unmount(place)
         shutil.rmtree(place)
@@ -203,6 +205,8 @@ def check_each(source: Node, snapshots: dict[Volume, int]) -> None:
             count, highest = found.fetchone() or ()
             assert count == highest >= last
             copy.check_structures()
+        pool.delete_below(copy.paths.root)
+        pool.remove_deleted()
 
 
 def test_an_atomic_one_recovers(cache: Path, newest: str, worker_id: str, count: int) -> None:
@@ -221,7 +225,7 @@ def test_a_copied_one_is_whole(
     engine: str,
     worker_id: str,
     count: int,
-    file_system: Callable[[Path], Path],
+    file_system: Callable[[Path, int], Path],
 ) -> None:
     """By backup mode, or by the server itself."""
     with mounted(file_system) as root:
