@@ -16,6 +16,7 @@ from scaleway.rdb.v1 import Instance
 
 from tests.faults.matrix.faults import seed
 from tests.support.service import (
+    PASSWORD,
     Service,
     creation,
     gone,
@@ -151,6 +152,33 @@ def test_a_second_control_plane_is_refused(fresh_service: Service) -> None:
     assert "is served already" in second.stderr
     assert len(second.stderr.splitlines()) == 1
     assert fresh_service.healthy()
+
+
+def test_what_waits_at_the_end_is_cut_and_completes_later(fresh_service: Service) -> None:
+    """The service does not say that it failed, and the log has no tracebacks."""
+    service = fresh_service
+    service.start()
+    instance = service.create()
+    path = f"/instances/{instance.id}"
+    answers: list[int] = []
+
+    def change() -> None:
+        user = {"name": "app", "password": PASSWORD, "is_admin": False}
+        with contextlib.suppress(requests.ConnectionError):
+            answers.append(service.request("POST", f"{path}/users", json=user).status_code)
+
+    with service.superuser(instance) as session, session.transaction():
+        session.execute("LOCK TABLE pg_authid IN ACCESS EXCLUSIVE MODE")
+        asked = in_background(change)
+        waiting = "SELECT FROM pg_locks WHERE NOT granted AND relation = 'pg_authid'::regclass"
+        wait_until(lambda: session.execute(waiting).fetchone() is not None)
+        service.kill(signal.SIGTERM)
+        asked.join()
+    assert answers == []
+    assert "Traceback" not in (service.home / "serve.log").read_text()
+    service.start()
+    users = f"{path}/users?name=app"
+    wait_until(lambda: service.request("GET", users).json()["total_count"] == 1)
 
 
 def test_a_power_cut_may_take_the_workflows_last_writes(fresh_service: Service) -> None:

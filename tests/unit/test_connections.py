@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import threading
 import time
@@ -14,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 
-from openrdb.api import connections
+from openrdb.api import connections, errors
 from openrdb.api.connections import Connections
 from openrdb.api.targets import AbsoluteTargets
 from tests.support.service import wait_until
@@ -34,6 +35,7 @@ HALVES = {
 def application() -> FastAPI:
     app = FastAPI()
     app.add_middleware(AbsoluteTargets)
+    errors.install(app)
 
     @app.get("/now")
     async def now() -> str:
@@ -44,7 +46,7 @@ def application() -> FastAPI:
         await asyncio.sleep(3 * PATIENCE)
         return "held"
 
-    @app.get("/long")
+    @app.api_route("/long", methods=["GET", "POST"])
     async def long() -> StreamingResponse:
         return StreamingResponse(bytes(CHUNK) for _ in range(LONG // CHUNK))
 
@@ -178,6 +180,26 @@ def test_where_all_are_busy_the_new_one_is_cut() -> None:
         for one in held:
             assert answered(one, b'"held"')
             one.close()
+
+
+@pytest.mark.parametrize("path", [b"/body", b"/now", b"/long"])
+def test_a_body_that_is_no_http_is_refused_once(
+    address: tuple[str, int], path: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where the answer has begun; a stranger writes nothing into the log."""
+    log = logging.getLogger("uvicorn.error")
+    head = b"POST " + path + b" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with caplog.at_level(logging.ERROR, "uvicorn.error"):
+        log.addHandler(caplog.handler)
+        for pause in (0.0, PATIENCE / 5):
+            with begun(address, head) as connection:
+                time.sleep(pause)
+                connection.sendall(b"zz\r\n")
+                assert rest(connection).count(b"HTTP/1.1 ") <= 1
+        with begun(address, GET) as another:
+            assert answered(another, b'"now"')
+        log.removeHandler(caplog.handler)
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("target", [b"http://x/now", b"HTTPS://x:8080/now?a=http://y"])

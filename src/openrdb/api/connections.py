@@ -51,6 +51,11 @@ class Connections:
         self._open.discard(connection)
         self._waiting.pop(connection, None)
 
+    def cut_all(self) -> None:
+        """End all connections at once."""
+        for connection in tuple(self._open):
+            connection.cut()
+
     def note_waiting(self, connection: _Protocol, *, waits: bool) -> None:
         if waits:
             self._waiting[connection] = None
@@ -95,6 +100,16 @@ class _Protocol(H11Protocol):
             self._wait()
         else:
             self._wait_no_longer()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP; if it is the rest of a request, that gets no other answer."""
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:  # an answer has begun
+            self.transport.close()
 
     def _wait(self) -> None:
         """Wait for the client's next bytes; the time counts from the first of these calls."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import socket
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from openrdb.api import connections
 from openrdb.api.connections import PATIENCE, Connections
@@ -26,12 +28,12 @@ class Server(uvicorn.Server):
     def __init__(
         self, app: FastAPI, tls: Tls | None, descriptors: int, started: Callable[[], None]
     ) -> None:
-        limit = connections.most(descriptors)
+        self._connections = Connections(connections.most(descriptors))
         config = uvicorn.Config(
-            app,
-            http=connections.protocol(Connections(limit)),
+            _without_cancelled(app),
+            http=connections.protocol(self._connections),
             ws="none",
-            log_level="warning",
+            log_level="error",  # its warnings are of what strangers send
             access_log=False,
             timeout_graceful_shutdown=_GRACE,
             server_header=False,
@@ -54,6 +56,15 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._is_interrupted |= sig == signal.SIGINT
         super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End; requests that are under way after the grace are cut without an answer.
+
+        What they asked for is recorded, and completes after the next start: a status would say that
+        it failed.
+        """
+        asyncio.get_running_loop().call_later(_GRACE, self._connections.cut_all)
+        await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections; uvicorn itself would wait a minute for a client's handshake."""
@@ -79,3 +90,13 @@ class Server(uvicorn.Server):
         return self.config.http_protocol_class(  # type: ignore[call-arg]
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
+
+
+def _without_cancelled(app: ASGIApp) -> ASGIApp:
+    """Return the application without the tracebacks of requests that the end of the service cancels."""
+
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await app(scope, receive, send)
+
+    return call
