@@ -9,13 +9,22 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 import requests
 
 from tests.support.held_service import HeldService
 from tests.support.kinds import last_error
 from tests.support.programs import agent, keeper, kill_and_wait
-from tests.support.service import Service, creation, ports_of_worker, wait_until
+from tests.support.service import (
+    PASSWORD,
+    Service,
+    creation,
+    ports_of_worker,
+    ready,
+    wait_until,
+)
+from tests.support.tenants import tenant_of
 
 BACK = 60.0
 
@@ -50,6 +59,28 @@ def test_an_engine_is_healed_in_the_middle_of_its_creation(held: HeldService) ->
     held.start()
     (instance,) = held.sdk().list_instances_all()
     wait_until(lambda: status(held, instance.id) == "ready", BACK)
+
+
+def test_a_server_that_recovers_takes_settings(fresh_service: Service) -> None:
+    """A killed backend, as by the kernel for want of memory, makes the server recover: it takes no
+    connections meanwhile, though it runs. The instance must not be `error` for that."""
+    service = fresh_service
+    service.start()
+    instance = service.create("PostgreSQL-18", name="test")
+    path = f"/instances/{instance.id}"
+    with service.connection(instance) as killed, service.connection(instance) as stopped:
+        pids = [tenant_of("PostgreSQL").session_id(one) for one in (killed, stopped)]
+        os.kill(pids[1], signal.SIGSTOP)  # the server waits for it, for five seconds
+        os.kill(pids[0], signal.SIGKILL)
+        with pytest.raises(psycopg.OperationalError):
+            killed.execute("SELECT 1")
+        sent = {"settings": [{"name": "work_mem", "value": "7"}]}
+        assert service.request("PUT", f"{path}/settings", json=sent).status_code == 200
+        assert ready(service.sdk(), instance.id).settings
+        user = {"name": "app", "password": PASSWORD, "is_admin": False}
+        assert service.request("POST", f"{path}/users", json=user).status_code == 200
+    with service.connection(instance) as session:
+        assert tenant_of("PostgreSQL").setting(session, "work_mem") == "7"
 
 
 def alone_it_heals(service: HeldService, instance_id: str) -> None:

@@ -26,7 +26,11 @@ _CONNECT_TIMEOUT = 10
 _FULL = ("too many clients", "remaining connection slots")
 """What the server says when tenants, or clients without a password yet, have all connections."""
 _FULL_TIMEOUT = 10.0
-_FULL_PAUSE = 0.05
+_RECOVERING = ("in recovery mode", "is starting up")
+"""What a server says whose backend crashed: it recovers by itself, as the same process, and its
+postmaster.pid says `ready` meanwhile."""
+_RECOVERY_TIMEOUT = 30.0
+_PAUSE = 0.05
 _ANSWER_TIMEOUT = 90.0
 """Seconds for one statement: more than the server itself gives it."""
 _LOOK_TIMEOUT = 10.0
@@ -193,17 +197,24 @@ def connect(
 
 
 def _connect(node: EngineNode, line: str) -> _Connection:
-    """Connect, within some seconds also where all connections are taken: the server tells nobody
-    when one gets free."""
-    deadline = time.monotonic() + _FULL_TIMEOUT
+    """Connect, within some seconds also where all connections are taken, or the server recovers from
+    a crash of one of its processes: it tells nobody when it takes another."""
+    begun = time.monotonic()
     while True:
         try:
             return _Connection.connect(line)
         except psycopg.OperationalError as error:
-            if not is_full(error) or time.monotonic() > deadline:
+            if time.monotonic() - begun > _patience(error):
                 raise
         _kept.drop(node.spec.node_id)
-        time.sleep(_FULL_PAUSE)
+        time.sleep(_PAUSE)
+
+
+def _patience(error: psycopg.OperationalError) -> float:
+    """Return the seconds for which it makes sense to try again."""
+    if any(text in str(error) for text in _RECOVERING):
+        return _RECOVERY_TIMEOUT
+    return _FULL_TIMEOUT if is_full(error) else 0.0
 
 
 def is_full(error: psycopg.OperationalError) -> bool:
