@@ -53,7 +53,12 @@ def ensure_credentials(database: Database, settings: Settings, url: str) -> dict
             }
             files.write_private(path, json.dumps(environment, indent=1))
     credentials = read_credentials(settings.data_dir) | {"SCW_API_URL": url}
-    files.write_private(path, json.dumps(credentials, indent=1))
+    try:
+        files.write_private(path, json.dumps(credentials, indent=1))
+    except (
+        OSError
+    ) as error:  # on a full disk it has to serve all the same, so that room can be made
+        log.warning("%s keeps an earlier URL: %s", path, (error.strerror or "").lower())
     return credentials
 
 

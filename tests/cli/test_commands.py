@@ -7,6 +7,7 @@ import re
 import shlex
 import socket
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -186,3 +187,23 @@ def test_missing_bundles(service: Service, short_tmp: Path) -> None:
     system = Path("/usr/lib/postgresql")
     mount = f"mount -t tmpfs none {system}" if system.exists() else "true"
     one_line(serve_in_namespace(service, short_tmp, mount), "openrdb engines install")
+
+
+INTERRUPTED = """
+import os, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "openrdb.cli.serve":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+from openrdb.cli import main
+main()
+"""
+
+
+def test_ctrl_c_while_it_is_loaded() -> None:
+    command = [sys.executable, "-c", INTERRUPTED]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")

@@ -102,6 +102,26 @@ def test_without_a_byte_nothing_answers_500(small: Service, newest: str) -> None
 
 
 @pytest.mark.root
+def test_a_start_without_a_byte_is_refused_in_one_line(small: Service) -> None:
+    """As where what was kept aside has been used up; with room it starts again."""
+    service = small
+    service.start()
+    service.kill()
+    (service.data_dir / "reserve").unlink(missing_ok=True)
+    fill(service)
+    log = service.home / "serve.log"
+    log.write_bytes(b"")
+    service.launch()
+    assert service.process is not None
+    assert service.process.wait(60) == 1
+    said = log.read_text()
+    assert "Traceback" not in said
+    assert "openrdb: no space is left for the state" in said.splitlines()[-1]
+    (service.data_dir.parent / "ballast").unlink()
+    service.start()
+
+
+@pytest.mark.root
 def test_what_was_deleted_gives_way_first(small: Service) -> None:
     """With 1.5 GiB in all nothing is kept for long: that leaves room for what is new."""
     service = small

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -36,8 +35,5 @@ def _main(
         raise typer.Exit
 
 
-def main() -> None:
-    try:
-        exit_if_refused(app)
-    except KeyboardInterrupt:
-        sys.exit(130)
+def run() -> None:
+    exit_if_refused(app)

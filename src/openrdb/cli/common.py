@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ from rich.console import Console
 
 from openrdb.config import Settings, load_settings
 from openrdb.errors import HostError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 out = Console()
 err = Console(stderr=True)
@@ -30,9 +33,16 @@ def settings_from(**flags: Any) -> Settings:  # noqa: ANN401
 
 
 def exit_if_refused(do: Callable[[], None]) -> None:
-    """Call a function; print one line and exit with 1 if it refuses."""
+    """Call a function; print one line and exit with 1 if it refuses, or finds no space on a disk."""
     try:
         do()
     except HostError as error:
-        err.print(f"[red]openrdb:[/red] {error}", soft_wrap=True, highlight=False)
-        sys.exit(1)
+        refusal = str(error)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        refusal = str(error)
+    else:
+        return
+    err.print(f"[red]openrdb:[/red] {refusal}", soft_wrap=True, highlight=False)
+    sys.exit(1)
