@@ -143,6 +143,22 @@ def test_an_instance_with_an_account_of_its_own(node_of_root: Node) -> None:
     assert node.rows() == [1]
 
 
+def test_what_a_job_needs_is_secret_and_on_no_disk(node: Node) -> None:
+    secret = "a-secret-of-the-store-itself"
+    target = node.object("first")
+    store = dataclasses.replace(target.store, environment={"AWS_SECRET_ACCESS_KEY": secret})
+    spec = DumpSpec(uuid4(), "rdb", dataclasses.replace(target, store=store), DEADLINE)
+    node.host.start_dump(node.spec, spec)
+    places = [node.service.data_dir / name for name in ("jobs", "transfers")]
+    written = [path for place in places for path in place.rglob("*") if path.is_file()]
+    assert any(path.name == "order.json" for path in written)
+    kept = b"".join(path.read_bytes() for path in written)
+    for one in (secret, node.spec.secret, node.spec.replication_secret):
+        assert one
+        assert one.encode() not in kept
+    assert node.end(spec.job_id).status == "done"
+
+
 def test_what_cannot_be_restored_says_why(node: Node) -> None:
     dumped = node.end(node.start_dump("first"))
     wrong = dataclasses.replace(dumped, checksum="0" * 64)

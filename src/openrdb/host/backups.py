@@ -74,7 +74,9 @@ class Backups:
         dump = spec if isinstance(spec, DumpSpec) else None
         restore = spec if isinstance(spec, RestoreSpec) else None
         order = Order(node, bundle, paths, directory, dump, restore)
-        files.write_private(directory / _ORDER, ORDERS.dump_json(order).decode())
+        # What is needed after its end; credentials and the superuser's secret are on no disk.
+        kept_of_it = ORDERS.dump_json(order.without_secrets()).decode()
+        files.write_private(directory / _ORDER, kept_of_it)
         kept = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
         self._jobs.start(
             JobSpec(
@@ -83,8 +85,8 @@ class Backups:
                 (sys.executable, "-m", "openrdb.host.transfer_job"),
                 spec.deadline,
                 kept | {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"},
-                stdin=directory / _ORDER,
-            )
+            ),
+            handed=ORDERS.dump_json(order),
         )
 
     def wait(self, job_id: UUID, timeout: float, settle: Settle) -> TransferState:

@@ -1,4 +1,4 @@
-"""The parent of one job's program: run by path, `python -I -S job_wrapper.py DIRECTORY`.
+"""The parent of one job's program: run by path, `python -I -S job_wrapper.py DIRECTORY [DESCRIPTOR]`.
 
 It outlives the agent, ends the program with its deadline, and writes how it ended. One such process
 runs for each running job, so it imports little and holds only the output's tail.
@@ -91,8 +91,12 @@ def read(directory: int, name: str) -> dict[str, Any] | None:
     return content
 
 
-def main(path: str) -> int:
+def main(path: str, handed: str | None = None) -> int:
     """Claim the job in a process of its own and return; that process runs it, if it has the claim.
+
+    Args:
+        path: the job's directory.
+        handed: the number of a descriptor that the program's standard input is read from.
 
     Returns: the exit status for the caller: 0 once the job is claimed, by us or by another.
     """
@@ -118,7 +122,7 @@ def main(path: str) -> int:
     for standard in (0, 1, 2):
         os.dup2(nothing, standard)
     if claimed:
-        record_once(directory, RESULT, _run(job, signals))
+        record_once(directory, RESULT, _run(job, signals, None if handed is None else int(handed)))
     return 0
 
 
@@ -144,7 +148,7 @@ def _catch_signals() -> int:
     return reading
 
 
-def _run(job: dict[str, Any], signals: int) -> dict[str, Any]:
+def _run(job: dict[str, Any], signals: int, handed: int | None) -> dict[str, Any]:
     """Run the program until it and all its descendants have ended; return how it ended."""
     # Orphaned descendants become our children, whatever session they are in.
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -154,7 +158,9 @@ def _run(job: dict[str, Any], signals: int) -> dict[str, Any]:
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     program = os.fork()
     if program == 0:
-        _become_program(job, writing, wrapper)
+        _become_program(job, writing, wrapper, handed)
+    if handed is not None:
+        os.close(handed)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     os.close(writing)
     watch = select.poll()
@@ -246,7 +252,7 @@ def _children() -> list[int]:
         return [int(pid) for pid in file.read().split()]
 
 
-def _become_program(job: dict[str, Any], output: int, wrapper: int) -> None:
+def _become_program(job: dict[str, Any], output: int, wrapper: int, handed: int | None) -> None:
     """Turn the forked process into the job's program; never return."""
     try:
         os.setsid()
@@ -265,6 +271,9 @@ def _become_program(job: dict[str, Any], output: int, wrapper: int) -> None:
             _open_files(job)
         else:
             _open_as(job["uid"], job, wrapper)
+        if handed is not None:
+            os.dup2(handed, 0)
+            os.close(handed)
         program = job["program"]
         os.execvpe(program[0], program, job["environment"] | {MARKER: job["id"]})  # noqa: S606
     except BaseException as error:
@@ -316,4 +325,4 @@ def _prctl(option: int, value: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

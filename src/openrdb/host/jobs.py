@@ -72,8 +72,12 @@ class Jobs:
             for leftover in directory.glob(".*"):
                 shutil.rmtree(leftover, ignore_errors=True)
 
-    def start(self, spec: JobSpec) -> None:
+    def start(self, spec: JobSpec, handed: bytes | None = None) -> None:
         """Start a job unless it was started before, whatever has become of it.
+
+        Args:
+            spec: what to run; it is kept on disk.
+            handed: the program's standard input, which never is: it may have secrets.
 
         Raises:
             HostError: the specification makes no sense, or the id has another one.
@@ -87,7 +91,7 @@ class Jobs:
             if _SPECS.validate_python(_read(directory, JOB)) != spec:
                 raise HostError(f"job {spec.id} exists with another specification")
             if _read(directory, CLAIM) is None:
-                _launch(path)
+                _launch(path, handed)
 
     def _create(self, spec: JobSpec) -> None:
         stored = _SPECS.dump_python(spec, mode="json") | {"program": _program(spec)}
@@ -217,23 +221,40 @@ def _program(spec: JobSpec) -> list[str]:
     return [setpriv, "--pdeathsig=KILL", *as_account(spec.uid, list(spec.command))[1:]]
 
 
-def _launch(path: Path) -> None:
+def _launch(path: Path, handed: bytes | None) -> None:
     """Run a wrapper until the job is claimed, by it or by another; it goes on in the background."""
     command = [sys.executable, "-I", "-S", job_wrapper.__file__, str(path)]
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-        timeout=_START_TIMEOUT,
-        cwd="/",
-        env={},
-    )
+    with contextlib.ExitStack() as opened:
+        passed: tuple[int, ...] = ()
+        if handed is not None:
+            descriptor = _in_memory(handed)
+            opened.callback(os.close, descriptor)
+            command.append(str(descriptor))
+            passed = (descriptor,)
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=_START_TIMEOUT,
+            cwd="/",
+            env={},
+            pass_fds=passed,
+        )
     if done.returncode != 0:
         why = done.stderr.strip().rpartition("\n")[2]
         raise HostError(f"job {path.name} cannot be started: {why}")
+
+
+def _in_memory(content: bytes) -> int:
+    """Return a descriptor from which a content is read, that is in no file system."""
+    descriptor = os.memfd_create("openrdb-job")
+    with os.fdopen(os.dup(descriptor), "wb") as file:
+        file.write(content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
 
 
 @contextlib.contextmanager

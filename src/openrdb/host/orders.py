@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from openrdb.engines import server_of
 from openrdb.engines.base import Server
-from openrdb.spec import DumpSpec, NodeSpec, RestoreSpec, TransferState
+from openrdb.spec import DumpSpec, NodeSpec, ObjectRef, RestoreSpec, TransferState
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import NodePaths
 
@@ -30,9 +30,23 @@ class Order:
     dump: DumpSpec | None = None
     restore: RestoreSpec | None = None
 
+    def without_secrets(self) -> Order:
+        """Return what may be kept on disk of it."""
+        node = replace(self.node, secret="", replication_secret="", certificate=None)
+        dump, restore = self.dump, self.restore
+        if dump is not None:
+            dump = replace(dump, target=_without_credentials(dump.target))
+        if restore is not None:
+            restore = replace(restore, source=_without_credentials(restore.source))
+        return replace(self, node=node, dump=dump, restore=restore)
+
     @property
     def server(self) -> Server:
         return server_of(self.node, self.bundle, self.paths, self.node.secret)
+
+
+def _without_credentials(there: ObjectRef) -> ObjectRef:
+    return replace(there, store=replace(there.store, environment={}))
 
 
 ORDERS = TypeAdapter(Order)
