@@ -15,6 +15,12 @@ OPTIONS = " ".join(
     f"-c {name}={value}"
     for name, value in {
         "search_path": "pg_catalog",
+        "backslash_quote": "safe_encoding",
+        "datestyle": "ISO,MDY",
+        "intervalstyle": "postgres",
+        "array_nulls": "on",
+        "transform_null_equals": "off",
+        "default_tablespace": "",
         "default_transaction_read_only": "off",
         "default_transaction_isolation": "read\\ committed",
         "statement_timeout": "0",
@@ -34,9 +40,10 @@ _FULL = ("No space left on device", "could not extend file", "Disk quota exceede
 _CUT = ("could not read from input file", "unexpected end of file", "did not find magic string")
 
 
-def listed(node: EngineNode, path: Path) -> list[str]:
-    """Return the entries of a dump's table of contents."""
-    command = [str(node.bundle.program("pg_restore")), "--list"]
+def listed(node: EngineNode, path: Path, section: str | None = None) -> list[str]:
+    """Return the entries of a dump's table of contents, or of one of its three sections."""
+    only = [f"--section={section}"] if section else []
+    command = [str(node.bundle.program("pg_restore")), "--list", *only]
     with path.open("rb") as file:
         done = accounts.run(node.spec.uid, command, node.bundle.environment, file=file)
     if done.returncode != 0:
@@ -57,9 +64,9 @@ def of_tenant(entries: Iterable[str], public: str | None, schemas: Iterable[int]
     return [
         line
         for line in entries
-        if not _what(line).startswith(apart)
-        and _what(line) not in of_public
-        and not (_what(line).startswith("SCHEMA - ") and line.partition("; ")[2].startswith(there))
+        if not what(line).startswith(apart)
+        and what(line) not in of_public
+        and not (what(line).startswith("SCHEMA - ") and line.partition("; ")[2].startswith(there))
     ]
 
 
@@ -69,7 +76,7 @@ def granting(entries: Iterable[str], public: str | None) -> list[str]:
     return [
         line
         for line in entries
-        if (_what(line).startswith(_GRANTS) and _what(line) != grant) or _what(line) == comment
+        if (what(line).startswith(_GRANTS) and what(line) != grant) or what(line) == comment
     ]
 
 
@@ -80,10 +87,11 @@ def _of_public(owner: str | None, *kinds: str) -> list[str]:
 
 def refreshing(entries: Iterable[str]) -> list[str]:
     """Return the entries that fill materialized views."""
-    return [line for line in entries if _what(line).startswith(_REFRESHES)]
+    return [line for line in entries if what(line).startswith(_REFRESHES)]
 
 
-def _what(entry: str) -> str:
+def what(entry: str) -> str:
+    """Return an entry without its numbers: its kind, schema, name and owner."""
     found = _ENTRY.match(entry)
     return found[1] if found else ""
 

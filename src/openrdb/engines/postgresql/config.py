@@ -9,7 +9,7 @@ from openrdb.engines.base import EngineNode
 from openrdb.engines.names import NODES_NETWORK, OWN_PREFIX, REPLICATION, SUPERUSER
 from openrdb.engines.postgresql import session
 from openrdb.engines.postgresql.admin import roles
-from openrdb.engines.transfers import RESTORE_ROLE
+from openrdb.engines.transfers import LOADED, REPLACED, RESTORE_ROLE
 from openrdb.spec import NodeSpec
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import NodePaths
@@ -36,11 +36,15 @@ local all,replication all reject
 hostssl replication {REPLICATION} {NODES_NETWORK} scram-sha-256
 host replication all all reject
 host all <reserved> all reject
+host <restored> all reject
 hostssl all all all scram-sha-256
 host all all all reject
 """
 _OWN_NAMES = ",".join(roles.OWN)
 _RESERVED_NAMES = f'"/^{OWN_PREFIX}"'
+_RESTORED = f'"/^({LOADED}|{REPLACED})" all'
+_RESTORED_BY_MEMBERS = f"all +{RESTORE_ROLE}"
+"""Up to 15: who made themselves members of the role that may come into databases being restored."""
 _EXPRESSIONS_FROM = 16
 
 
@@ -68,7 +72,10 @@ def _access(spec: NodeSpec) -> str:
     Up to 15 it takes no pattern; there `roles.disable_reserved` finds them.
     """
     patterns = session.major(spec) >= _EXPRESSIONS_FROM
-    return _ACCESS.replace("<reserved>", _RESERVED_NAMES if patterns else _OWN_NAMES)
+    reserved, restored = (
+        (_RESERVED_NAMES, _RESTORED) if patterns else (_OWN_NAMES, _RESTORED_BY_MEMBERS)
+    )
+    return _ACCESS.replace("<reserved>", reserved).replace("<restored>", restored)
 
 
 def command(node: EngineNode) -> list[str]:

@@ -89,6 +89,14 @@ _COUNTS = """
 """
 """What has no owner of its own."""
 
+_REFERENCED = """
+    SELECT DISTINCT format('%I.%I', n.nspname, other.relname)
+    FROM pg_constraint con JOIN pg_class own ON own.oid = conrelid
+    JOIN pg_class other ON other.oid = confrelid JOIN pg_namespace n ON n.oid = other.relnamespace
+    WHERE contype = 'f' AND NOT has_table_privilege(own.relowner, other.oid, 'REFERENCES')
+"""
+"""Tables to which foreign keys of others refer who could make none by now."""
+
 _ROLES = """
     SELECT DISTINCT rolname FROM pg_roles WHERE {} AND oid <> 10 AND (
         oid IN (
@@ -168,6 +176,7 @@ def read(connection: Connection[Row], instance_id: UUID) -> Contents:
             for _, _, owned_by, kind, names, arguments, _ in objects(connection)
         ],
         "counts": counts(connection),
+        "referenced": [str(row[0]) for row in connection.execute(_REFERENCED).fetchall()],
     }
 
 

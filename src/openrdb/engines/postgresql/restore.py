@@ -1,19 +1,17 @@
 """Restores: a database is loaded next to the old one and takes its name in one transaction.
 
 What a dump has of the tenant's is loaded by `RESTORE_ROLE`, logged in as itself and no superuser:
-constraints, generated columns, index expressions, and literals of domains run the
-tenant's functions, before, with and after the rows. It owns all of it meanwhile and may do nothing
-elsewhere. The superuser does what runs none of their code: extensions before, owners and grants after.
-Materialized views are filled when all have their owners.
+constraints, generated columns, index expressions, and literals of domains run the tenant's functions,
+before, with and after the rows; see `loading` for what they reach. The superuser does what runs none of
+their code: extensions before, owners and grants between definitions and rows.
+Materialized views are filled when all is there.
 
-While a dump is loaded, the code of one user could touch what another user owns in it: see `nested`. In
-addition, what is there afterwards, and what is granted on it, is compared with what was there at the
-dump.
+In addition to what `nested` refuses, what is there afterwards, and what is granted on it before the
+grants of the dump, is compared with what was there at the dump.
 """
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,10 +22,11 @@ from psycopg import Connection, errors, sql
 
 from openrdb.engines.base import EngineNode
 from openrdb.engines.names import SUPERUSER
-from openrdb.engines.postgresql import archive, dump, grants, nested, scram, session, swap
+from openrdb.engines.postgresql import archive, dump, grants, nested, session, swap
 from openrdb.engines.postgresql import contents as read_contents
 from openrdb.engines.postgresql.admin import databases, privileges, record, roles
 from openrdb.engines.postgresql.admin.levels import OBJECTS, Row
+from openrdb.engines.postgresql.loading import UNLENT, Loading
 from openrdb.engines.postgresql.restoring import Restoring, failed
 from openrdb.engines.transfers import RESTORE_ROLE, Contents, TransferFailed
 from openrdb.errors import InvalidArguments
@@ -48,9 +47,7 @@ _GRANTED = f"""
         )
     UNION ALL SELECT 'default privileges' FROM pg_default_acl
 """  # noqa: S608
-_OWNERS_OF_VIEWS = """
-    SELECT DISTINCT pg_get_userbyid(relowner) FROM pg_class WHERE relkind = 'm' AND relowner <> 10
-"""
+_FILLED = frozenset({"table", "sequence", "materialized view", "large object"})
 _LENT = """
     SELECT format('%s %I.%I', CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, nspname, relname)
     FROM pg_extension e JOIN pg_class c ON c.oid = ANY(extconfig)
@@ -95,22 +92,20 @@ def run(node: EngineNode, job_id: UUID, database: str, contents: Contents, path:
             _make_extensions(connection, job.loaded, contents)
             _lend(connection, contents)
             nested.refuse_commands(connection)
-        entries, password = archive.listed(node, path), secrets.token_hex(32)
-        with _loading(job, password) as environment:
-            schemas = {oid for *_, oid, _ in contents["extensions"]}
-            wanted = archive.of_tenant(entries, grants.owner_of_public(contents), schemas)
-            archive.restore(node, path, wanted, environment, "--section=pre-data")
-            with job.session(job.loaded) as connection:
-                nested.refuse_rows(connection)
-            rest = ("--section=data", "--section=post-data")
-            archive.restore(node, path, wanted, environment, *rest)
+        load, heirs = Loading(job, path, contents), dict[str, str]()
+        load.definitions()
         with job.session(job.loaded) as connection:
+            nested.refuse_rows(connection)
+            _take_back_public(connection, contents)
+            _hand_over(connection, contents, heirs, all_there=False)
+            _check_grants(connection)
+            _grant(job, connection, load.entries, contents, path)
+            load.rows_and_rest(connection, heirs)
             nested.allow(connection)
-            _take_back(connection, contents)
-            _hand_over(connection, contents)
-            _check_unaltered(connection, contents)
-            _grant(job, connection, entries, contents, path)
-        _refresh(job, password, entries, path)
+            _take_back(connection)
+            _hand_over(connection, contents, heirs)
+            _check_counts(connection, contents)
+        load.views()
         _record_levels(job, database, contents)
         swap.swap(job, database, contents)
     except psycopg.Error as error:
@@ -197,49 +192,39 @@ def _lend(connection: Connection[Row], contents: Contents) -> None:
         connection.execute(sql.SQL(f"GRANT ALL ON {what} TO ") + role)
 
 
-# -- the dump ----------------------------------------------------------------------------------------
+# -- between definitions and rows, and at the end ----------------------------------------------------
 
 
-@contextmanager
-def _loading(job: Restoring, password: str) -> Iterator[dict[str, str]]:
-    """Yield what pg_restore comes in with, by a role that can log in only meanwhile."""
-    with job.session("postgres", autocommit=True) as connection:
-        roles.open_restore(connection, scram.secret_verifier(password))
-    yield job.environment(RESTORE_ROLE, password, archive.OPTIONS)
-    with job.session("postgres", autocommit=True) as connection:
-        roles.close_restore(connection)
-
-
-def _refresh(job: Restoring, password: str, entries: list[str], path: Path) -> None:
-    """Fill the materialized views, as who owns them: they show what their owners may see.
-
-    The role that does it is one of their owners for as long. The server lets no code of a view become
-    another role.
-    """
-    if not (views := archive.refreshing(entries)):
-        return
-    with _loading(job, password) as environment:
-        with job.session(job.loaded) as connection:
-            for (owner,) in connection.execute(_OWNERS_OF_VIEWS).fetchall():
-                roles.lend_to_restore(connection, str(owner))
-        archive.restore(job.node, path, views, environment, "--enable-row-security")
-
-
-# -- after the dump ----------------------------------------------------------------------------------
-
-
-def _take_back(connection: Connection[Row], contents: Contents) -> None:
-    role = sql.Identifier(RESTORE_ROLE)
-    for (what,) in connection.execute(_LENT).fetchall():
-        with suppress(errors.UndefinedObject), connection.transaction():
-            connection.execute(sql.SQL(f"REVOKE ALL ON {what} FROM ") + role + sql.SQL(" CASCADE"))
+def _take_back_public(connection: Connection[Row], contents: Contents) -> None:
     if contents["public"] is not None:
+        role = sql.Identifier(RESTORE_ROLE)
         connection.execute(sql.SQL("REVOKE ALL ON SCHEMA public FROM {} CASCADE").format(role))
     connection.commit()
 
 
-def _hand_over(connection: Connection[Row], contents: Contents) -> None:
+def _take_back(connection: Connection[Row]) -> None:
+    role = sql.Identifier(RESTORE_ROLE)
+    for (what,) in connection.execute(_LENT).fetchall():
+        with suppress(errors.UndefinedObject), connection.transaction():
+            connection.execute(sql.SQL(f"REVOKE ALL ON {what} FROM ") + role + sql.SQL(" CASCADE"))
+    connection.commit()
+
+
+def _hand_over(
+    connection: Connection[Row],
+    contents: Contents,
+    heirs: dict[str, str],
+    *,
+    all_there: bool = True,
+) -> None:
     """Give each object the owner that it had at the dump.
+
+    Args:
+        connection: the superuser's.
+        contents: whose objects there should be.
+        heirs: owners at the dump, and who they are here; those who are found are added.
+        all_there: whether all are loaded; what is not yet stays with who loads it if nobody can be
+            lent its owner's rights.
 
     Raises:
         TransferFailed: there are other objects than at the dump.
@@ -249,14 +234,15 @@ def _hand_over(connection: Connection[Row], contents: Contents) -> None:
         _key(kind, names, args): (str(owner), str(kind), str(identity))
         for _, _, owner, kind, names, args, identity in read_contents.objects(connection)
     }
-    if differing := wanted.keys() ^ made.keys():
+    differing = wanted.keys() ^ made.keys() if all_there else made.keys() - wanted.keys()
+    if differing:
         raise _altered([".".join(names) for _, names, _ in differing])
-    heirs: dict[str, str] = {}
     for number, (key, (owner, kind, identity)) in enumerate(made.items(), 1):
         then = wanted[key]
         if then not in heirs:
             heirs[then] = grants.owner_here(connection, then, contents)
-        if owner != heirs[then]:
+        is_later = not all_there and heirs[then] in UNLENT and kind in _FILLED
+        if owner != heirs[then] and not is_later:
             word = _KEYWORDS.get(kind, kind.upper())
             head = sql.SQL(f"ALTER {word} {identity} OWNER TO ")
             connection.execute(head + sql.Identifier(heirs[then]))
@@ -265,14 +251,15 @@ def _hand_over(connection: Connection[Row], contents: Contents) -> None:
     connection.commit()
 
 
-def _check_unaltered(connection: Connection[Row], contents: Contents) -> None:
-    """Raise TransferFailed if code in the dump has changed what it does not own.
-
-    At the dump nothing was granted in it yet.
-    """
+def _check_counts(connection: Connection[Row], contents: Contents) -> None:
+    """Raise TransferFailed if code in the dump has made or removed what has no owner of its own."""
     counted = read_contents.counts(connection)
     if others := [kind for kind, count in contents["counts"].items() if counted[kind] != count]:
         raise _altered([f"the number of {kind}" for kind in others])
+
+
+def _check_grants(connection: Connection[Row]) -> None:
+    """Raise TransferFailed if code in the dump has granted anything: nothing else has by now."""
     if found := connection.execute(_GRANTED).fetchall():
         raise _altered([str(row[0]) for row in found])
 

@@ -87,14 +87,12 @@ def settle(node: EngineNode, job_id: UUID) -> bool:
     with session.connect(node, "postgres") as connection:
         connection.autocommit = True
         end_sessions(connection, job.application)
-        row = connection.execute(_LAST, [RESTORE_ROLE]).fetchone()
-        if row is None:
-            return False
-        if _exists(connection, job.loaded):  # else the role may be another restore's
+        row = connection.execute(_LAST, [RESTORE_ROLE]).fetchone()  # None: SQL has renamed it
+        if row is not None and _exists(connection, job.loaded):  # else it may be another restore's
             roles.close_restore(connection)
         for name in (job.loaded, job.replaced):
             _drop(connection, name)
-        return row[0] == job_id.hex
+        return row is not None and row[0] == job_id.hex
 
 
 def sweep(node: EngineNode) -> None:

@@ -155,9 +155,11 @@ def lend_to_restore(connection: Connection[Row], role: str) -> None:
 
 
 def close_restore(connection: Connection[Row]) -> None:
-    """Disable the login of the role that loads dumps, end its sessions, revoke what it was lent."""
+    """Disable the login of the role that loads dumps, end its sessions, revoke what it was lent and
+    whose it was made by SQL: the access file refuses its members."""
     ensure_role(connection, RESTORE_ROLE)
-    _revoke(connection, f"member = {oid(connection, RESTORE_ROLE)}")
+    if (role_id := oid(connection, RESTORE_ROLE)) is not None:
+        part(connection, role_id)
     connection.execute(
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s",
         [RESTORE_ROLE],
@@ -273,6 +275,12 @@ def _revoke(connection: Connection[Row], which: str) -> None:
 def oid(connection: Connection[Row], role: str) -> int | None:
     row = connection.execute("SELECT oid FROM pg_roles WHERE rolname = %s", [role]).fetchone()
     return int(str(row[0])) if row else None
+
+
+def has_members(connection: Connection[Row], role_id: int | None) -> bool:
+    """Return whether somebody is a member of a role."""
+    query = "SELECT 1 FROM pg_auth_members WHERE roleid = %s LIMIT 1"
+    return connection.execute(query, [role_id]).fetchone() is not None
 
 
 _ADMINISTRATORS = f"""
