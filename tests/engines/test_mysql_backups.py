@@ -207,3 +207,26 @@ def test_a_table_that_is_made_meanwhile_is_not_in_it(
     restored = transfers.restore(done, filled)
     assert restored.status == "done", restored
     assert described(mysql, filled) == before
+
+
+MANY = 900
+LOW_LIMIT = "import resource; resource.setrlimit(resource.RLIMIT_STACK, (2**19, 2**26)); "
+"""A command line may have 128 KiB then, as it may have 2 MiB where nobody has set a limit."""
+
+
+def test_names_of_many_tables_fit(mysql: Server, office: str, transfers: Transfers) -> None:
+    names = [f"{number:04}" + "\u8868" * 48 for number in range(MANY)]
+    assert len("".join(names).encode()) > 2**17
+    with mysql.superuser() as session, session.cursor() as cursor:
+        for name in names:
+            cursor.execute(f"CREATE TABLE office.`{name}` (n INT) ENGINE=InnoDB")
+        cursor.execute(f"INSERT INTO office.`{names[-1]}` VALUES (7)")
+    done = transfers.end(transfers.start(transfers.order_of_dump(office), first=LOW_LIMIT))
+    assert done.status == "done", done
+    mysql.administration.delete_database(office)
+    restored = transfers.restore(done, office)
+    assert restored.status == "done", restored
+    with mysql.superuser() as session:
+        counted = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'office'"
+        assert rows(session, counted) == [(MANY,)]
+        assert rows(session, f"SELECT n FROM office.`{names[-1]}`") == [(7,)]

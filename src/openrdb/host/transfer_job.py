@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -39,6 +40,9 @@ _PIPE = 2**20
 _CHUNK = 2**20
 _TAIL = 8192
 _LEVEL = 1
+_STACK = 24 * 2**20
+"""Bytes of a stack, of which the words of a command line may have a quarter: clients are told tables by
+their names, and a database may have tens of thousands."""
 _LONGEST_REASON = 2000
 _MARK = b"openrdb:"
 _SKIPPED = b"\x50\x2a\x4d\x18"
@@ -49,10 +53,19 @@ def main() -> int:
     """Do what standard input orders; return the exit status."""
     process.prepare()
     signal.signal(signal.SIGTERM, _stop)
+    _allow_long_command_lines()
     order = ORDERS.validate_json(sys.stdin.buffer.read())
     state = do(order)
     sys.stdout.write("\n" + STATES.dump_json(state).decode() + "\n")
     return 0 if state.status == "done" else 1
+
+
+def _allow_long_command_lines() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    unlimited = resource.RLIM_INFINITY
+    if soft != unlimited and soft < _STACK:
+        most = _STACK if hard == unlimited else min(_STACK, hard)
+        resource.setrlimit(resource.RLIMIT_STACK, (most, hard))
 
 
 def _stop(*_: object) -> None:
@@ -86,6 +99,9 @@ def _explained() -> Iterator[None]:
     except DiskFull as error:
         raise TransferFailed("no_space", "the object store has no space left") from error
     except OSError as error:
+        if error.errno == errno.E2BIG:
+            why = "the database has too many tables: their names do not fit on a command line"
+            raise TransferFailed("too_many_tables", why) from error
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise TransferFailed("no_space", "the host has no space left") from error
