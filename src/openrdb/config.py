@@ -227,6 +227,8 @@ class Settings(BaseSettings):
     """URL of its provider, as https://s3.{region}.scw.cloud; default: Amazon's of `s3_region`."""
     s3_region: PerRegion | None = None
     """Its region as signatures name it, `{region}` for ours; default: us-east-1."""
+    s3_timeout: Annotated[float, Field(ge=1, le=3600)] = 120.0
+    """Seconds that one request to it may take: for slow lines more, as 8 MiB are sent in one."""
     download_url: Url | None = None
     """URL of the API in links to backups in a directory, if clients reach it by something before it;
     default: what `openrdb env` prints."""
@@ -294,6 +296,7 @@ class Settings(BaseSettings):
                 for name in (*_S3_CREDENTIALS, *_S3_OTHERS)
                 if os.environ.get(name)
             },
+            self.s3_timeout,
         )
 
     @property

@@ -234,6 +234,8 @@ class StoreSpec:
     """Of S3, as its signatures name it."""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Credentials, by the names that S3 clients know."""
+    timeout: float = 120.0
+    """Of S3: seconds that one request may take, of which an upload has one for each part."""
 
 
 @dataclass(frozen=True)

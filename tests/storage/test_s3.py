@@ -20,6 +20,7 @@ from openrdb.storage.base import Store
 from openrdb.storage.presigned import Access
 from openrdb.storage.s3 import BucketStore
 from tests.support.object_store import CREDENTIALS, KEY_ID, SECRET, SeaweedFS, unfinished
+from tests.support.service import wait_until
 
 KEY = "backups/one.custom"
 CONTENT = b"0123456789" * 100
@@ -231,3 +232,33 @@ def test_a_store_that_comes_back_is_waited_for(own: SeaweedFS) -> None:
     size += sum(map(len, reading))
     back.join()
     assert size == 40 * MIB
+
+
+@pytest.mark.slow
+def test_a_store_that_freezes_is_given_up(own: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the middle of a put and of a get: it takes bytes and never answers."""
+    monkeypatch.setattr(s3, "RETRIES", FEW_RETRIES)
+    spec = replace(own.spec("tests", "fr-par"), timeout=2.0)
+    store = open_store(spec)
+    store.put("present", iter([bytes(20 * MIB)]))
+    reading = store.get("present")
+    next(reading)
+
+    def chunks() -> Iterator[bytes]:
+        yield bytes(20 * MIB)
+        own.freeze()
+        yield bytes(20 * MIB)
+
+    with pytest.raises(StoreUnavailable, match=f"cannot write to bucket tests of {own.endpoint}"):
+        store.put(KEY, chunks())
+    with pytest.raises(StoreUnavailable, match="cannot read from"):
+        list(reading)
+    with pytest.raises(StoreUnavailable, match="cannot delete from"):
+        store.delete(KEY)
+    with pytest.raises(StoreUnavailable, match="cannot read from"):
+        store.list("")
+    own.thaw()
+    wait_until(lambda: [one.key for one in store.list("")] == ["present"])
+    assert sum(map(len, store.get("present"))) == 20 * MIB
+    store.delete(KEY)
+    assert not unfinished(spec)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 from typing import cast
 from uuid import UUID
 
+import anyio.to_thread
 from fastapi import APIRouter
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
@@ -50,6 +52,10 @@ router = APIRouter(prefix=PREFIX)
 
 _NEEDS = {"missing_users", "missing_extensions"}
 """Why a restore fails until its user does something."""
+_STORE_PATIENCE = 10.0
+"""Seconds that a request waits for a description in a store; the restore itself waits longer."""
+_store_readers = threading.BoundedSemaphore(16)
+"""Threads that read them: those that a store never answers have none of the requests' own."""
 
 
 def show(backup: DatabaseBackup) -> wire.DatabaseBackup:
@@ -243,22 +249,40 @@ async def restore_backup(
 
     backup, instance = await backend.reads.run(caller.principal.access_key, look)
     database = body.database_name or backup.database_name
-    check = partial(_check_needs, backend, backup, instance, database)
-    await backend.engine_calls.run(instance, Kind.READ, check)
+    if (description := await _description(backend, backup)) is not None:
+        check = partial(_check_needs, backend, instance, database, description)
+        await backend.engine_calls.run(instance, Kind.READ, check)
     return await run_in_threadpool(begin)
 
 
-def _check_needs(
-    backend: Backend, backup: DatabaseBackup, instance: Instance, database: str
-) -> None:
+async def _description(backend: Backend, backup: DatabaseBackup) -> str | None:
+    """Return what a backup's store says of it; None if it does not, or not soon."""
+    store = backend.stores[cast(Region, backup.store_region)]
+
+    def read() -> str | None:
+        if not _store_readers.acquire(blocking=False):
+            return None
+        try:
+            return b"".join(store.get(backups.sidecar(backup))).decode(errors="replace")
+        except HostError:
+            return None
+        finally:
+            _store_readers.release()
+
+    # None of the tokens that other requests' threads need: this one may outlive its request.
+    alone = anyio.CapacityLimiter(1)
+    with anyio.move_on_after(_STORE_PATIENCE):
+        return await anyio.to_thread.run_sync(read, abandon_on_cancel=True, limiter=alone)
+    return None
+
+
+def _check_needs(backend: Backend, instance: Instance, database: str, description: str) -> None:
     """Raise PreconditionFailed if a backup needs what its destination does not have.
 
     What else is wrong the restore itself finds out, as that the backup is damaged.
     """
-    store = backend.stores[cast(Region, backup.store_region)]
     host = backend.hosts[instance.primary.host_id]
     try:
-        description = b"".join(store.get(backups.sidecar(backup))).decode(errors="replace")
         state = host.check_restore(main_spec(instance, backend.secrets), database, description)
     except (HostError, TransientState):
         return

@@ -64,7 +64,7 @@ class BucketStore:
     def __init__(self, spec: StoreSpec) -> None:
         region = spec.region or DEFAULT_REGION
         self._bucket, self._prefix = spec.location, spec.prefix
-        self._authorities = _authorities(spec)
+        self._authorities, self._timeout = _authorities(spec), spec.timeout
         self._access = Access(
             endpoint=(spec.endpoint or f"https://s3.{region}.amazonaws.com").rstrip("/"),
             region=region,
@@ -92,7 +92,7 @@ class BucketStore:
     def _client_options(self) -> ClientConfig:
         options: ClientConfig = {
             "connect_timeout": timedelta(seconds=5),
-            "timeout": timedelta(minutes=2),
+            "timeout": timedelta(seconds=self._timeout),
             "allow_http": self._access.endpoint.startswith("http:"),
         }
         if self._authorities:
@@ -208,16 +208,17 @@ class BucketStore:
         return f"{self._prefix}/{key}" if self._prefix else key
 
     def _request(self, method: str, path: str, query: dict[str, str]) -> tuple[int, str]:
+        timeout = min(_UPLOADS_TIMEOUT, self._timeout)
         url = urlsplit(self._access.sign(method, path, query, int(_UPLOADS_TIMEOUT)))
         if url.scheme == "https":
             context = ssl.create_default_context()
             if self._authorities:
                 context.load_verify_locations(cadata=self._authorities)
             connection: HTTPConnection = HTTPSConnection(
-                url.netloc, timeout=_UPLOADS_TIMEOUT, context=context
+                url.netloc, timeout=timeout, context=context
             )
         else:
-            connection = HTTPConnection(url.netloc, timeout=_UPLOADS_TIMEOUT)
+            connection = HTTPConnection(url.netloc, timeout=timeout)
         with contextlib.closing(connection):
             try:
                 connection.request(method, f"{url.path}?{url.query}")
