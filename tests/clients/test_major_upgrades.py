@@ -1,13 +1,10 @@
-"""Upgrades to another major version by the official SDK, with a client that goes on writing."""
+"""Upgrades to another major version by the official SDK, with clients that go on."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
-import psycopg
 import pytest
 from scaleway import ScalewayException
 from scaleway.rdb.v1 import (
@@ -18,6 +15,7 @@ from scaleway.rdb.v1 import (
     UpgradeInstanceRequestMajorUpgradeWorkflow,
 )
 
+from tests.support.clients import TABLE, Reader, Writer
 from tests.support.kinds import last_error
 from tests.support.service import PASSWORD, Service, gone, installed, ready, wait_until
 
@@ -42,44 +40,6 @@ def newest(instance: Instance) -> UpgradableVersion:
     return instance.upgradable_version[-1]
 
 
-class Writer:
-    """Writes numbers by an instance's endpoint, and counts those that were acknowledged."""
-
-    def __init__(self, service: Service, instance: Instance) -> None:
-        # The new instance has an authority of its own: whatever is presented is taken.
-        self._login = replace(service.login(instance), certificate=None)
-        self._ending = threading.Event()
-        self.written = 0
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> Writer:
-        self._thread.start()
-        wait_until(lambda: self.written > 10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ending.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        line = {
-            "host": self._login.host,
-            "port": self._login.port,
-            "user": "admin",
-            "password": PASSWORD,
-            "dbname": "rdb",
-            "sslmode": "require",
-        }
-        while not self._ending.is_set():
-            try:
-                with psycopg.connect(**line, autocommit=True, connect_timeout=5) as session:
-                    while not self._ending.is_set():
-                        session.execute("INSERT INTO written VALUES (%s)", [self.written + 1])
-                        self.written += 1
-            except psycopg.Error:
-                self._ending.wait(0.1)
-
-
 def test_all_that_was_written_is_there(service: Service, old: Instance) -> None:
     sdk, where = service.sdk(), {"instance_id": old.id}
     sdk.create_user(**where, name="reader", password=PASSWORD, is_admin=False)
@@ -91,37 +51,60 @@ def test_all_that_was_written_is_there(service: Service, old: Instance) -> None:
     old = ready(sdk, old.id)
     privileges = sdk.list_privileges_all(**where)
     with service.connection(old) as session:
-        session.execute("CREATE TABLE written (n bigint)")
+        session.execute(TABLE)
     workflow = UpgradeInstanceRequestMajorUpgradeWorkflow(newest(old).id, with_endpoints=True)
-    with Writer(service, old) as writer:
+    with Writer(service, old) as writer, Reader(service, old) as reader:
         answer = sdk.upgrade_instance(**where, major_upgrade_workflow=workflow)
         assert answer.id != old.id
         assert (answer.status, answer.engine, answer.endpoints) == ("provisioning", NEW, [])
         assert (answer.name, answer.tags, answer.settings) == ("majors", ["kept"], old.settings)
+        wait_until(lambda: writer.refusals["ReadOnlySqlTransaction"])
+        before = reader.answered.copy()
+        wait_until(lambda: reader.answered > before)
+        assert reader.answered[14] > before[14]
         new = ready(sdk, answer.id)
-        before = writer.written
-        wait_until(lambda: writer.written > before)
+        done = writer.done
+        wait_until(lambda: writer.done > done)
     assert new.endpoints == old.endpoints
     assert (new.upgradable_version, new.settings) == ([], old.settings)
     (rule,) = sdk.list_instance_acl_rules_all(instance_id=new.id)
     assert (rule.ip, rule.description) == ("127.0.0.0/8", "here")
     assert sdk.list_privileges_all(instance_id=new.id) == privileges
     with service.connection(new) as session:
-        count = session.execute("SELECT count(DISTINCT n) FROM written").fetchone()
-        assert count[0] >= writer.written
+        assert writer.found(session) == writer.done
     kept = ready(sdk, old.id)
     assert (kept.engine, kept.endpoints) == (OLD, [])
     with service.superuser(kept) as session:
         assert session.execute("SELECT count(*) > 10 FROM written").fetchone() == (True,)
+        assert session.execute("SHOW autovacuum").fetchone() == ("on",)
+
+
+def test_what_a_session_that_asks_for_it_writes_is_there(service: Service, old: Instance) -> None:
+    """Reading only is what sessions begin with, and drivers change it: the copy is made again."""
+    sdk = service.sdk()
+    with service.connection(old) as session:
+        session.execute(TABLE)
+    with Writer(service, old, "SET default_transaction_read_only = off") as writer:
+        answer = sdk.upgrade_instance(instance_id=old.id, upgradable_version_id=newest(old).id)
+        new = ready(sdk, answer.id)
+        done = writer.done
+        wait_until(lambda: writer.done > done)
+    assert not writer.refusals["ReadOnlySqlTransaction"]
+    with service.connection(new) as session:
+        assert writer.found(session) == writer.done
 
 
 def test_without_endpoints_both_serve(service: Service, old: Instance) -> None:
+    """Nothing has to be held: the copy is what was there at some moment."""
     sdk = service.sdk()
     with service.connection(old) as session:
         session.execute("CREATE TABLE kept AS SELECT 7 AS n")
+        session.execute(TABLE)
     workflow = UpgradeInstanceRequestMajorUpgradeWorkflow(newest(old).id, with_endpoints=False)
-    answer = sdk.upgrade_instance(instance_id=old.id, major_upgrade_workflow=workflow)
-    new, kept = ready(sdk, answer.id), ready(sdk, old.id)
+    with Writer(service, old) as writer:
+        answer = sdk.upgrade_instance(instance_id=old.id, major_upgrade_workflow=workflow)
+        new, kept = ready(sdk, answer.id), ready(sdk, old.id)
+    assert not writer.refusals
     assert kept.endpoints == old.endpoints
     assert new.endpoints != old.endpoints
     for instance in (new, kept):
@@ -145,6 +128,7 @@ def test_what_pg_upgrade_refuses_leaves_the_old_one_serving(
     assert kept.endpoints == old.endpoints
     with service.connection(kept) as session:
         assert session.execute("SELECT count(*) FROM refused").fetchone() == (0,)
+        session.execute("INSERT INTO refused VALUES ('now()'::regprocedure)")
     status, error = last_error(service, "upgrade_major_version")
     assert status == "failed"
     assert "reg" in str(error)

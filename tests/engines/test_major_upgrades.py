@@ -61,9 +61,9 @@ def upgraded(old: Server, new: Server) -> None:
     """Start the upgraded copy of a server that was killed."""
     new.paths.data.parent.mkdir(exist_ok=True)
     subprocess.run(["cp", "-a", str(old.paths.data), str(new.paths.data)], check=True)
-    upgrade.run(old.bundle, new.bundle, new.paths.data, new.spec.uid)
     for directory in (new.paths.log, new.paths.sockets):
         accounts.ensure_directory(directory, new.spec.uid)
+    upgrade.run(old.bundle, new.bundle, new.paths.data, new.spec.uid, new.paths.sockets, None)
     accounts.ensure_passage(new.paths.configuration, new.spec.uid)
     for name in ("certificate", "key"):
         text = getattr(old.paths, name).read_text()

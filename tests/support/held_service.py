@@ -2,7 +2,8 @@
 
 The program that is served is OpenRDB's own; only the methods that perform steps and end operations are
 wrapped, in the process under test. Two files lead it: `hold` names the kind of operation and the step,
-`moment` says how far it has come. A third, `steps`, has every step that was begun.
+`moment` says how far it has come. A third, `steps`, has every step that was begun; a fourth, `fail`,
+names a step that is to fail.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from tests.support.service import Service, wait_until
 
 _PROGRAM = """
 import functools, json, pathlib, sys, time
+from openrdb.errors import HostError
 from openrdb.operations.run import Run
 
 home = pathlib.Path({home!r})
@@ -21,6 +23,12 @@ home = pathlib.Path({home!r})
 def wanted(run, number):
     try:
         return json.loads((home / "hold").read_text()) == [run.operation.kind, number]
+    except FileNotFoundError:
+        return False
+
+def fails(run, name):
+    try:
+        return json.loads((home / "fail").read_text()) == [run.operation.kind, name]
     except FileNotFoundError:
         return False
 
@@ -40,6 +48,8 @@ def observed(run, do, name):
         if held:
             say("begun", name)
         result = do(*arguments, **named)
+        if fails(run, name):
+            raise HostError("a test lets it fail")
         if held:
             say("done", name)
         while wanted(run, number):
@@ -82,6 +92,10 @@ class HeldService(Service):
 
     def let_go(self) -> None:
         (self.home / "hold").unlink(missing_ok=True)
+
+    def fail(self, kind: str, step: str) -> None:
+        """Let a step of operations of a kind fail once it is done, however often it is tried."""
+        (self.home / "fail").write_text(json.dumps([kind, step]))
 
     def wait_begun(self, unless: Callable[[], bool] = lambda: False) -> str | None:
         """Return the name of the step when it has begun; None if something else came before."""

@@ -9,6 +9,7 @@ from typing import Any
 import requests
 
 from tests.support.backup_kinds import BACKUP_CASES
+from tests.support.clients import TABLE, Writer
 from tests.support.scenes import Case, Scene
 from tests.support.service import PASSWORD, Service, creation, gone, ready, wait_until
 from tests.support.snapshot_kinds import SNAPSHOT_CASES
@@ -76,10 +77,13 @@ def is_larger(scene: Scene, number: int) -> bool:
 
 
 def of_older_version(scene: Scene, number: int) -> None:
+    """Make an instance that a client writes to."""
     instance = scene.service.create("PostgreSQL-16", name=f"older{number}")
     with scene.service.connection(instance) as session:
         session.execute(f"CREATE TABLE kept AS SELECT {number} AS n")
+        session.execute(TABLE)
     scene.added = instance.id
+    scene.writer = Writer(scene.service, instance).__enter__()
 
 
 def ask_major_upgrade(scene: Scene, _: int) -> requests.Response:
@@ -90,13 +94,20 @@ def ask_major_upgrade(scene: Scene, _: int) -> requests.Response:
 
 
 def is_upgraded(scene: Scene, number: int) -> bool:
-    """Both instances are there, and the new one has the data and the endpoint; both are removed."""
+    """Both instances are there, and the new one has the endpoint and the data, with all that was
+    acknowledged; both are removed."""
+    writer = scene.writer
+    assert writer is not None
+    done = writer.done
+    wait_until(lambda: writer.done > done)
+    scene.close()
     sdk = scene.service.sdk()
     found = sdk.list_instances_all(name=f"older{number}")
     (new,) = [ready(sdk, one.id) for one in found if one.id != scene.added]
     assert ready(sdk, scene.added).endpoints == []
     with scene.service.connection(new) as session:
         assert session.execute("SELECT n FROM kept").fetchone() == (number,)
+        assert writer.found(session) == writer.done
     for identifier in (new.id, scene.added):
         scene.request("DELETE", f"/instances/{identifier}")
         wait_until(lambda identifier=identifier: gone(sdk, identifier))
@@ -255,19 +266,20 @@ CASES = {
     "upgrade_major_version": Case(
         "upgrade_major_version",
         (
+            "has_endpoints",
             "ensure_free_ports",
-            "ensure_stopped",
-            "ensure_upgraded_volume",
+            "copy_at_work",
             "ensure_configuration",
             "start_keeping",
             "ensure_accepting",
             "ensure_taken_over",
             "ensure_upgrade_completed",
+            "close_endpoints",
             "take_endpoints",
-            "ensure_no_route",
-            "ensure_certified",
             "ensure_certified",
             "ensure_route",
+            "set_free",
+            "gather_statistics",
         ),
         ask_major_upgrade,
         is_upgraded,

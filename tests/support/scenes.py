@@ -9,6 +9,7 @@ from typing import Any, Literal
 import requests
 from scaleway.rdb.v1 import Instance
 
+from tests.support.clients import Writer
 from tests.support.service import Service, creation, ready
 from tests.support.tenants import Login, tenant_of
 
@@ -27,6 +28,13 @@ class Scene:
     network_id: str
     added: str = ""
     """The id of what the round at hand made for itself."""
+    writer: Writer | None = None
+    """A client that goes on during the round at hand."""
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.__exit__()
+            self.writer = None
 
     def request(self, method: str, path: str, sent: Any = None) -> requests.Response:
         path = path.replace("{one}", f"/instances/{self.one.id}")

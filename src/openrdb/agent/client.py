@@ -28,12 +28,15 @@ _LONG_VERBS = frozenset(
         "ensure_accepting",
         "ensure_bootstrapped",
         "ensure_no_snapshot",
+        "ensure_no_volume",
+        "ensure_nothing_written",
         "ensure_reloaded",
         "ensure_restarted",
         "ensure_room",
         "ensure_stopped",
         "ensure_taken_over",
         "ensure_volume",
+        "ensure_writable",
         "start_restore",
         "administer",
         "stop_job",
@@ -43,7 +46,7 @@ _LONG_VERBS = frozenset(
 )
 """Verbs that wait for an engine."""
 _UNBOUNDED = 24 * 3600.0
-_UNBOUNDED_VERBS = frozenset({"ensure_upgrade_completed", "ensure_upgraded_volume"})
+_UNBOUNDED_VERBS = frozenset({"ensure_upgrade_completed"})
 """Verbs that take as long as there is data."""
 _CONNECTIONS = 512
 

@@ -40,9 +40,11 @@ def templates_of(version_name: str) -> Templates:
     return _TEMPLATES[_engine(version_name)]
 
 
-def server_of(spec: NodeSpec, bundle: Bundle, paths: NodePaths, secret: str) -> Server:
-    """Return the server of a node; `secret` is its superuser's password."""
-    return _SERVERS[_engine(spec.engine)](EngineNode(spec, bundle, paths, secret))
+def server_of(
+    spec: NodeSpec, bundle: Bundle, paths: NodePaths, secret: str, *, is_held: bool = False
+) -> Server:
+    """Return the server of a node; see `EngineNode`."""
+    return _SERVERS[_engine(spec.engine)](EngineNode(spec, bundle, paths, secret, is_held))
 
 
 def end_signals_of(version_name: str) -> tuple[signal.Signals, signal.Signals]:

@@ -141,14 +141,19 @@ class Templates(Protocol):
     def renew_identity(self, data: Path) -> None:
         """Give a copy of the template, or of another node's data, an identity of its own, durably."""
 
-    def upgrade(self, old: Bundle, new: Bundle, data: Path, account: Uid) -> None:
+    def upgrade(
+        self, old: Bundle, new: Bundle, data: Path, account: Uid, sockets: Path, lock: int
+    ) -> None:
         """Turn files that an older major version wrote into those of a newer one, durably.
 
         Args:
             data: a copy of the files of a server that has ended, however; nothing else uses it.
+            sockets: an empty directory of the account's, whose path is short.
+            lock: a descriptor that every process gets and keeps: by it they are found if we end.
 
         Raises:
-            HostError: it is impossible; the files are of no use then.
+            PreconditionFailed: something in the data is in the way; the files are of no use then.
+            HostError: it is impossible for now; likewise.
         """
 
 
@@ -161,6 +166,8 @@ class EngineNode:
     paths: NodePaths
     secret: str
     """The superuser's password."""
+    is_held: bool = False
+    """Whether sessions read only, unless they ask for more themselves."""
 
 
 class Copier(Protocol):
@@ -231,8 +238,28 @@ class Server(Protocol):
         """
 
     def complete_upgrade(self) -> None:
-        """Bring about what files that `Templates.upgrade` made lack: newer versions of what is
-        installed in databases, and statistics. Repeatable."""
+        """Bring about what files that `Templates.upgrade` made lack before anybody uses them: newer
+        versions of what is installed in databases, and rough statistics. Repeatable."""
+
+    def analyze(self) -> None:
+        """Gather the statistics that files of `Templates.upgrade` lack, while the server is used.
+        Repeatable."""
+
+    def end_writers(self) -> str:
+        """End the sessions of tenants with all their transactions, and return a mark of what has been
+        written so far.
+
+        Returns:
+            What `is_next_mark` compares. Whoever comes later may write, where the node `is_held` only
+            by asking for it.
+
+        Raises:
+            PreconditionFailed: a transaction does not end with its session.
+        """
+
+    def is_next_mark(self, before: str, mark: str) -> bool:
+        """Return whether a mark of `end_writers` is the next one after another, with nothing written
+        in between."""
 
     def ensure_replication_ready(self, replication_secret: str) -> bool:
         """Bring a server that older code made to what `bootstrap` and the configuration files now

@@ -24,7 +24,7 @@ from openrdb.spec import (
     TransferState,
 )
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Raised with each change of the verbs or of what crosses that an older side does not understand."""
 
 
@@ -43,17 +43,6 @@ class Nodes(Protocol):
         Raises:
             HostError: there is no space left for it.
         """
-
-    def ensure_upgraded_volume(self, spec: NodeSpec, source: NodeSpec) -> None:
-        """Make the node's data directory from that of a stopped node of an older major version, which
-        stays as it is.
-
-        Raises:
-            HostError: there is no space left for it, or the upgrade is impossible.
-        """
-
-    def ensure_upgrade_completed(self, spec: NodeSpec) -> None:
-        """Bring about what a node with an upgraded copy of another one's data still lacks."""
 
     def prepare_spare(self, spec: NodeSpec) -> None:
         """Begin to make a volume for the next instance of the same version."""
@@ -112,6 +101,9 @@ class Nodes(Protocol):
 
     def administer(self, spec: NodeSpec, method: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401
         """Call a method of the server's `Administration` by its name; see `host.administration`."""
+
+    def ensure_no_volume(self, spec: NodeSpec) -> None:
+        """End the node's server and remove its data directory; a no-op if there is none."""
 
     def ensure_removed(self, instance_id: UUID, node_ids: Sequence[UUID], keep: bool) -> None:
         """Remove all that there is of an instance's nodes, which have been stopped before.
@@ -239,6 +231,46 @@ class Snapshots(Protocol):
         """Remove a snapshot; a no-op if there is none."""
 
 
+class Upgrades(Protocol):
+    """Copies of nodes' volumes for a newer major version, and the holding of writes until they take
+    the place of what was copied.
+
+    `timeout` is as for `Snapshots`.
+    """
+
+    def ensure_upgraded_volume(
+        self, spec: NodeSpec, source: NodeSpec, hold: bool, timeout: float
+    ) -> bool:
+        """Make the node's data directory from that of a node of an older major version, which stays as
+        it is. A node that should run works on meanwhile.
+
+        Args:
+            hold: Hold the writes of one that runs, from the end of copying on: sessions are ended, and
+                later ones read only unless they ask for more themselves.
+
+        Raises:
+            PreconditionFailed: something in the data is in the way.
+            HostError: there is no space left for it, or something went wrong.
+        """
+
+    def ensure_nothing_written(self, spec: NodeSpec) -> bool:
+        """End all sessions of a node whose writes are held; return whether it is certain that nothing
+        was written since.
+
+        Nobody may be able to open a session meanwhile.
+        """
+
+    def ensure_writable(self, spec: NodeSpec) -> None:
+        """Keep the node running, with writes that are not held, and return when it accepts them."""
+
+    def ensure_upgrade_completed(self, spec: NodeSpec) -> None:
+        """Bring about what a node with an upgraded copy of another one's data lacks before anybody
+        uses it."""
+
+    def ensure_analyzed(self, spec: NodeSpec, timeout: float) -> bool:
+        """Gather the statistics that such a node may still lack."""
+
+
 class Routes(Protocol):
     """What load balancers do for endpoints."""
 
@@ -252,7 +284,7 @@ class Routes(Protocol):
         """End an endpoint and its sessions; a no-op if there is none."""
 
 
-class Host(Nodes, Jobs, Transfers, Snapshots, Routes, Protocol):
+class Host(Nodes, Jobs, Transfers, Snapshots, Upgrades, Routes, Protocol):
     """A machine, as its agent serves it."""
 
     def state(self) -> HostState: ...

@@ -14,8 +14,8 @@ from openrdb.errors import (
 )
 from openrdb.host.balancer import table
 from openrdb.host.base import PROTOCOL
-from openrdb.host.local_data import LocalData
 from openrdb.host.local_nodes import NODE, program_name
+from openrdb.host.local_upgrades import LocalUpgrades
 from openrdb.host.records import NodeRecord
 from openrdb.host.space import COMFORTABLE_FREE
 from openrdb.spec import (
@@ -37,13 +37,14 @@ _SPACE_ROUND = 10.0
 _REMOVED = ".removed-"
 
 
-class LocalHost(LocalData):
+class LocalHost(LocalUpgrades):
     """This machine, within its agent's process."""
 
     # -- life ----------------------------------------------------------------------------------
 
     def start(self, warm_engines: Collection[str] | None) -> None:
         """Adopt what runs, start what should run, and heal from now on."""
+        self._end_upgrades()
         self._ports_guard.ensure([record.spec for record in self._records.nodes.values()])
         for program in self._node_programs(self._wanted_nodes()):
             self._healer.keep_later(program)

@@ -42,28 +42,18 @@ class LocalData(LocalNodes):
             self._templates.take(bundle, maker, spec.init_settings, volume, spec.uid)
         self._pool.settle(volume)
 
-    def ensure_upgraded_volume(self, spec: NodeSpec, source: NodeSpec) -> None:
-        record = self._accept(spec)
-        there, here = (
-            self._pool.volume(self._layout.node(one.instance_id, one.node_id).data)
-            for one in (source, spec)
-        )
-        with self._upgrading[spec.node_id]:  # a call that broke off may still be at work
-            if not self._pool.exists(here):
-                if not self._pool.has_room(0 if self._pool.reflink else self._pool.usage(there)):
-                    raise DiskFull(f"no space is left in {self._layout.root}")
-                old, new = self._bundle(self._record(source.node_id)), self._bundle(record)
-                upgrade = partial(templates_of(spec.engine).upgrade, old, new, account=spec.uid)
-                self._pool.clone(there, here, spec.uid, upgrade)
-            self._pool.settle(here)
-
-    def ensure_upgrade_completed(self, spec: NodeSpec) -> None:
-        self.ensure_accepting(spec)
-        self._server(self._record(spec.node_id)).complete_upgrade()
-
     def prepare_spare(self, spec: NodeSpec) -> None:
         bundle = self._bundles.find(spec.engine)
         self._templates.prepare(bundle, templates_of(spec.engine), spec.init_settings)
+
+    def ensure_no_volume(self, spec: NodeSpec) -> None:
+        self._underway.wait_out(f"volume {spec.node_id}")
+        self.ensure_stopped(spec)
+        self._pool.delete(self._volume_of(spec))
+        self._healer.in_background(self._pool.remove_deleted)
+
+    def _volume_of(self, spec: NodeSpec) -> Volume:
+        return self._pool.volume(self._layout.node(spec.instance_id, spec.node_id).data)
 
     def ensure_removed(self, instance_id: UUID, node_ids: Sequence[UUID], keep: bool) -> None:
         for node in [self._records.nodes[one] for one in node_ids if one in self._records.nodes]:
@@ -83,7 +73,6 @@ class LocalData(LocalNodes):
         for owner in (instance_id, *node_ids):
             files.remove_tree(self._layout.sockets(owner))
             self._guards.pop(owner, None)
-            self._upgrading.pop(owner, None)
             self._changes.forget(owner)
             self._data_versions.forget(owner)
 
@@ -151,8 +140,9 @@ class LocalData(LocalNodes):
         volume = self._accept_copy(spec, record.data_versions)
 
         def make() -> None:
-            server, maker = partial(self._accepting_server, source), templates_of(spec.engine)
-            self._snapshots.clone(record, server, volume, spec.uid, maker)
+            server = partial(self._accepting_server, source)
+            renew = templates_of(spec.engine).renew_identity
+            self._snapshots.clone(record, server, volume, spec.uid, renew)
 
         return self._underway.ensure(f"volume {spec.node_id}", make, timeout)
 
@@ -162,7 +152,7 @@ class LocalData(LocalNodes):
             record = self._accept(spec)
             if record.data_versions is None:
                 self._records.save_node(replace(record, data_versions=data_versions))
-        return self._pool.volume(self._layout.node(spec.instance_id, spec.node_id).data)
+        return self._volume_of(spec)
 
     def ensure_no_snapshot(self, snapshot_id: UUID) -> None:
         self._underway.wait_out(f"snapshot {snapshot_id}")

@@ -95,7 +95,6 @@ class LocalNodes:
         self._guards: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
         self._changing: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
         self._pruning: dict[UUID, threading.Lock] = defaultdict(threading.Lock)
-        self._upgrading: dict[UUID, threading.Lock] = defaultdict(threading.Lock)
         self._logs_round = logs_round
         self._keep_trash = trash
         self._making_room = threading.Lock()
@@ -134,6 +133,11 @@ class LocalNodes:
                 self._records.save_node(record)
                 self._changes.note(spec.node_id)
             return record
+
+    def _set_held(self, node_id: UUID, mark: str | None) -> None:
+        """Write down whether a node's writes are held: see `NodeRecord.held`."""
+        with self._guards[node_id]:
+            self._records.save_node(replace(self._record(node_id), held=mark))
 
     def _record(self, node_id: UUID) -> NodeRecord:
         return self._records.nodes[node_id]
@@ -325,6 +329,7 @@ class LocalNodes:
 
     def ensure_restarted(self, spec: NodeSpec) -> None:
         self._accept(spec, "running")
+        self._set_held(spec.node_id, None)
         program = self._program(spec)
         self._healer.restart(program)
         self._wait_accepting(spec, program, _ACCEPT_TIMEOUT)
@@ -356,7 +361,8 @@ class LocalNodes:
     def _server(self, record: NodeRecord) -> Server:
         spec = record.spec
         paths = self._layout.node(spec.instance_id, spec.node_id)
-        return server_of(spec, self._bundle(record), paths, spec.secret)
+        is_held = record.held is not None
+        return server_of(spec, self._bundle(record), paths, spec.secret, is_held=is_held)
 
     def ensure_bootstrapped(self, spec: NodeSpec, administrator: Administrator | None) -> None:
         self.ensure_accepting(spec)

@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -174,15 +174,15 @@ def _recorded(program: Program) -> Identity | None:
 def _found(program: Program) -> Identity | None:
     """Return the main process among those that hold the lock: no other's child, and with the
     program's directory in its command line."""
-    holding = _holders(program)
-    pids = {one.pid for one in holding}
+    found = _holders(program.lock)
+    pids = {one.pid for one in found}
     directory = os.fsencode(program.lock.parent)
-    found = [
+    mains = [
         one
-        for one in holding
+        for one in found
         if processes.parent(one.pid) not in pids and directory in _command_line(one.pid)
     ]
-    return min(found, key=lambda one: one.start, default=None)
+    return min(mains, key=lambda one: one.start, default=None)
 
 
 def _command_line(pid: int) -> bytes:
@@ -192,13 +192,13 @@ def _command_line(pid: int) -> bytes:
         return b""
 
 
-def _holders(program: Program) -> list[Identity]:
-    """Return the processes of a program: those that hold its lock, but for our own children that are
-    about to become another program."""
+def _holders(lock: Path) -> list[Identity]:
+    """Return the processes that hold a lock, but for this one and our own children that are about to
+    become another program."""
     mine = os.getpid()
     return [
         one
-        for one in processes.holders(program.lock)
+        for one in processes.holders(lock)
         if one.pid != mine and not _is_own_copy(one.pid, mine)
     ]
 
@@ -245,18 +245,46 @@ def end_leftovers(program: Program) -> None:
     Raises:
         HostError: something of it does not end.
     """
-    deadline = time.monotonic() + _KILLED
     group = program.cgroup() if locks.is_held(program.lock) else None
     if group is not None:
         group.kill()
-    while locks.is_held(program.lock):
-        left = _holders(program)
+    end_holders(program.lock, program.name)
+
+
+def end_holders(lock: Path, name: str) -> None:
+    """Kill the processes that hold a lock, but for this one, and return when there are none.
+
+    Raises:
+        HostError: one of them does not end.
+    """
+    deadline = time.monotonic() + _KILLED
+    while locks.is_held(lock):
+        left = _holders(lock)
         _kill(left)
         if not left:
             time.sleep(_PAUSE)  # a child of ours between its fork and its exec
         if time.monotonic() > deadline:
             pids = ", ".join(str(one.pid) for one in left) or "unknown"
-            raise HostError(f"processes of {program.name} do not end: {pids}")
+            raise HostError(f"processes of {name} do not end: {pids}")
+
+
+@contextlib.contextmanager
+def holding(lock: Path, name: str) -> Iterator[int]:
+    """Yield the descriptor of a lock, for programs to inherit; those that are left of an earlier time
+    are killed before, and what is left of these is afterwards.
+
+    Raises:
+        HostError: something of it does not end.
+    """
+    end_holders(lock, name)
+    descriptor = locks.open_file(lock)
+    try:
+        if not locks.try_lock(descriptor):
+            raise HostError(f"{name} is under way already")
+        yield descriptor
+    finally:
+        os.close(descriptor)
+        end_holders(lock, name)
 
 
 def wait_gone(program: Program, timeout: float) -> bool:
@@ -268,7 +296,7 @@ def wait_gone(program: Program, timeout: float) -> bool:
         if left <= 0:
             return False
         with contextlib.ExitStack() as opened:
-            found = [opened.enter_context(processes.pidfd(one)) for one in _holders(program)]
+            found = [opened.enter_context(processes.pidfd(one)) for one in _holders(program.lock)]
             processes.wait_ended([one for one in found if one is not None], left)
     return True
 

@@ -35,6 +35,9 @@ class NodeRecord:
     """Versions of collations and time zones when the data was first written; None: not known yet."""
     build: str = ""
     """The code that last brought the server to what servers are born with; empty: older code."""
+    held: str | None = None
+    """The mark of what had been written when writes were held, empty until there is one; None: they
+    are not."""
     format: int = FORMAT
 
 

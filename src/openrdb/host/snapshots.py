@@ -20,6 +20,7 @@ from openrdb.errors import DiskFull, HostError
 from openrdb.host.records import NodeRecord
 from openrdb.host.space import LEAST_FREE
 from openrdb.host.volumes import Pool, Volume
+from openrdb.host.volumes.base import Prepare
 from openrdb.system import files
 from openrdb.system.accounts import Uid
 from openrdb.system.layout import Layout
@@ -46,6 +47,10 @@ class SnapshotRecord:
 _RECORDS = TypeAdapter(SnapshotRecord)
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Copier:
     """Makes a snapshot of a volume that is no atomic one, in the way that its engine chooses."""
@@ -53,11 +58,18 @@ class Copier:
     pool: Pool
     source: Volume
     target: Volume
+    hold: Callable[[], None] = _nothing
+    """Called as late as possible: what is written before is in the copy."""
 
     def copy_files(self, complete: Callable[[Path], None]) -> None:
-        self.pool.snapshot(self.source, self.target, complete)
+        def end(data: Path) -> None:
+            self.hold()
+            complete(data)
+
+        self.pool.snapshot(self.source, self.target, end)
 
     def write(self, make: Callable[[Path], None]) -> None:
+        self.hold()
         self.pool.create(self.target, make)
 
 
@@ -77,9 +89,15 @@ class Snapshots:
         Args:
             server: returns the node's server as soon as it accepts connections.
         """
-        self._take(self._layout.snapshot(snapshot_id), node, server)
+        self._take(self._layout.snapshot(snapshot_id), node, server, _nothing)
 
-    def _take(self, place: Path, node: NodeRecord, server: Callable[[], Server]) -> None:
+    def _take(
+        self,
+        place: Path,
+        node: NodeRecord,
+        server: Callable[[], Server],
+        hold: Callable[[], None],
+    ) -> None:
         target = self._volume(place)
         if not self._pool.exists(target):
             paths = self._layout.node(node.spec.instance_id, node.spec.node_id)
@@ -89,9 +107,10 @@ class Snapshots:
             record = SnapshotRecord(node.bundle, node.data_versions)
             files.write_private(place / _RECORD, _RECORDS.dump_json(record).decode())
             if self._pool.is_atomic(source):
+                hold()
                 self._pool.snapshot(source, target)
             else:
-                server().copy_data(Copier(self._pool, source, target))
+                server().copy_data(Copier(self._pool, source, target, hold))
         self._pool.settle(target)
 
     def make_volume(self, snapshot_id: UUID, target: Volume, uid: Uid, maker: Templates) -> None:
@@ -114,18 +133,24 @@ class Snapshots:
         server: Callable[[], Server],
         target: Volume,
         uid: Uid,
-        maker: Templates,
+        prepare: Prepare,
+        hold: Callable[[], None] = _nothing,
     ) -> None:
-        """Make a volume of another node's, with an identity of its own; a no-op if it is there."""
+        """Make a volume of another node's; a no-op if it is there.
+
+        Args:
+            prepare: gives it an identity of its own.
+            hold: holds the writes of the other node's server; called just before the copy is whole.
+        """
         if not self._pool.exists(target):
             place = self._layout.snapshots / f"{_PASSING}{Path(target.key).parent.name}"
             source = self._volume(place)
             try:
-                self._take(place, node, server)
+                self._take(place, node, server, hold)
                 if self._pool.is_atomic(source):  # which cannot be renamed, and costs nothing
-                    self._pool.clone(source, target, uid, maker.renew_identity)
+                    self._pool.clone(source, target, uid, prepare)
                 else:
-                    self._pool.take(source, target, uid, maker.renew_identity)
+                    self._pool.take(source, target, uid, prepare)
             finally:
                 self._pool.delete_below(place)
         self._pool.settle(target)

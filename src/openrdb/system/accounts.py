@@ -53,11 +53,13 @@ def run(
     file: IO[bytes] | None = None,
     timeout: float | None = _TIMEOUT,
     named: bool = False,
+    lock: int | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run one of an engine's programs to its end, as an account and with nothing of our environment;
     `script` or `file` is its input. Whether it succeeded is for the caller to see.
 
     It ends with the thread that called it, as when our process is killed: nobody would know of it.
+    What it starts itself may stay; it can be found by `lock`, a descriptor that it inherits.
     """
     whole = mortal(uid, command)
     is_isolated = uid == TEMPLATE_UID or (named and name_of(uid) is None)
@@ -71,6 +73,7 @@ def run(
         timeout=timeout,
         cwd="/",
         env=child_environment(environment),
+        pass_fds=() if lock is None else (lock,),
         **source,
     )
 

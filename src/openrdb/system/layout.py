@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
+UPGRADE = "upgrade-"
+
 
 @dataclass(frozen=True)
 class NodePaths:
@@ -150,6 +152,10 @@ class Layout:
     def routes(self, instance_id: UUID) -> Path:
         """Return what each of the instance's endpoints should do, a file each."""
         return self.instance(instance_id) / "routes"
+
+    def upgrade_lock(self, instance_id: UUID, node_id: UUID) -> Path:
+        """Held by all that makes a node's volume by an upgrade."""
+        return self.instance(instance_id) / f"{UPGRADE}{node_id}.lock"
 
     def program_lock(self, instance_id: UUID, program: str) -> Path:
         """Held by the program's process for as long as any of its processes lives."""

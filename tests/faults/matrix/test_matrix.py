@@ -56,6 +56,8 @@ class Stage:
         return self._scene
 
     def clear(self) -> None:
+        if self._scene is not None:
+            self._scene.close()
         self._scene = None
         self._open.close()
 

@@ -18,6 +18,7 @@ from openrdb.engines.mysql import (
 )
 from openrdb.engines.mysql.admin.administration import Administration
 from openrdb.engines.mysql.transfers import Transfers
+from openrdb.errors import HostError
 from openrdb.spec import Administrator
 from openrdb.system import accounts, files
 
@@ -70,6 +71,15 @@ class MySQLServer:
 
     def complete_upgrade(self) -> None:
         """Do nothing: there are no such files, see `MySQLTemplates.upgrade`."""
+
+    def analyze(self) -> None:
+        """Do nothing, likewise."""
+
+    def end_writers(self) -> str:
+        raise HostError("writes are held for upgrades to another version only")
+
+    def is_next_mark(self, before: str, mark: str) -> bool:
+        return False
 
     def ensure_replication_ready(self, replication_secret: str) -> bool:
         earlier.renew(self._node)

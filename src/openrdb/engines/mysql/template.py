@@ -42,8 +42,10 @@ class MySQLTemplates:
     def renew_identity(self, data: Path) -> None:
         identity.renew_server_uuid(data)
 
-    def upgrade(self, old: Bundle, new: Bundle, data: Path, account: Uid) -> None:
-        del data, account
+    def upgrade(
+        self, old: Bundle, new: Bundle, data: Path, account: Uid, sockets: Path, lock: int
+    ) -> None:
+        del data, account, sockets, lock
         raise HostError(f"there is no upgrade from {old.name} to {new.name}")
 
 

@@ -48,6 +48,11 @@ _RESTORED_BY_MEMBERS = f"all +{RESTORE_ROLE}"
 _EXPRESSIONS_FROM = 16
 
 
+_HELD = {
+    "default_transaction_read_only": "on",
+    # It would write too, and what is written then is taken for a tenant's.
+    "autovacuum": "off",
+}
 _STATEMENTS = "pg_stat_statements"
 _LOGICAL_REPLICATION = "rdb.enable_logical_replication"
 _TEMPORARY_FILES = "temp_file_limit"
@@ -62,6 +67,7 @@ def files(node: EngineNode) -> dict[str, str]:
         *_lines(_limits(spec)),
         *_lines(_fixed(spec, paths)),
         *_lines(_libraries(bundle)),
+        *_lines(_HELD if node.is_held else {}),
     ]
     return {MAIN_FILE: "\n".join(lines) + "\n", ACCESS_FILE: _access(spec)}
 

@@ -14,6 +14,7 @@ from openrdb.engines.postgresql import (
     settings,
     upgrade,
     versions,
+    writers,
 )
 from openrdb.engines.postgresql.admin.administration import Administration
 from openrdb.engines.postgresql.transfers import Transfers
@@ -70,6 +71,15 @@ class PostgreSQLServer:
 
     def complete_upgrade(self) -> None:
         upgrade.complete(self._node)
+
+    def analyze(self) -> None:
+        upgrade.analyze(self._node)
+
+    def end_writers(self) -> str:
+        return writers.end(self._node)
+
+    def is_next_mark(self, before: str, mark: str) -> bool:
+        return writers.is_next_mark(before, mark)
 
     def ensure_replication_ready(self, replication_secret: str) -> bool:
         return bootstrap.ensure_current(self._node, replication_secret)

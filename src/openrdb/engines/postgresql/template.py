@@ -45,8 +45,10 @@ class PostgreSQLTemplates:
         identity.forget_slots(data)
         identity.renew_system_identifier(data)
 
-    def upgrade(self, old: Bundle, new: Bundle, data: Path, account: Uid) -> None:
-        upgrade.run(old, new, data, account)
+    def upgrade(
+        self, old: Bundle, new: Bundle, data: Path, account: Uid, sockets: Path, lock: int
+    ) -> None:
+        upgrade.run(old, new, data, account, sockets, lock)
 
 
 def _make(bundle: Bundle, data: Path, account: Uid, secret: str) -> None:

@@ -9,11 +9,13 @@ tenants must not have come back with the new version, and are removed again.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-import tempfile
 from pathlib import Path
+from typing import LiteralString
 
+import psycopg
 from psycopg import sql
 
 from openrdb.engines.base import EngineNode
@@ -21,10 +23,12 @@ from openrdb.engines.names import SUPERUSER
 from openrdb.engines.postgresql import clusters, failures, session
 from openrdb.engines.postgresql.admin import privileges
 from openrdb.engines.postgresql.admin.record import LEVELS
-from openrdb.errors import HostError
+from openrdb.errors import HostError, PreconditionFailed
 from openrdb.system import accounts, files
 from openrdb.system.accounts import Uid
 from openrdb.system.bundle import Bundle
+
+log = logging.getLogger(__name__)
 
 _LONGEST = 24 * 3600.0
 _OLD, _NEW, _WORK = ".old", ".new", ".work"
@@ -39,28 +43,33 @@ _OUTDATED = """
 """
 _RECORDED = "SELECT to_regclass(%s) IS NOT NULL"
 _STATISTICS_FROM = 18
+_ROUGH = "SET default_statistics_target = 1"
+"""As the first stage of `vacuumdb --analyze-in-stages`: 300 rows of each table are read."""
 _REFUSAL = re.compile(r"(?:fatal|checks failed:) *\n+(.+?)(?:A list of|\n\n|\Z)", re.DOTALL)
 _ESCAPES = {b"\\n": b"\n", b"\\t": b"\t", b"\\r": b"\r"}
 
 
-def run(old: Bundle, new: Bundle, data: Path, account: Uid) -> None:
+def run(
+    old: Bundle, new: Bundle, data: Path, account: Uid, sockets: Path, lock: int | None
+) -> None:
     """Turn the files of a server that has ended, however, into those of a newer version, durably.
 
     Args:
         data: a directory of the account's, which no process uses.
+        sockets: an empty directory of the account's, whose path is short.
+        lock: what all that runs for it inherits.
 
     Raises:
-        HostError: it is impossible; the files are of no use then.
+        PreconditionFailed: pg_upgrade does not take what is in them; they are of no use then.
+        HostError: it is impossible for now; likewise.
     """
-    _Upgrade(old, new, data, account).run()
+    _Upgrade(old, new, data, account, sockets, lock).run()
 
 
 def complete(node: EngineNode) -> None:
-    """Bring a server that was upgraded to what its data lacks: extensions' newer versions, and
+    """Bring a server that was upgraded to what its data lacks: extensions' newer versions, and rough
     statistics where the version does not take them over. Repeatable."""
-    with session.connect(node, "postgres") as connection:
-        names = [str(row[0]) for row in connection.execute(_ENTERED).fetchall()]
-    for name in names:
+    for name in _databases(node):
         with session.connect(node, name) as connection:
             if connection.execute(_RECORDED, [LEVELS]).fetchone() == (True,):
                 privileges.prepare(connection)  # with the event trigger, which was left out
@@ -69,16 +78,48 @@ def complete(node: EngineNode) -> None:
             for (extension,) in connection.execute(_OUTDATED).fetchall():
                 statement = sql.SQL("ALTER EXTENSION {} UPDATE")
                 connection.execute(statement.format(sql.Identifier(str(extension))))
-            if session.major(node.spec) < _STATISTICS_FROM:
-                connection.patience = _LONGEST
-                connection.execute("SET statement_timeout = 0")
+    _analyze(node, _ROUGH)
+
+
+def analyze(node: EngineNode) -> None:
+    """Gather the statistics that the upgrade did not take over. Repeatable."""
+    _analyze(node, "SELECT")
+
+
+def _analyze(node: EngineNode, first: LiteralString) -> None:
+    if session.major(node.spec) >= _STATISTICS_FROM:
+        return
+    for name in _databases(node):
+        with session.connect(node, name) as connection:
+            connection.autocommit = True
+            connection.patience = _LONGEST
+            connection.execute("SET statement_timeout = 0")
+            connection.execute(first)
+            try:
                 connection.execute("ANALYZE")
+            except psycopg.Error as error:  # of an expression of a tenant's: no reason to fail
+                why = str(error).strip().partition("\n")[0]
+                log.warning("%s lacks statistics: %s", node.spec.instance_id, why)
+
+
+def _databases(node: EngineNode) -> list[str]:
+    with session.connect(node, "postgres") as connection:
+        return [str(row[0]) for row in connection.execute(_ENTERED).fetchall()]
 
 
 class _Upgrade:
-    def __init__(self, old: Bundle, new: Bundle, data: Path, account: Uid) -> None:
+    def __init__(
+        self,
+        old: Bundle,
+        new: Bundle,
+        data: Path,
+        account: Uid,
+        sockets: Path,
+        lock: int | None,
+    ) -> None:
         self._bundles = {_OLD: old, _NEW: new}
         self._data, self._account = data, account
+        self._sockets, self._lock = sockets, lock
 
     def run(self) -> None:
         entries = [path for path in self._data.iterdir() if path.name != "postmaster.pid"]
@@ -111,14 +152,13 @@ class _Upgrade:
         self._write(name, "postgresql.auto.conf", "")
 
     def _upgrade(self) -> None:
-        # The path of a Unix socket must be short.
-        with tempfile.TemporaryDirectory(prefix="ordb-") as sockets:
-            accounts.ensure_directory(Path(sockets), self._account)
-            old, new = self._bundles[_OLD], self._bundles[_NEW]
-            programs = ["-b", str(old.path / "bin"), "-B", str(new.path / "bin")]
-            data = ["-d", str(self._data / _OLD), "-D", str(self._data / _NEW)]
-            options = ["-U", SUPERUSER, "--link", "-s", sockets]
-            self._call(_NEW, [str(new.program("pg_upgrade")), *programs, *data, *options])
+        old, new = self._bundles[_OLD], self._bundles[_NEW]
+        programs = ["-b", str(old.path / "bin"), "-B", str(new.path / "bin")]
+        data = ["-d", str(self._data / _OLD), "-D", str(self._data / _NEW)]
+        # All is written to disk at once in the end. With jobs it fails: one drops `postgres`, while
+        # another enters it.
+        options = ["-U", SUPERUSER, "--link", "--no-sync", "-s", str(self._sockets)]
+        self._call(_NEW, [str(new.program("pg_upgrade")), *programs, *data, *options])
 
     # -- the record of levels --------------------------------------------------------------------
 
@@ -158,17 +198,26 @@ class _Upgrade:
             self._call(name, command, "\n".join(statements) + "\n")
 
     def _call(self, name: str, command: list[str], script: str = "") -> None:
-        """Run a program of the old or new version; all that it starts ends with it, as our process."""
+        """Run a program of the old or new version, which ends with our process; servers that it starts
+        may not, and are known by the lock."""
         bundle = self._bundles[name]
         there = ["env", "-C", str(self._data / _WORK), *command]
         done = accounts.run(
-            self._account, there, bundle.environment, script, timeout=_LONGEST, named=True
+            self._account,
+            there,
+            bundle.environment,
+            script,
+            timeout=_LONGEST,
+            named=True,
+            lock=self._lock,
         )
         failed = [line for line in done.stderr.splitlines() if "ERROR" in line or "FATAL" in line]
         if done.returncode != 0 or failed:
+            if refusal := _refusal(done.stdout):
+                help_message = f"cannot upgrade to {bundle.name}: {refusal}"
+                raise PreconditionFailed("resource_not_usable", help_message)
             said = "\n".join(failed) or done.stderr.strip() or done.stdout
-            why = _refusal(done.stdout) or failures.first_complaint(said)
-            raise HostError(f"cannot upgrade to {bundle.name}: {why}")
+            raise HostError(f"cannot upgrade to {bundle.name}: {failures.first_complaint(said)}")
 
 
 def _refusal(said: str) -> str | None:

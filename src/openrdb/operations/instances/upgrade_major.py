@@ -1,26 +1,42 @@
 """POST /instances/{id}/upgrade to another major version: a new instance, provisioning → ready.
 
-It gets an upgraded copy of the old one's data, whose writes stop for that time, and with it the
-endpoints. The old instance stays, and if the upgrade fails, it serves as before.
+It gets an upgraded copy of the old one's data, made while that works on, and with it the endpoints.
+From the end of copying on the old one only reads, so that all that it acknowledged is in the copy. A
+client can ask for more than reading; what is written so is noticed when the endpoints have been closed,
+and the copy is made again of the old one at rest.
+
+The old instance stays, and if the upgrade fails, it serves as before.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy.orm import object_session
 
-from openrdb.operations.desired import node_spec, route, routes
+from openrdb.host.base import Host
+from openrdb.operations.desired import main_spec, routes
 from openrdb.operations.instances.create import ensure_free_ports, start_keeping
 from openrdb.operations.registry import Concern, InstanceOperation, register
 from openrdb.operations.run import Run
+from openrdb.operations.snapshots.copying import LONGEST, copy_instance, to_the_end
 from openrdb.operations.steps import ensure_certified, make_ready
 from openrdb.spec import NodeSpec
-from openrdb.state import endpoints
-from openrdb.state.models import Instance, now
+from openrdb.state import endpoints, events
+from openrdb.state.models import Instance, Operation, now
 from openrdb.state.statuses import instance as statuses
 from openrdb.state.statuses.instance import InstanceRequest, InstanceStatus
+
+log = logging.getLogger(__name__)
+
+_HELD = (
+    "the instance works while it is copied; from then on until its endpoints are the new one's, for "
+    "seconds whatever its size, sessions only read"
+)
+_NOT_HELD = "the instance works all the time: what is written after the copy is not in the new one"
 
 
 @register
@@ -32,7 +48,7 @@ class UpgradeMajorVersion(InstanceOperation):
     request = None
     meanwhile = InstanceStatus.PROVISIONING
     later = frozenset({InstanceStatus.INITIALIZING})
-    deadline = 3600.0
+    deadline = LONGEST
 
     source_id: UUID
     with_endpoints: bool
@@ -50,53 +66,139 @@ class UpgradeMajorVersion(InstanceOperation):
         return [*super().concerns(), source]
 
     def sequence(self, run: Run) -> None:
-        run.step(ensure_free_ports, run)
-        instance, source = run.instance(), run.instance(self.source_id)
-        spec = node_spec(instance, instance.primary, run.secrets)
-        former = node_spec(source, source.primary, run.secrets)
-        try:
-            self._upgrade(run, spec, former)
-            self._move_endpoints(run)
-        except Exception:
-            run.step(run.host_of(source.primary).ensure_accepting, former)
-            raise
+        # Clients may write to the new instance already where the sequence begins once more.
+        if not (self.with_endpoints and run.step(has_endpoints, run)):
+            try:
+                self._make_instance(run)
+            except Exception:
+                self._take_back(run)
+                raise
+        for each in routes(run.instance()):
+            run.step(run.edge.ensure_route, each)
+        run.step(set_free, run, self.source_id)
+        run.step(gather_statistics, run)
         settle_both(run, self.source_id)
 
-    def _upgrade(self, run: Run, spec: NodeSpec, former: NodeSpec) -> None:
-        instance = run.instance()
-        host = run.host_of(instance.primary)
-        run.step(host.ensure_stopped, former)
-        run.step(host.ensure_upgraded_volume, spec, former)
+    def _make_instance(self, run: Run) -> None:
+        """Make the new instance and give it its endpoints, which nobody serves yet."""
+        run.step(ensure_free_ports, run)
+        run.step(copy_at_work, run, self.source_id, hold=self.with_endpoints)
+        self._bring_up(run)
+        if self.with_endpoints:
+            if not run.step(close_endpoints, run, self.source_id):
+                run.step(copy_at_rest, run, self.source_id)
+                self._bring_up(run)
+            run.step(take_endpoints, run, self.source_id)
+        run.step(ensure_certified, run)
+
+    def _bring_up(self, run: Run) -> None:
+        instance, source = run.instance(), run.instance(self.source_id)
+        spec, host = main_spec(instance, run.secrets), run.host_of(instance.primary)
         run.step(host.ensure_configuration, spec)
         run.step(start_keeping, run, instance.settings)
         run.step(host.ensure_accepting, spec)
-        run.step(host.ensure_taken_over, spec, former.secret)
+        run.step(host.ensure_taken_over, spec, main_spec(source, run.secrets).secret)
         run.step(host.ensure_upgrade_completed, spec)
 
-    def _move_endpoints(self, run: Run) -> None:
-        if self.with_endpoints:
-            run.step(take_endpoints, run, self.source_id)
-        instance, source = run.instance(), run.instance(self.source_id)
-        for endpoint in instance.endpoints if self.with_endpoints else []:
-            run.step(run.edge.ensure_no_route, route(source, endpoint))
-        for one in (instance, source):  # which starts the old one again
-            run.step(ensure_certified, run, one.id)
-        for each in routes(instance):
-            run.step(run.edge.ensure_route, each)
+    def _take_back(self, run: Run) -> None:
+        """Let the old instance serve as before; what stands in the way of it is logged."""
+        try:
+            run.step(give_back, run, self.source_id)
+        except Exception as error:
+            log.error("instance %s does not serve as before: %s", self.source_id, error)
+
+
+def _primary(run: Run, instance_id: UUID | None = None) -> tuple[NodeSpec, Host]:
+    """Return the only node of an instance, and its host."""
+    instance = run.instance(instance_id)
+    return main_spec(instance, run.secrets), run.host_of(instance.primary)
+
+
+def has_endpoints(run: Run) -> bool:
+    """Return whether the endpoints are the new instance's already."""
+    return bool(run.instance().endpoints)
+
+
+def copy_at_work(run: Run, source_id: UUID, *, hold: bool) -> None:
+    """Make the new instance's volume while the old one works; an event says what that means.
+
+    Args:
+        hold: Hold its writes as soon as they would not be in the copy.
+    """
+    spec, _ = _primary(run)
+    with run.database.write() as session:
+        row = session.get_one(Operation, run.operation_id)
+        events.of_operation(session, row, "begun", remark=_HELD if hold else _NOT_HELD)
+    copy_instance(
+        run,
+        source_id,
+        lambda host, source, timeout: host.ensure_upgraded_volume(spec, source, hold, timeout),
+    )
+
+
+def close_endpoints(run: Run, source_id: UUID) -> bool:
+    """End the endpoints of the old instance; return whether the new one has all that was written."""
+    for each in routes(run.instance(source_id)):
+        run.edge.ensure_no_route(each)
+    former, host = _primary(run, source_id)
+    return host.ensure_nothing_written(former)
+
+
+def copy_at_rest(run: Run, source_id: UUID) -> None:
+    """Make the new instance's volume again, of the old one, which nobody can write to now."""
+    (spec, host), (former, _) = _primary(run), _primary(run, source_id)
+    host.ensure_stopped(former)
+    host.ensure_no_volume(spec)
+    to_the_end(partial(host.ensure_upgraded_volume, spec, former, False))
 
 
 def take_endpoints(run: Run, source_id: UUID) -> None:
-    """Give the old instance's endpoints to the new one, which has the old one's data by now."""
+    """Give the old instance's endpoints to the new one."""
+    _move_endpoints(run, source_id, back=False)
 
+
+def _move_endpoints(run: Run, source_id: UUID, *, back: bool) -> None:
     def change(instance: Instance) -> None:
         session = object_session(instance)
         assert session is not None  # noqa: S101
         source = session.get_one(Instance, source_id)
-        for endpoint in [one for one in source.endpoints if not one.leaving]:
-            endpoints.move(endpoint, source, instance)
-        instance.first_ready_at = instance.first_ready_at or now()
+        giver, taker = (instance, source) if back else (source, instance)
+        for endpoint in [one for one in giver.endpoints if not one.leaving]:
+            endpoints.move(endpoint, giver, taker)
+        instance.first_ready_at = None if back else instance.first_ready_at or now()
 
     run.change(change)
+
+
+def give_back(run: Run, source_id: UUID) -> None:
+    """Let the old instance serve as before, with its endpoints, and remove the new one's volume.
+
+    Nobody has been let into the new one.
+    """
+    operation = run.operation
+    assert isinstance(operation, UpgradeMajorVersion)  # noqa: S101
+    if operation.with_endpoints:
+        _move_endpoints(run, source_id, back=True)
+    former, host = _primary(run, source_id)
+    host.ensure_writable(former)
+    ensure_certified(run, source_id)
+    for each in routes(run.instance(source_id)):
+        run.edge.ensure_route(each)
+    spec, _ = _primary(run)
+    host.ensure_no_volume(spec)
+
+
+def set_free(run: Run, source_id: UUID) -> None:
+    """Let the old instance be written to again, with a certificate for the endpoints that it has."""
+    former, host = _primary(run, source_id)
+    host.ensure_writable(former)
+    ensure_certified(run, source_id)
+
+
+def gather_statistics(run: Run) -> None:
+    """Gather the statistics that the new instance lacks, while it serves."""
+    spec, host = _primary(run)
+    to_the_end(partial(host.ensure_analyzed, spec))
 
 
 def settle_both(run: Run, source_id: UUID) -> None:
