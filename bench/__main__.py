@@ -35,6 +35,7 @@ NAMES = (
     "load",
     "backups",
     "copies",
+    "upgrade",
 )
 
 

@@ -6,7 +6,9 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -15,6 +17,7 @@ from tests.support.service import PASSWORD
 
 from bench.by_hand import ByHand, Session, execute
 from bench.engines.base import Engine, Load, Setting
+from openrdb.system.bundle import Bundle
 
 _MEGABYTES_OF_SCALE = 15
 _SCALE = 10
@@ -90,15 +93,32 @@ class PostgreSQL(Engine):
         options = ("--exit-on-error", "--single-transaction", f"--dbname={database}", str(path))
         self._run("pg_restore", address, database, *options)
 
+    def upgrade_by_hand(self, port: int, new: Bundle, megabytes: int) -> float:
+        """Return the seconds from the stop of a server with tables of about this size until its copy
+        answers as a newer version."""
+        with _ByHand(self.bundle) as hand:
+            hand.create(port)
+            scale = str(megabytes // _MEGABYTES_OF_SCALE)
+            address = {"PGHOST": "127.0.0.1", "PGPORT": str(port), "PGSSLMODE": "require"}
+            address |= {"PGUSER": "admin", "PGPASSWORD": PASSWORD, "PGDATABASE": "rdb"}
+            with closing(hand.session(port)) as session:
+                execute(session, "CREATE DATABASE rdb OWNER admin")
+            self._call("pgbench", address, "-i", "-s", scale, "-q")
+            os.sync()
+            return hand.upgrade(port, new)
+
     def _pgbench(self, address: tuple[str, int], *options: str) -> str:
         return self._run("pgbench", address, "rdb", *options)
 
     def _run(self, program: str, address: tuple[str, int], database: str, *options: str) -> str:
         login = {"PGHOST": address[0], "PGPORT": str(address[1]), "PGUSER": "admin"}
         login |= {"PGPASSWORD": PASSWORD, "PGDATABASE": database, "PGSSLMODE": "require"}
+        return self._call(program, login, *options)
+
+    def _call(self, program: str, login: Mapping[str, str], *options: str) -> str:
         done = subprocess.run(
             [self.bundle.program(program), *options],
-            env={"PATH": os.environ["PATH"]} | self.bundle.environment | login,
+            env={"PATH": os.environ["PATH"], **self.bundle.environment, **login},
             capture_output=True,
             text=True,
             check=False,
@@ -122,6 +142,27 @@ class _ByHand(ByHand):
         usual += ["--encoding=UTF8", "--locale=C.UTF-8", "--data-checksums"]
         self._complete([str(self._bundle.program("initdb")), "-D", str(data), *usual, *options])
         self._configure(port, _CONFIGURATION.format(port=port, home=self._home))
+
+    def upgrade(self, port: int, new: Bundle) -> float:
+        """Stop a server, bring a copy of its files to a newer version and start that; return the
+        seconds until it answers."""
+        old, data = self._bundle, self._data(port)
+        started = time.perf_counter()
+        self._servers[port].send_signal(self.stop_signal)
+        self._servers[port].wait(60)
+        kept, copy = data.with_name(f"{port}.kept"), data.with_name(f"{port}.copy")
+        data.rename(kept)
+        self._complete(["cp", "-a", str(kept), str(copy)])
+        self._bundle = new
+        self._initialise(port, ())
+        where = ["-b", str(old.path / "bin"), "-B", str(new.path / "bin"), "-U", "postgres"]
+        where += ["-d", str(copy), "-D", str(data), "--link", "-s", str(self._home)]
+        program = ["env", "-C", str(self._home), str(new.program("pg_upgrade"))]
+        self._complete([*program, *where])
+        self._run(port)
+        self.session(port).close()
+        PostgreSQL.query(("127.0.0.1", port))
+        return time.perf_counter() - started
 
     def _command(self, port: int) -> list[str]:
         return [str(self._bundle.program("postgres")), "-D", str(self._data(port))]
