@@ -11,6 +11,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from openrdb.engines import templates_of
+from openrdb.engines.base import Upgrade
 from openrdb.engines.postgresql import clusters, upgrade
 from openrdb.host.bundles.cache import Bundles
 from openrdb.system import accounts
@@ -63,7 +65,10 @@ def upgraded(old: Server, new: Server) -> None:
     subprocess.run(["cp", "-a", str(old.paths.data), str(new.paths.data)], check=True)
     for directory in (new.paths.log, new.paths.sockets):
         accounts.ensure_directory(directory, new.spec.uid)
-    upgrade.run(old.bundle, new.bundle, new.paths.data, new.spec.uid, new.paths.sockets, None)
+    empty, account = new.paths.root / "empty", accounts.template_account()
+    templates_of(new.spec.engine).make_empty(new.bundle, empty, account)
+    where = (new.paths.data, empty, new.spec.uid, new.paths.sockets)
+    upgrade.run(Upgrade(old.bundle, new.bundle, *where, lock=None))
     accounts.ensure_passage(new.paths.configuration, new.spec.uid)
     for name in ("certificate", "key"):
         text = getattr(old.paths, name).read_text()

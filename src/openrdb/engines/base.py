@@ -141,20 +141,34 @@ class Templates(Protocol):
     def renew_identity(self, data: Path) -> None:
         """Give a copy of the template, or of another node's data, an identity of its own, durably."""
 
-    def upgrade(
-        self, old: Bundle, new: Bundle, data: Path, account: Uid, sockets: Path, lock: int
-    ) -> None:
-        """Turn files that an older major version wrote into those of a newer one, durably.
+    def make_empty(self, bundle: Bundle, data: Path, account: Uid) -> None:
+        """Make a data directory from nothing, for `upgrade`."""
 
-        Args:
-            data: a copy of the files of a server that has ended, however; nothing else uses it.
-            sockets: an empty directory of the account's, whose path is short.
-            lock: a descriptor that every process gets and keeps: by it they are found if we end.
+    def upgrade(self, work: Upgrade) -> None:
+        """Turn files that an older major version wrote into those of a newer one, durably.
 
         Raises:
             PreconditionFailed: something in the data is in the way; the files are of no use then.
             HostError: it is impossible for now; likewise.
         """
+
+
+@dataclass(frozen=True)
+class Upgrade:
+    """Files that are to be those of a newer major version."""
+
+    old: Bundle
+    new: Bundle
+    data: Path
+    """A copy of the files of a server that has ended, however; nothing else uses it."""
+    empty: Path
+    """What `make_empty` made for the newer version, only for this."""
+    account: Uid
+    """Whose the data is."""
+    sockets: Path
+    """An empty directory of the account's, whose path is short."""
+    lock: int | None
+    """A descriptor that every process gets and keeps: by it they are found if we end."""
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from openrdb.engines import templates_of
+from openrdb.engines.base import Upgrade
 from openrdb.errors import DiskFull, HostError
 from openrdb.host import processes
 from openrdb.host.local_data import LocalData
 from openrdb.host.records import NodeRecord
+from openrdb.host.snapshots import PASSING
 from openrdb.spec import NodeSpec
 from openrdb.system import accounts, files
 from openrdb.system.layout import UPGRADE
@@ -31,18 +35,34 @@ class LocalUpgrades(LocalData):
     def _make_upgraded_volume(self, spec: NodeSpec, source: NodeSpec, *, hold: bool) -> None:
         record, there, here = self._accept(source), self._volume_of(source), self._volume_of(spec)
         if not self._pool.exists(here):
-            upgrade = partial(self._upgrade, record, spec)
-            if record.desired == "stopped":
-                if not self._pool.has_room(0 if self._pool.reflink else self._pool.usage(there)):
-                    raise DiskFull(f"no space is left in {self._layout.root}")
-                self._pool.clone(there, here, spec.uid, upgrade)
-            else:
-                server = partial(self._accepting_server, source)
-                holds = partial(self._hold, source) if hold else lambda: None
-                self._snapshots.clone(record, server, here, spec.uid, upgrade, holds)
+            with self._empty_volume(spec) as empty:  # before anybody has to wait for it
+                upgrade = partial(self._upgrade, record, spec, empty)
+                if record.desired == "stopped":
+                    size = 0 if self._pool.reflink else self._pool.usage(there)
+                    if not self._pool.has_room(size):
+                        raise DiskFull(f"no space is left in {self._layout.root}")
+                    self._pool.clone(there, here, spec.uid, upgrade)
+                else:
+                    server = partial(self._accepting_server, source)
+                    holds = partial(self._hold, source) if hold else lambda: None
+                    self._snapshots.clone(record, server, here, spec.uid, upgrade, holds)
         self._pool.settle(here)
 
-    def _upgrade(self, former: NodeRecord, spec: NodeSpec, data: Path) -> None:
+    @contextmanager
+    def _empty_volume(self, spec: NodeSpec) -> Iterator[Path]:
+        """Make a volume of a version that nobody has written to, for as long as it is needed."""
+        place = self._layout.snapshots / f"{PASSING}empty-{spec.node_id}"
+        volume = self._pool.volume(place / "data")
+        bundle, maker = self._bundle(self._record(spec.node_id)), templates_of(spec.engine)
+        make = partial(maker.make_empty, bundle, account=accounts.template_account())
+        try:
+            self._pool.create(volume, make)
+            yield self._pool.path(volume)
+        finally:
+            self._pool.delete_below(place)
+            self._healer.in_background(self._pool.remove_deleted)
+
+    def _upgrade(self, former: NodeRecord, spec: NodeSpec, empty: Path, data: Path) -> None:
         """Bring a copy of a node's files to the version of another node."""
         old, new = self._bundle(former), self._bundle(self._record(spec.node_id))
         sockets = self._layout.sockets(spec.node_id)
@@ -50,7 +70,8 @@ class LocalUpgrades(LocalData):
         with processes.holding(lock, f"the upgrade of node {former.spec.node_id}") as held:
             files.remove_tree(sockets)
             accounts.ensure_directory(sockets, spec.uid)
-            templates_of(spec.engine).upgrade(old, new, data, spec.uid, sockets, held)
+            work = Upgrade(old, new, data, empty, spec.uid, sockets, held)
+            templates_of(spec.engine).upgrade(work)
 
     def _end_upgrades(self) -> None:
         """End what upgrades of an agent that was killed have left: servers that pg_upgrade started."""

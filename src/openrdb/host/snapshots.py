@@ -28,8 +28,8 @@ from openrdb.system.layout import Layout
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-_PASSING = "passing."
-"""What the names of directories begin with that only last for as long as a clone is made."""
+PASSING = "passing."
+"""What the names of directories begin with that only last for as long as something is made of them."""
 _RECORD = "snapshot.json"
 
 
@@ -80,7 +80,7 @@ class Snapshots:
         self._layout = layout
         self._pool = pool
         layout.snapshots.mkdir(mode=0o700, exist_ok=True)
-        for left in layout.snapshots.glob(f"{_PASSING}*"):
+        for left in layout.snapshots.glob(f"{PASSING}*"):
             pool.delete_below(left)
 
     def take(self, snapshot_id: UUID, node: NodeRecord, server: Callable[[], Server]) -> None:
@@ -143,7 +143,7 @@ class Snapshots:
             hold: holds the writes of the other node's server; called just before the copy is whole.
         """
         if not self._pool.exists(target):
-            place = self._layout.snapshots / f"{_PASSING}{Path(target.key).parent.name}"
+            place = self._layout.snapshots / f"{PASSING}{Path(target.key).parent.name}"
             source = self._volume(place)
             try:
                 self._take(place, node, server, hold)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from openrdb.engines.base import Upgrade
 from openrdb.engines.mysql import (
     accounts,
     caching_sha2,
@@ -42,11 +43,12 @@ class MySQLTemplates:
     def renew_identity(self, data: Path) -> None:
         identity.renew_server_uuid(data)
 
-    def upgrade(
-        self, old: Bundle, new: Bundle, data: Path, account: Uid, sockets: Path, lock: int
-    ) -> None:
-        del data, account, sockets, lock
-        raise HostError(f"there is no upgrade from {old.name} to {new.name}")
+    def make_empty(self, bundle: Bundle, data: Path, account: Uid) -> None:
+        del data, account
+        raise HostError(f"there is no upgrade to {bundle.name}")
+
+    def upgrade(self, work: Upgrade) -> None:
+        raise HostError(f"there is no upgrade from {work.old.name} to {work.new.name}")
 
 
 def _make(bundle: Bundle, data: Path, account: Uid, secret: str, init: Mapping[str, str]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
+from openrdb.engines.base import Upgrade
 from openrdb.engines.names import FIRST_DATABASE, SUPERUSER
 from openrdb.engines.postgresql import clusters, failures, identity, scram, upgrade
 from openrdb.engines.postgresql.admin import roles
@@ -45,22 +47,31 @@ class PostgreSQLTemplates:
         identity.forget_slots(data)
         identity.renew_system_identifier(data)
 
-    def upgrade(
-        self, old: Bundle, new: Bundle, data: Path, account: Uid, sockets: Path, lock: int
-    ) -> None:
-        upgrade.run(old, new, data, account, sockets, lock)
+    def make_empty(self, bundle: Bundle, data: Path, account: Uid) -> None:
+        with _initialised(bundle, data, account):
+            pass
+
+    def upgrade(self, work: Upgrade) -> None:
+        upgrade.run(work)
 
 
-def _make(bundle: Bundle, data: Path, account: Uid, secret: str) -> None:
-    """Run initdb, then create the database `rdb`, which every instance has at birth."""
+@contextmanager
+def _initialised(bundle: Bundle, data: Path, account: Uid) -> Iterator[Path]:
+    """Run initdb and yield what it made, which gets its name in the end."""
     with tempfile.TemporaryDirectory(dir=data.parent) as place:
         # An account of its own may write only here, below a directory of the control plane's.
         accounts.ensure_directory(Path(place), account)
         work = Path(place) / "data"
         _run(bundle, account, clusters.initdb(bundle, work), "")
+        yield work
+        work.rename(data)
+
+
+def _make(bundle: Bundle, data: Path, account: Uid, secret: str) -> None:
+    """Run initdb, then create the database `rdb`, which every instance has at birth."""
+    with _initialised(bundle, data, account) as work:
         _run(bundle, account, clusters.single_user(bundle, work), _statements(bundle, secret))
         files.dig_holes(filter(Path.is_file, (work / "pg_wal").iterdir()))  # WAL segments
-        work.rename(data)
 
 
 def _statements(bundle: Bundle, secret: str) -> str:

@@ -18,15 +18,13 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
-from openrdb.engines.base import EngineNode
+from openrdb.engines.base import EngineNode, Upgrade
 from openrdb.engines.names import SUPERUSER
 from openrdb.engines.postgresql import clusters, failures, session
 from openrdb.engines.postgresql.admin import privileges
 from openrdb.engines.postgresql.admin.record import LEVELS
 from openrdb.errors import HostError, PreconditionFailed
-from openrdb.system import accounts, files
-from openrdb.system.accounts import Uid
-from openrdb.system.bundle import Bundle
+from openrdb.system import accounts, copying, files
 
 log = logging.getLogger(__name__)
 
@@ -49,21 +47,9 @@ _REFUSAL = re.compile(r"(?:fatal|checks failed:) *\n+(.+?)(?:A list of|\n\n|\Z)"
 _ESCAPES = {b"\\n": b"\n", b"\\t": b"\t", b"\\r": b"\r"}
 
 
-def run(
-    old: Bundle, new: Bundle, data: Path, account: Uid, sockets: Path, lock: int | None
-) -> None:
-    """Turn the files of a server that has ended, however, into those of a newer version, durably.
-
-    Args:
-        data: a directory of the account's, which no process uses.
-        sockets: an empty directory of the account's, whose path is short.
-        lock: what all that runs for it inherits.
-
-    Raises:
-        PreconditionFailed: pg_upgrade does not take what is in them; they are of no use then.
-        HostError: it is impossible for now; likewise.
-    """
-    _Upgrade(old, new, data, account, sockets, lock).run()
+def run(work: Upgrade) -> None:
+    """Turn the files of a server into those of a newer version: see `Templates.upgrade`."""
+    _Upgrade(work).run()
 
 
 def complete(node: EngineNode) -> None:
@@ -108,18 +94,10 @@ def _databases(node: EngineNode) -> list[str]:
 
 
 class _Upgrade:
-    def __init__(
-        self,
-        old: Bundle,
-        new: Bundle,
-        data: Path,
-        account: Uid,
-        sockets: Path,
-        lock: int | None,
-    ) -> None:
-        self._bundles = {_OLD: old, _NEW: new}
-        self._data, self._account = data, account
-        self._sockets, self._lock = sockets, lock
+    def __init__(self, work: Upgrade) -> None:
+        self._bundles = {_OLD: work.old, _NEW: work.new}
+        self._data, self._empty, self._account = work.data, work.empty, work.account
+        self._sockets, self._lock = work.sockets, work.lock
 
     def run(self) -> None:
         entries = [path for path in self._data.iterdir() if path.name != "postmaster.pid"]
@@ -128,7 +106,8 @@ class _Upgrade:
             accounts.ensure_directory(self._data / name, self._account)
         for path in entries:
             path.rename(self._data / _OLD / path.name)
-        self._call(_NEW, clusters.initdb(self._bundles[_NEW], self._data / _NEW))
+        # Linked files must be on one volume.
+        copying.copy_tree(self._empty, self._data / _NEW, self._account)
         for name in (_OLD, _NEW):
             self._open(name)
         levels = self._save_levels()
