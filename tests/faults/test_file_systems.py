@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from openrdb.system.btrfs import file_system
+from tests.support.clients import TABLE, Writer
 from tests.support.mounts import btrfs, mount, unmount, xfs
 from tests.support.programs import kill_and_wait
-from tests.support.service import Service, gone, ready, wait_until
+from tests.support.service import Service, gone, installed, ready, wait_until
 
 pytestmark = pytest.mark.root
 
@@ -104,3 +105,22 @@ def test_snapshots_and_clones(elsewhere: Service, newest: str) -> None:
     for copy in copies:
         sdk.delete_instance(instance_id=copy.id)
         wait_until(lambda copy=copy: gone(sdk, copy.id))
+
+
+def test_upgraded_while_a_client_writes(elsewhere: Service, cache: Path) -> None:
+    """On btrfs the copy is of one moment, elsewhere of backup mode."""
+    service = elsewhere
+    installed(cache, "PostgreSQL-18")
+    service.start()
+    old = service.create(installed(cache, "PostgreSQL-16"))
+    with service.connection(old) as session:
+        session.execute(TABLE)
+    with Writer(service, old) as writer:
+        newest = old.upgradable_version[-1].id
+        sdk = service.sdk()
+        new = ready(sdk, sdk.upgrade_instance(instance_id=old.id, upgradable_version_id=newest).id)
+        done = writer.done
+        wait_until(lambda: writer.done > done)
+    assert writer.refusals["ReadOnlySqlTransaction"], "writes were held, not stopped"
+    with service.connection(new) as session:
+        assert writer.found(session) == writer.done
