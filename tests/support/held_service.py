@@ -58,7 +58,7 @@ def observed(run, do, name):
 
     return observe
 
-perform, complete = Run.step, Run.complete
+perform, complete, fail = Run.step, Run.complete, Run.fail
 
 def step(run, do, *arguments, **named):
     return perform(run, observed(run, do, do.__name__), *arguments, **named)
@@ -66,7 +66,10 @@ def step(run, do, *arguments, **named):
 def completed(run, *arguments, **named):
     return observed(run, complete, "complete")(run, *arguments, **named)
 
-Run.step, Run.complete = step, completed
+def failed(run, error):
+    return observed(run, fail, "complete")(run, error)
+
+Run.step, Run.complete, Run.fail = step, completed, failed
 from openrdb.cli import main
 sys.argv[0] = "openrdb"
 main()

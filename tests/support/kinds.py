@@ -93,14 +93,39 @@ def ask_major_upgrade(scene: Scene, _: int) -> requests.Response:
     return scene.request("POST", f"{path}/upgrade", {"major_upgrade_workflow": workflow})
 
 
-def is_upgraded(scene: Scene, number: int) -> bool:
-    """Both instances are there, and the new one has the endpoint and the data, with all that was
-    acknowledged; both are removed."""
+def writing(scene: Scene) -> Writer:
+    """Return the client that writes by the endpoint; it has gone on, and has ended."""
     writer = scene.writer
     assert writer is not None
     done = writer.done
     wait_until(lambda: writer.done > done)
     scene.close()
+    return writer
+
+
+def with_what_is_refused(scene: Scene, number: int) -> None:
+    of_older_version(scene, number)
+    with scene.service.connection(ready(scene.service.sdk(), scene.added)) as session:
+        session.execute("CREATE TABLE refused (x regprocedure)")
+
+
+def serves_as_before(scene: Scene, number: int) -> bool:
+    """The old instance has its endpoint and all that was acknowledged; both are removed."""
+    writer, sdk = writing(scene), scene.service.sdk()
+    kept = ready(sdk, scene.added)
+    with scene.service.connection(kept) as session:
+        assert writer.found(session) == writer.done
+    statuses = {one.id: str(one.status) for one in sdk.list_instances_all(name=f"older{number}")}
+    for identifier in statuses:
+        scene.request("DELETE", f"/instances/{identifier}")
+        wait_until(lambda identifier=identifier: gone(sdk, identifier))
+    return sorted(statuses.values()) == ["error", "ready"] and len(kept.endpoints) == 1
+
+
+def is_upgraded(scene: Scene, number: int) -> bool:
+    """Both instances are there, and the new one has the endpoint and the data, with all that was
+    acknowledged; both are removed."""
+    writer = writing(scene)
     sdk = scene.service.sdk()
     found = sdk.list_instances_all(name=f"older{number}")
     (new,) = [ready(sdk, one.id) for one in found if one.id != scene.added]
@@ -284,6 +309,15 @@ CASES = {
         ask_major_upgrade,
         is_upgraded,
         before=of_older_version,
+        engines=("PostgreSQL",),
+    ),
+    "take_major_upgrade_back": Case(
+        "upgrade_major_version",
+        ("has_endpoints", "ensure_free_ports", "copy_at_work", "give_back"),
+        ask_major_upgrade,
+        serves_as_before,
+        before=with_what_is_refused,
+        ends="failed",
         engines=("PostgreSQL",),
     ),
     "apply_acl": Case(
