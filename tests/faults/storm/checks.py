@@ -37,7 +37,7 @@ _DEFINERS = """
 """
 _POWERFUL = """
     SELECT rolname || ' is superuser' FROM pg_roles
-    WHERE rolsuper AND rolname <> '_rdb_superadmin'
+    WHERE rolsuper AND rolname NOT IN ('_rdb_superadmin', '_rdb_replication')
     UNION ALL
     SELECT rolname || ' can log in' FROM pg_roles WHERE rolname ~ '^_rdb_former' AND rolcanlogin
     UNION ALL
