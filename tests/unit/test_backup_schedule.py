@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import given
@@ -14,8 +14,10 @@ from sqlalchemy import select
 
 from openrdb.config import Settings
 from openrdb.observe.changes import Changes
-from openrdb.operations.run import Services
+from openrdb.operations.backups import transfer
+from openrdb.operations.run import Run, Services
 from openrdb.schedules.backups import BackupSchedule
+from openrdb.spec import TransferState
 from openrdb.state import backups, events, snapshots
 from openrdb.state.access import NewKey
 from openrdb.state.backup_schedule import next_run
@@ -76,12 +78,12 @@ class Stand:
         self.started: list[UUID] = []
         configured = Settings(data_dir=data_dir, **settings)
         unused = cast(Any, None)
-        self._services = Services(configured, database, {}, Changes(), unused, unused, "")
+        self.services = Services(configured, database, {}, Changes(), unused, unused, "")
         self.schedule = self.new_schedule()
 
     def new_schedule(self) -> BackupSchedule:
         """Return the schedule of a service that has just been started."""
-        return BackupSchedule(self._services, self.started.append, lambda: self.moment)
+        return BackupSchedule(self.services, self.started.append, lambda: self.moment)
 
     def add_instance(self, **values: Any) -> UUID:
         ordinary = {
@@ -276,3 +278,13 @@ def test_the_state_says_that_a_schedule_asked(stand: Stand) -> None:
         "scheduled",
         None,
     )
+
+
+def test_a_run_that_begins_again_makes_no_other_dump(stand: Stand) -> None:
+    """The job of what is ready may be forgotten by then; another dump would have another checksum."""
+    made = {"size": 4711, "checksum": "0" * 64}
+    ready_id = stand.add_backup(**made)
+    failed_id = stand.add_backup(status="error")
+    run = Run(uuid4(), cast(Any, None), stand.services, lambda _, do: do(), True)
+    assert transfer.dump(run, uuid4(), ready_id) == TransferState("done", **made)
+    assert transfer.dump(run, uuid4(), failed_id).status == "failed"

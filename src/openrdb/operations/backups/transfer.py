@@ -107,8 +107,19 @@ def remark_on_place(run: Run) -> str | None:
 def dump(run: Run, instance_id: UUID, backup_id: UUID) -> TransferState:
     """Dump the database of a backup, and return how that ended; the job has the backup's id."""
     backup = find(run, backup_id)
+    if backup.status != BackupStatus.CREATING:
+        # Of a run that begins again: its job may be forgotten, and another dump is another object.
+        return _ended(backup)
     spec = DumpSpec(backup_id, backup.database_name, object_of(run, backup), LONGEST)
     return transfer(run, instance_id, backup_id, lambda host, node: host.start_dump(node, spec))
+
+
+def _ended(backup: DatabaseBackup) -> TransferState:
+    if backup.status == BackupStatus.ERROR:
+        return TransferState("failed", "it has failed before")
+    assert backup.size is not None  # noqa: S101
+    assert backup.checksum is not None  # noqa: S101
+    return TransferState("done", size=backup.size, checksum=backup.checksum)
 
 
 def transfer(
