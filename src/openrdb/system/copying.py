@@ -57,11 +57,11 @@ def copy_tree(
     Raises:
         OSError: something is neither a file, a directory nor a link (EINVAL).
     """
-    copy = _Copy(uid, share, in_use, reserve)
-    with _directory(source) as reading:
+    copy = Copier(uid, share, in_use, reserve)
+    with open_directory(source) as reading:
         if not exists:
             os.mkdir(target, 0o700)
-        with _directory(target) as writing:
+        with open_directory(target) as writing:
             copy.entries(reading, writing)
 
 
@@ -71,14 +71,15 @@ def copy_files(source: Path, names: Iterable[str], target: Path) -> None:
     Raises:
         FileNotFoundError: one of them is not there.
     """
-    copy = _Copy(None, share=True, in_use=True, reserve=True)
-    with _directory(source) as reading, _directory(target) as writing:
+    copy = Copier(None, share=True, in_use=True, reserve=True)
+    with open_directory(source) as reading, open_directory(target) as writing:
         for name in names:
             copy.file(name, reading, writing)
 
 
 @contextlib.contextmanager
-def _directory(path: Path | str, within: int | None = None) -> Iterator[int]:
+def open_directory(path: Path | str, within: int | None = None) -> Iterator[int]:
+    """Yield a descriptor of a directory; no symbolic link is followed in its place."""
     descriptor = os.open(path, OTHERS | os.O_DIRECTORY, dir_fd=within)
     try:
         yield descriptor
@@ -87,7 +88,9 @@ def _directory(path: Path | str, within: int | None = None) -> Iterator[int]:
 
 
 @dataclass(frozen=True)
-class _Copy:
+class Copier:
+    """Copies what is in one open directory into another one."""
+
     uid: Uid
     share: bool
     in_use: bool
@@ -106,18 +109,23 @@ class _Copy:
     def _entry(self, entry: os.DirEntry[str], source: int, target: int) -> None:
         name = entry.name
         if entry.is_dir(follow_symlinks=False):
-            with _directory(name, source) as reading:
+            with open_directory(name, source) as reading:
                 os.mkdir(name, 0o700, dir_fd=target)
-                with _directory(name, target) as writing:
+                with open_directory(name, target) as writing:
                     self.entries(reading, writing)
         elif entry.is_symlink():
-            os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
-            if self.uid is not None:
-                os.chown(name, self.uid, self.uid, dir_fd=target, follow_symlinks=False)
+            self.link(name, source, target)
         else:
             self.file(name, source, target)
 
-    def file(self, name: str, source: int, target: int) -> None:
+    def link(self, name: str, source: int, target: int) -> None:
+        """Copy a symbolic link."""
+        os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
+        if self.uid is not None:
+            os.chown(name, self.uid, self.uid, dir_fd=target, follow_symlinks=False)
+
+    def file(self, name: str, source: int, target: int) -> os.stat_result:
+        """Copy a file, and return what it was before its first byte was read."""
         reading = os.open(name, OTHERS, dir_fd=source)
         try:
             found = os.fstat(reading)
@@ -133,6 +141,7 @@ class _Copy:
                 os.close(writing)
         finally:
             os.close(reading)
+        return found
 
     def _content(self, reading: int, writing: int, found: os.stat_result) -> None:
         is_sparse = found.st_blocks * 512 < found.st_size
@@ -150,7 +159,7 @@ class _Copy:
 
     def _range(self, reading: int, writing: int, offset: int, end: int) -> None:
         while offset < end:
-            copied = os.copy_file_range(reading, writing, end - offset, offset, offset)
+            copied = _copy_range(reading, writing, end - offset, offset)
             if copied == 0:
                 if self.in_use:
                     return
@@ -169,6 +178,18 @@ class _Copy:
                 raise
             offset = os.lseek(reading, start, os.SEEK_HOLE)
             self._range(reading, writing, start, offset)
+
+
+def _copy_range(reading: int, writing: int, count: int, offset: int) -> int:
+    """Copy at most so many bytes; return how many were."""
+    try:
+        return os.copy_file_range(reading, writing, count, offset, offset)
+    except OSError as error:
+        if error.errno not in _CANNOT_SHARE:
+            raise
+    # From one kind of file system to another the kernel copies only by this call.
+    os.lseek(writing, offset, os.SEEK_SET)
+    return os.sendfile(writing, reading, offset, count)
 
 
 def _share_extents(reading: int, writing: int) -> bool:
