@@ -20,6 +20,7 @@ from pydantic import (
     Field,
     ValidationError,
     ValidationInfo,
+    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -30,8 +31,9 @@ from pydantic_settings import (
 )
 
 from openrdb.catalog.engines import engine_version, engine_versions
+from openrdb.catalog.node_types import VOLUME_TYPES
 from openrdb.errors import HostError
-from openrdb.spec import StoreSpec
+from openrdb.spec import DEFAULT_POOL, StoreSpec
 from openrdb.system import files
 from openrdb.system.accounts import TEMPLATE_UID
 
@@ -153,7 +155,15 @@ def _nearest(name: str, known: list[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
+def _volume_type_name(name: str) -> str:
+    if name not in VOLUME_TYPES:
+        raise ValueError(f"{name} is no volume type; there are {', '.join(VOLUME_TYPES)}")
+    return name
+
+
 VersionName = Annotated[str, AfterValidator(_version_name)]
+VolumeTypeName = Annotated[str, AfterValidator(_volume_type_name)]
+PoolName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
 UidRange = Annotated[tuple[int, int], AfterValidator(_uid_range)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 ObjectDirectory = Annotated[str, AfterValidator(_object_directory)]
@@ -162,6 +172,19 @@ Url = Annotated[str, AfterValidator(_url)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 PerRegion = Annotated[str, AfterValidator(_of_each_region)]
 PortRange = Annotated[tuple[int, int], AfterValidator(_port_range)]
+
+
+class PoolOfVolumes(BaseModel):
+    """A directory that volumes are in, of any file system."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    directory: AbsolutePath | None = None
+    """Where it is; the pool `default` is the data directory and names none."""
+    volume_types: tuple[VolumeTypeName, ...] = ()
+    """The types of volumes that are made in it."""
+    encrypted: bool = False
+    """The operator's word that it is on an encrypted device; see `volumes_encrypted` for `default`."""
 
 
 class Quotas(BaseModel):
@@ -258,6 +281,9 @@ class Settings(BaseSettings):
     directory's file system: one of 5 GB begins with 45 MB in it."""
     volumes_encrypted: bool = False
     """The operator's word that the data directory is on an encrypted device."""
+    pools: dict[PoolName, PoolOfVolumes] = Field(default_factory=dict)
+    """Other pools of volumes than the data directory, by names of the operator's choice. A type of
+    volume that none names is in the data directory, the pool `default`."""
     spare_volumes: int = Field(default=1, ge=0, le=16)
     """Volumes kept ready for each engine version in use."""
     warm_engines: list[VersionName] | None = None
@@ -265,6 +291,50 @@ class Settings(BaseSettings):
     instance_uids: UidRange = (200_000, 265_535)
     """Unix accounts for instances when started as root."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @model_validator(mode="after")
+    def _pools_are_apart(self) -> Settings:
+        taken = [self.data_dir]
+        for name, pool in self.pools.items():
+            if name == DEFAULT_POOL:
+                if pool.directory is not None or pool.encrypted:
+                    raise ValueError(
+                        "pools.default is data_dir, and volumes_encrypted its own option"
+                    )
+                continue
+            if pool.directory is None:
+                raise ValueError(f"pools.{name} must have a directory")
+            for other in taken:
+                if pool.directory.is_relative_to(other) or other.is_relative_to(pool.directory):
+                    raise ValueError(f"pools.{name}: {pool.directory} and {other} must be apart")
+            taken.append(pool.directory)
+        return self
+
+    @property
+    def pool_directories(self) -> dict[str, Path]:
+        """Return where the pools besides the data directory are."""
+        return {name: pool.directory for name, pool in self.pools.items() if pool.directory}
+
+    def pool_directory(self, name: str) -> Path:
+        """Return where a pool is; the data directory for one that is no longer configured."""
+        return self.pool_directories.get(name, self.data_dir)
+
+    def is_encrypted(self, pool: str) -> bool:
+        """Return whether a pool is on an encrypted device, as its operator says."""
+        if pool == DEFAULT_POOL:
+            return self.volumes_encrypted
+        return pool in self.pools and self.pools[pool].encrypted
+
+    def pool_of(self, volume_type: str, *, encrypted: bool) -> str | None:
+        """Return the pool that a new volume of a type is made in; None if it is to be an encrypted
+        one, and the type has none.
+
+        The first pool that names the type has it. Of several, one that is not encrypted has what is
+        not to be.
+        """
+        naming = [name for name, pool in self.pools.items() if volume_type in pool.volume_types]
+        kinds = {self.is_encrypted(name): name for name in reversed(naming or [DEFAULT_POOL])}
+        return kinds.get(encrypted, None if encrypted else kinds.get(True))
 
     def quotas_of(self, project_id: UUID) -> Quotas:
         return self.project_quotas.get(project_id, self.quotas)
@@ -372,7 +442,8 @@ def load_settings(**given: Any) -> Settings:  # noqa: ANN401
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         why = first["msg"].removeprefix("Value error, ")
-        raise HostError(f"configuration: {where}: {why}") from None
+        what = f"{where}: {why}" if where else why
+        raise HostError(f"configuration: {what}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise HostError(f"configuration: {_TOML} is no TOML: {error}") from None
     except SettingsError as error:

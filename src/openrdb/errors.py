@@ -196,6 +196,10 @@ class DiskFull(HostError):
     """Something could not be written for want of space."""
 
 
+class PoolMissing(HostError):
+    """A pool of volumes is not there at the moment."""
+
+
 class StoreUnavailable(HostError):
     """An object store does not do what is asked: it does not answer, refuses, or is damaged."""
 

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 from uuid import UUID
+
+DEFAULT_POOL: Final = "default"
+"""The pool of volumes that is a host's data directory itself."""
 
 Role = Literal["primary", "standby", "replica"]
 Desired = Literal["running", "stopped"]
@@ -60,6 +63,8 @@ class NodeSpec:
     """With which the instance's other nodes replicate from it."""
     certificate: Certificate | None = None
     logs: LogsPolicy = LogsPolicy()
+    pool: str = DEFAULT_POOL
+    """The pool that its volume is made in, or moved to; where it lies the host knows."""
 
 
 @dataclass(frozen=True)

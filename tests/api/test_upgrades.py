@@ -8,6 +8,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from openrdb.host.space import capacity
+from openrdb.state import instances
 from openrdb.state.database import Database
 from openrdb.state.models import Instance, Operation, now
 from openrdb.system.memory import physical_memory
@@ -57,10 +59,10 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], set[str]]] = [
     (SBS, {"volume_size": 12 * GB}, {"volume_size"}),
     (SBS, {"volume_size": 10_000 * GB + 5 * GB}, {"volume_size"}),
     (SBS, {"volume_size": -1}, {"volume_size"}),
-    # what this version has not
-    (SBS, {"volume_type": "sbs_15k"}, {"volume_type"}),
-    ({}, {"volume_type": "bssd"}, {"volume_type"}),
+    # types of volumes
+    (SBS, {"volume_type": "lssd"}, {"volume_type"}),
     ({}, {"volume_type": "ssd"}, {"volume_type"}),
+    # what this version has not
     ({}, {"enable_ha": True}, {"enable_ha"}),
     ({}, {"enable_ha": False}, {"enable_ha"}),
     ({}, {"high_availability_mode": "single_zone"}, {"high_availability_mode"}),
@@ -82,9 +84,9 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], set[str]]] = [
 
 
 def test_refusals(api: Api) -> None:
-    instances = dict[str, str]()
+    made_before = dict[str, str]()
     for changes, asked, arguments in REFUSED:
-        identifier = instances.setdefault(str(changes), made(api, **changes))
+        identifier = made_before.setdefault(str(changes), made(api, **changes))
         path = f"/instances/{identifier}"
         before = api.request("GET", path).json()
         answer = api.request("POST", f"{path}/upgrade", json=asked)
@@ -146,3 +148,121 @@ def test_a_larger_volume_is_within_the_quota(
             assert volume.size == 20 * GB
         refused = api.request("POST", "/instances", json=body(**SBS))
         assert refused.json()["details"][0]["current"] == 20 * GB
+
+
+@pytest.mark.parametrize(
+    ("before", "asked", "shown"),
+    [
+        ({}, "bssd", {"type": "bssd", "class": "bssd", "size": 5 * GB}),
+        ({"node_type": "db-dev-m"}, "sbs_5k", {"type": "sbs_5k", "class": "sbs", "size": 25 * GB}),
+        (SBS, "sbs_15k", {"type": "sbs_15k", "class": "sbs", "size": 10 * GB}),
+        ({"volume_type": "bssd"}, "sbs_5k", {"type": "sbs_5k", "class": "sbs", "size": 5 * GB}),
+    ],
+)
+def test_another_volume_type_of_the_same_pool(
+    api: Api, before: dict[str, Any], asked: str, shown: dict[str, Any]
+) -> None:
+    """Nothing moves."""
+    identifier = made(api, **before)
+    path = f"/instances/{identifier}/upgrade"
+    answer = api.request("POST", path, json={"volume_type": asked})
+    assert (answer.status_code, answer.json()["status"]) == (200, "initializing")
+    assert answer.json()["volume"] == shown
+    assert kinds(api.database) == ["upgrade_instance"]
+
+
+def kinds(database: Database) -> list[str]:
+    with database.read() as session:
+        return [operation.kind for operation in session.query(Operation)]
+
+
+POOLS: dict[str, dict[str, Any]] = {
+    "plain": {"volume_types": ["sbs_5k"]},
+    "safe": {"volume_types": ["sbs_5k", "bssd"], "encrypted": True},
+}
+
+
+def with_pools(database: Database, tmp_path: Path, cache: Path, **settings: Any) -> Api:
+    for name, pool in POOLS.items():
+        pool["directory"] = tmp_path / name
+        pool["directory"].mkdir()
+    (tmp_path / "data").mkdir()
+    return Api(database, tmp_path / "data", cache=cache, pools=POOLS, **settings)
+
+
+def pool_of(api: Api, identifier: str) -> str:
+    with api.database.read() as session:
+        return instances.pool_of(session.get_one(Instance, UUID(identifier)))
+
+
+def test_the_pool_of_a_type(database: Database, tmp_path: Path, cache: Path) -> None:
+    encrypted = {"encryption": {"enabled": True}}
+    with with_pools(database, tmp_path, cache) as api:
+        found = [
+            pool_of(api, made(api, **asked))
+            for asked in (
+                {},
+                {"volume_type": "sbs_15k"},
+                SBS,
+                SBS | encrypted,
+                {"volume_type": "bssd"},
+                {"volume_type": "bssd"} | encrypted,
+            )
+        ]
+        assert found == ["default", "default", "plain", "safe", "safe", "safe"]
+        refused = api.request("POST", "/instances", json=body(**encrypted))
+        assert (refused.status_code, refused.json()["precondition"]) == (412, "encrypted_volumes")
+        assert "volumes_encrypted" in refused.json()["help_message"]
+
+
+def test_a_volume_moves_to_the_pool_of_its_type(
+    database: Database, tmp_path: Path, cache: Path
+) -> None:
+    with with_pools(database, tmp_path, cache) as api:
+        identifier = made(api)
+        path = f"/instances/{identifier}/upgrade"
+        assert api.request("POST", path, json={"volume_type": "sbs_5k"}).status_code == 200
+        assert pool_of(api, identifier) == "plain"
+        assert kinds(database) == ["move_volume"]
+        other = made(api, **SBS)
+        path = f"/instances/{other}/upgrade"
+        answer = api.request("POST", path, json={"enable_encryption": True})
+        assert answer.json()["encryption"] == {"enabled": True}
+        assert pool_of(api, other) == "safe"
+        third = made(api, volume_type="bssd")  # is in an encrypted one without having asked for it
+        path = f"/instances/{third}/upgrade"
+        assert api.request("POST", path, json={"enable_encryption": True}).status_code == 200
+        assert kinds(database) == ["upgrade_instance"]
+
+
+def test_what_a_pool_may_promise(database: Database, tmp_path: Path, cache: Path) -> None:
+    """Each has its own bound, which what moves there counts for."""
+    size = capacity(tmp_path)
+    with with_pools(database, tmp_path, cache, overcommit=12 * GB / size) as api:
+        first, second = made(api), made(api)
+        refused = api.request("POST", "/instances", json=body())
+        assert refused.json()["details"][0]["current"] == 10 * GB
+        for identifier, status in ((first, 200), (second, 200)):
+            path = f"/instances/{identifier}/upgrade"
+            answer = api.request("POST", path, json={"volume_type": "sbs_5k"})
+            assert answer.status_code == status
+        third = made(api)
+        path = f"/instances/{third}/upgrade"
+        answer = api.request("POST", path, json={"volume_type": "sbs_5k"})
+        assert answer.status_code == 403
+        assert answer.json()["details"][0]["current"] == 10 * GB
+        assert pool_of(api, third) == "default"
+
+
+def test_a_pool_that_is_missing(database: Database, tmp_path: Path, cache: Path) -> None:
+    with with_pools(database, tmp_path, cache) as api:
+        identifier = made(api)
+        (tmp_path / "plain").rename(tmp_path / "away")
+        for path, asked in (
+            ("/instances", body(**SBS)),
+            (f"/instances/{identifier}/upgrade", {"volume_type": "sbs_5k"}),
+        ):
+            answer = api.request("POST", path, json=asked)
+            assert answer.status_code == 412
+            assert "plain" in answer.json()["help_message"]
+        assert made(api)

@@ -18,7 +18,7 @@ import openrdb.operations  # noqa: F401
 from openrdb.operations.registry import KINDS
 from tests.faults.matrix.faults import seed
 from tests.support.killed_service import KilledService
-from tests.support.kinds import CASES, finished_count, last_error
+from tests.support.kinds import CASES, FAST, finished_count, last_error
 from tests.support.scenes import Case, Scene, make_scene
 from tests.support.service import in_background, ports_of_worker, wait_until
 
@@ -40,6 +40,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="module")
 def scene(cache: Path, worker_id: str) -> Iterator[tuple[KilledService, Scene]]:
     with KilledService(cache, ports_of_worker(worker_id, 1)) as service:
+        service.add_pool("fast", FAST)
         service.start()
         yield service, make_scene(service, "PostgreSQL-17")
 

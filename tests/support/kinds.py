@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
+from collections.abc import Callable
 from typing import Any
 
 import requests
@@ -74,6 +76,47 @@ def is_larger(scene: Scene, number: int) -> bool:
         assert session.execute("SELECT 1").fetchone() == (1,)
     scene.request("DELETE", f"/instances/{scene.added}")
     return instance.node_type == LARGER and is_gone(scene, number)
+
+
+FAST = "sbs_15k"
+"""The volume type that lies in a pool of its own, where the test's service has one."""
+
+
+def to_be_moved(scene: Scene, number: int) -> None:
+    with_block_storage(scene, number)
+    with scene.service.connection(ready(scene.service.sdk(), scene.added)) as session:
+        session.execute("CREATE TABLE kept AS SELECT 7 AS n")
+
+
+def not_to_be_moved(scene: Scene, number: int) -> None:
+    """Let there be what nobody can copy."""
+    to_be_moved(scene, number)
+    (data,) = scene.service.data_dir.glob(f"instances/{scene.added}/nodes/*/data")
+    os.mkfifo(data / "fifo")
+
+
+def ask_move(scene: Scene, _: int) -> requests.Response:
+    return scene.request("POST", f"/instances/{scene.added}/upgrade", {"volume_type": FAST})
+
+
+def is_in(type_: str, pool: str) -> Callable[[Scene, int], bool]:
+    """An instance's volume is of a type, in its pool and no other, with its data; it is removed."""
+
+    def holds(scene: Scene, number: int) -> bool:
+        service = scene.service
+        instance = ready(service.sdk(), scene.added)
+        with service.connection(instance) as session:
+            assert session.execute("SELECT n FROM kept").fetchone() == (7,)
+        places = service.pools | {"default": service.data_dir}
+        at = f"instances/{scene.added}/nodes/*/data"
+        found = [name for name, place in places.items() if [*place.glob(at)]]
+        assert found == [pool]
+        scene.request("DELETE", f"/instances/{scene.added}")
+        assert is_gone(scene, number)
+        assert instance.volume is not None
+        return bool(instance.volume.type_ == type_)
+
+    return holds
 
 
 def of_older_version(scene: Scene, number: int) -> None:
@@ -287,6 +330,21 @@ CASES = {
         lambda s, n: s.request("POST", f"/instances/{s.added}/upgrade", {"node_type": LARGER}),
         is_larger,
         before=with_block_storage,
+    ),
+    "move_volume": Case(
+        "move_volume",
+        ("move_to", "ensure_only_volume"),
+        ask_move,
+        is_in(FAST, "fast"),
+        before=to_be_moved,
+    ),
+    "take_move_back": Case(
+        "move_volume",
+        ("move_to", "put_back"),
+        ask_move,
+        is_in("sbs_5k", "default"),
+        before=not_to_be_moved,
+        ends="failed",
     ),
     "upgrade_major_version": Case(
         "upgrade_major_version",

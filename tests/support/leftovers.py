@@ -22,6 +22,7 @@ def leftovers(service: Service) -> list[str]:
     ) as state:
         instances = _ids(state, "instances")
         nodes, endpoints = _ids(state, "nodes"), _ids(state, "endpoints")
+        volumes = set(state.execute("SELECT pool, key FROM volumes"))
         snapshots = {str(one) for one in _ids(state, "snapshots")}
         found = [
             f"unfinished operation {kind}"
@@ -39,6 +40,19 @@ def leftovers(service: Service) -> list[str]:
     ]
     found += _half_made(layout.root)
     found += [str(path) for name in ("making", "removed") for path in layout.root.glob(f"{name}/*")]
+    places = service.pools | {"default": layout.root}
+    found += [
+        str(path)
+        for name, place in places.items()
+        for path in place.glob("instances/*/nodes/*/data")
+        if (name, str(path.relative_to(place))) not in volumes
+    ]
+    found += [
+        str(path)
+        for place in service.pools.values()
+        for name in ("making", "removed")
+        for path in place.glob(f"{name}/*")
+    ]
     found += [
         str(path) for name in ("jobs", "transfers") for path in layout.root.glob(f"{name}/*/")
     ]

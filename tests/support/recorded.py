@@ -10,6 +10,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from openrdb.catalog.node_types import LOCAL
+
 Json = Any
 Step = dict[str, Json]
 
@@ -31,11 +33,6 @@ NOT_THERE_YET = {
 }
 """What this version lacks, by a word of the calls' paths."""
 
-NOT_UPGRADED_YET = {
-    "volume_type": "volume types in pools of their own",
-}
-"""What this version does not change, by the fields of upgrades."""
-
 TRANSITORY = {
     *("provisioning", "initializing", "configuring", "restarting", "backuping", "deleting"),
     *("snapshotting", "creating", "exporting", "restoring"),
@@ -47,10 +44,9 @@ def needs(steps: list[Step]) -> set[str]:
     lacking = {
         name for word, name in NOT_THERE_YET.items() if any(word in step["path"] for step in steps)
     }
-    asked = {
-        field for step in steps if step["path"].endswith("/upgrade") for field in step["request"]
-    }
-    lacking |= {name for field, name in NOT_UPGRADED_YET.items() if field in asked}
+    asked = [step["request"] for step in steps if step["path"].endswith("/upgrade")]
+    if any(one.get("volume_type") == LOCAL for one in asked):
+        lacking.add("local volumes out of block storage")
     return lacking | ({"full disks"} if any("disk_full" in s["statuses"] for s in steps) else set())
 
 

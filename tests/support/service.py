@@ -146,6 +146,8 @@ class Service:
             "OPENRDB_SCHEDULE_ROUND": "0.5",
             "OPENRDB_WARM_ENGINES": "[]",
         }
+        self.pools: dict[str, Path] = {}
+        """Where volumes are besides the data directory."""
         self.process: subprocess.Popen[bytes] | None = None
         self.code: str | None = None
         """The sources that its commands run, if not this checkout's."""
@@ -165,6 +167,20 @@ class Service:
         kill(left)
         files.remove_tree(self.home)  # which may be deeper than Python recurses
         assert not left, f"processes were left: {list(left.values())}"
+
+    def add_pool(self, name: str, *volume_types: str, encrypted: bool = False) -> Path:
+        """Let the next `serve` make volumes of these types in a directory of its own."""
+        self.pools[name] = directory = self.home / name
+        directory.mkdir(mode=0o755)
+        os.chown(directory, self.home.stat().st_uid, -1)
+        told = json.loads(self.environment.get("OPENRDB_POOLS", "{}"))
+        told[name] = {
+            "directory": str(directory),
+            "volume_types": volume_types,
+            "encrypted": encrypted,
+        }
+        self.environment["OPENRDB_POOLS"] = json.dumps(told)
+        return directory
 
     # -- running -------------------------------------------------------------------------------
 

@@ -215,7 +215,15 @@ class Api:
         configured = Settings(data_dir=data_dir, cache=cache, hold=0, **settings)
         offers = Offers(installed, configured.allow_disabled_engines)
         choice = choose("haproxy", "127.0.0.1")
-        host = LocalHost(data_dir, configured.cache, build="", spares=0, aliases={}, choice=choice)
+        host = LocalHost(
+            data_dir,
+            configured.cache,
+            build="",
+            spares=0,
+            aliases={},
+            choice=choice,
+            pools=configured.pool_directories,
+        )
         secrets = open_secrets(database, Layout(data_dir).master_key)
         begin, hosts = self.started.append, {LOCAL_HOST: host}
         self._socket = socket.create_server(("127.0.0.1", 0))

@@ -12,9 +12,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from openrdb.host.volumes import Pool, Volume, directory, open_pool
+from openrdb.host.volumes import Pool, Volume, directory, open_pool, pools
 from openrdb.host.volumes import btrfs as btrfs_pool
-from openrdb.system import accounts, btrfs, copying, files
+from openrdb.system import accounts, btrfs, copying, files, mirror
 
 CONTENT = {"one": b"1" * 5000, "sub/two": b"2", "sub/deep/three": b""}
 TEMPLATE, SPARE = (Volume("default", f"templates/x/{name}") for name in ("template", "spare-1"))
@@ -65,7 +65,8 @@ def is_tidy(root: Path) -> bool:
 # -- kill -9 ---------------------------------------------------------------------------------------
 
 CODE = {
-    module.__file__ for module in (directory, btrfs_pool, files, copying, btrfs, accounts, shutil)
+    module.__file__
+    for module in (directory, btrfs_pool, pools, files, copying, mirror, btrfs, accounts, shutil)
 }
 
 

@@ -23,6 +23,7 @@ from openrdb.errors import (
     NotFound,
     OpenRDBError,
     OutdatedSpec,
+    PoolMissing,
     PreconditionFailed,
     QuotasExceeded,
     StartFailed,
@@ -41,6 +42,7 @@ ERRORS = [
     QuotasExceeded("ports", 10, 10),
     HostError("no disk"),
     StartFailed("the port is taken"),
+    PoolMissing("pool fast is missing"),
     DiskFull("no space"),
     OutdatedSpec("older"),
 ]

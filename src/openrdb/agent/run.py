@@ -71,6 +71,7 @@ def local_host(layout: Layout, configured: AgentSettings) -> LocalHost:
         aliases=configured.engine_aliases,
         logs_round=configured.logs_round,
         trash=configured.trash,
+        pools=configured.pool_directories,
     )
 
 

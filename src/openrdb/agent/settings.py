@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -29,6 +29,7 @@ class AgentSettings:
     log_level: str
     trash: float = 0.0
     """Not in the file of an earlier version, which `openrdb stop` may find."""
+    pool_directories: dict[str, Path] = field(default_factory=dict)
 
     @classmethod
     def of(cls, settings: Settings) -> AgentSettings:

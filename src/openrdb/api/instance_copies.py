@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from openrdb.api import wire
 from openrdb.api.common import Backend
-from openrdb.api.instance_creation import add_endpoints, check_quotas
+from openrdb.api.instance_creation import add_endpoints, check_quotas, pool_of
 from openrdb.catalog.node_types import LOCAL, NodeType, node_type, volume_size, volume_type
 from openrdb.engines import rules_of
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
@@ -49,7 +49,7 @@ def add_copy(
 
     Raises:
         InvalidArguments: `node_type` cannot have the data.
-        PreconditionFailed: the engine is not there any more.
+        PreconditionFailed: the engine, or an encrypted pool, is not there any more.
         QuotasExceeded: the project, or the disk, may not take another such instance.
     """
     kind, origin, settings = _node_type(node_type_name), source.origin, backend.settings
@@ -88,11 +88,13 @@ def add_copy(
     instances.tag(instance, origin.tags)
     instance.acl_rules = [AclRule(ip="0.0.0.0/0", description="Allow All")]
     instance.endpoints = []
-    check_quotas(session, instance, settings)
+    pool = pool_of("encryption", settings, volume, encrypted=origin.encryption)
+    check_quotas(session, instance, settings, pool)
     instances.place(
         session,
         instance,
         version=backend.offers.installed[instance.engine],
+        pool=pool,
         node_ports=settings.node_ports,
         uids=settings.instance_uids if os.geteuid() == 0 else None,
     )

@@ -16,9 +16,15 @@ from openrdb.catalog.setting_values import problem
 from openrdb.config import Settings
 from openrdb.engines import rules_of
 from openrdb.engines.passwords import check_password
-from openrdb.errors import InvalidArguments, NotFound, PermissionsDenied, PreconditionFailed
+from openrdb.errors import (
+    InvalidArguments,
+    NotFound,
+    PermissionsDenied,
+    PoolMissing,
+    PreconditionFailed,
+)
 from openrdb.host.space import capacity, has_room, no_room
-from openrdb.spec import Administrator
+from openrdb.spec import DEFAULT_POOL, Administrator
 from openrdb.state import instances, networks, quotas
 from openrdb.state.models import (
     LOCAL_HOST,
@@ -46,7 +52,7 @@ def new_instance(
     offer = _offer(body.engine, backend)
     kind = offered_node_type(body.node_type)
     volume = volume_type(kind, body.volume_type or kind.volumes[0].type)
-    _check_available(body, backend)
+    check_high_availability(body.is_ha_cluster, body.high_availability_mode)
     created_at = now()
     instance = Instance(
         id=uuid4(),
@@ -75,24 +81,60 @@ def new_instance(
     return instance
 
 
-def check_room(backend: Backend) -> None:
-    """Raise QuotasExceeded if the disk has no room for another volume, the trash being emptied."""
-    data_dir = backend.settings.data_dir
-    if not has_room(data_dir) and not backend.hosts[LOCAL_HOST].ensure_room():
-        raise no_room(data_dir)
+def check_room(backend: Backend, pool: str) -> None:
+    """Raise if there is no room for another volume, the trash being emptied.
+
+    Raises:
+        QuotasExceeded: the disk of the pool, or of the data directory, is full.
+        PreconditionFailed: the pool is not there.
+    """
+    host, settings = backend.hosts[LOCAL_HOST], backend.settings
+    if not has_room(settings.data_dir) and not host.ensure_room(DEFAULT_POOL):
+        raise no_room(settings.data_dir)
+    if pool == DEFAULT_POOL:
+        return
+    try:
+        is_there = host.ensure_room(pool)
+    except PoolMissing:
+        help_message = f"the pool {pool} of volumes is missing; its operator is told why"
+        raise PreconditionFailed("resource_not_usable", help_message) from None
+    if not is_there:
+        raise no_room(settings.pool_directory(pool))
 
 
-def check_quotas(session: Session, instance: Instance, settings: Settings) -> None:
+def check_quotas(session: Session, instance: Instance, settings: Settings, pool: str) -> None:
     """Raise QuotasExceeded if the project, or the disk, may not take another such instance."""
-    limits = limits_of(instance.project_id, settings)
+    limits = limits_of(instance.project_id, settings, pool)
     quotas.require(session, instance.project_id, limits, instance.volume_size)
 
 
-def limits_of(project_id: UUID, settings: Settings) -> quotas.Limits:
-    """Return what a project may have, and what the disk may promise."""
+def limits_of(project_id: UUID, settings: Settings, pool: str) -> quotas.Limits:
+    """Return what a project may have, and what the disk of a pool may promise."""
     own = settings.quotas_of(project_id)
-    promised = int(capacity(settings.data_dir) * settings.overcommit)
-    return quotas.Limits(own.instances, own.volume_bytes, promised)
+    promised = int(capacity(settings.pool_directory(pool)) * settings.overcommit)
+    return quotas.Limits(own.instances, own.volume_bytes, promised, pool)
+
+
+def pool_of(argument: str, settings: Settings, volume_type_name: str, *, encrypted: bool) -> str:
+    """Return the pool that a volume is made in.
+
+    Raises:
+        PreconditionFailed: it is to be encrypted, and the operator has stated of no pool of its type
+            that it is.
+    """
+    pool = settings.pool_of(volume_type_name, encrypted=encrypted)
+    if pool is None:
+        named = [n for n, one in settings.pools.items() if volume_type_name in one.volume_types]
+        options = " or ".join(
+            f"pools.{name}.encrypted" if name != DEFAULT_POOL else "volumes_encrypted"
+            for name in named or [DEFAULT_POOL]
+        )
+        help_message = (
+            f"{argument}: the volumes of this deployment are not on an encrypted device; where they "
+            f"are, its operator says so by the option {options}"
+        )
+        raise PreconditionFailed("encrypted_volumes", help_message)
+    return pool
 
 
 def add_first_endpoints(
@@ -263,25 +305,8 @@ def _init_settings(body: wire.CreateInstance, offer: Offer) -> dict[str, str]:
     return {setting.name: setting.value for setting in body.init_settings or []}
 
 
-def _check_available(body: wire.CreateInstance, backend: Backend) -> None:
-    """Refuse what this version of OpenRDB cannot give, by the argument's name."""
-    check_high_availability(body.is_ha_cluster, body.high_availability_mode)
-    if body.encryption and body.encryption.enabled:
-        check_encryption("encryption.enabled", backend.settings)
-
-
 def check_high_availability(is_ha_cluster: bool | None, mode: str | None) -> None:
     """Raise InvalidArguments if several nodes are asked for, which this version does not have."""
     if is_ha_cluster or mode in ("single_zone", "multiple_zone"):
         argument = "is_ha_cluster" if is_ha_cluster else "high_availability_mode"
         raise InvalidArguments((argument, "constraint", "high availability is not available here"))
-
-
-def check_encryption(argument: str, settings: Settings) -> None:
-    """Raise PreconditionFailed unless volumes are on an encrypted device, as the operator states."""
-    if not settings.volumes_encrypted:
-        help_message = (
-            f"{argument}: the volumes of this deployment are not on an encrypted device; where they "
-            "are, its operator says so by the option volumes_encrypted"
-        )
-        raise PreconditionFailed("encrypted_volumes", help_message)

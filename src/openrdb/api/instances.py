@@ -29,6 +29,7 @@ from openrdb.api.instance_creation import (
     check_quotas,
     check_room,
     new_instance,
+    pool_of,
 )
 from openrdb.api.instance_view import show
 from openrdb.config import Region
@@ -64,16 +65,20 @@ def create_instance(
         project = access.project_for_creation(session, principal, asked, "create", "instance")
     instance = new_instance(body, region, project, backend)
     first_user = administrator(body, instance.engine)
-    check_room(backend)
+    pool = pool_of(
+        "encryption.enabled", settings, instance.volume_type, encrypted=instance.encryption
+    )
+    check_room(backend, pool)
 
     def add(session: Session) -> Instance:
         # The project may have been deleted since.
         access.project_for_creation(session, principal, asked, "create", "instance")
-        check_quotas(session, instance, settings)
+        check_quotas(session, instance, settings, pool)
         instances.place(
             session,
             instance,
             version=backend.offers.installed[instance.engine],
+            pool=pool,
             node_ports=settings.node_ports,
             uids=settings.instance_uids if os.geteuid() == 0 else None,
         )

@@ -9,7 +9,7 @@ from uuid import uuid4
 from sqlalchemy.orm import Session
 
 from openrdb.api.common import Backend
-from openrdb.api.instance_creation import check_quotas
+from openrdb.api.instance_creation import check_quotas, pool_of
 from openrdb.catalog.offers import Offer
 from openrdb.catalog.setting_values import problem
 from openrdb.operations.begin import Begun
@@ -44,11 +44,14 @@ def begin_major_upgrade(
         source = find(session)
         sources.append(source)
         instance = _copy_of(source, offer)
-        check_quotas(session, instance, settings)
+        encrypted = instance.encryption
+        pool = pool_of("encryption", settings, instance.volume_type, encrypted=encrypted)
+        check_quotas(session, instance, settings, pool)
         instances.place(
             session,
             instance,
             version=offer.minor,
+            pool=pool,
             node_ports=settings.node_ports,
             uids=settings.instance_uids if os.geteuid() == 0 else None,
         )

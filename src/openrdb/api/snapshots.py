@@ -28,6 +28,7 @@ from openrdb.errors import PreconditionFailed
 from openrdb.operations.snapshots.create import CreateSnapshot
 from openrdb.operations.snapshots.delete import DeleteSnapshot
 from openrdb.operations.snapshots.restore import CloneInstance, RestoreSnapshot
+from openrdb.spec import DEFAULT_POOL
 from openrdb.state import copies, instances, quotas, snapshots
 from openrdb.state.models import Instance, Snapshot
 from openrdb.state.statuses import instance as instance_statuses
@@ -68,7 +69,7 @@ def create_snapshot(
 ) -> own_wire.Snapshot:
     """Record a new snapshot, and begin to make it. Local volumes have none, as the reference says."""
     check_expiry(body.expires_at)
-    check_room(backend)
+    check_room(backend, DEFAULT_POOL)
 
     def add(session: Session) -> Snapshot:
         instance = instances.get(session, region, instance_id, caller.principal)
@@ -171,7 +172,7 @@ def create_instance_from_snapshot(
 ) -> wire.Instance:
     """Record a new instance, and begin to make it of a snapshot."""
     check_high_availability(body.is_ha_cluster, body.high_availability_mode)
-    check_room(backend)
+    check_room(backend, DEFAULT_POOL)
 
     def add(session: Session) -> Instance:
         snapshot = snapshots.get(session, region, snapshot_id, caller.principal)
@@ -205,7 +206,7 @@ def clone_instance(
     caller: CurrentCaller,
 ) -> wire.Instance:
     """Record a new instance, and begin to make it of another one, which works on."""
-    check_room(backend)
+    check_room(backend, DEFAULT_POOL)
 
     def add(session: Session) -> Instance:
         instance = instances.get(session, region, instance_id, caller.principal)

@@ -14,14 +14,15 @@ from openrdb.api import wire
 from openrdb.api.auth import CurrentCaller
 from openrdb.api.common import PREFIX, Backend, CurrentBackend, the_instance
 from openrdb.api.engine_calls import Kind
-from openrdb.api.instance_creation import check_encryption, limits_of, offered_node_type
+from openrdb.api.instance_creation import check_room, limits_of, offered_node_type, pool_of
 from openrdb.api.instance_view import show, upgrades
 from openrdb.api.major_upgrades import begin_major_upgrade
 from openrdb.catalog.node_types import LOCAL, volume_size, volume_type
 from openrdb.catalog.offers import Offer, Offers
-from openrdb.config import Region
+from openrdb.config import Region, Settings
 from openrdb.errors import InvalidArguments
 from openrdb.operations.desired import main_spec, node_type_of
+from openrdb.operations.instances.move_volume import MoveVolume
 from openrdb.operations.instances.upgrade import UpgradeInstance
 from openrdb.state import instances, quotas
 from openrdb.state.models import Instance
@@ -69,6 +70,8 @@ async def upgrade_instance(
         size = _asked_shape(instance, body, backend)
         if size.node_type != instance.node_type:
             _check_memory(instance, size, backend)
+        if size.pool != instances.pool_of(instance):
+            check_room(backend, size.pool)
         return instance, size
 
     instance, asked = await run_in_threadpool(look)
@@ -77,17 +80,20 @@ async def upgrade_instance(
             instance, Kind.CHECK, lambda: _check_by_engine(backend, instance, asked)
         )
 
-    def prepare(session: Session, instance: Instance) -> UpgradeInstance | None:
+    def prepare(session: Session, instance: Instance) -> UpgradeInstance | MoveVolume | None:
         before = _Shape.of(instance)
         size = _asked_shape(instance, body, backend)
         if size == before:
             return None
-        if size.volume_size > before.volume_size:
-            limits = limits_of(instance.project_id, backend.settings)
-            added = size.volume_size - before.volume_size
-            quotas.require_bytes(session, instance.project_id, limits, added)
+        added, moves = size.volume_size - before.volume_size, size.pool != before.pool
+        if added > 0 or moves:
+            limits = limits_of(instance.project_id, backend.settings, size.pool)
+            to_pool = size.volume_size if moves else added
+            quotas.require_bytes(session, instance.project_id, limits, added, to_pool)
         instances.resize(instance, size.node_type, size.volume_size)
-        instance.encryption = size.encryption
+        _set_volume(instance, size)
+        if moves:
+            return _move(instance, before)
         operation = UpgradeInstance(instance.id, before.node_type, before.volume_size)
         if size.version == before.version:
             return operation
@@ -103,8 +109,11 @@ class _Shape:
     """What can be changed of an instance in place."""
 
     node_type: str
+    volume_type: str
     volume_size: int
     encryption: bool
+    pool: str
+    """The pool that the volume is in."""
     version: str
     """The minor version."""
 
@@ -112,10 +121,31 @@ class _Shape:
     def of(cls, instance: Instance) -> _Shape:
         return cls(
             instance.node_type,
+            instance.volume_type,
             instance.volume_size,
             instance.encryption,
+            instances.pool_of(instance),
             instance.primary.version,
         )
+
+
+def _set_volume(instance: Instance, size: _Shape) -> None:
+    """Let an instance's volume have another type, and be in another pool; its size it has."""
+    if size.volume_type != instance.volume_type:
+        volume = volume_type(node_type_of(instance), size.volume_type)
+        instance.volume_type, instance.volume_class = volume.type, volume.class_
+    instance.encryption = size.encryption
+    instances.move(instance, size.pool)
+
+
+def _move(instance: Instance, before: _Shape) -> MoveVolume:
+    return MoveVolume(
+        instance.id,
+        volume_type_before=before.volume_type,
+        volume_size_before=before.volume_size,
+        encryption_before=before.encryption,
+        pool_before=before.pool,
+    )
 
 
 def _asked_shape(instance: Instance, body: wire.UpgradeInstance, backend: Backend) -> _Shape:
@@ -132,11 +162,9 @@ def _asked_shape(instance: Instance, body: wire.UpgradeInstance, backend: Backen
         case "volume_size":
             return _with_volume_size(instance, before, body.volume_size or 0)
         case "volume_type":
-            _check_volume_type(instance, body.volume_type or "")
-            return before
+            return _with_volume_type(instance, before, body.volume_type or "", backend.settings)
         case "enable_encryption" if body.enable_encryption:
-            check_encryption(target, backend.settings)
-            return dataclasses.replace(before, encryption=True)
+            return _encrypted(before, backend.settings)
         case "enable_encryption":
             raise _refusal(target, "can only be true")
         case "enable_ha" if not body.enable_ha:
@@ -198,11 +226,26 @@ def _with_volume_size(instance: Instance, before: _Shape, size: int) -> _Shape:
     return dataclasses.replace(before, volume_size=size)
 
 
-def _check_volume_type(instance: Instance, name: str) -> None:
-    """Raise InvalidArguments unless the instance has a volume type already: there is one pool."""
-    if name != instance.volume_type:
-        help_message = "this deployment keeps all volumes in one pool: their type cannot change"
-        raise _refusal("volume_type", help_message)
+def _with_volume_type(instance: Instance, before: _Shape, name: str, settings: Settings) -> _Shape:
+    """Return the size with another type of volume, as large as before or larger: each type has its
+    least size and its steps."""
+    if name == before.volume_type:
+        return before
+    if name == LOCAL:
+        raise _refusal("volume_type", "block storage does not become a local volume again")
+    volume = volume_type(node_type_of(instance), name)
+    steps = -(-max(before.volume_size, volume.min_size) // volume.chunk_size)
+    size = volume_size(node_type_of(instance), name, steps * volume.chunk_size)
+    pool = pool_of("volume_type", settings, name, encrypted=before.encryption)
+    return dataclasses.replace(before, volume_type=name, volume_size=size, pool=pool)
+
+
+def _encrypted(before: _Shape, settings: Settings) -> _Shape:
+    """Return the size in an encrypted pool: where it is, if that is one."""
+    pool = before.pool
+    if not settings.is_encrypted(pool):
+        pool = pool_of("enable_encryption", settings, before.volume_type, encrypted=True)
+    return dataclasses.replace(before, encryption=True, pool=pool)
 
 
 def _check_memory(instance: Instance, size: _Shape, backend: Backend) -> None:

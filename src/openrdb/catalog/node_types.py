@@ -20,6 +20,7 @@ _DESCRIPTIONS = {
     "sbs_5k": "Block Storage, 5,000 IOPS",
     "sbs_15k": "Block Storage, 15,000 IOPS",
 }
+VOLUME_TYPES: Final = tuple(_DESCRIPTIONS)
 
 
 @dataclass(frozen=True)

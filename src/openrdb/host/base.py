@@ -44,6 +44,20 @@ class Nodes(Protocol):
             HostError: there is no space left for it.
         """
 
+    def ensure_moved(self, spec: NodeSpec, timeout: float) -> bool:
+        """Move the node's data directory to the spec's pool; it is waited for as for snapshots.
+
+        It is copied while the server runs, which ends for what has changed since, and starts again.
+        The former data directory stays until `ensure_only_volume`. What fails leaves the node as it
+        was.
+
+        Raises:
+            HostError: a pool is not there, or has no space left for it.
+        """
+
+    def ensure_only_volume(self, spec: NodeSpec) -> None:
+        """Remove the data directories that moving left in other pools than the node's own."""
+
     def prepare_spare(self, spec: NodeSpec) -> None:
         """Begin to make a volume for the next instance of the same version."""
 
@@ -122,8 +136,12 @@ class Nodes(Protocol):
     def trashed(self) -> list[UUID]:
         """Return the instances that are in the trash."""
 
-    def ensure_room(self) -> bool:
-        """Return whether there is room for another volume; the trash gives way to it."""
+    def ensure_room(self, pool: str) -> bool:
+        """Return whether a pool has room for another volume; the trash gives way to it.
+
+        Raises:
+            HostError: the pool is not there.
+        """
 
 
 class Jobs(Protocol):

@@ -20,13 +20,15 @@ from typing import Literal
 from inotify_simple import INotify
 
 from openrdb.config import LONGEST_DATA_DIR, Settings
-from openrdb.errors import HostError
+from openrdb.errors import HostError, PoolMissing
 from openrdb.host import session
 from openrdb.host.bundles.shared import are_reachable
 from openrdb.host.space import LEAST_FREE
 from openrdb.host.volumes import how_copies_are_made
+from openrdb.host.volumes.pools import known_pools, place_of
 from openrdb.system import accounts, files, programs
 from openrdb.system.accounts import Uid
+from openrdb.system.layout import Layout
 from openrdb.system.process import raise_descriptor_limit
 
 _PROGRAMS = ("flock", "setpriv", "prlimit", "fallocate", "unshare", "mount")
@@ -113,6 +115,41 @@ def _data_directory(settings: Settings) -> Iterator[Finding]:
         yield Finding("space", "warning" if served else "bad", text + remedy)
     else:
         yield Finding("space", "ok" if free > _COMFORTABLE_FREE else "warning", text)
+
+
+def _pools(settings: Settings) -> Iterator[Finding]:
+    """Look at the pools of volumes besides the data directory, also at those that were configured."""
+    known = known_pools(Layout(settings.data_dir))
+    former = set(known.directories) if known is not None else set()
+    for name in sorted({*settings.pool_directories, *former}):
+        subject = f"pool {name}"
+        try:
+            directory, _ = place_of(known, name, settings.pool_directories.get(name))
+        except PoolMissing as error:
+            yield Finding(subject, "warning", f"{error}; its instances wait for it")
+            continue
+        if why := _why_not_passable(directory, settings):
+            yield Finding(subject, "bad", why)
+            continue
+        types = ", ".join(settings.pools[name].volume_types) if name in settings.pools else ""
+        text = f"{directory}: {how_copies_are_made(directory)}; {types or 'no type'} is made in it"
+        yield Finding(subject, "ok", text)
+        free = files.free_bytes(directory)
+        if free < _COMFORTABLE_FREE:
+            text = f"{free / 2**30:.1f} GiB free in {directory}"
+            yield Finding(subject, "warning", text)
+
+
+def _why_not_passable(directory: Path, settings: Settings) -> str | None:
+    """Return why a directory cannot have volumes."""
+    if not _PLAIN_PATH.fullmatch(str(directory)):
+        return f"a pool's path may only have letters, digits and {_SIGNS}: {directory}"
+    if not os.access(directory, os.W_OK | os.X_OK):
+        return f"cannot write to {directory}: make it the property of uid {os.geteuid()}"
+    if os.geteuid() != 0:
+        return None
+    closed = _closed_directory(directory, settings.instance_uids[0])
+    return f"the accounts of instances cannot pass {closed}: chmod o+x {closed}" if closed else None
 
 
 def _why_not_usable(directory: Path) -> str | None:
@@ -289,6 +326,7 @@ _CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _system,
     _descriptors,
     _data_directory,
+    _pools,
     _accounts,
     _execution,
     _shared_memory,

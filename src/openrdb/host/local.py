@@ -90,11 +90,13 @@ class LocalHost(LocalUpgrades):
                 self._templates.prepare(bundle, templates_of(name), {})
 
     def _remove_leftovers(self) -> None:
-        self._pool.empty(time.time() - self._keep_trash)
-        self._pool.ensure_free(COMFORTABLE_FREE)
+        self._pools.look()
+        self._pools.empty(time.time() - self._keep_trash)
+        for pool in self._pools:
+            pool.ensure_free(COMFORTABLE_FREE)
         for path in self._layout.root.glob(f"instances/{_REMOVED}*"):  # an earlier version's
             self._pool.delete_below(path)
-        self._healer.in_background(self._pool.remove_deleted)
+        self._healer.in_background(self._pools.remove_deleted)
 
     # -- what there is -------------------------------------------------------------------------
 

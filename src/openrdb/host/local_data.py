@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from uuid import UUID
 
 from openrdb.engines import templates_of
-from openrdb.errors import (
-    DiskFull,
-)
+from openrdb.errors import DiskFull, HostError
 from openrdb.host import backups
-from openrdb.host.local_nodes import LocalNodes
+from openrdb.host.local_nodes import LocalNodes, program_name
 from openrdb.host.space import LEAST_FREE
-from openrdb.host.volumes import Volume
+from openrdb.host.volumes import Pool, Volume
 from openrdb.spec import (
     DumpSpec,
     NodeSpec,
@@ -31,16 +28,21 @@ class LocalData(LocalNodes):
     # -- volumes -------------------------------------------------------------------------------
 
     def ensure_volume(self, spec: NodeSpec) -> None:
-        paths = self._layout.node(spec.instance_id, spec.node_id)
         record = self._accept(spec)
-        volume = self._pool.volume(paths.data)
-        if not self._pool.exists(volume):
+        volume, pool = self._volume(record), self._pools.named(record.pool)
+        if not pool.exists(volume):
             # Less than at the request: what was accepted is not refused because of others.
-            if not self._pool.ensure_free(LEAST_FREE // 2):
-                raise DiskFull(f"no space is left in {self._layout.root}")
+            self._require_room(pool, LEAST_FREE // 2)
             bundle, maker = self._bundle(record), templates_of(spec.engine)
-            self._templates.take(bundle, maker, spec.init_settings, volume, spec.uid)
-        self._pool.settle(volume)
+            if pool is self._pool:
+                self._templates.take(bundle, maker, spec.init_settings, volume, spec.uid)
+            else:
+                self._templates.copy(bundle, maker, spec.init_settings, pool, volume, spec.uid)
+        pool.settle(volume)
+
+    def _require_room(self, pool: Pool, size: int) -> None:
+        if not pool.ensure_free(size):
+            raise DiskFull(f"no space is left in {self._pools.layout(pool.name).root}")
 
     def prepare_spare(self, spec: NodeSpec) -> None:
         bundle = self._bundles.find(spec.engine)
@@ -49,48 +51,50 @@ class LocalData(LocalNodes):
     def ensure_no_volume(self, spec: NodeSpec) -> None:
         self._underway.wait_out(f"volume {spec.node_id}")
         self.ensure_stopped(spec)
-        self._pool.delete(self._volume_of(spec))
-        self._healer.in_background(self._pool.remove_deleted)
-
-    def _volume_of(self, spec: NodeSpec) -> Volume:
-        return self._pool.volume(self._layout.node(spec.instance_id, spec.node_id).data)
+        volume = self._volume(self._record(spec.node_id))
+        self._pools.named(volume.pool).delete(volume)
+        self._healer.in_background(self._pools.remove_deleted)
 
     def ensure_removed(self, instance_id: UUID, node_ids: Sequence[UUID], keep: bool) -> None:
-        for node in [self._records.nodes[one] for one in node_ids if one in self._records.nodes]:
+        nodes = [self._records.nodes[one] for one in node_ids if one in self._records.nodes]
+        for node in nodes:
+            self._pools.named(node.pool)  # else some of it would stay there
+            self._underway.wait_out(f"volume {node.spec.node_id}")
             self._healer.remove(self._program_to_end(node.spec))
         self._records.forget_instance(instance_id)
         self._ports_guard.forget(node_ids)
         self._changing.pop(instance_id, None)
         self._pruning.pop(instance_id, None)
         # Gone at once; what takes time is done when nobody waits for it any more.
-        directory = self._layout.instance(instance_id)
-        self._pool.stop_return(instance_id)
-        if keep and self._keep_trash and _has_data(directory):
-            self._pool.put_aside(directory, instance_id)
+        self._pools.stop_return(instance_id)
+        if keep and self._keep_trash and self._pools.has_data(instance_id):
+            self._pools.put_aside(instance_id)
         else:
-            self._pool.delete_below(directory)
-            self._healer.in_background(self._pool.remove_deleted)
+            self._pools.delete(instance_id)
+            self._healer.in_background(self._pools.remove_deleted)
         for owner in (instance_id, *node_ids):
             files.remove_tree(self._layout.sockets(owner))
             self._guards.pop(owner, None)
+            self._configuring.pop(owner, None)
             self._changes.forget(owner)
             self._data_versions.forget(owner)
 
     def ensure_restored(self, instance_id: UUID) -> bool:
-        if not self._pool.put_back(instance_id, self._layout.instance(instance_id)):
+        if not self._pools.put_back(instance_id):
             return False
         self._records.load_instance(instance_id)
-        return True
+        nodes = [one for one in self._records.nodes.values() if one.spec.instance_id == instance_id]
+        return all(self._pools.exists(self._volume(node)) for node in nodes)
 
     def trashed(self) -> list[UUID]:
         return list(self._pool.put_aside_since())
 
-    def ensure_room(self) -> bool:
+    def ensure_room(self, pool: str) -> bool:
         # One waits for what is removed; the others are refused meanwhile.
         if not self._making_room.acquire(blocking=False):
             return False
         try:
-            return self._pool.has_room()
+            return self._pools.named(pool).has_room()
         finally:
             self._making_room.release()
 
@@ -152,14 +156,72 @@ class LocalData(LocalNodes):
             record = self._accept(spec)
             if record.data_versions is None:
                 self._records.save_node(replace(record, data_versions=data_versions))
-        return self._volume_of(spec)
+            return self._volume(self._record(spec.node_id))
 
     def ensure_no_snapshot(self, snapshot_id: UUID) -> None:
         self._underway.wait_out(f"snapshot {snapshot_id}")
         self._snapshots.remove(snapshot_id)
-        self._healer.in_background(self._pool.remove_deleted)
+        self._healer.in_background(self._pools.remove_deleted)
 
+    # -- moving --------------------------------------------------------------------------------
 
-def _has_data(directory: Path) -> bool:
-    """Return whether there is anything of an instance's that could be brought back."""
-    return any(directory.glob("nodes/*/data"))
+    def ensure_moved(self, spec: NodeSpec, timeout: float) -> bool:
+        self._accept(spec)
+        return self._underway.ensure(f"volume {spec.node_id}", partial(self._move, spec), timeout)
+
+    def _move(self, spec: NodeSpec) -> None:
+        """Copy a node's volume to the spec's pool, where its server starts from then on.
+
+        The record of the node says where its volume is; until that has changed, the server starts
+        from the volume that it had, and what there is of the other one is nothing.
+        """
+        record = self._record(spec.node_id)
+        if record.pool == spec.pool:
+            return
+        source, pool = self._volume(record), self._pools.named(spec.pool)
+        target = replace(source, pool=spec.pool)
+        self._require_room(pool, LEAST_FREE // 2 + self._pools.usage(source))
+        self._pools.ensure_passage(spec.pool, spec.instance_id, spec.node_id, spec.uid)
+        try:
+            pool.bring(
+                self._pools.named(source.pool).path(source),
+                target,
+                spec.uid,
+                # What an earlier move left may be older than what it was copied from.
+                lambda _: pool.delete(target),
+                hold=partial(self._release, spec.node_id),
+            )
+            pool.settle(target)
+            self._set_pool(spec)
+        finally:
+            record = self._record(spec.node_id)
+            if record.desired == "running":
+                self._healer.keep_later(self._program(record.spec))
+
+    def _release(self, node_id: UUID) -> None:
+        self._healer.release(self._program(self._record(node_id).spec))
+
+    def _set_pool(self, spec: NodeSpec) -> None:
+        """Write down that a node's volume is in the spec's pool.
+
+        Raises:
+            HostError: its server was started since it was copied.
+        """
+        with self._guards[spec.node_id]:
+            if self._healer.pid(program_name(spec)) is not None:
+                raise HostError("the server was started while its volume moved")
+            record = replace(self._record(spec.node_id), pool=spec.pool)
+            self._records.save_node(record)
+        self._changes.note(spec.node_id)
+
+    def ensure_only_volume(self, spec: NodeSpec) -> None:
+        record = self._accept(spec)
+        self._underway.wait_out(f"volume {spec.node_id}")
+        there = self._volume(record)
+        if not self._pools.exists(there):
+            raise HostError(f"the data directory {self._paths(record).data} is gone")
+        for pool in self._pools:
+            if pool.name != record.pool:
+                pool.delete(replace(there, pool=pool.name))
+                self._pools.tidy(pool.name, spec.instance_id, spec.node_id)
+        self._healer.in_background(self._pools.remove_deleted)

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from openrdb.errors import (
     HostError,
     OpenRDBError,
     OutdatedSpec,
+    PoolMissing,
     PreconditionFailed,
     TransientState,
 )
@@ -40,15 +42,17 @@ from openrdb.host.routes import Routes
 from openrdb.host.snapshots import Snapshots
 from openrdb.host.templates import Templates, template_secret
 from openrdb.host.underway import Underway
-from openrdb.host.volumes import open_pool
+from openrdb.host.volumes import Volume
+from openrdb.host.volumes.pools import Pools
 from openrdb.spec import (
+    DEFAULT_POOL,
     Administrator,
     Desired,
     NodeSpec,
 )
 from openrdb.system import accounts
 from openrdb.system.bundle import Bundle
-from openrdb.system.layout import Layout
+from openrdb.system.layout import Layout, NodePaths
 
 log = logging.getLogger(__name__)
 
@@ -73,13 +77,15 @@ class LocalNodes:
         aliases: Mapping[str, str],
         logs_round: float = LOGS_ROUND,
         trash: float = 0.0,
+        pools: Mapping[str, Path] = MappingProxyType({}),
     ) -> None:
         self._build = build
         self._layout = layout = Layout(root)
         for directory in (layout.run, layout.instances):
             accounts.passable_directory(directory)
         self._bundles = bundles_for_accounts(cache, root / "bundles", aliases)
-        self._pool = open_pool(root)
+        self._pools = Pools(layout, pools)
+        self._pool = self._pools.default
         self._healer = Healer()
         self._cgroups = Cgroups.find()
         self._ports_guard = Guard(layout)
@@ -90,9 +96,10 @@ class LocalNodes:
         self._routes = Routes(layout, self._records, driver)
         self._jobs = Jobs(layout.jobs)
         self._backups = Backups(layout, self._jobs)
-        self._snapshots = Snapshots(layout, self._pool)
+        self._snapshots = Snapshots(layout, self._pools)
         self._underway = Underway()
         self._guards: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
+        self._configuring: dict[UUID, threading.Lock] = defaultdict(threading.Lock)
         self._changing: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
         self._pruning: dict[UUID, threading.Lock] = defaultdict(threading.Lock)
         self._logs_round = logs_round
@@ -119,7 +126,9 @@ class LocalNodes:
             if known is None:
                 bundle = self._bundles.find(spec.engine).name
                 build = "" if earlier else self._build
-                record = NodeRecord(spec, bundle, desired=desired or "stopped", build=build)
+                record = NodeRecord(
+                    spec, bundle, desired=desired or "stopped", build=build, pool=spec.pool
+                )
             elif known.spec.generation > spec.generation:
                 raise OutdatedSpec(
                     f"node {spec.node_id} is known in generation {known.spec.generation}, "
@@ -128,7 +137,7 @@ class LocalNodes:
             else:
                 record = replace(known, spec=spec, desired=desired or known.desired)
             if record != known:
-                self._ensure_places(spec)
+                self._ensure_places(record)
                 self._ports_guard.ensure([spec])
                 self._records.save_node(record)
                 self._changes.note(spec.node_id)
@@ -138,6 +147,17 @@ class LocalNodes:
         """Write down whether a node's writes are held: see `NodeRecord.held`."""
         with self._guards[node_id]:
             self._records.save_node(replace(self._record(node_id), held=mark))
+
+    def _paths(self, record: NodeRecord) -> NodePaths:
+        """Return a node's places, its volume's too; its pool may be missing."""
+        paths = self._layout.node(record.spec.instance_id, record.spec.node_id)
+        if record.pool == DEFAULT_POOL:
+            return paths
+        there = self._pools.layout(record.pool).node(record.spec.instance_id, record.spec.node_id)
+        return replace(paths, volume=there.data)
+
+    def _volume(self, record: NodeRecord) -> Volume:
+        return self._pools.volume(record.pool, record.spec.instance_id, record.spec.node_id)
 
     def _record(self, node_id: UUID) -> NodeRecord:
         return self._records.nodes[node_id]
@@ -156,10 +176,12 @@ class LocalNodes:
 
     # -- configuration -------------------------------------------------------------------------
 
-    def _ensure_places(self, spec: NodeSpec) -> None:
-        paths = self._layout.node(spec.instance_id, spec.node_id)
-        for directory in (paths.root.parent.parent, paths.root.parent, paths.root):
-            accounts.ensure_passage(directory, spec.uid)
+    def _ensure_places(self, record: NodeRecord) -> None:
+        spec = record.spec
+        for pool in {DEFAULT_POOL, record.pool}:
+            with contextlib.suppress(PoolMissing):  # what needs its volume says so
+                self._pools.named(pool)
+                self._pools.ensure_passage(pool, spec.instance_id, spec.node_id, spec.uid)
 
     def ensure_configuration(self, spec: NodeSpec) -> None:
         self._write_configuration(self._accept(spec))
@@ -175,18 +197,19 @@ class LocalNodes:
     def _write_configuration(self, record: NodeRecord) -> None:
         """Make again all that a start needs and that can be derived from the record."""
         spec = record.spec
-        self._ensure_places(spec)
-        paths = self._layout.node(spec.instance_id, spec.node_id)
-        accounts.ensure_passage(paths.configuration, spec.uid)
-        for directory in (paths.log, paths.sockets):
-            accounts.ensure_directory(directory, spec.uid)
-        texts = dict(self._server(record).configuration())
-        if spec.certificate is not None:
-            texts[paths.key.name] = spec.certificate.key
-            texts[paths.certificate.name] = spec.certificate.presented
-            texts[paths.authority.name] = spec.certificate.authority
-        for name, text in texts.items():
-            accounts.write_file(paths.configuration / name, text, spec.uid)
+        with self._configuring[spec.node_id]:  # a start may be about to do the same
+            self._ensure_places(record)
+            paths = self._paths(record)
+            accounts.ensure_passage(paths.configuration, spec.uid)
+            for directory in (paths.log, paths.sockets):
+                accounts.ensure_directory(directory, spec.uid)
+            texts = dict(self._server(record).configuration())
+            if spec.certificate is not None:
+                texts[paths.key.name] = spec.certificate.key
+                texts[paths.certificate.name] = spec.certificate.presented
+                texts[paths.authority.name] = spec.certificate.authority
+            for name, text in texts.items():
+                accounts.write_file(paths.configuration / name, text, spec.uid)
 
     def check_configuration(self, spec: NodeSpec) -> str | None:
         most = self._routes.most_connections()
@@ -294,9 +317,8 @@ class LocalNodes:
 
     def _prepare(self, node_id: UUID) -> None:
         record = self._record(node_id)
-        paths = self._layout.node(record.spec.instance_id, node_id)
-        if not paths.data.exists():
-            raise HostError(f"the data directory {paths.data} is gone")
+        if not self._pools.exists(self._volume(record)):
+            raise HostError(f"the data directory {self._paths(record).data} is gone")
         self._write_configuration(record)
         self._server(record).prepare_start()
 
@@ -360,8 +382,7 @@ class LocalNodes:
 
     def _server(self, record: NodeRecord) -> Server:
         spec = record.spec
-        paths = self._layout.node(spec.instance_id, spec.node_id)
-        is_held = record.held is not None
+        paths, is_held = self._paths(record), record.held is not None
         return server_of(spec, self._bundle(record), paths, spec.secret, is_held=is_held)
 
     def ensure_bootstrapped(self, spec: NodeSpec, administrator: Administrator | None) -> None:

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from openrdb.engines import templates_of
 from openrdb.engines.base import Upgrade
-from openrdb.errors import DiskFull, HostError
+from openrdb.errors import HostError
 from openrdb.host import processes
 from openrdb.host.local_data import LocalData
 from openrdb.host.records import NodeRecord
 from openrdb.host.snapshots import PASSING
+from openrdb.host.space import LEAST_FREE
+from openrdb.host.volumes import Pool
 from openrdb.spec import NodeSpec
 from openrdb.system import accounts, files
 from openrdb.system.layout import UPGRADE
@@ -33,34 +35,38 @@ class LocalUpgrades(LocalData):
         return self._underway.ensure(f"volume {spec.node_id}", make, timeout)
 
     def _make_upgraded_volume(self, spec: NodeSpec, source: NodeSpec, *, hold: bool) -> None:
-        record, there, here = self._accept(source), self._volume_of(source), self._volume_of(spec)
-        if not self._pool.exists(here):
-            with self._empty_volume(spec) as empty:  # before anybody has to wait for it
+        record = self._accept(source)
+        there, here = self._volume(record), self._volume(self._record(spec.node_id))
+        pool = self._pools.named(here.pool)
+        if not pool.exists(here):
+            with self._empty_volume(spec, pool) as empty:  # before anybody has to wait for it
                 upgrade = partial(self._upgrade, record, spec, empty)
                 if record.desired == "stopped":
-                    size = 0 if self._pool.reflink else self._pool.usage(there)
-                    if not self._pool.has_room(size):
-                        raise DiskFull(f"no space is left in {self._layout.root}")
-                    self._pool.clone(there, here, spec.uid, upgrade)
+                    is_shared = self._pools.shares(there, here)
+                    size = 0 if is_shared else self._pools.usage(there)
+                    self._require_room(pool, LEAST_FREE + size)
+                    self._pools.clone(there, here, spec.uid, upgrade)
                 else:
                     server = partial(self._accepting_server, source)
                     holds = partial(self._hold, source) if hold else lambda: None
                     self._snapshots.clone(record, server, here, spec.uid, upgrade, holds)
-        self._pool.settle(here)
+        pool.settle(here)
 
     @contextmanager
-    def _empty_volume(self, spec: NodeSpec) -> Iterator[Path]:
-        """Make a volume of a version that nobody has written to, for as long as it is needed."""
-        place = self._layout.snapshots / f"{PASSING}empty-{spec.node_id}"
-        volume = self._pool.volume(place / "data")
+    def _empty_volume(self, spec: NodeSpec, pool: Pool) -> Iterator[Path]:
+        """Make a volume of a version that nobody has written to, for as long as it is needed, where
+        the files of another one can be linked."""
+        place = self._pools.layout(pool.name).snapshots / f"{PASSING}empty-{spec.node_id}"
+        place.parent.mkdir(mode=0o700, exist_ok=True)
+        volume = pool.volume(place / "data")
         bundle, maker = self._bundle(self._record(spec.node_id)), templates_of(spec.engine)
         make = partial(maker.make_empty, bundle, account=accounts.template_account())
         try:
-            self._pool.create(volume, make)
-            yield self._pool.path(volume)
+            pool.create(volume, make)
+            yield pool.path(volume)
         finally:
-            self._pool.delete_below(place)
-            self._healer.in_background(self._pool.remove_deleted)
+            pool.delete_below(place)
+            self._healer.in_background(self._pools.remove_deleted)
 
     def _upgrade(self, former: NodeRecord, spec: NodeSpec, empty: Path, data: Path) -> None:
         """Bring a copy of a node's files to the version of another node."""

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
-from openrdb.spec import Desired, NodeSpec, Role, Route
+from openrdb.spec import DEFAULT_POOL, Desired, NodeSpec, Role, Route
 from openrdb.system import files
 from openrdb.system.layout import Layout
 
@@ -38,6 +38,8 @@ class NodeRecord:
     held: str | None = None
     """The mark of what had been written when writes were held, empty until there is one; None: they
     are not."""
+    pool: str = DEFAULT_POOL
+    """The pool that its volume is in, whatever is wished for."""
     format: int = FORMAT
 
 

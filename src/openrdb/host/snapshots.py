@@ -21,6 +21,8 @@ from openrdb.host.records import NodeRecord
 from openrdb.host.space import LEAST_FREE
 from openrdb.host.volumes import Pool, Volume
 from openrdb.host.volumes.base import Prepare
+from openrdb.host.volumes.pools import Pools
+from openrdb.spec import DEFAULT_POOL
 from openrdb.system import files
 from openrdb.system.accounts import Uid
 from openrdb.system.layout import Layout
@@ -41,6 +43,8 @@ class SnapshotRecord:
     """The binaries that wrote the data."""
     data_versions: Mapping[str, str] | None = None
     """Versions of collations and time zones that it depends on."""
+    pool: str = DEFAULT_POOL
+    """The pool that the data is in."""
     format: int = FORMAT
 
 
@@ -74,14 +78,15 @@ class Copier:
 
 
 class Snapshots:
-    """The snapshots of a host."""
+    """The snapshots of a host: each lies in the pool of the volume that it was made of."""
 
-    def __init__(self, layout: Layout, pool: Pool) -> None:
+    def __init__(self, layout: Layout, pools: Pools) -> None:
         self._layout = layout
-        self._pool = pool
+        self._pools = pools
         layout.snapshots.mkdir(mode=0o700, exist_ok=True)
-        for left in layout.snapshots.glob(f"{PASSING}*"):
-            pool.delete_below(left)
+        for pool in pools:
+            for left in pools.layout(pool.name).snapshots.glob(f"{PASSING}*"):
+                pool.delete_below(left)
 
     def take(self, snapshot_id: UUID, node: NodeRecord, server: Callable[[], Server]) -> None:
         """Make a snapshot of a node's volume; a no-op if there is one of that id.
@@ -89,29 +94,36 @@ class Snapshots:
         Args:
             server: returns the node's server as soon as it accepts connections.
         """
-        self._take(self._layout.snapshot(snapshot_id), node, server, _nothing)
+        self._take(str(snapshot_id), node, server, _nothing)
 
     def _take(
         self,
-        place: Path,
+        name: str,
         node: NodeRecord,
         server: Callable[[], Server],
         hold: Callable[[], None],
     ) -> None:
-        target = self._volume(place)
-        if not self._pool.exists(target):
-            paths = self._layout.node(node.spec.instance_id, node.spec.node_id)
-            source = self._pool.volume(paths.data)
-            self._require_room(source)
+        place = self._layout.snapshots / name
+        known = self._record(place)
+        # Of a repetition: its node may have moved meanwhile.
+        pool = self._pools.named(known.pool if known is not None else node.pool)
+        target = self._volume(name, pool.name)
+        if not pool.exists(target):
+            pool = self._pools.named(node.pool)
+            target = self._volume(name, pool.name)
+            spec = node.spec
+            source = self._pools.volume(node.pool, spec.instance_id, spec.node_id)
+            self._require_room(source, target)
             place.mkdir(mode=0o700, exist_ok=True)
-            record = SnapshotRecord(node.bundle, node.data_versions)
+            pool.path(target).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            record = SnapshotRecord(node.bundle, node.data_versions, node.pool)
             files.write_private(place / _RECORD, _RECORDS.dump_json(record).decode())
-            if self._pool.is_atomic(source):
+            if pool.is_atomic(source):
                 hold()
-                self._pool.snapshot(source, target)
+                pool.snapshot(source, target)
             else:
-                server().copy_data(Copier(self._pool, source, target, hold))
-        self._pool.settle(target)
+                server().copy_data(Copier(pool, source, target, hold))
+        pool.settle(target)
 
     def make_volume(self, snapshot_id: UUID, target: Volume, uid: Uid, maker: Templates) -> None:
         """Make a volume of a snapshot, with an identity of its own; a no-op if it is there.
@@ -119,13 +131,13 @@ class Snapshots:
         Raises:
             HostError: there is no such snapshot.
         """
-        source = self._volume(self._layout.snapshot(snapshot_id))
-        if not self._pool.exists(target):
-            if not self._pool.exists(source):
+        if not self._pools.exists(target):
+            source = self._volume(str(snapshot_id), self._pool_of(snapshot_id))
+            if not self._pools.exists(source):
                 raise HostError(f"there is no snapshot {snapshot_id} on this host")
-            self._require_room(source)
-            self._pool.clone(source, target, uid, maker.renew_identity)
-        self._pool.settle(target)
+            self._require_room(source, target)
+            self._pools.clone(source, target, uid, maker.renew_identity)
+        self._pools.named(target.pool).settle(target)
 
     def clone(
         self,
@@ -142,38 +154,51 @@ class Snapshots:
             prepare: gives it an identity of its own.
             hold: holds the writes of the other node's server; called just before the copy is whole.
         """
-        if not self._pool.exists(target):
-            place = self._layout.snapshots / f"{PASSING}{Path(target.key).parent.name}"
-            source = self._volume(place)
+        if not self._pools.exists(target):
+            name = f"{PASSING}{Path(target.key).parent.name}"
+            source, pool = self._volume(name, node.pool), self._pools.named(node.pool)
             try:
-                self._take(place, node, server, hold)
-                if self._pool.is_atomic(source):  # which cannot be renamed, and costs nothing
-                    self._pool.clone(source, target, uid, prepare)
+                self._take(name, node, server, hold)
+                if target.pool != node.pool or pool.is_atomic(source):
+                    # Which cannot be renamed; an atomic one costs nothing.
+                    self._pools.clone(source, target, uid, prepare)
                 else:
-                    self._pool.take(source, target, uid, prepare)
+                    pool.take(source, target, uid, prepare)
             finally:
-                self._pool.delete_below(place)
-        self._pool.settle(target)
+                self._remove(name, node.pool)
+        self._pools.named(target.pool).settle(target)
 
     def data_versions(self, snapshot_id: UUID) -> Mapping[str, str] | None:
         """Return what the data of a snapshot depends on; None if that is not known."""
-        with contextlib.suppress(FileNotFoundError, ValidationError):
-            path = self._layout.snapshot(snapshot_id) / _RECORD
-            return _RECORDS.validate_json(path.read_bytes()).data_versions
-        return None
+        record = self._record(self._layout.snapshot(snapshot_id))
+        return record.data_versions if record is not None else None
 
     def remove(self, snapshot_id: UUID) -> None:
         """Remove a snapshot; a no-op if there is none."""
-        place = self._layout.snapshot(snapshot_id)
-        self._pool.delete(self._volume(place))
-        self._pool.delete_below(place)
+        self._remove(str(snapshot_id), self._pool_of(snapshot_id))
 
-    def _volume(self, place: Path) -> Volume:
-        return self._pool.volume(place / "data")
+    def _remove(self, name: str, pool_name: str) -> None:
+        pool, volume = self._pools.named(pool_name), self._volume(name, pool_name)
+        pool.delete(volume)
+        # The record last: it tells which pool there is something in.
+        for one in dict.fromkeys((pool, self._pools.default)):
+            one.delete_below(self._pools.layout(one.name).snapshots / name)
 
-    def _require_room(self, source: Volume) -> None:
+    def _record(self, place: Path) -> SnapshotRecord | None:
+        with contextlib.suppress(FileNotFoundError, ValidationError):
+            return _RECORDS.validate_json((place / _RECORD).read_bytes())
+        return None
+
+    def _pool_of(self, snapshot_id: UUID) -> str:
+        record = self._record(self._layout.snapshot(snapshot_id))
+        return record.pool if record is not None else DEFAULT_POOL
+
+    def _volume(self, name: str, pool: str) -> Volume:
+        return Volume(pool, f"snapshots/{name}/data")
+
+    def _require_room(self, source: Volume, target: Volume) -> None:
         """Raise DiskFull if a copy of a volume has no room; what was deleted gives way to it."""
-        shared = self._pool.reflink or self._pool.is_atomic(source)
-        size = LEAST_FREE // 2 + (0 if shared else self._pool.usage(source))
-        if not self._pool.ensure_free(size):
-            raise DiskFull(f"no space is left in {self._layout.root}")
+        pool = self._pools.named(target.pool)
+        usage = 0 if self._pools.shares(source, target) else self._pools.usage(source)
+        if not pool.ensure_free(LEAST_FREE // 2 + usage):
+            raise DiskFull(f"no space is left in {self._pools.layout(target.pool).root}")

@@ -60,6 +60,19 @@ class Templates:
                 return
         self._pool.clone(self._ensure(bundle, maker, init), target, uid, maker.renew_identity)
 
+    def copy(
+        self,
+        bundle: Bundle,
+        maker: Maker,
+        init: Mapping[str, str],
+        pool: Pool,
+        target: Volume,
+        uid: Uid,
+    ) -> None:
+        """Do the same for a volume of another pool, which no spare can become."""
+        template = self._ensure(bundle, maker, init)
+        pool.bring(self._pool.path(template), target, uid, maker.renew_identity)
+
     def _place(self, bundle: Bundle, maker: Maker, init: Mapping[str, str]) -> Path:
         variant = [f"{name}={init[name]}" for name in sorted(init)]
         return self._root / ",".join([bundle.name, f"format={maker.format}", *variant])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from openrdb.catalog.engines import engine_version
 from openrdb.catalog.node_types import NodeType, node_type
 from openrdb.engines import rules_of
-from openrdb.spec import Backend, LogsPolicy, NodeSpec, Route
+from openrdb.spec import DEFAULT_POOL, Backend, LogsPolicy, NodeSpec, Route
 from openrdb.state.endpoints import TO_NODE
 from openrdb.state.models import Endpoint, Instance, Node
 from openrdb.state.secrets import Secrets
@@ -53,6 +53,7 @@ def node_spec(instance: Instance, node: Node, secrets: Secrets) -> NodeSpec:
         replication_secret=passwords.replication,
         certificate=secrets.certificate_for(instance),
         logs=LogsPolicy(instance.logs_max_age_retention, instance.logs_total_disk_retention),
+        pool=node.volume.pool if node.volume is not None else DEFAULT_POOL,
     )
 
 

@@ -16,7 +16,16 @@ from openrdb.state.models import AclRule, Endpoint, Instance, InstanceSecrets, N
 
 _SPECIFYING: Final[dict[type[Any], tuple[str, ...]]] = {
     Instance: (
-        *("node_type", "volume_size", "settings", "init_settings", "certificate", "uid"),
+        *(
+            "node_type",
+            "volume_size",
+            "volume_type",
+            "encryption",
+            "settings",
+            "init_settings",
+            "certificate",
+            "uid",
+        ),
         *("nodes", "endpoints", "acl_rules"),
     ),
     Node: ("host_id", "address", "port", "role", "desired"),

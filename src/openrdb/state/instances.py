@@ -12,6 +12,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, aliased, raiseload
 
 from openrdb.errors import QuotasExceeded
+from openrdb.spec import DEFAULT_POOL
 from openrdb.state.models import DeletedInstance, Endpoint, Instance, Node, Tag, Volume
 from openrdb.state.scope import (
     Columns,
@@ -157,6 +158,7 @@ def place(
     instance: Instance,
     *,
     version: str,
+    pool: str,
     node_ports: tuple[int, int],
     uids: tuple[int, int] | None,
 ) -> None:
@@ -164,6 +166,7 @@ def place(
 
     Args:
         version: the minor version that it will run, until its host says which it runs.
+        pool: the pool that its volume is made in.
 
     Raises:
         QuotasExceeded: a range is used up.
@@ -173,7 +176,7 @@ def place(
     instance.uid = _free(session, used, uids, "instances") if uids else None
     node = Node(id=uuid4(), address="127.0.0.1", port=port, version=version)
     key = f"instances/{instance.id}/nodes/{node.id}/data"
-    node.volume = Volume(key=key, size=instance.volume_size)
+    node.volume = Volume(pool=pool, key=key, size=instance.volume_size)
     instance.nodes.append(node)
 
 
@@ -183,6 +186,19 @@ def resize(instance: Instance, node_type: str, volume_size: int) -> None:
     for node in instance.nodes:
         if node.volume is not None:
             node.volume.size = volume_size
+
+
+def move(instance: Instance, pool: str) -> None:
+    """Let each of an instance's volumes be in a pool."""
+    for node in instance.nodes:
+        if node.volume is not None:
+            node.volume.pool = pool
+
+
+def pool_of(instance: Instance) -> str:
+    """Return the pool that an instance's volumes are in."""
+    volume = instance.primary.volume
+    return volume.pool if volume is not None else DEFAULT_POOL
 
 
 def add_load_balancer(

@@ -10,6 +10,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from openrdb.errors import QuotasExceeded
+from openrdb.spec import DEFAULT_POOL
 from openrdb.state.models import DatabaseBackup, Instance, Node, Snapshot, Volume
 
 
@@ -21,6 +22,7 @@ class Limits:
     volume_bytes: int | None
     pool_bytes: int
     """What all volumes of the pool may have together; they rarely fill what was asked for."""
+    pool: str = DEFAULT_POOL
 
 
 def require(session: Session, project_id: UUID, limits: Limits, volume_bytes: int) -> None:
@@ -31,16 +33,23 @@ def require(session: Session, project_id: UUID, limits: Limits, volume_bytes: in
     own = Instance.project_id == project_id
     count = select(func.count()).select_from(Instance).where(own)
     _within(session, "instances", limits.instances, count, 1)
-    require_bytes(session, project_id, limits, volume_bytes)
+    require_bytes(session, project_id, limits, volume_bytes, volume_bytes)
 
 
-def require_bytes(session: Session, project_id: UUID, limits: Limits, added: int) -> None:
-    """Raise QuotasExceeded if so many more bytes of volumes are too much; while writing."""
+def require_bytes(
+    session: Session, project_id: UUID, limits: Limits, added: int, to_pool: int
+) -> None:
+    """Raise QuotasExceeded if so many more bytes of volumes are too much; while writing.
+
+    Args:
+        to_pool: how many the pool gets: more, if they come from another one.
+    """
     own = Instance.project_id == project_id
     sizes = select(func.coalesce(func.sum(Volume.size), 0))
     of_project = sizes.join(Node, Node.id == Volume.node_id).join(Instance).where(own)
     _within(session, "volume_bytes", limits.volume_bytes, of_project, added)
-    _within(session, "volume_bytes", limits.pool_bytes, sizes, added)
+    of_pool = sizes.where(Volume.pool == limits.pool)
+    _within(session, "volume_bytes", limits.pool_bytes, of_pool, to_pool)
 
 
 def require_backup(session: Session, project_id: UUID, limit: int | None) -> None:

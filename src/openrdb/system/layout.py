@@ -15,10 +15,12 @@ class NodePaths:
 
     root: Path
     sockets: Path
+    volume: Path | None = None
+    """Where the volume is, if it is of another pool than the data directory."""
 
     @property
     def data(self) -> Path:
-        return self.root / "data"
+        return self.volume or self.root / "data"
 
     @property
     def configuration(self) -> Path:
@@ -125,6 +127,11 @@ class Layout:
 
     def snapshot(self, snapshot_id: UUID) -> Path:
         return self.snapshots / str(snapshot_id)
+
+    @property
+    def pools(self) -> Path:
+        """Which other pools of volumes there are, and where."""
+        return self.root / "pools.json"
 
     @property
     def master_key(self) -> Path:

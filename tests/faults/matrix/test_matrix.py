@@ -23,7 +23,7 @@ from openrdb.operations.registry import KINDS
 from openrdb.system import processes
 from tests.faults.matrix.faults import ENGINES, FAULTS, Fault, Victim
 from tests.support.held_service import HeldService
-from tests.support.kinds import CASES, finished_count, last_error
+from tests.support.kinds import CASES, FAST, finished_count, last_error
 from tests.support.leftovers import leftovers
 from tests.support.programs import agent
 from tests.support.scenes import Scene, make_scene
@@ -51,6 +51,7 @@ class Stage:
             self.clear()
             installed(self._cache, engine)
             service = self._open.enter_context(HeldService(self._cache, self._ports))
+            service.add_pool("fast", FAST)
             service.start()
             self._scene = make_scene(service, engine)
         return self._scene

@@ -11,11 +11,13 @@ from sqlalchemy.orm import Session
 from openrdb.cli.state.opened import opened_state
 from openrdb.config import Settings
 from openrdb.errors import HostError, QuotasExceeded
-from openrdb.host.volumes import keep_for_return, trashed_since
+from openrdb.host.volumes import trashed_since
+from openrdb.host.volumes.pools import keep_whole_for_return
 from openrdb.operations.begin import record_for_operator
 from openrdb.operations.instances.undelete import UndeleteInstance
 from openrdb.state import trash
 from openrdb.state.models import DeletedInstance, Instance, Project
+from openrdb.system.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def undelete(settings: Settings, wanted: str) -> Deleted:
         record_for_operator(session, UndeleteInstance(instance.id), "accepted")
         instance_id = instance.id
     # Not before the commit: a deleted instance would never leave the trash.
-    keep_for_return(settings.data_dir, instance_id)
+    keep_whole_for_return(Layout(settings.data_dir), instance_id)
     return shown
 
 

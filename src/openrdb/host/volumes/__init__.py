@@ -1,10 +1,13 @@
 """Volumes: a node's data directory, from a pool."""
 
+from collections.abc import Callable
 from pathlib import Path
+from uuid import UUID
 
 from openrdb.host.volumes.base import Pool, Volume
 from openrdb.host.volumes.btrfs import BtrfsPool
 from openrdb.host.volumes.directory import DirectoryPool, keep_for_return, trashed_since
+from openrdb.spec import DEFAULT_POOL
 from openrdb.system import btrfs, copying
 
 __all__ = [
@@ -19,12 +22,14 @@ __all__ = [
 ]
 
 
-def open_pool(root: Path, name: str = "default") -> Pool:
-    """Open a directory as a pool, by what its file system can."""
+def open_pool(
+    root: Path, name: str = DEFAULT_POOL, *, give_up: Callable[[UUID], None] | None = None
+) -> Pool:
+    """Open a directory as a pool, by what its file system can; `give_up`: see `DirectoryPool`."""
     file_system = btrfs.file_system(root)
     if file_system is None:
-        return DirectoryPool(root, name)
-    return BtrfsPool(root, file_system, name)
+        return DirectoryPool(root, name, give_up=give_up)
+    return BtrfsPool(root, file_system, name, give_up=give_up)
 
 
 def how_copies_are_made(root: Path) -> str:

@@ -107,6 +107,22 @@ class Pool(Protocol):
             Whether there was such a source; of several callers one gets it.
         """
 
+    def bring(
+        self,
+        source: Path,
+        target: Volume,
+        uid: Uid,
+        prepare: Prepare | None = None,
+        *,
+        hold: Callable[[], None] | None = None,
+    ) -> None:
+        """Copy a volume of another pool, which lies at `source`; the copy belongs to an account.
+
+        Args:
+            hold: ends what writes to it. Until then it is in use: all of it is copied before, and
+                afterwards only what has changed since. None: it is at rest.
+        """
+
     def settle(self, volume: Volume) -> None:
         """Make the name of a volume durable, as its content is already."""
 
@@ -148,6 +164,12 @@ class Pool(Protocol):
 
         What is being moved back is not among them.
         """
+
+    def delete_trashed(self, owner: UUID) -> None:
+        """Delete what the trash has of an owner, unless it is being moved back."""
+
+    def forget(self, is_known: Callable[[UUID], bool]) -> None:
+        """Delete what the trash has of owners that are not known, also what is being moved back."""
 
     def empty(self, before: float) -> None:
         """Delete what was put into the trash before a moment (`time.time`)."""

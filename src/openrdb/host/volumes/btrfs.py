@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
 from openrdb.host.volumes.base import Prepare, Volume
 from openrdb.host.volumes.directory import DirectoryPool
+from openrdb.spec import DEFAULT_POOL
 from openrdb.system import btrfs, copying, files
 from openrdb.system.accounts import Uid
 
@@ -25,18 +26,28 @@ class BtrfsPool(DirectoryPool):
     the data directory left as plain directories are used as they are, and not `is_atomic`.
     """
 
+    _reserves = False
+    """Room that is allotted to a hole is of no use as soon as a snapshot shares it."""
+
     def __init__(
-        self, root: Path, file_system: UUID, name: str = "default", *, no_cow: bool = True
+        self,
+        root: Path,
+        file_system: UUID,
+        name: str = DEFAULT_POOL,
+        *,
+        give_up: Callable[[UUID], None] | None = None,
+        no_cow: bool = True,
     ) -> None:
         """Open a directory as a pool.
 
         Args:
+            give_up: see `DirectoryPool`.
             no_cow: let engines overwrite their pages in place, except after a snapshot: btrfs then
                 keeps no checksums of them, as the engines do, and does not scatter their files.
         """
         self._no_cow = no_cow
         self._file_system = file_system
-        super().__init__(root, name)
+        super().__init__(root, name, give_up=give_up)
 
     @property
     def quota(self) -> bool:
@@ -83,12 +94,14 @@ class BtrfsPool(DirectoryPool):
 
     def _fill(self, source: Path, work: Path, uid: Uid, *, in_use: bool = False) -> None:
         """Make a subvolume with a copy of a directory."""
+        self._make_directory(work)
+        with self._copying:
+            copying.copy_tree(source, work, uid, in_use=in_use, reserve=self._reserves, exists=True)
+        files.sync_file_system(work)
+
+    def _make_directory(self, work: Path) -> None:
         btrfs.create_subvolume(work)
         self._choose_cow(work)
-        with self._copying:
-            # Room that is allotted to a hole is of no use as soon as a snapshot shares it.
-            copying.copy_tree(source, work, uid, in_use=in_use, reserve=False, exists=True)
-        files.sync_file_system(work)
 
     def _choose_cow(self, directory: Path) -> None:
         if self._no_cow:

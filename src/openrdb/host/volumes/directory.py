@@ -14,8 +14,10 @@ from uuid import UUID, uuid4
 
 from openrdb.host.space import LEAST_FREE
 from openrdb.host.volumes.base import Prepare, Volume
+from openrdb.spec import DEFAULT_POOL
 from openrdb.system import accounts, copying, files
 from openrdb.system.accounts import Uid
+from openrdb.system.mirror import Mirror
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +35,21 @@ class DirectoryPool:
     but the invoking user can write there, and names are random or tell whose it was and since when.
     """
 
-    def __init__(self, root: Path, name: str = "default") -> None:
+    def __init__(
+        self,
+        root: Path,
+        name: str = DEFAULT_POOL,
+        *,
+        give_up: Callable[[UUID], None] | None = None,
+    ) -> None:
+        """Open a directory as a pool.
+
+        Args:
+            give_up: is told an owner before what the trash has of it is deleted, as it has more
+                elsewhere.
+        """
         self.name = name
+        self._give_up = give_up
         self._root = root
         self._making, self._removed = root / "making", root / "removed"
         accounts.passable_directory(self._making)  # engines' programs make templates in it
@@ -49,6 +64,9 @@ class DirectoryPool:
         self._emptying = threading.Lock()
         self._freeing = False
         """Whether something was removed whose space may not be counted as free yet."""
+
+    _reserves = True
+    """Whether copies allot room to holes, so that they can be filled on a full disk."""
 
     @property
     def quota(self) -> bool:
@@ -121,6 +139,35 @@ class DirectoryPool:
                 prepare(work)
             self._name(work, target)
         return True
+
+    def bring(
+        self,
+        source: Path,
+        target: Volume,
+        uid: Uid,
+        prepare: Prepare | None = None,
+        *,
+        hold: Callable[[], None] | None = None,
+    ) -> None:
+        with self._place() as work:
+            self._make_directory(work)
+            mirror = Mirror(source, work, uid, share=self.reflink, reserve=self._reserves)
+            if hold is not None:
+                self._update(mirror, work, in_use=True)
+                hold()
+            self._update(mirror, work, in_use=False)
+            if prepare is not None:
+                prepare(work)
+            self._name(work, target)
+
+    def _update(self, mirror: Mirror, work: Path, *, in_use: bool) -> None:
+        with self._copying:
+            mirror.update(in_use=in_use)
+        files.sync_file_system(work)
+
+    def _make_directory(self, work: Path) -> None:
+        """Make an empty directory that is to become a volume."""
+        work.mkdir(mode=0o700)
 
     @contextmanager
     def _place(self) -> Iterator[Path]:
@@ -207,10 +254,16 @@ class DirectoryPool:
     def _returning(self, owner: UUID) -> Path:
         return self._trash / f"{_RETURNING}.{owner}"
 
+    def forget(self, is_known: Callable[[UUID], bool]) -> None:
+        for path in self._trash.glob("*.*"):
+            with suppress(ValueError):  # a stranger's file
+                if not is_known(UUID(path.name.partition(".")[2])):
+                    self.delete_below(path)
+
     def empty(self, before: float) -> None:
         for owner, since in self.put_aside_since().items():
             if since < before:
-                self._delete_trashed(owner)
+                self.delete_trashed(owner)
         self.remove_deleted()
 
     def ensure_free(self, size: int) -> bool:
@@ -221,8 +274,10 @@ class DirectoryPool:
         for owner, _ in oldest_first:
             if self.free() >= size:
                 break
+            if self._is_elsewhere(owner):
+                continue
             log.warning("space is short: instance %s leaves the trash", owner)
-            self._delete_trashed(owner)
+            self.delete_trashed(owner)
             self._reclaim(size)
         return self.free() >= size
 
@@ -239,8 +294,16 @@ class DirectoryPool:
             if (now := self.free()) > free:
                 free, since = now, time.monotonic()
 
-    def _delete_trashed(self, owner: UUID) -> None:
+    def _is_elsewhere(self, owner: UUID) -> bool:
+        """Return whether an owner's volumes are of other pools: here is little of it."""
+        trashed = self._trashed_of(owner)
+        has_nodes = any(any(path.glob("nodes/*")) for path in trashed)
+        return has_nodes and not any(any(path.glob("nodes/*/data")) for path in trashed)
+
+    def delete_trashed(self, owner: UUID) -> None:
         with self._emptying:
+            if self._give_up is not None:
+                self._give_up(owner)
             for path in self._trashed_of(owner):
                 if path != self._returning(owner):
                     self.delete_below(path)
