@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -20,9 +22,9 @@ from openrdb.host.volumes import trashed_since
 from openrdb.system.layout import Layout
 from tests.cli.test_undelete import delete, undelete
 from tests.support.held_service import HeldService
-from tests.support.kinds import last_error
+from tests.support.kinds import finished_count, last_error
 from tests.support.leftovers import leftovers
-from tests.support.service import ports_of_worker, ready, wait_until
+from tests.support.service import creation, ports_of_worker, ready, wait_until
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def test_made_moved_copied_and_deleted(deployment: Deployment, newest: str) -> N
     local = ready(service.sdk(), local.id)
     assert deployment.homes(local) == {"fast"}
     assert rows(deployment, local) == 1000
-    assert leftovers(service) == []
+    wait_until(lambda: not leftovers(service))
 
 
 def test_a_writer_loses_nothing_while_its_volume_moves(deployment: Deployment, newest: str) -> None:
@@ -169,3 +171,71 @@ def test_a_writer_loses_nothing_while_its_volume_moves(deployment: Deployment, n
     assert deployment.homes(instance) == {"fast"}
     assert rows(deployment, instance) >= acknowledged[0] + 1
     print(f"longest pause {longest[0]:.2f} s")
+
+
+def test_a_pool_that_is_missing_at_the_start(deployment: Deployment) -> None:
+    """It is said in words, its instance waits for it untouched, and everything else works."""
+    service = deployment.service
+    service.start()
+    there = service.create(name="there")
+    away = service.create(name="away", volume_type="sbs_15k")
+    waiting = service.create(name="waiting", volume_type="sbs_15k")
+    fill(deployment, away)
+    service.stop_everything()
+    (service.home / "fast").rename(service.home / "unmounted")
+    (service.home / "fast").mkdir(mode=0o755)  # what it was mounted on
+    os.chown(service.home / "fast", service.home.stat().st_uid, -1)
+    said = service.run("doctor", "--data-dir", str(service.data_dir)).stdout
+    assert "pool fast is missing" in said
+    assert "mount its file system" in " ".join(said.split())
+    service.start()
+    with service.connection(ready(service.sdk(), there.id)) as session:
+        assert session.execute("SELECT 1").fetchone() == (1,)
+    path = f"/instances/{there.id}/upgrade"
+    refused = service.request("POST", path, json={"volume_type": "sbs_15k"})
+    assert refused.status_code == 412
+    refused = service.request(
+        "POST", "/instances", json=creation(name="new", volume_type="sbs_15k")
+    )
+    assert refused.status_code == 412
+    path = f"/instances/{away.id}"
+    service.request("DELETE", path)
+    wait_until(lambda: finished_count(service, "delete_instance") == 1)
+    status, why = last_error(service, "delete_instance")
+    assert status == "failed"
+    assert "pool fast is missing" in str(why)
+    assert not list((service.home / "fast").iterdir())
+    assert "pool fast is missing" in (service.data_dir / "run/agent.log").read_text()
+
+    (service.home / "fast").rmdir()
+    (service.home / "unmounted").rename(service.home / "fast")
+    wait_until(service.login(waiting).answers)
+    assert service.request("POST", f"{path}/restart").status_code == 200
+    assert rows(deployment, ready(service.sdk(), away.id)) == 1000
+    assert deployment.homes(away) == {"fast"}
+
+
+def test_a_pool_that_is_no_longer_configured(deployment: Deployment) -> None:
+    """What is in it runs on, can be copied and moved; nothing new is made in it."""
+    service = deployment.service
+    service.start()
+    old = service.create(name="old", volume_type="sbs_15k")
+    fill(deployment, old)
+    service.kill()
+    told = json.loads(service.environment["OPENRDB_POOLS"])
+    del told["fast"]
+    service.environment["OPENRDB_POOLS"] = json.dumps(told)
+    service.start()
+    new = service.create(name="new", volume_type="sbs_15k")
+    assert deployment.homes(new) == {"default"}
+    assert rows(deployment, old) == 1000
+    made = service.request("POST", f"/instances/{old.id}/clone", json={"name": "copy"}).json()
+    copy = ready(service.sdk(), made["id"])
+    assert deployment.homes(copy) == {"default"}
+    assert rows(deployment, copy) == 1000
+    deployment.upgrade(ready(service.sdk(), old.id), volume_type="sbs_5k")
+    old = ready(service.sdk(), old.id)
+    assert last_error(service, "move_volume") == ("done", None)
+    assert deployment.homes(old) == {"block"}
+    assert rows(deployment, old) == 1000
+    wait_until(lambda: not leftovers(service))

@@ -15,6 +15,8 @@ import pytest
 
 from openrdb.system.btrfs import file_system
 from tests.support.clients import TABLE, Writer
+from tests.support.kinds import last_error
+from tests.support.leftovers import leftovers
 from tests.support.mounts import btrfs, mount, unmount, xfs
 from tests.support.programs import kill_and_wait
 from tests.support.service import Service, gone, installed, ready, wait_until
@@ -124,3 +126,49 @@ def test_upgraded_while_a_client_writes(elsewhere: Service, cache: Path) -> None
     assert writer.refusals["ReadOnlySqlTransaction"], "writes were held, not stopped"
     with service.connection(new) as session:
         assert writer.found(session) == writer.done
+
+
+def test_pools_of_other_kinds_as_root(root_service: Service, newest: str) -> None:
+    """A volume goes from the data directory to a btrfs and on to an xfs, under its own account."""
+    service = root_service
+    place = Path("/tmp") / f"ordb-fs-{os.urandom(3).hex()}"
+    places = {"sbs_5k": place / "btrfs", "sbs_15k": place / "xfs"}
+    for directory in (place, *places.values()):
+        directory.mkdir(mode=0o755)
+    try:
+        for (type_, directory), make in zip(places.items(), (btrfs, xfs), strict=True):
+            pool = service.add_pool(type_, type_)
+            pool.rmdir()
+            pool.symlink_to(make(directory))
+        service.start()
+        instance = service.create(newest, name="moves")
+        with service.connection(instance) as session:
+            session.execute("CREATE TABLE kept AS SELECT 7 AS n")
+        for type_ in places:
+            path = f"/instances/{instance.id}/upgrade"
+            assert service.request("POST", path, json={"volume_type": type_}).status_code == 200
+            instance = ready(service.sdk(), instance.id)
+            assert last_error(service, "move_volume") == ("done", None)
+            with service.connection(instance) as session:
+                assert session.execute("SELECT n FROM kept").fetchone() == (7,)
+            (data,) = service.pools[type_].glob(f"instances/{instance.id}/nodes/*/data")
+            assert (data.stat().st_ino == 256) == (type_ == "sbs_5k")
+            assert {one.lstat().st_uid for one in data.rglob("*")} == {data.stat().st_uid}
+            assert data.stat().st_uid >= 200_000
+            taken = service.request(
+                "POST", f"/instances/{instance.id}/snapshots", json={"name": "s."}
+            )
+            snapshot = f"/snapshots/{taken.json()['id']}"
+            wait_until(lambda at=snapshot: service.request("GET", at).json()["status"] == "ready")
+            made = service.request(
+                "POST", f"{snapshot}/create-instance", json={"instance_name": "c"}
+            )
+            copy = ready(service.sdk(), made.json()["id"])
+            with service.connection(copy) as session:
+                assert session.execute("SELECT n FROM kept").fetchone() == (7,)
+        wait_until(lambda: not leftovers(service))
+    finally:
+        service.stop_everything()
+        for directory in places.values():
+            unmount(directory)
+        shutil.rmtree(place)

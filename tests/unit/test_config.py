@@ -32,6 +32,24 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("OPENRDB_S3_BUCKET", "backups-{zone}", "may have no braces but {region}"),
         ("OPENRDB_S3_ENDPOINT", "https://s3.example.com", "is set, and no s3_bucket"),
         ("OPENRDB_OBJECT_DIRECTORY", "/mnt/{}", "may have no braces but {region}"),
+        ("OPENRDB_POOLS", '{"Fast": {"directory": "/srv/fast"}}', "pools.Fast"),
+        (
+            "OPENRDB_POOLS",
+            '{"fast": {"volume_types": ["lssd"]}}',
+            "pools.fast must have a directory",
+        ),
+        (
+            "OPENRDB_POOLS",
+            '{"fast": {"directory": "/srv/fast", "volume_types": ["ssd"]}}',
+            "ssd is no volume type; there are lssd, bssd, sbs_5k, sbs_15k",
+        ),
+        (
+            "OPENRDB_POOLS",
+            '{"one": {"directory": "/srv/a"}, "two": {"directory": "/srv/a/b"}}',
+            "pools.two: /srv/a/b and /srv/a must be apart",
+        ),
+        ("OPENRDB_POOLS", '{"one": {"directory": "/"}}', "must be apart"),
+        ("OPENRDB_POOLS", '{"default": {"directory": "/srv/a"}}', "pools.default is data_dir"),
         ("OPENRDB_DOWNLOAD_URL", "example.com", "must be a URL"),
         ("OPENRDB_DOWNLOAD_URL", "https://example.com/there", "without a path"),
     ],
@@ -171,3 +189,35 @@ def test_subvolumes_are_of_one_file_system(tmp_path: Path) -> None:
         assert files.file_system(disk) != files.file_system(tmp_path)
     finally:
         subprocess.run(["umount", str(disk.parent)], check=True)
+
+
+def test_pools(tmp_path: Path) -> None:
+    Path("openrdb.toml").write_text("""
+volumes_encrypted = true
+[pools.block]
+directory = "/srv/block"
+volume_types = ["bssd", "sbs_5k"]
+[pools.safe]
+directory = "/srv/safe"
+volume_types = ["sbs_5k", "sbs_15k"]
+encrypted = true
+[pools.other]
+directory = "/srv/other"
+volume_types = ["sbs_5k"]
+""")
+    settings = load_settings(data_dir=tmp_path / "data")
+    found = {
+        type_: [settings.pool_of(type_, encrypted=encrypted) for encrypted in (False, True)]
+        for type_ in ("lssd", "bssd", "sbs_5k", "sbs_15k")
+    }
+    assert found == {
+        "lssd": ["default", "default"],
+        "bssd": ["block", None],
+        "sbs_5k": ["block", "safe"],
+        "sbs_15k": ["safe", "safe"],
+    }
+    pools = {"safe": {"directory": "/srv/safe", "volume_types": ["lssd"], "encrypted": True}}
+    pools["default"] = {"volume_types": ["lssd"]}
+    settings = load_settings(data_dir=tmp_path / "data", pools=pools, volumes_encrypted=False)
+    assert settings.pool_of("lssd", encrypted=False) == "default"
+    assert settings.pool_of("lssd", encrypted=True) == "safe"

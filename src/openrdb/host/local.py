@@ -90,13 +90,20 @@ class LocalHost(LocalUpgrades):
                 self._templates.prepare(bundle, templates_of(name), {})
 
     def _remove_leftovers(self) -> None:
-        self._pools.look()
+        self._look_for_pools()
         self._pools.empty(time.time() - self._keep_trash)
         for pool in self._pools:
             pool.ensure_free(COMFORTABLE_FREE)
         for path in self._layout.root.glob(f"instances/{_REMOVED}*"):  # an earlier version's
             self._pool.delete_below(path)
         self._healer.in_background(self._pools.remove_deleted)
+
+    def _look_for_pools(self) -> None:
+        """Start what has waited for a pool that is there now."""
+        opened = self._pools.look()
+        for record in self._wanted_nodes():
+            if record.pool in opened:
+                self._healer.keep_later(self._program(record.spec))
 
     # -- what there is -------------------------------------------------------------------------
 

@@ -107,16 +107,19 @@ class Pools:
 
     # -- which there are -----------------------------------------------------------------------
 
-    def look(self) -> None:
-        """Open the pools that are there by now."""
+    def look(self) -> set[str]:
+        """Open the pools that are there by now, and return which of them were not before."""
+        opened = set[str]()
         former = self._known.directories if self._known is not None else {}
         for name in {*self._configured, *former} - self._others.keys():
             try:
                 self._open(name)
+                opened.add(name)
             except (HostError, OSError) as error:
                 if self._missing.get(name) != str(error):
                     log.error("%s; its instances wait for it", error)
                 self._missing[name] = str(error)
+        return opened
 
     def _open(self, name: str) -> None:
         directory, was_used = place_of(self._known, name, self._configured.get(name))
