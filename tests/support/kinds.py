@@ -105,6 +105,7 @@ def is_in(type_: str, pool: str) -> Callable[[Scene, int], bool]:
     def holds(scene: Scene, number: int) -> bool:
         service = scene.service
         instance = ready(service.sdk(), scene.added)
+        wait_until(service.login(instance).answers)  # it may just have been killed
         with service.connection(instance) as session:
             assert session.execute("SELECT n FROM kept").fetchone() == (7,)
         places = service.pools | {"default": service.data_dir}

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from openrdb.api import wire
 from openrdb.api.common import Backend
-from openrdb.api.instance_creation import add_endpoints, check_quotas, pool_of
+from openrdb.api.instance_creation import add_endpoints, check_quotas, check_room, pool_of
 from openrdb.catalog.node_types import LOCAL, NodeType, node_type, volume_size, volume_type
 from openrdb.engines import rules_of
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
@@ -35,6 +35,11 @@ class Source:
     volume_size: int
     host_id: UUID
     origin: Origin
+
+
+def check_room_of_copy(backend: Backend, volume: str, *, encrypted: bool) -> None:
+    """Raise as `check_room` if there is no room for a copy of a volume of a type."""
+    check_room(backend, pool_of("encryption", backend.settings, volume, encrypted=encrypted))
 
 
 def add_copy(

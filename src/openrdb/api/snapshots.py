@@ -19,7 +19,7 @@ from openrdb.api.common import (
     OptionalText,
     check_expiry,
 )
-from openrdb.api.instance_copies import Source, add_copy, check_larger
+from openrdb.api.instance_copies import Source, add_copy, check_larger, check_room_of_copy
 from openrdb.api.instance_creation import check_high_availability, check_room
 from openrdb.api.instance_view import show as show_instance
 from openrdb.catalog.node_types import LOCAL
@@ -28,7 +28,6 @@ from openrdb.errors import PreconditionFailed
 from openrdb.operations.snapshots.create import CreateSnapshot
 from openrdb.operations.snapshots.delete import DeleteSnapshot
 from openrdb.operations.snapshots.restore import CloneInstance, RestoreSnapshot
-from openrdb.spec import DEFAULT_POOL
 from openrdb.state import copies, instances, quotas, snapshots
 from openrdb.state.models import Instance, Snapshot
 from openrdb.state.statuses import instance as instance_statuses
@@ -69,7 +68,9 @@ def create_snapshot(
 ) -> own_wire.Snapshot:
     """Record a new snapshot, and begin to make it. Local volumes have none, as the reference says."""
     check_expiry(body.expires_at)
-    check_room(backend, DEFAULT_POOL)
+    with backend.database.read() as session:
+        asked = instances.get(session, region, instance_id, caller.principal)
+    check_room(backend, instances.pool_of(asked))
 
     def add(session: Session) -> Snapshot:
         instance = instances.get(session, region, instance_id, caller.principal)
@@ -172,7 +173,10 @@ def create_instance_from_snapshot(
 ) -> wire.Instance:
     """Record a new instance, and begin to make it of a snapshot."""
     check_high_availability(body.is_ha_cluster, body.high_availability_mode)
-    check_room(backend, DEFAULT_POOL)
+    with backend.database.read() as session:
+        asked = snapshots.get(session, region, snapshot_id, caller.principal)
+    encrypted = snapshots.origin(asked).encryption
+    check_room_of_copy(backend, asked.volume_type, encrypted=encrypted)
 
     def add(session: Session) -> Instance:
         snapshot = snapshots.get(session, region, snapshot_id, caller.principal)
@@ -206,7 +210,9 @@ def clone_instance(
     caller: CurrentCaller,
 ) -> wire.Instance:
     """Record a new instance, and begin to make it of another one, which works on."""
-    check_room(backend, DEFAULT_POOL)
+    with backend.database.read() as session:
+        asked = instances.get(session, region, instance_id, caller.principal)
+    check_room_of_copy(backend, asked.volume_type, encrypted=asked.encryption)
 
     def add(session: Session) -> Instance:
         instance = instances.get(session, region, instance_id, caller.principal)
