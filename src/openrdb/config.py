@@ -270,6 +270,9 @@ class Settings(BaseSettings):
     """How many backups are made or restored on a host at once; others wait."""
     trash: float = Field(default=86_400.0, ge=0)
     """How long a deleted instance can be brought back, unless space is short; 0: not at all."""
+    volume_reserve: int = Field(default=2**30, ge=64 * 2**20)
+    """Bytes beyond its size that a volume may have: users who override that a full one is read-only
+    may fill half of it, and their engine needs the rest. The more, the faster the disk."""
     allow_disabled_engines: bool = False
     """Whether engine versions past their end of life may be created."""
     quotas: Quotas = Quotas()

@@ -65,14 +65,19 @@ def installed_versions(settings: Settings) -> dict[str, str]:
 
 
 def adopt_nodes(database: Database, host: Host, secrets: Secrets) -> None:
-    """Tell the agent of nodes that it does not know: those that an older version made."""
-    known = {node.node_id for node in host.nodes()}
+    """Tell the agent of nodes that it does not know, or not the volumes' sizes of: those that an older
+    version made."""
+    known = {node.node_id: node for node in host.nodes()}
     with database.read() as session:
-        running = session.scalars(select(Node.id).where(Node.desired == "running"))
-        for node_id in [one for one in running if one not in known]:
+        running = list(session.scalars(select(Node.id).where(Node.desired == "running")))
+        for node_id in [one for one in running if one not in known or not known[one].volume_size]:
             node = session.get_one(Node, node_id)
             instance = session.get_one(Instance, node.instance_id)
-            host.adopt_node(desired.node_spec(instance, node, secrets), "running")
+            spec = desired.node_spec(instance, node, secrets)
+            if node_id in known:
+                host.ensure_volume_size(spec)
+                continue
+            host.adopt_node(spec, "running")
             for route in desired.routes(instance):
                 host.ensure_route(route)
 
@@ -157,7 +162,7 @@ def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
         schedule = BackupSchedule(services, operations.start)
         schedule.start()
         ending.callback(schedule.close)
-        observer = NodeObserver(database, link.host)
+        observer = NodeObserver(database, link.host, changes)
         observer.start(state)
         ending.callback(observer.close)
         metrics.watch(database)

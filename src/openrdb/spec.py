@@ -14,6 +14,9 @@ DEFAULT_POOL: Final = "default"
 
 Role = Literal["primary", "standby", "replica"]
 Desired = Literal["running", "stopped"]
+Writes = Literal["open", "read_only", "closed"]
+"""What users of a node may write. `read_only`: transactions are so by default, which sessions may
+override to delete; `closed`: no user gets in at all."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class NodeSpec:
     logs: LogsPolicy = LogsPolicy()
     pool: str = DEFAULT_POOL
     """The pool that its volume is made in, or moved to; where it lies the host knows."""
+    volume_size: int = 0
+    """Bytes that the user asked for, logs counted in; 0: an earlier version, which did not say."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,11 @@ class NodeState:
     """Versions of collations and time zones when its data was written; None: not known yet."""
     warning: str = ""
     """What the host changed since then, and what to do about it."""
+    writes: Writes = "open"
+    writes_reason: str = ""
+    """Why they are not `open`, and what to do about it."""
+    volume_size: int = 0
+    """As the host knows it; 0: not told yet."""
 
 
 @dataclass(frozen=True)

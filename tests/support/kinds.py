@@ -327,7 +327,7 @@ CASES = {
     ),
     "upgrade_instance": Case(
         "upgrade_instance",
-        ("restart_with",),
+        ("restart_with", "ensure_volume_size"),
         lambda s, n: s.request("POST", f"/instances/{s.added}/upgrade", {"node_type": LARGER}),
         is_larger,
         before=with_block_storage,

@@ -41,6 +41,7 @@ LEADS_TO = {
     "delete_endpoint": "configuring",
     "migrate_endpoint": "configuring",
     "upgrade": "initializing",
+    "upgrade_major": "initializing",
     "read_content": None,
     "change_content": None,
     "create_backup": "backuping",

@@ -72,6 +72,7 @@ def local_host(layout: Layout, configured: AgentSettings) -> LocalHost:
         logs_round=configured.logs_round,
         trash=configured.trash,
         pools=configured.pool_directories,
+        volume_reserve=configured.volume_reserve,
     )
 
 

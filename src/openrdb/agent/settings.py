@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from openrdb.config import BalancerWish, Settings
 from openrdb.errors import HostError
+from openrdb.host.volume_space import RESERVE
 from openrdb.system import files
 from openrdb.system.layout import Layout
 
@@ -30,6 +31,8 @@ class AgentSettings:
     trash: float = 0.0
     """Not in the file of an earlier version, which `openrdb stop` may find."""
     pool_directories: dict[str, Path] = field(default_factory=dict)
+    volume_reserve: int = RESERVE
+    """Nor these."""
 
     @classmethod
     def of(cls, settings: Settings) -> AgentSettings:

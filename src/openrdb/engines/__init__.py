@@ -12,7 +12,7 @@ from openrdb.engines.mysql.template import MySQLTemplates
 from openrdb.engines.postgresql.rules import PostgreSQLRules
 from openrdb.engines.postgresql.server import PostgreSQLServer
 from openrdb.engines.postgresql.template import PostgreSQLTemplates
-from openrdb.spec import NodeSpec
+from openrdb.spec import NodeSpec, Writes
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import NodePaths
 
@@ -41,10 +41,17 @@ def templates_of(version_name: str) -> Templates:
 
 
 def server_of(
-    spec: NodeSpec, bundle: Bundle, paths: NodePaths, secret: str, *, is_held: bool = False
+    spec: NodeSpec,
+    bundle: Bundle,
+    paths: NodePaths,
+    secret: str,
+    writes: Writes = "open",
+    *,
+    is_held: bool = False,
 ) -> Server:
     """Return the server of a node; see `EngineNode`."""
-    return _SERVERS[_engine(spec.engine)](EngineNode(spec, bundle, paths, secret, is_held))
+    node = EngineNode(spec, bundle, paths, secret, writes, is_held)
+    return _SERVERS[_engine(spec.engine)](node)
 
 
 def end_signals_of(version_name: str) -> tuple[signal.Signals, signal.Signals]:

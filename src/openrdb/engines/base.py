@@ -22,6 +22,7 @@ from openrdb.spec import (
     Permission,
     Privilege,
     User,
+    Writes,
 )
 from openrdb.system.accounts import Uid
 from openrdb.system.bundle import Bundle
@@ -180,6 +181,8 @@ class EngineNode:
     paths: NodePaths
     secret: str
     """The superuser's password."""
+    writes: Writes = "open"
+    """What its users may write."""
     is_held: bool = False
     """Whether sessions read only, unless they ask for more themselves."""
 
@@ -290,6 +293,20 @@ class Server(Protocol):
 
         Returns:
             Whether some of it waits for a restart.
+        """
+
+    def release_space(self) -> None:
+        """Remove what the server keeps on its volume and nobody needs."""
+
+    def enforce_writes(self, *, anew: bool) -> None:
+        """Bring what users may write into force, after the configuration files were written: sessions
+        and transactions that may do more are ended. Repeatable.
+
+        Superusers, by whom the API works, may always write.
+
+        Args:
+            anew: it was something else before; otherwise only what came in meanwhile is ended, and
+                what users were allowed to override stays so.
         """
 
     def reopen_logs(self) -> None:

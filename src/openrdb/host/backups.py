@@ -117,6 +117,13 @@ class Backups:
             with contextlib.suppress(TransferFailed, OpenRDBError, KeyError):  # `wait` tries again
                 settle(order.node.node_id, job_id)
 
+    def end_restores(self, node_id: UUID) -> None:
+        """Stop the restores that are under way on a node."""
+        for path in self._layout.transfers.iterdir():
+            order = self._order(UUID(path.name))
+            if order is not None and order.restore is not None and order.node.node_id == node_id:
+                self._jobs.stop(order.restore.job_id)
+
     def heal(self, node_id: UUID, settle: Settle) -> None:
         """Remove what restores have left that ended while the server of a node was away."""
         for path in self._layout.transfers.iterdir():

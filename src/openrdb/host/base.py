@@ -22,6 +22,7 @@ from openrdb.spec import (
     RestoreSpec,
     Route,
     TransferState,
+    Writes,
 )
 
 PROTOCOL = 4
@@ -42,6 +43,13 @@ class Nodes(Protocol):
 
         Raises:
             HostError: there is no space left for it.
+        """
+
+    def ensure_volume_size(self, spec: NodeSpec) -> Writes:
+        """Let the node's volume take as many bytes as the spec says.
+
+        Returns:
+            What its users may write from now on.
         """
 
     def ensure_moved(self, spec: NodeSpec, timeout: float) -> bool:

@@ -12,10 +12,11 @@ from openrdb.engines import templates_of
 from openrdb.errors import (
     HostError,
 )
+from openrdb.host import volume_space
 from openrdb.host.balancer import table
 from openrdb.host.base import PROTOCOL
 from openrdb.host.local_nodes import NODE, program_name
-from openrdb.host.local_upgrades import LocalUpgrades
+from openrdb.host.local_space import LocalSpace
 from openrdb.host.records import NodeRecord
 from openrdb.host.space import COMFORTABLE_FREE
 from openrdb.spec import (
@@ -37,7 +38,7 @@ _SPACE_ROUND = 10.0
 _REMOVED = ".removed-"
 
 
-class LocalHost(LocalUpgrades):
+class LocalHost(LocalSpace):
     """This machine, within its agent's process."""
 
     # -- life ----------------------------------------------------------------------------------
@@ -60,6 +61,7 @@ class LocalHost(LocalUpgrades):
             self._healer.on_alarm(table.alarm(), self._ports_guard.heal)
         self._healer.on_change(self._note_program)
         self._healer.start()
+        self._watch.start()
         self._routes.heal()
         self._healer.in_background(self._remove_leftovers)
         self._healer.in_background(self._renew_servers)
@@ -67,6 +69,7 @@ class LocalHost(LocalUpgrades):
 
     def close(self) -> None:
         """Stop healing; what runs runs on."""
+        self._watch.close()
         self._healer.close()
         self._templates.close()
 
@@ -144,6 +147,9 @@ class LocalHost(LocalUpgrades):
             reason="" if running else self._healer.reason(name),
             data_versions=record.data_versions,
             warning=self._data_versions.warning(record.spec.node_id),
+            writes=record.writes,
+            writes_reason=volume_space.reason(record),
+            volume_size=record.spec.volume_size,
         )
 
     def port_is_free(self, address: str, port: int) -> bool:

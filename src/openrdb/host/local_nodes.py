@@ -42,6 +42,7 @@ from openrdb.host.routes import Routes
 from openrdb.host.snapshots import Snapshots
 from openrdb.host.templates import Templates, template_secret
 from openrdb.host.underway import Underway
+from openrdb.host.volume_space import RESERVE, VolumeSpaces
 from openrdb.host.volumes import Volume
 from openrdb.host.volumes.pools import Pools
 from openrdb.spec import (
@@ -78,6 +79,7 @@ class LocalNodes:
         logs_round: float = LOGS_ROUND,
         trash: float = 0.0,
         pools: Mapping[str, Path] = MappingProxyType({}),
+        volume_reserve: int = RESERVE,
     ) -> None:
         self._build = build
         self._layout = layout = Layout(root)
@@ -92,6 +94,7 @@ class LocalNodes:
         self._template_secret = template_secret(layout, self._pool)
         self._templates = Templates(layout.templates, self._pool, spares, self._template_secret)
         self._records = Records(layout)
+        self._space = VolumeSpaces(layout, self._records, self._pool, volume_reserve)
         driver = balancer(choice, layout, self._bundles.haproxy(), self._healer, self._cgroups)
         self._routes = Routes(layout, self._records, driver)
         self._jobs = Jobs(layout.jobs)
@@ -196,6 +199,10 @@ class LocalNodes:
 
     def _write_configuration(self, record: NodeRecord) -> None:
         """Make again all that a start needs and that can be derived from the record."""
+        with self._guards[record.spec.node_id]:  # so that a newer record's files are not replaced
+            self._write_files(self._records.nodes.get(record.spec.node_id, record))
+
+    def _write_files(self, record: NodeRecord) -> None:
         spec = record.spec
         with self._configuring[spec.node_id]:  # a start may be about to do the same
             self._ensure_places(record)
@@ -258,7 +265,7 @@ class LocalNodes:
         """Give a server of older code the accounts, roles and rules that others are born with."""
         self._wait_accepting(spec, self._program(spec), _HEAL_TIMEOUT, patient=True)
         with self._changing[spec.instance_id]:
-            with self._guards[spec.node_id]:  # so that a newer record's files are not replaced
+            with self._guards[spec.node_id]:
                 record = self._record(spec.node_id)
                 if record.build == self._build:
                     return
@@ -319,6 +326,8 @@ class LocalNodes:
         record = self._record(node_id)
         if not self._pools.exists(self._volume(record)):
             raise HostError(f"the data directory {self._paths(record).data} is gone")
+        with self._guards[node_id]:
+            self._records.save_node(self._space.prepare_start(self._record(node_id)))
         self._write_configuration(record)
         self._server(record).prepare_start()
 
@@ -383,7 +392,8 @@ class LocalNodes:
     def _server(self, record: NodeRecord) -> Server:
         spec = record.spec
         paths, is_held = self._paths(record), record.held is not None
-        return server_of(spec, self._bundle(record), paths, spec.secret, is_held=is_held)
+        bundle, secret = self._bundle(record), spec.secret
+        return server_of(spec, bundle, paths, secret, record.writes, is_held=is_held)
 
     def ensure_bootstrapped(self, spec: NodeSpec, administrator: Administrator | None) -> None:
         self.ensure_accepting(spec)

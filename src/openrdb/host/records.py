@@ -11,7 +11,7 @@ from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
-from openrdb.spec import DEFAULT_POOL, Desired, NodeSpec, Role, Route
+from openrdb.spec import DEFAULT_POOL, Desired, NodeSpec, Role, Route, Writes
 from openrdb.system import files
 from openrdb.system.layout import Layout
 
@@ -40,6 +40,12 @@ class NodeRecord:
     are not."""
     pool: str = DEFAULT_POOL
     """The pool that its volume is in, whatever is wished for."""
+    writes: Writes = "open"
+    """What its users may write: in force from the next start on, whatever it is now."""
+    are_writes_in_force: bool = True
+    """Whether the running server was brought to it; if not, it is as soon as possible."""
+    closed_for_others: bool = False
+    """Whether its writes are closed because the pool, not the volume, is nearly full."""
     format: int = FORMAT
 
 

@@ -10,7 +10,8 @@ from sqlalchemy import select
 from openrdb.engines.versions import TIME_ZONES
 from openrdb.errors import HostError
 from openrdb.host.base import Host
-from openrdb.spec import HostState, NodeState
+from openrdb.observe.changes import Changes
+from openrdb.spec import HostState, NodeState, Writes
 from openrdb.state import models
 from openrdb.state.database import Database
 from openrdb.state.models import now
@@ -27,8 +28,9 @@ _PAUSE = 1.0
 class NodeObserver:
     """Follows one host."""
 
-    def __init__(self, database: Database, host: Host) -> None:
+    def __init__(self, database: Database, host: Host, changes: Changes) -> None:
         self._database = database
+        self._changes = changes
         self._host = host
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="observer", daemon=True)
@@ -68,6 +70,9 @@ class NodeObserver:
                 with self._database.write(durable=False) as session:
                     for row in session.scalars(query).unique():
                         _write(row, batch[row.id])
+                for row in rows:
+                    if row.observed_writes != batch[row.id].writes:
+                        self._changes.announce(row.instance_id)
 
 
 def _state(node: NodeState) -> str:
@@ -77,19 +82,24 @@ def _state(node: NodeState) -> str:
 
 
 def _differs(row: models.Node, node: NodeState) -> bool:
-    known = (row.observed_state, row.observed_role, row.observed_reason, row.bundle, row.version)
+    known = (row.observed_state, row.observed_role, row.observed_reason, row.observed_writes)
     is_recorded = row.volume is None or row.volume.collations is not None
-    return known != _observed(node) or (not is_recorded and node.data_versions is not None)
+    runs = (row.bundle, row.version) == (node.bundle, node.version)
+    return (
+        not runs or known != _observed(node) or (not is_recorded and node.data_versions is not None)
+    )
 
 
-def _observed(node: NodeState) -> tuple[str, str, str | None, str, str]:
-    return _state(node), node.role, node.reason or node.warning or None, node.bundle, node.version
+def _observed(node: NodeState) -> tuple[str, str, str | None, Writes]:
+    reason = node.reason or node.writes_reason or node.warning
+    return _state(node), node.role, reason or None, node.writes
 
 
 def _write(row: models.Node, node: NodeState) -> None:
-    row.observed_state, row.observed_role, row.observed_reason, row.bundle, row.version = _observed(
+    row.observed_state, row.observed_role, row.observed_reason, row.observed_writes = _observed(
         node
     )
+    row.bundle, row.version = node.bundle, node.version
     row.observed_at = now()
     if row.volume is not None and node.data_versions is not None:
         versions = dict(node.data_versions)

@@ -54,6 +54,7 @@ def node_spec(instance: Instance, node: Node, secrets: Secrets) -> NodeSpec:
         certificate=secrets.certificate_for(instance),
         logs=LogsPolicy(instance.logs_max_age_retention, instance.logs_total_disk_retention),
         pool=node.volume.pool if node.volume is not None else DEFAULT_POOL,
+        volume_size=instance.volume_size,
     )
 
 

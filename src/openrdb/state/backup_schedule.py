@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from openrdb.state.models import DatabaseBackup, Instance, Node, Snapshot
-from openrdb.state.statuses.instance import InstanceStatus
+from openrdb.state.statuses.instance import WORKING, InstanceStatus
 
 _HOURS = 24
 _DIVISORS: Final = [hours for hours in range(1, _HOURS + 1) if _HOURS % hours == 0]
@@ -46,7 +46,7 @@ def due(session: Session, moment: datetime) -> list[tuple[UUID, UUID]]:
     that have waited longest first."""
     query = select(Instance.id, Node.host_id).join(Node, Node.instance_id == Instance.id)
     is_due = (*_ENABLED, Instance.backup_next_run_at <= moment)
-    able = (Instance.status == InstanceStatus.READY.value, Node.role == "primary")
+    able = (Instance.status.in_([one.value for one in WORKING]), Node.role == "primary")
     rows = session.execute(query.where(*is_due, *able).order_by(Instance.backup_next_run_at))
     return [(instance_id, host_id) for instance_id, host_id in rows]
 

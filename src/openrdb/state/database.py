@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 from openrdb.errors import DiskFull, HostError
-from openrdb.state import generations
+from openrdb.state import fullness, generations
 from openrdb.system import files
 from openrdb.system.layout import Layout
 
@@ -68,10 +68,12 @@ def open_engine(url: str) -> Engine:
 
 
 class _Writing(Session):
-    """A session that raises the generations of the instances whose nodes it changes."""
+    """A session that raises the generations of the instances whose nodes it changes, and knows which
+    disks are full."""
 
 
 generations.watch(_Writing)
+fullness.watch(_Writing)
 
 
 class Database:

@@ -12,6 +12,7 @@ from pathlib import Path
 from uuid import UUID
 
 _FS_INFO = 0x8400941F
+_INO_LOOKUP = 0xD0009412
 _SUBVOL_CREATE = 0x5000940E
 _SNAP_CREATE_V2 = 0x50009417
 _SUBVOL_GETFLAGS = 0x80089419
@@ -24,6 +25,8 @@ _COMPRESSED = 4
 _NO_COW = 0x00800000
 _MAX_REFERENCED = 1
 _NO_LIMIT = 2**64 - 1
+_CHARGED = ("referenced", "rsv_data", "rsv_meta_pertrans", "rsv_meta_prealloc")
+"""What counts towards a limit, in sysfs: what was written lately is only reserved."""
 _TOP_INODE = 256
 """The inode of each subvolume's top directory, and of nothing else."""
 _FOLLOWING = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -126,6 +129,19 @@ def set_no_cow(directory: Path) -> None:
             fcntl.ioctl(descriptor, _SETFLAGS, struct.pack("<Q", found | _NO_COW))
 
 
+def promised(file_system_id: UUID) -> int:
+    """Return the bytes that were written and have no place on the device yet.
+
+    `statvfs` counts them as free, for up to half a minute.
+    """
+    data = Path(f"/sys/fs/btrfs/{file_system_id}/allocation/data")
+    found = 0
+    for name in ("bytes_may_use", "bytes_reserved"):
+        with contextlib.suppress(OSError):
+            found += int((data / name).read_text())
+    return found
+
+
 def has_simple_quotas(file_system_id: UUID) -> bool:
     """Return whether simple quotas are on: the only kind whose price does not grow with snapshots."""
     try:
@@ -145,11 +161,27 @@ def may_limit(directory: Path) -> bool:
     return True
 
 
+def charged(file_system_id: UUID, path: Path) -> int:
+    """Return the bytes that count towards a subvolume's limit; simple quotas must be on."""
+    group = Path(f"/sys/fs/btrfs/{file_system_id}/qgroups/0_{_subvolume_id(path)}")
+    return sum(int((group / name).read_text()) for name in _CHARGED)
+
+
+def _subvolume_id(path: Path) -> int:
+    with _open(path) as descriptor:
+        # Of inode 256 in "tree 0", which is the one that the descriptor lies in.
+        fields = bytearray(struct.pack("<QQ4080s", 0, _TOP_INODE, b""))
+        fcntl.ioctl(descriptor, _INO_LOOKUP, fields)
+    (found,) = struct.unpack_from("<Q", fields)
+    return int(found)
+
+
 def limit(path: Path, size: int | None) -> None:
     """Limit the bytes that are written into a subvolume; None: to what the file system has."""
     most = _NO_LIMIT if size is None else size
-    with _open(path) as descriptor:
-        fields = struct.pack("<6Q", 0, _MAX_REFERENCED, most, 0, 0, 0)
+    # From outside: within a subvolume that has met its limit not even this could be written.
+    with _open(path.parent, _FOLLOWING) as descriptor:
+        fields = struct.pack("<6Q", _subvolume_id(path), _MAX_REFERENCED, most, 0, 0, 0)
         fcntl.ioctl(descriptor, _QGROUP_LIMIT, fields)
 
 

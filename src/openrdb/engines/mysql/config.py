@@ -10,12 +10,13 @@ from openrdb.catalog.engines import EngineSetting, engine_version
 from openrdb.catalog.node_types import NodeType
 from openrdb.engines.base import EngineNode
 from openrdb.engines.mysql import identity, releases, session
-from openrdb.spec import NodeSpec
+from openrdb.spec import NodeSpec, Writes
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import NodePaths
 
 MAIN_FILE = "my.cnf"
 ERROR_LOG = "mysql-error.log"
+READ_ONLY = "transaction_read_only"
 _MIB = 2**20
 _GIB = 2**30
 _OWN_FILES, _FILES_OF_TABLE = 10, 2
@@ -57,9 +58,23 @@ def files(node: EngineNode) -> dict[str, str]:
         dict(spec.init_settings),
         directories(bundle),
         _fixed(spec, paths),
+        dict.fromkeys(switches(node.writes), "ON"),
     )
     lines = [f"{name} = {_quoted(value)}" for part in sections for name, value in part.items()]
     return {MAIN_FILE: "\n".join(["[mysqld]", *lines]) + "\n"}
+
+
+def switches(writes: Writes) -> list[str]:
+    """Return the variables that are on where users may not write.
+
+    Everybody may turn off the first for their own session; the others nobody but a superuser. Where
+    the server is `read_only` temporary tables can still be made, and fill the volume: hence offline.
+    """
+    return {
+        "open": [],
+        "read_only": [READ_ONLY],
+        "closed": [READ_ONLY, "offline_mode", "read_only"],
+    }[writes]
 
 
 def default_settings(node_type: NodeType) -> dict[str, str]:

@@ -15,6 +15,7 @@ from openrdb.engines.mysql import (
     replication,
     session,
     settings,
+    writes,
 )
 from openrdb.engines.mysql.admin.administration import Administration
 from openrdb.engines.mysql.transfers import Transfers
@@ -87,6 +88,12 @@ class MySQLServer:
 
     def reload(self) -> bool:
         return settings.reload(self._node)
+
+    def release_space(self) -> None:
+        writes.release_space(self._node)
+
+    def enforce_writes(self, *, anew: bool) -> None:
+        writes.enforce(self._node, anew=anew)
 
     def reopen_logs(self) -> None:
         settings.reopen_logs(self._node)

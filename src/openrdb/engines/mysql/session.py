@@ -31,6 +31,7 @@ _PINNED = {
     # What tenants set for everybody does not count here.
     "sql_mode": "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION",
     "transaction_isolation": "REPEATABLE-READ",
+    "transaction_read_only": 0,
     "time_zone": "+00:00",
     "wait_timeout": 600,
     "foreign_key_checks": 1,

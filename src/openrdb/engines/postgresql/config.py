@@ -10,13 +10,14 @@ from openrdb.engines.names import NODES_NETWORK, OWN_PREFIX, REPLICATION, SUPERU
 from openrdb.engines.postgresql import session
 from openrdb.engines.postgresql.admin import roles
 from openrdb.engines.transfers import LOADED, REPLACED, RESTORE_ROLE
-from openrdb.spec import NodeSpec
+from openrdb.spec import NodeSpec, Writes
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import NodePaths
 from openrdb.system.memory import physical_memory
 
 MAIN_FILE = "postgresql.conf"
 ACCESS_FILE = "pg_hba.conf"
+READ_ONLY = "default_transaction_read_only"
 _MIB = 2**20
 _GIB = 2**30
 _KEPT_FOR_STANDBYS = "2GB"
@@ -35,10 +36,12 @@ local all {SUPERUSER},{RESTORE_ROLE} scram-sha-256
 local all,replication all reject
 hostssl replication {REPLICATION} {NODES_NETWORK} scram-sha-256
 host replication all all reject
+<users>host all all all reject
+"""
+_USERS = """\
 host all <reserved> all reject
 host <restored> all reject
 hostssl all all all scram-sha-256
-host all all all reject
 """
 _OWN_NAMES = ",".join(roles.OWN)
 _RESERVED_NAMES = f'"/^{OWN_PREFIX}"'
@@ -48,11 +51,6 @@ _RESTORED_BY_MEMBERS = f"all +{RESTORE_ROLE}"
 _EXPRESSIONS_FROM = 16
 
 
-_HELD = {
-    "default_transaction_read_only": "on",
-    # It would write too, and what is written then is taken for a tenant's.
-    "autovacuum": "off",
-}
 _STATEMENTS = "pg_stat_statements"
 _LOGICAL_REPLICATION = "rdb.enable_logical_replication"
 _TEMPORARY_FILES = "temp_file_limit"
@@ -67,21 +65,32 @@ def files(node: EngineNode) -> dict[str, str]:
         *_lines(_limits(spec)),
         *_lines(_fixed(spec, paths)),
         *_lines(_libraries(bundle)),
-        *_lines(_HELD if node.is_held else {}),
+        *_lines(_writing(node)),
     ]
-    return {MAIN_FILE: "\n".join(lines) + "\n", ACCESS_FILE: _access(spec)}
+    return {MAIN_FILE: "\n".join(lines) + "\n", ACCESS_FILE: _access(spec, node.writes)}
 
 
-def _access(spec: NodeSpec) -> str:
-    """Return the access file: nobody comes in by a name of ours, whoever made a role of that name.
+def _access(spec: NodeSpec, writes: Writes) -> str:
+    """Return the access file: nobody comes in by a name of ours, whoever made a role of that name,
+    and no user where they may not write: each can override what is read-only by default.
 
     Up to 15 it takes no pattern; there `roles.disable_reserved` finds them.
     """
     patterns = session.major(spec) >= _EXPRESSIONS_FROM
+    users = "" if writes == "closed" else _USERS
     reserved, restored = (
         (_RESERVED_NAMES, _RESTORED) if patterns else (_OWN_NAMES, _RESTORED_BY_MEMBERS)
     )
-    return _ACCESS.replace("<reserved>", reserved).replace("<restored>", restored)
+    text = _ACCESS.replace("<users>", users).replace("<reserved>", reserved)
+    return text.replace("<restored>", restored)
+
+
+def _writing(node: EngineNode) -> dict[str, str]:
+    """Return the settings that tell whether users write."""
+    if node.is_held:
+        # It would write too, and what is written then is taken for a tenant's.
+        return {READ_ONLY: "on", "autovacuum": "off"}
+    return {} if node.writes == "open" else {READ_ONLY: "on"}
 
 
 def command(node: EngineNode) -> list[str]:

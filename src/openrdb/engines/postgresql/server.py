@@ -15,6 +15,7 @@ from openrdb.engines.postgresql import (
     upgrade,
     versions,
     writers,
+    writes,
 )
 from openrdb.engines.postgresql.admin.administration import Administration
 from openrdb.engines.postgresql.transfers import Transfers
@@ -86,6 +87,12 @@ class PostgreSQLServer:
 
     def reload(self) -> bool:
         return settings.reload(self._node)
+
+    def release_space(self) -> None:
+        """Do nothing: the server itself removes what it does not need."""
+
+    def enforce_writes(self, *, anew: bool) -> None:
+        writes.enforce(self._node, anew=anew)
 
     def reopen_logs(self) -> None:
         settings.reopen_logs(self._node)

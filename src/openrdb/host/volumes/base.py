@@ -191,8 +191,18 @@ class Pool(Protocol):
         off, and does not start until it is raised: keep it well above what the user asked for.
         """
 
+    def charged(self, volume: Volume) -> int | None:
+        """Return the bytes that count towards a volume's limit; None without `quota`.
+
+        Not what users see of it: what a volume shares with its source counts there, and what it has
+        overwritten or removed counts for as long as a snapshot keeps it.
+        """
+
     def usage(self, volume: Volume) -> int:
         """Return the bytes of a volume, also those that it shares with others."""
+
+    def size(self) -> int:
+        """Return the bytes that the pool has, used or not."""
 
     def free(self) -> int:
         """Return the bytes that the pool can still take."""

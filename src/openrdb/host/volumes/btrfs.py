@@ -121,10 +121,18 @@ class BtrfsPool(DirectoryPool):
 
     # -- room ----------------------------------------------------------------------------------
 
+    def free(self) -> int:
+        return max(super().free() - btrfs.promised(self._file_system), 0)
+
     def limit(self, volume: Volume, size: int | None) -> None:
         # A plain directory would pass the limit on to all that lies around it.
         if self.quota and self.is_atomic(volume):
             btrfs.limit(self.path(volume), size)
+
+    def charged(self, volume: Volume) -> int | None:
+        if self.quota and self.is_atomic(volume):
+            return btrfs.charged(self._file_system, self.path(volume))
+        return None
 
 
 def _snapshot(source: Path, target: Path, *, read_only: bool = False) -> None:

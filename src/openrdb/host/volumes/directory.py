@@ -313,8 +313,14 @@ class DirectoryPool:
     def limit(self, volume: Volume, size: int | None) -> None:
         pass
 
+    def charged(self, volume: Volume) -> int | None:
+        return None
+
     def usage(self, volume: Volume) -> int:
         return files.tree_size(self.path(volume))
+
+    def size(self) -> int:
+        return files.used_bytes(self._root)[0]
 
     def free(self) -> int:
         return files.free_bytes(self._root)

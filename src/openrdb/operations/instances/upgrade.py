@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from uuid import UUID
 
 from openrdb.errors import StartFailed
 from openrdb.host.base import Host
 from openrdb.operations.desired import node_spec
 from openrdb.operations.registry import InstanceOperation, register
 from openrdb.operations.run import Run
-from openrdb.operations.steps import catch_up, complete_ready
-from openrdb.spec import NodeSpec
+from openrdb.operations.steps import catch_up
+from openrdb.spec import NodeSpec, Writes
 from openrdb.state import instances
 from openrdb.state.models import Instance
 from openrdb.state.statuses import instance as statuses
@@ -45,15 +46,14 @@ class UpgradeInstance(InstanceOperation):
         instance = run.instance()
         renews = self.version is not None
         if instance.node_type == self.node_type_before and not renews:
-            complete_ready(run)  # a volume's size is a promise, which no node has to know
+            self._complete(run)
             return
         refusal = None
         for node in instance.nodes:
             spec = node_spec(instance, node, run.secrets)
             refusal = refusal or run.step(restart_with, run.host_of(node), spec, renews=renews)
         if refusal is None:
-            catch_up(run)
-            run.complete(self._make_ready)
+            self._complete(run)
             return
         log.warning("instance %s (%r): upgrade taken back: %s", instance.id, instance.name, refusal)
         instance.node_type = self.node_type_before
@@ -62,10 +62,22 @@ class UpgradeInstance(InstanceOperation):
             run.step(put_back, run.host_of(node), spec, self.bundle_before)
         run.complete(self._take_back, error=refusal)
 
-    def _make_ready(self, instance: Instance) -> None:
+    def _complete(self, run: Run) -> None:
+        """Let the volumes have their size, and end the operation."""
+        instance, writes = run.instance(), dict[UUID, Writes]()
         for node in instance.nodes:
-            node.version = self.version or node.version
-        statuses.move(instance, InstanceStatus.READY)
+            spec = node_spec(instance, node, run.secrets)
+            writes[node.id] = run.step(run.host_of(node).ensure_volume_size, spec)
+        catch_up(run)
+
+        def make_ready(instance: Instance) -> None:
+            for node in instance.nodes:
+                node.version = self.version or node.version
+                # Else it could be seen `disk_full` once more, until its host is heard of.
+                node.observed_writes = writes.get(node.id, node.observed_writes)
+            statuses.move(instance, InstanceStatus.READY)
+
+        run.complete(make_ready)
 
     def _take_back(self, instance: Instance) -> None:
         instances.resize(instance, self.node_type_before, self.volume_size_before)

@@ -60,7 +60,7 @@ class UpgradeMajorVersion(InstanceOperation):
             self.source_id,
             meanwhile,
             frozenset[str]({meanwhile}),
-            InstanceRequest.UPGRADE,
+            InstanceRequest.UPGRADE_MAJOR,
             after_failure=InstanceStatus.READY,
         )
         return [*super().concerns(), source]

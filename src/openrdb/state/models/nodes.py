@@ -35,6 +35,8 @@ class Node(Base):
     observed_state: Mapped[str | None]
     observed_reason: Mapped[str | None]
     """Why it is not as it should be."""
+    observed_writes: Mapped[str] = mapped_column(default="open", server_default="open")
+    """What its users may write, as its host said: `spec.Writes`."""
     observed_at: Mapped[datetime | None]
     bundle: Mapped[str | None]
     """The name of the bundle that it runs, as its host said."""

@@ -6,6 +6,9 @@ help: clients repeat what is answered with 409.
 In `error` everything can be read as far as it is known, and removed: what cannot be removed at the
 moment is once the instance works again. Attributes, rules and settings can be changed; the
 last two try to repair the instance.
+
+In `disk_full` it works, and its users may not write by default. Whatever is `ready` may become so, and
+comes back by itself (`state.fullness`). All is allowed but what would fill the volume further.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ class InstanceStatus(StrEnum):
     """While a backup of it is made, or one is restored into it."""
     SNAPSHOTTING = "snapshotting"
     """While its volume is copied, into a snapshot or a clone."""
+    DISK_FULL = "disk_full"
     ERROR = "error"
     DELETING = "deleting"
 
@@ -41,6 +45,9 @@ class InstanceRequest(StrEnum):
     DELETE_ENDPOINT = "delete_endpoint"
     MIGRATE_ENDPOINT = "migrate_endpoint"
     UPGRADE = "upgrade"
+    """In place; of size or node type above all."""
+    UPGRADE_MAJOR = "upgrade_major"
+    """Of the instance that is copied into one of a newer major version."""
     READ_CONTENT = "read_content"
     """Users, databases and privileges."""
     CHANGE_CONTENT = "change_content"
@@ -56,19 +63,27 @@ class InstanceRequest(StrEnum):
 
 _S, _R = InstanceStatus, InstanceRequest
 
+WORKING: Final = frozenset({_S.READY, _S.DISK_FULL})
+
 MOVES: Final[dict[InstanceStatus, frozenset[InstanceStatus]]] = {
     _S.PROVISIONING: frozenset({_S.INITIALIZING, _S.ERROR}),
-    _S.INITIALIZING: frozenset({_S.READY, _S.ERROR}),
+    _S.INITIALIZING: frozenset({*WORKING, _S.ERROR}),
     _S.READY: frozenset(
         {
             *(_S.CONFIGURING, _S.INITIALIZING, _S.RESTARTING, _S.BACKUPING, _S.SNAPSHOTTING),
-            _S.DELETING,
+            *(_S.DISK_FULL, _S.DELETING),
         }
     ),
-    _S.CONFIGURING: frozenset({_S.READY, _S.ERROR}),
-    _S.RESTARTING: frozenset({_S.READY, _S.ERROR}),
-    _S.BACKUPING: frozenset({_S.READY}),  # a failed backup is no fault of the instance
-    _S.SNAPSHOTTING: frozenset({_S.READY}),  # nor is a failed copy
+    _S.DISK_FULL: frozenset(
+        {
+            *(_S.CONFIGURING, _S.INITIALIZING, _S.RESTARTING, _S.BACKUPING, _S.SNAPSHOTTING),
+            *(_S.READY, _S.DELETING),
+        }
+    ),
+    _S.CONFIGURING: frozenset({*WORKING, _S.ERROR}),
+    _S.RESTARTING: frozenset({*WORKING, _S.ERROR}),
+    _S.BACKUPING: WORKING,  # a failed backup is no fault of the instance
+    _S.SNAPSHOTTING: WORKING,  # nor is a failed copy
     # Also to where a failed operation was, when it is retried.
     _S.ERROR: frozenset(
         {_S.DELETING, _S.RESTARTING, _S.PROVISIONING, _S.INITIALIZING, _S.CONFIGURING}
@@ -90,30 +105,34 @@ TRANSIENT: Final = frozenset(
 """Statuses that an operation will end by itself."""
 
 _READY = frozenset({_S.READY})
-_SETTLED = frozenset({_S.READY, _S.ERROR})
+_SETTLED = frozenset({*WORKING, _S.ERROR})
 _COPIED = frozenset({_S.BACKUPING, _S.SNAPSHOTTING})
 """While a copy of it is made it works as ever."""
 ALLOWED: Final[dict[InstanceRequest, frozenset[InstanceStatus]]] = {
-    _R.UPDATE: frozenset({_S.READY, _S.CONFIGURING, *_COPIED, _S.ERROR}),
-    _R.CONFIGURE: _READY,
+    _R.UPDATE: frozenset({*WORKING, _S.CONFIGURING, *_COPIED, _S.ERROR}),
+    _R.CONFIGURE: WORKING,
     _R.RESTART: _SETTLED,
-    _R.RENEW_CERTIFICATE: _READY,
+    _R.RENEW_CERTIFICATE: WORKING,
     _R.SET_ACL: _SETTLED,
     _R.SET_SETTINGS: _SETTLED,
-    _R.CREATE_ENDPOINT: _READY,
+    _R.CREATE_ENDPOINT: WORKING,
     _R.DELETE_ENDPOINT: _SETTLED,
-    _R.MIGRATE_ENDPOINT: _READY,  # of both instances
-    _R.UPGRADE: _READY,
-    _R.READ_CONTENT: frozenset({_S.READY, _S.CONFIGURING, _S.INITIALIZING, *_COPIED, _S.ERROR}),
+    _R.MIGRATE_ENDPOINT: WORKING,  # of both instances
+    _R.UPGRADE: WORKING,
+    _R.UPGRADE_MAJOR: _READY,
+    _R.READ_CONTENT: frozenset({*WORKING, _S.CONFIGURING, _S.INITIALIZING, *_COPIED, _S.ERROR}),
     _R.CHANGE_CONTENT: _SETTLED,
-    _R.CREATE_BACKUP: _READY,
+    _R.CREATE_BACKUP: WORKING,
     _R.RESTORE_BACKUP: _READY,
-    _R.CREATE_SNAPSHOT: _READY,
-    _R.CLONE: _READY,
+    _R.CREATE_SNAPSHOT: WORKING,
+    _R.CLONE: WORKING,
     _R.DELETE: _SETTLED,
     _R.RETRY: frozenset({_S.ERROR}),
 }
 
-_WAYS_OUT: Final = {_S.ERROR: "restart it, or delete it"}
+_WAYS_OUT: Final = {
+    _S.ERROR: "restart it, or delete it",
+    _S.DISK_FULL: "enlarge its volume, or delete some of its data",
+}
 INSTANCE: Final = Machine("instance", MOVES, ALLOWED, TRANSIENT, _WAYS_OUT)
 require, move, not_usable = INSTANCE.require, INSTANCE.move, INSTANCE.not_usable

@@ -22,6 +22,7 @@ from openrdb.engines.mysql.sql import quoted_account, quoted_literal, rows, run
 _Wanted = Callable[[str, str, object, object], bool]
 """Of a user, a host as it is shown, a current database, and a command."""
 
+_WITH_TRANSACTION = "SELECT trx_mysql_thread_id FROM information_schema.innodb_trx"
 _NOTE = "ending"
 _NOTED = (
     f"SELECT user_attributes->'$.metadata.{_NOTE}' FROM mysql.user WHERE user = %s AND host = %s"  # noqa: S608
@@ -91,6 +92,14 @@ def end_within(session: Session, database: str) -> None:
 
 def end_all(session: Session) -> None:
     _end(session, lambda *_: True)
+
+
+def end_idle(session: Session) -> None:
+    """End the sessions that do nothing, and have no transaction open."""
+    busy = {number for (number,) in rows(session, _WITH_TRANSACTION)}
+    for number, _, shown, _, command, *_ in rows(session, "SHOW PROCESSLIST"):
+        if ":" in str(shown) and command == "Sleep" and number not in busy:
+            _kill(session, int(str(number)))
 
 
 def _end(session: Session, is_wanted: _Wanted) -> None:

@@ -1,0 +1,188 @@
+"""This machine's volumes as they fill: their users are warned, then stopped, and let in again."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import defaultdict
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from openrdb.host.local_nodes import program_name
+from openrdb.host.local_upgrades import LocalUpgrades
+from openrdb.host.records import NodeRecord
+from openrdb.host.space_watch import Look, SpaceWatch
+from openrdb.spec import NodeSpec, Writes
+
+log = logging.getLogger(__name__)
+
+_GROWING = 2**20
+"""Bytes a second; what grows more slowly does not fill a disk."""
+_APART = 0.2
+"""Seconds between two measurements that tell how fast a volume grows."""
+
+
+class LocalSpace(LocalUpgrades):
+    """The part of `LocalHost` that looks after the space that servers take."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **options)
+        self._looking: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
+        self._measured: dict[UUID, list[tuple[float, int]]] = {}
+        """The last two times that each volume was measured, not at once, and its bytes then."""
+        self._free_when_relieved = math.inf
+        self._watch = SpaceWatch(
+            self._pool, self._node_ids, self._look, self._is_short, self._relieve
+        )
+
+    def _node_ids(self) -> list[UUID]:
+        return list(self._records.nodes)
+
+    def ensure_volume_size(self, spec: NodeSpec) -> Writes:
+        known = self._records.nodes.get(spec.node_id)
+        record = self._accept(spec)
+        if known is not None and not known.spec.volume_size:
+            return record.writes  # an earlier version's: its first look comes by itself
+        self._look(spec.node_id)
+        return self._record(spec.node_id).writes
+
+    def _follow_start(self, spec: NodeSpec, pid: int) -> None:
+        super()._follow_start(spec, pid)
+        self._watch.wake(spec.node_id)
+
+    # -- one volume ----------------------------------------------------------------------------
+
+    def _look(self, node_id: UUID) -> Look | None:
+        """Look how full a node's volume is, and do what has to be done about it."""
+        with self._looking[node_id]:
+            record = self._records.nodes.get(node_id)
+            if record is None:
+                self._looking.pop(node_id, None)
+                self._measured.pop(node_id, None)
+                return None
+            if (used := self._measure(record)) is None:
+                return None
+            judged = self._space.writes(record, used)
+            if judged.writes != "open" and record.writes == "open" and self._release_space(record):
+                used = self._measure(record) or 0
+                judged = self._space.writes(record, used)
+            self._space.limit(record, used)
+            record = self._judged(node_id, judged)
+            if record.writes != "open" or not record.are_writes_in_force:
+                self._enforce_writes(record)
+                record = self._records.nodes.get(node_id, record)
+            space = self._space.of(record)
+            return Look(
+                distance=space.distance(used, record.writes),
+                is_half_full=used > space.size // 2,
+                is_open=record.writes == "open",
+                is_settled=record.are_writes_in_force,
+            )
+
+    def _measure(self, record: NodeRecord) -> int | None:
+        used = self._space.used(record)
+        if used is not None:
+            known, now = self._measured.setdefault(record.spec.node_id, []), time.monotonic()
+            if not known or now - known[-1][0] >= _APART:
+                self._measured[record.spec.node_id] = [*known[-1:], (now, used)]
+        return used
+
+    def _growth(self, record: NodeRecord) -> float:
+        """Return how many bytes a second a volume has grown by since it was last measured."""
+        known = self._measured.get(record.spec.node_id, [])
+        used, now = self._measure(record), time.monotonic()
+        earlier = [one for one in known if now - one[0] >= _APART]
+        if used is None or not earlier:
+            return 0.0
+        then, before = earlier[-1]
+        return (used - before) / (now - then)
+
+    def _judged(self, node_id: UUID, judged: NodeRecord) -> NodeRecord:
+        """Write down what a node's users may write."""
+        with self._guards[node_id]:
+            record = self._record(node_id)
+            before = record.writes
+            record = replace(
+                record,
+                writes=judged.writes,
+                are_writes_in_force=judged.are_writes_in_force,
+                closed_for_others=judged.closed_for_others,
+            )
+            self._records.save_node(record)
+        if record.writes != before:
+            log.warning("node %s: its users' writes are %s now", node_id, record.writes)
+        return record
+
+    def _runs(self, record: NodeRecord) -> bool:
+        return self._healer.pid(program_name(record.spec)) is not None
+
+    def _release_space(self, record: NodeRecord) -> bool:
+        """Remove what a server does not need; return whether it was asked to."""
+        if not self._runs(record):
+            return False
+        try:
+            self._server(record).release_space()
+        except Exception as error:
+            log.warning("node %s released no space: %s", record.spec.node_id, error)
+            return False
+        return True
+
+    def _enforce_writes(self, record: NodeRecord) -> None:
+        """Bring what a node's users may write into force, if its server runs; it is tried again."""
+        node_id, anew = record.spec.node_id, not record.are_writes_in_force
+        if record.writes != "open":
+            self._backups.end_restores(node_id)
+        try:
+            if anew:
+                self._write_configuration(record)
+            if not self._runs(record):
+                return  # its files say it to the next start
+            self._server(record).enforce_writes(anew=anew)
+        except Exception as error:
+            log.warning("what users of node %s may write is enforced later: %s", node_id, error)
+        else:
+            with self._guards[node_id]:
+                record = self._records.nodes.get(node_id, record)
+                if anew:
+                    self._records.save_node(replace(record, are_writes_in_force=True))
+        finally:
+            if anew:
+                self._changes.note(node_id)
+
+    # -- the pool ------------------------------------------------------------------------------
+
+    def _is_short(self, free: int) -> bool:
+        """Return whether somebody has to be stopped, and who was stopped before was not enough."""
+        least = self._space.least_free
+        if free >= 2 * least:
+            self._free_when_relieved = math.inf
+        return free < min(least, self._free_when_relieved - least // 8)
+
+    def _relieve(self) -> None:
+        """Stop the node whose volume grows fastest, before the pool's last byte stops all."""
+        if self._pool.ensure_free(self._space.least_free):
+            return
+        rates = {
+            record.spec.node_id: self._growth(record)
+            for record in self._wanted_nodes()
+            if record.writes != "closed"
+        }
+        fastest = max(rates, key=lambda one: rates[one], default=None)
+        if fastest is None or rates[fastest] < _GROWING:
+            return
+        self._free_when_relieved = self._pool.free()
+        log.error(
+            "%d bytes are free: node %s, which grows fastest, is closed to its users",
+            self._free_when_relieved,
+            fastest,
+        )
+        with self._looking[fastest]:
+            if (found := self._records.nodes.get(fastest)) is not None:
+                closed = replace(
+                    found, writes="closed", are_writes_in_force=False, closed_for_others=True
+                )
+                self._enforce_writes(self._judged(fastest, closed))
+        self._watch.wake(fastest)  # so that it is let in as soon as there is room
