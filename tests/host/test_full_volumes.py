@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -265,12 +266,28 @@ def test_nothing_of_a_tenants_overrides_it(
             second.execute("INSERT INTO filling VALUES (-1, '')")
             fill(node, 0)
             node.wait_for("read_only")
-            with pytest.raises(Exception, match="terminat"):
-                second.execute("SELECT 1")
-            with pytest.raises(Exception, match="read-only"):
-                session.execute("DELETE FROM filling")
+            for open_before in (session, second):
+                with pytest.raises(Exception, match="terminat"):
+                    open_before.execute("SELECT 1")
         with node.session() as session, pytest.raises(Exception, match="read-only"):
             session.execute("DELETE FROM filling")
+
+
+def test_a_server_that_does_not_obey_starts_anew(
+    newest: str, cache: Path, worker_id: str, short_tmp: Path
+) -> None:
+    with place("none", short_tmp) as root, Agent(root, cache) as agent:
+        node = agent.node(newest, port_of_server(worker_id, 30), SIZE)
+        pid = node.pid
+        assert pid is not None
+        with (node.paths.log / "ballast").open("wb") as ballast:
+            os.kill(pid, signal.SIGSTOP)
+            os.posix_fallocate(ballast.fileno(), 0, SIZE + RESERVE)
+        node.wait_for("closed")
+        assert node.pid != pid
+        agent.host.ensure_accepting(node.spec)
+        with pytest.raises(Exception, match=r"pg_hba\.conf rejects|offline mode"):
+            node.connect()
 
 
 def test_a_limit_follows_what_snapshots_keep() -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -19,7 +18,7 @@ from openrdb.host.local import LocalHost
 from openrdb.spec import Administrator, Backend, Certificate, NodeSpec, NodeState, Route
 from openrdb.system import accounts
 from openrdb.system.layout import Layout, NodePaths
-from tests.support.service import PASSWORD, wait_until
+from tests.support.service import PASSWORD, kill, wait_until
 from tests.support.tenants import Login, Session
 
 RESERVE = 256 * 2**20
@@ -127,9 +126,8 @@ class Node:
     def kill(self) -> None:
         """End its server as a crash would."""
         if (pid := self.pid) is not None:
-            with suppress(psutil.NoSuchProcess):
-                for process in [*psutil.Process(pid).children(), psutil.Process(pid)]:
-                    process.send_signal(signal.SIGKILL)
+            server = psutil.Process(pid)
+            kill([*server.children(), server])
         wait_until(lambda: self.pid not in (None, pid))
         self.agent.host.ensure_accepting(self.spec)
 

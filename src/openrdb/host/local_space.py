@@ -7,10 +7,14 @@ import math
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from uuid import UUID
 
+from openrdb.errors import HostError
 from openrdb.host.local_nodes import program_name
 from openrdb.host.local_upgrades import LocalUpgrades
 from openrdb.host.records import NodeRecord
@@ -23,6 +27,8 @@ _GROWING = 2**20
 """Bytes a second; what grows more slowly does not fill a disk."""
 _APART = 0.2
 """Seconds between two measurements that tell how fast a volume grows."""
+_PATIENCE = 5.0
+"""Seconds that a server has to do what it is asked to, while its users may write on."""
 
 
 class LocalSpace(LocalUpgrades):
@@ -46,8 +52,17 @@ class LocalSpace(LocalUpgrades):
         record = self._accept(spec)
         if known is not None and not known.spec.volume_size:
             return record.writes  # an earlier version's: its first look comes by itself
-        self._look(spec.node_id)
+        self._look(spec.node_id, is_resized=True)
         return self._record(spec.node_id).writes
+
+    def ensure_removed(self, instance_id: UUID, node_ids: Sequence[UUID], keep: bool) -> None:
+        with ExitStack() as looking:
+            for node_id in node_ids:  # what a look writes down must not come back
+                looking.enter_context(self._looking[node_id])
+            super().ensure_removed(instance_id, node_ids, keep)
+        for node_id in node_ids:
+            self._looking.pop(node_id, None)
+            self._measured.pop(node_id, None)
 
     def _follow_start(self, spec: NodeSpec, pid: int) -> None:
         super()._follow_start(spec, pid)
@@ -55,20 +70,18 @@ class LocalSpace(LocalUpgrades):
 
     # -- one volume ----------------------------------------------------------------------------
 
-    def _look(self, node_id: UUID) -> Look | None:
+    def _look(self, node_id: UUID, *, is_resized: bool = False) -> Look | None:
         """Look how full a node's volume is, and do what has to be done about it."""
         with self._looking[node_id]:
             record = self._records.nodes.get(node_id)
-            if record is None:
-                self._looking.pop(node_id, None)
-                self._measured.pop(node_id, None)
+            if record is None or (used := self._measure(record)) is None:
                 return None
-            if (used := self._measure(record)) is None:
-                return None
-            judged = self._space.writes(record, used)
-            if judged.writes != "open" and record.writes == "open" and self._release_space(record):
+            is_lasting = is_resized or self._accepts(record)
+            judged = self._space.writes(record, used, is_lasting=is_lasting)
+            filling = judged.writes == "read_only" and record.writes == "open"
+            if filling and self._release_space(record):
                 used = self._measure(record) or 0
-                judged = self._space.writes(record, used)
+                judged = self._space.writes(record, used, is_lasting=is_lasting)
             self._space.limit(record, used)
             record = self._judged(node_id, judged)
             if record.writes != "open" or not record.are_writes_in_force:
@@ -116,19 +129,30 @@ class LocalSpace(LocalUpgrades):
             log.warning("node %s: its users' writes are %s now", node_id, record.writes)
         return record
 
-    def _runs(self, record: NodeRecord) -> bool:
-        return self._healer.pid(program_name(record.spec)) is not None
+    def _accepts(self, record: NodeRecord) -> bool:
+        """Return whether a node's server accepts connections, not one that still recovers."""
+        pid = self._healer.pid(program_name(record.spec))
+        return pid is not None and self._server(record).wait_accepting(pid, 0.0)
 
     def _release_space(self, record: NodeRecord) -> bool:
         """Remove what a server does not need; return whether it was asked to."""
-        if not self._runs(record):
+        if not self._accepts(record):
             return False
         try:
-            self._server(record).release_space()
+            self._in_time(record, "release", self._server(record).release_space)
         except Exception as error:
             log.warning("node %s released no space: %s", record.spec.node_id, error)
             return False
         return True
+
+    def _in_time(self, record: NodeRecord, what: str, do: Callable[[], None]) -> None:
+        """Do something by a node's server.
+
+        Raises:
+            HostError: it is not done within some seconds; it is still under way.
+        """
+        if not self._underway.ensure(f"{what} {record.spec.node_id}", do, _PATIENCE):
+            raise HostError("its server takes too long")
 
     def _enforce_writes(self, record: NodeRecord) -> None:
         """Bring what a node's users may write into force, if its server runs; it is tried again."""
@@ -138,9 +162,13 @@ class LocalSpace(LocalUpgrades):
         try:
             if anew:
                 self._write_configuration(record)
-            if not self._runs(record):
+            if not self._accepts(record):
                 return  # its files say it to the next start
-            self._server(record).enforce_writes(anew=anew)
+            enforce = partial(self._server(record).enforce_writes, anew=anew)
+            if anew and record.writes == "closed":
+                self._close(record, enforce)
+            else:
+                self._in_time(record, f"enforce {record.writes} {anew}", enforce)
         except Exception as error:
             log.warning("what users of node %s may write is enforced later: %s", node_id, error)
         else:
@@ -151,6 +179,16 @@ class LocalSpace(LocalUpgrades):
         finally:
             if anew:
                 self._changes.note(node_id)
+
+    def _close(self, record: NodeRecord, enforce: Callable[[], None]) -> None:
+        """Shut users out of a server; one that does not obey in time starts anew, without them."""
+        try:
+            self._in_time(record, "close", enforce)
+        except Exception as error:
+            log.warning("node %s does not shut its users out: %s", record.spec.node_id, error)
+            program = self._program(record.spec)
+            self._healer.release(program, at_once=True)
+            self._healer.keep(program)
 
     # -- the pool ------------------------------------------------------------------------------
 

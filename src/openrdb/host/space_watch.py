@@ -19,7 +19,8 @@ from openrdb.host.volumes import Pool
 log = logging.getLogger(__name__)
 
 _TICK = 0.25
-_LOOKERS = 2
+_LOOKERS = 8
+"""At once: a server may take its time with what a look asks of it."""
 _FEW = 4 * 2**20
 """Bytes that are of no account."""
 _SHARE, _URGENT_SHARE = 20, 4
@@ -157,6 +158,8 @@ class SpaceWatch:
         one.is_woken = False
         try:
             one.look = self._look(node_id)
+        except FileNotFoundError:
+            one.look = None  # it is being removed
         except Exception:
             log.exception("the volume of node %s is looked at later", node_id)
         finally:

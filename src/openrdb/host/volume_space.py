@@ -10,6 +10,7 @@ meets it breaks off, and may not even start.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 from openrdb.host.records import NodeRecord, Records
 from openrdb.host.volumes import Pool
@@ -20,6 +21,7 @@ from openrdb.system.layout import Layout
 RESERVE = 2**30
 _LEAST_PERCENT, _LEAST_AT_MOST = 2, 2 * 10**9
 """Of a volume that must be free."""
+_STRICTER: Final[tuple[Writes, ...]] = ("open", "read_only", "closed")
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,16 @@ class VolumeSpaces:
         logs = files.tree_size(paths.log) if paths.log.exists() else 0
         return self._pool.usage(volume) + logs
 
-    def writes(self, record: NodeRecord, used: int) -> NodeRecord:
-        """Return a node's record with what its users may write."""
+    def writes(self, record: NodeRecord, used: int, *, is_lasting: bool) -> NodeRecord:
+        """Return a node's record with what its users may write.
+
+        Args:
+            is_lasting: whether what is free stays free; a server that does not run, or recovers, has no
+                temporary files, and will have them again.
+        """
         writes = self.of(record).writes(used, record.writes)
+        if not is_lasting and _STRICTER.index(writes) < _STRICTER.index(record.writes):
+            return record
         for_others = record.closed_for_others and self._pool.free() < 2 * self.least_free
         if for_others:
             writes = "closed"
@@ -124,7 +133,7 @@ class VolumeSpaces:
         if (used := self.used(record)) is None:
             return record
         self.limit(record, used)
-        return self.writes(record, used)
+        return self.writes(record, used, is_lasting=False)
 
 
 def reason(record: NodeRecord) -> str:

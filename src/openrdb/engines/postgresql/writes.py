@@ -12,9 +12,10 @@ from openrdb.engines.names import REPLICATION, SUPERUSER
 from openrdb.engines.postgresql import config, session, settings
 from openrdb.engines.postgresql.admin.levels import Row
 
-_PATIENCE = 10.0
+_PATIENCE = 3.0
 """Seconds in which sessions that are told to end have ended."""
 _PAUSE = 0.02
+_OWN: Final = [SUPERUSER, REPLICATION]
 
 _OVERRIDES: Final = """
     SELECT databases.datname, roles.rolname
@@ -40,18 +41,20 @@ def enforce(node: EngineNode, *, anew: bool) -> None:
     """Reload the files, and end what may do more than they say."""
     with session.connect(node, "postgres") as connection:
         connection.autocommit = True
-        if anew and node.writes != "open":
-            _reset_overrides(connection)
         if anew:
             settings.reload(node)
-        if node.writes == "read_only":
-            connection.execute(_END_WRITERS, [SUPERUSER])
-        elif node.writes == "closed":
+        if node.writes == "closed":
             _end_users(connection)
+        elif node.writes == "read_only":
+            connection.execute(_END_WRITERS, [SUPERUSER])
+            # Last, as this itself may find no room. Sessions keep what they began with.
+            if anew and _reset_overrides(connection):
+                connection.execute(_END_USERS, [_OWN])
 
 
-def _reset_overrides(connection: Connection[Row]) -> None:
-    """Take back what would let users' sessions write by default: settings of roles and databases."""
+def _reset_overrides(connection: Connection[Row]) -> bool:
+    """Take back what lets users' sessions write by default, settings of roles and databases; return
+    whether there were any."""
     found = connection.execute(_OVERRIDES, [config.READ_ONLY]).fetchall()
     for database, role in found:
         whose = sql.SQL("ROLE {}").format(sql.Identifier(str(role)) if role else sql.SQL("ALL"))
@@ -60,11 +63,12 @@ def _reset_overrides(connection: Connection[Row]) -> None:
             whose = sql.SQL("{} IN {}").format(whose, within) if role else within
         name = sql.Identifier(config.READ_ONLY)
         connection.execute(sql.SQL("ALTER {} RESET {}").format(whose, name))
+    return bool(found)
 
 
 def _end_users(connection: Connection[Row]) -> None:
     deadline = time.monotonic() + _PATIENCE
-    while connection.execute(_END_USERS, [[SUPERUSER, REPLICATION]]).fetchone() != (0,):
+    while connection.execute(_END_USERS, [_OWN]).fetchone() != (0,):
         if time.monotonic() > deadline:
             return  # who was let in just before the reload, or is slow to end, is ended the next time
         time.sleep(_PAUSE)
