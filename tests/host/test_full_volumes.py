@@ -16,9 +16,10 @@ from uuid import uuid4
 
 import pytest
 
-from openrdb.host.records import NodeRecord, Records
+from openrdb.host.records import NodeRecord
 from openrdb.host.volume_space import VolumeSpaces
-from openrdb.host.volumes import Volume, open_pool
+from openrdb.host.volumes import Volume
+from openrdb.host.volumes.pools import Pools
 from openrdb.spec import NodeSpec
 from openrdb.system import files
 from openrdb.system.layout import Layout
@@ -294,10 +295,12 @@ def test_a_limit_follows_what_snapshots_keep() -> None:
     """What was overwritten counts towards a limit for as long as a snapshot has it: a volume that is
     far from full must not meet it."""
     with place("quotas", Path()) as root:
-        pool, layout = open_pool(root), Layout(root)
+        layout = Layout(root)
+        pools = Pools(layout, {})
+        pool = pools.default
         spec = NodeSpec(*(uuid4(), uuid4(), "PostgreSQL-18", "127.0.0.1", 1, None, 2**30))
         record = NodeRecord(replace(spec, volume_size=200 * MIB), "bundle")
-        spaces = VolumeSpaces(layout, Records(layout), pool, 64 * MIB)
+        spaces = VolumeSpaces(layout, pools, 64 * MIB)
         volume = pool.volume(layout.node(spec.instance_id, spec.node_id).data)
         pool.path(volume).parent.mkdir(parents=True)
         pool.create(volume, Path.mkdir)

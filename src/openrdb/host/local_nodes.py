@@ -94,7 +94,7 @@ class LocalNodes:
         self._template_secret = template_secret(layout, self._pool)
         self._templates = Templates(layout.templates, self._pool, spares, self._template_secret)
         self._records = Records(layout)
-        self._space = VolumeSpaces(layout, self._records, self._pool, volume_reserve)
+        self._space = VolumeSpaces(layout, self._pools, volume_reserve)
         driver = balancer(choice, layout, self._bundles.haproxy(), self._healer, self._cgroups)
         self._routes = Routes(layout, self._records, driver)
         self._jobs = Jobs(layout.jobs)

@@ -19,6 +19,7 @@ from openrdb.host.local_nodes import program_name
 from openrdb.host.local_upgrades import LocalUpgrades
 from openrdb.host.records import NodeRecord
 from openrdb.host.space_watch import Look, SpaceWatch
+from openrdb.host.volumes import Pool
 from openrdb.spec import NodeSpec, Writes
 
 log = logging.getLogger(__name__)
@@ -39,13 +40,13 @@ class LocalSpace(LocalUpgrades):
         self._looking: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
         self._measured: dict[UUID, list[tuple[float, int]]] = {}
         """The last two times that each volume was measured, not at once, and its bytes then."""
-        self._free_when_relieved = math.inf
+        self._free_when_relieved: dict[str, float] = defaultdict(lambda: math.inf)
         self._watch = SpaceWatch(
-            self._pool, self._node_ids, self._look, self._is_short, self._relieve
+            self._pools, self._pools_of_nodes, self._look, self._is_short, self._relieve
         )
 
-    def _node_ids(self) -> list[UUID]:
-        return list(self._records.nodes)
+    def _pools_of_nodes(self) -> dict[UUID, str]:
+        return {one.spec.node_id: one.pool for one in list(self._records.nodes.values())}
 
     def ensure_volume_size(self, spec: NodeSpec) -> Writes:
         known = self._records.nodes.get(spec.node_id)
@@ -192,29 +193,30 @@ class LocalSpace(LocalUpgrades):
 
     # -- the pool ------------------------------------------------------------------------------
 
-    def _is_short(self, free: int) -> bool:
+    def _is_short(self, pool: Pool, free: int) -> bool:
         """Return whether somebody has to be stopped, and who was stopped before was not enough."""
-        least = self._space.least_free
+        least = self._space.least_free(pool)
         if free >= 2 * least:
-            self._free_when_relieved = math.inf
-        return free < min(least, self._free_when_relieved - least // 8)
+            self._free_when_relieved.pop(pool.name, None)
+        return free < min(least, self._free_when_relieved[pool.name] - least // 8)
 
-    def _relieve(self) -> None:
+    def _relieve(self, pool: Pool) -> None:
         """Stop the node whose volume grows fastest, before the pool's last byte stops all."""
-        if self._pool.ensure_free(self._space.least_free):
+        if pool.ensure_free(self._space.least_free(pool)):
             return
         rates = {
             record.spec.node_id: self._growth(record)
             for record in self._wanted_nodes()
-            if record.writes != "closed"
+            if record.pool == pool.name and record.writes != "closed"
         }
         fastest = max(rates, key=lambda one: rates[one], default=None)
         if fastest is None or rates[fastest] < _GROWING:
             return
-        self._free_when_relieved = self._pool.free()
+        self._free_when_relieved[pool.name] = free = pool.free()
         log.error(
-            "%d bytes are free: node %s, which grows fastest, is closed to its users",
-            self._free_when_relieved,
+            "%d bytes of pool %s are free: node %s, which grows fastest, is closed to its users",
+            free,
+            pool.name,
             fastest,
         )
         with self._looking[fastest]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from uuid import UUID
@@ -87,27 +87,29 @@ class _Watched:
 
 
 class SpaceWatch:
-    """Looks at the volumes of a pool, each when something may have to be done about it."""
+    """Looks at the volumes of all pools, each when something may have to be done about it."""
 
     def __init__(
         self,
-        pool: Pool,
-        nodes: Callable[[], Collection[UUID]],
+        pools: Iterable[Pool],
+        nodes: Callable[[], Mapping[UUID, str]],
         look: Callable[[UUID], Look | None],
-        is_short: Callable[[int], bool],
-        relieve: Callable[[], None],
+        is_short: Callable[[Pool, int], bool],
+        relieve: Callable[[Pool], None],
     ) -> None:
         """Prepare to watch.
 
         Args:
+            pools: those that are there at the moment.
+            nodes: returns the nodes, each with its pool's name.
             look: looks at a node's volume and does what has to be done; None if it has none.
-            is_short: whether so many bytes free are too few for all.
+            is_short: whether so many bytes free of a pool are too few for all in it.
             relieve: does something about it.
         """
-        self._pool, self._nodes = pool, nodes
+        self._pools, self._nodes = pools, nodes
         self._look, self._is_short, self._relieve = look, is_short, relieve
         self._watched: dict[UUID, _Watched] = {}
-        self._free = pool.free()
+        self._free: dict[str, int] = {}
         self._relieving = threading.Lock()
         self._workers = ThreadPoolExecutor(_LOOKERS, thread_name_prefix="space")
         self._reliever = ThreadPoolExecutor(1, thread_name_prefix="relief")
@@ -137,17 +139,22 @@ class SpaceWatch:
                 log.exception("looking at the free space failed; it is tried again")
 
     def _tick(self) -> None:
-        free, before = self._pool.free(), self._free
-        self._free = free
-        if self._is_short(free) and self._relieving.acquire(blocking=False):
-            self._reliever.submit(self._relieve_once)
-        nodes, now = set(self._nodes()), time.monotonic()
-        for gone in self._watched.keys() - nodes:
+        freed: dict[str, int] = {}
+        for pool in self._pools:
+            free = pool.free()
+            freed[pool.name] = free - self._free.get(pool.name, free)
+            self._free[pool.name] = free
+            if self._is_short(pool, free) and self._relieving.acquire(blocking=False):
+                self._reliever.submit(self._relieve_once, pool)
+        nodes, now = self._nodes(), time.monotonic()
+        for gone in self._watched.keys() - nodes.keys():
             del self._watched[gone]
-        for node_id in nodes:
+        for node_id, pool_name in nodes.items():
+            if pool_name not in freed:
+                continue  # it is not there
             one = self._watched.setdefault(node_id, _Watched())
-            one.grown += max(before - free, 0)
-            one.freed += max(free - before, 0)
+            one.grown += max(-freed[pool_name], 0)
+            one.freed += max(freed[pool_name], 0)
             if one.is_due(now):
                 one.is_busy = True
                 self._workers.submit(self._look_once, node_id, one)
@@ -167,10 +174,10 @@ class SpaceWatch:
             one.took = one.at - began
             one.is_busy = False
 
-    def _relieve_once(self) -> None:
+    def _relieve_once(self, pool: Pool) -> None:
         try:
-            self._relieve()
+            self._relieve(pool)
         except Exception:
-            log.exception("the pool is nearly full, and stays so for now")
+            log.exception("pool %s is nearly full, and stays so for now", pool.name)
         finally:
             self._relieving.release()

@@ -12,8 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from openrdb.host.records import NodeRecord, Records
-from openrdb.host.volumes import Pool
+from openrdb.host.records import NodeRecord
+from openrdb.host.volumes import Pool, Volume
+from openrdb.host.volumes.pools import Pools
 from openrdb.spec import Writes
 from openrdb.system import files
 from openrdb.system.layout import Layout
@@ -68,17 +69,15 @@ class VolumeSpace:
 class VolumeSpaces:
     """The volumes of a host's nodes, measured and limited."""
 
-    def __init__(self, layout: Layout, records: Records, pool: Pool, reserve: int) -> None:
+    def __init__(self, layout: Layout, pools: Pools, reserve: int) -> None:
         self._layout = layout
-        self._records = records
-        self._pool = pool
+        self._pools = pools
         self._reserve = reserve
 
-    @property
-    def least_free(self) -> int:
-        """Return the bytes of the pool below which the fastest one is stopped, as others would stop
+    def least_free(self, pool: Pool) -> int:
+        """Return the bytes of a pool below which the fastest one is stopped, as others would stop
         otherwise; a small pool could not spare the whole reserve."""
-        return min(self._reserve, self._pool.size() // 20)
+        return min(self._reserve, pool.size() // 20)
 
     def of(self, record: NodeRecord) -> VolumeSpace:
         return VolumeSpace(record.spec.volume_size, self._reserve)
@@ -86,12 +85,16 @@ class VolumeSpaces:
     def used(self, record: NodeRecord) -> int | None:
         """Return how much of a node's volume is used, its logs counted in; None if it has none, or its
         size is not known."""
-        paths = self._layout.node(record.spec.instance_id, record.spec.node_id)
-        volume = self._pool.volume(paths.data)
-        if not record.spec.volume_size or not self._pool.exists(volume):
+        volume = self._volume(record)
+        if not record.spec.volume_size or not self._pools.exists(volume):
             return None
+        paths = self._layout.node(record.spec.instance_id, record.spec.node_id)
         logs = files.tree_size(paths.log) if paths.log.exists() else 0
-        return self._pool.usage(volume) + logs
+        return self._pools.usage(volume) + logs
+
+    def _volume(self, record: NodeRecord) -> Volume:
+        spec = record.spec
+        return self._pools.volume(record.pool, spec.instance_id, spec.node_id)
 
     def writes(self, record: NodeRecord, used: int, *, is_lasting: bool) -> NodeRecord:
         """Return a node's record with what its users may write.
@@ -103,7 +106,8 @@ class VolumeSpaces:
         writes = self.of(record).writes(used, record.writes)
         if not is_lasting and _STRICTER.index(writes) < _STRICTER.index(record.writes):
             return record
-        for_others = record.closed_for_others and self._pool.free() < 2 * self.least_free
+        pool = self._pools.named(record.pool)
+        for_others = record.closed_for_others and pool.free() < 2 * self.least_free(pool)
         if for_others:
             writes = "closed"
         if (writes, for_others) == (record.writes, record.closed_for_others):
@@ -119,16 +123,15 @@ class VolumeSpaces:
         The limit follows what counts towards it, which is not what users see of the volume: see
         `Pool.charged`. A server that has met it gets as much as its recovery needs.
         """
-        paths = self._layout.node(record.spec.instance_id, record.spec.node_id)
-        volume = self._pool.volume(paths.data)
-        if (charged := self._pool.charged(volume)) is not None:
+        pool, volume = self._pools.named(record.pool), self._volume(record)
+        if (charged := pool.charged(volume)) is not None:
             left = max(self.of(record).limit - used, self._reserve // 4)
-            self._pool.limit(volume, charged + left)
+            pool.limit(volume, charged + left)
 
     def prepare_start(self, record: NodeRecord) -> NodeRecord:
         """Limit a node's volume, and return its record with what users may write, before its server
         starts: it may have ended because there was no space."""
-        if not self._pool.quota and record.writes == "open":
+        if not self._pools.named(record.pool).quota and record.writes == "open":
             return record  # measuring takes time, and the server may be a new one
         if (used := self.used(record)) is None:
             return record
