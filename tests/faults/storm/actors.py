@@ -200,7 +200,8 @@ class InstanceActor(Actor):
     def __init__(self, storm: Storm, instance: Instance) -> None:
         super().__init__(storm, instance, "instance")
         self.setting = tenant_of(instance.engine).hot[0]
-        self.value: Truth[str | None] = Truth([None])
+        born = {one.name: one.value for one in instance.settings}
+        self.value: Truth[str | None] = Truth([born.get(self.setting)])
         self.named = Truth([instance.name])
         self.rules = Truth([1])
 
