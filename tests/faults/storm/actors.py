@@ -13,7 +13,7 @@ import pymysql
 from scaleway.rdb.v1 import Instance
 
 from tests.faults.storm.model import Client, Outcome, Truth
-from tests.faults.storm.statements import statements
+from tests.faults.storm.statements import IMPATIENT, statements
 from tests.support.service import PASSWORD
 from tests.support.tenants import tenant_of
 
@@ -60,6 +60,7 @@ class Actor(threading.Thread):
         try:
             login = self.storm.login(self.instance, user, password, database)
             with login.connect() as session:
+                session.execute(IMPATIENT[self.instance.engine.partition("-")[0]])
                 for one in todo:
                     session.execute(one)
         except SQL_ERRORS as error:
@@ -160,10 +161,9 @@ class UserActor(Actor):
             password = self.chance.choice(known)[0]
             session = self.storm.login(self.instance, self.name, password).connect(autocommit=False)
             self.storm.held.append(session)
+            session.execute(IMPATIENT[self.instance.engine.partition("-")[0]])
             session.execute(f"CREATE TABLE IF NOT EXISTS {locked}(x int)")
             session.execute(lock.format(locked))
-            if len(self.storm.held) > 6:
-                self.storm.held.pop(0).close()
 
 
 class DatabaseActor(Actor):

@@ -8,6 +8,9 @@ from tests.support.service import PASSWORD
 
 _NAMES = ("t", "T%s", "t'x", "tä😀", "t\\", "t--", "t$$")
 
+IMPATIENT = {"PostgreSQL": "SET lock_timeout = '2s'", "MySQL": "SET lock_wait_timeout = 2"}
+"""For sessions of an engine: users must not wait for each other for good."""
+
 
 def statements(engine: str, user: str, number: int, chance: random.Random) -> tuple[str, ...]:
     """Return statements of one session, each of its own; many are refused, by the user's level."""
