@@ -304,3 +304,16 @@ def test_a_dump_that_is_cut_short_leaves_no_object(
         state = transfers.end(running)
     assert state.status == "failed", state
     assert not [path for path in transfers.path("").rglob("*") if path.is_file()]
+
+
+def test_a_dump_does_not_wait_for_a_lock_for_good(
+    mysql: Server, filled: str, transfers: Transfers
+) -> None:
+    """Its instance takes no other change meanwhile."""
+    impatient = "from openrdb.engines.mysql import dump; dump._LOCK_WAIT = 1; "
+    with mysql.session("mig", filled) as mig:
+        mig("LOCK TABLES child WRITE")
+        running = transfers.start(transfers.order_of_dump(filled), first=impatient)
+        state = transfers.end(running)
+    assert state.status == "failed", state
+    assert "Lock wait timeout exceeded" in state.reason

@@ -16,6 +16,8 @@ from openrdb.engines.mysql.admin import databases
 from openrdb.engines.names import SUPERUSER
 from openrdb.engines.transfers import Child, Dump, TransferFailed
 
+_LOCK_WAIT = 60
+"""Seconds for a lock of the tenant's; the server's own default is a year."""
 _LAST_WORDS = b"-- Dump completed"
 _OPTIONS = (
     *("--no-defaults", "--protocol=socket", f"--user={SUPERUSER}", "--single-transaction"),
@@ -66,7 +68,9 @@ def _children(
 
 
 def _child(node: EngineNode, arguments: list[str]) -> Child:
-    options = [*_OPTIONS, f"--socket={session.socket(node.paths)}"]
+    # MySQL 8 knows the option from 8.0.36 on; earlier clients warn and go on without.
+    patience = f"--loose-init-command=SET SESSION lock_wait_timeout = {_LOCK_WAIT}"
+    options = [*_OPTIONS, patience, f"--socket={session.socket(node.paths)}"]
     command = [*node.bundle.command("mysqldump"), *options, *arguments]
     return Child(command, node.bundle.environment | {"MYSQL_PWD": node.secret})
 
