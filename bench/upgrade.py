@@ -20,7 +20,7 @@ from bench.setup import Setup
 from openrdb.host.bundles.cache import Bundles
 
 _NEW = "PostgreSQL-18"
-_GOAL = Goal(5.0)
+_GOAL = Goal(1.0)
 
 
 def run(setup: Setup) -> Iterator[Figure]:

@@ -47,14 +47,16 @@ def observed(run, do, name):
         held = wanted(run, number)
         if held:
             say("begun", name)
-        result = do(*arguments, **named)
-        if fails(run, name):
-            raise HostError("a test lets it fail")
-        if held:
-            say("done", name)
-        while wanted(run, number):
-            time.sleep(0.01)
-        return result
+        try:
+            result = do(*arguments, **named)
+            if fails(run, name):
+                raise HostError("a test lets it fail")
+            return result
+        finally:
+            if held:
+                say("done", name)
+            while wanted(run, number):
+                time.sleep(0.01)
 
     return observe
 
