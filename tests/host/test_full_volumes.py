@@ -214,7 +214,7 @@ def test_a_pool_without_quotas(newest: str, cache: Path, worker_id: str) -> None
         ballast = root / "ballast"
         with ballast.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, files.free_bytes(root) - 2 * SIZE)
-        reserve = agent.host._space.least_free
+        reserve = agent.host._space.least_free(agent.host._pool)
         with Neighbour(other) as neighbour, least_free(root) as least:
             number, why = fill(node, 0)
             node.wait_for("closed")
