@@ -7,7 +7,8 @@ PIP := $(BIN)/pip -q --disable-pip-version-check
 PYTHON ?= $(shell for p in /usr/bin/python3 python3 python3.11 python3.12 python3.13; do \
 	"$$p" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo "$$p" && break; done)
-WORKERS ?= 2
+# One more than there are processors usually are: many tests wait for something to be noticed.
+WORKERS ?= 3
 .DEFAULT_GOAL := help
 
 .PHONY: help setup serve test test-quick test-faults test-all test-fresh bench lint format lock clean
