@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +10,7 @@ from scaleway.rdb.v1 import Instance
 
 from openrdb.state import events
 from openrdb.state.database import Database
+from tests.support.files_of_volume import empty, fill
 from tests.support.service import PASSWORD, Service, kill, ready, wait_until
 from tests.support.tenants import tenant_of
 
@@ -21,21 +20,6 @@ _OVERRIDE = {
     "PostgreSQL": "SET default_transaction_read_only = off",
     "MySQL": "SET SESSION transaction_read_only = 0",
 }
-
-
-def node_of(service: Service, instance: Instance) -> Path:
-    (node,) = (service.data_dir / "instances" / instance.id / "nodes").iterdir()
-    return node
-
-
-def fill(service: Service, instance: Instance, size: int) -> None:
-    """Take so many bytes of its volume: logs count, and nobody looks at a file of no log's name."""
-    with (node_of(service, instance) / "log" / "ballast").open("wb") as ballast:
-        os.posix_fallocate(ballast.fileno(), 0, size)
-
-
-def empty(service: Service, instance: Instance) -> None:
-    (node_of(service, instance) / "log" / "ballast").unlink()
 
 
 def status(service: Service, instance: Instance) -> str:
@@ -73,7 +57,7 @@ def test_it_begins_and_ends(fresh_service: Service, newest: str) -> None:
     instance = service.create(newest, volume_type="sbs_5k", volume_size=VOLUME)
     path = f"/instances/{instance.id}"
     assert is_writable(service, instance)
-    fill(service, instance, VOLUME - 90 * 10**6)
+    fill(service, instance.id, VOLUME - 90 * 10**6)
     wait_for(service, instance, "disk_full")
     wait_until(lambda: not is_writable(service, instance))
     with service.connection(instance) as session:
@@ -140,7 +124,7 @@ def test_the_wall(fresh_service: Service, newest: str) -> None:
     service.start()
     instance = service.create(newest)
     assert service.request("POST", f"/instances/{instance.id}/databases", json={"name": "one"}).ok
-    fill(service, instance, VOLUME + 600 * 2**20)
+    fill(service, instance.id, VOLUME + 600 * 2**20)
     wait_for(service, instance, "disk_full")
     wait_until(lambda: not tenant_answers(service, instance))
     # The API still gets in: what it deletes brings the users back.
@@ -150,12 +134,12 @@ def test_the_wall(fresh_service: Service, newest: str) -> None:
     kill(service.processes(tenant_of(newest).process))
     wait_until(lambda: service.request("GET", f"/instances/{instance.id}/users").ok)
     assert not tenant_answers(service, instance)
-    empty(service, instance)
+    empty(service, instance.id)
     wait_for(service, instance, "ready")
     wait_until(lambda: tenant_answers(service, instance))
     assert is_writable(service, instance)
     # Another node type brings its own volume with it.
-    fill(service, instance, VOLUME)
+    fill(service, instance.id, VOLUME)
     wait_for(service, instance, "disk_full")
     larger = service.request(
         "POST", f"/instances/{instance.id}/upgrade", json={"node_type": "db-dev-m"}

@@ -10,8 +10,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from openrdb.catalog.node_types import LOCAL
-
 Json = Any
 Step = dict[str, Json]
 
@@ -41,13 +39,9 @@ TRANSITORY = {
 
 def needs(steps: list[Step]) -> set[str]:
     """What this version lacks for a flow; empty if it can be replayed."""
-    lacking = {
+    return {
         name for word, name in NOT_THERE_YET.items() if any(word in step["path"] for step in steps)
     }
-    asked = [step["request"] for step in steps if step["path"].endswith("/upgrade")]
-    if any(one.get("volume_type") == LOCAL for one in asked):
-        lacking.add("local volumes out of block storage")
-    return lacking | ({"full disks"} if any("disk_full" in s["statuses"] for s in steps) else set())
 
 
 def needs_mysql(steps: list[Step]) -> bool:

@@ -231,11 +231,17 @@ def _with_volume_type(instance: Instance, before: _Shape, name: str, settings: S
     least size and its steps."""
     if name == before.volume_type:
         return before
+    kind = node_type_of(instance)
+    volume = volume_type(kind, name)
     if name == LOCAL:
-        raise _refusal("volume_type", "block storage does not become a local volume again")
-    volume = volume_type(node_type_of(instance), name)
-    steps = -(-max(before.volume_size, volume.min_size) // volume.chunk_size)
-    size = volume_size(node_type_of(instance), name, steps * volume.chunk_size)
+        size = volume.min_size  # its node type's own
+        if size < before.volume_size:
+            raise _refusal(
+                "volume_type", f"lssd of {kind.name} has {size} bytes, and no volume shrinks"
+            )
+    else:
+        steps = -(-max(before.volume_size, volume.min_size) // volume.chunk_size)
+        size = volume_size(kind, name, steps * volume.chunk_size)
     pool = pool_of("volume_type", settings, name, encrypted=before.encryption)
     return dataclasses.replace(before, volume_type=name, volume_size=size, pool=pool)
 
