@@ -102,8 +102,8 @@ def test_all_locks_taken(target: Target) -> None:
         with pytest.raises(errors.OutOfMemory):
             admin.execute(many)
         refused = target.call("GET", "/users")
-        assert refused.status_code == 409, refused.text
-        assert refused.json()["type"] == "transient_state"
+        assert refused.status_code == 412, refused.text
+        assert "hold all locks" in refused.json()["help_message"]
         target.done("POST", "/restart")
         target.settle()
         target.done("GET", "/users")

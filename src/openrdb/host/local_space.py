@@ -91,7 +91,6 @@ class LocalSpace(LocalUpgrades):
             space = self._space.of(record)
             return Look(
                 distance=space.distance(used, record.writes),
-                is_half_full=used > space.size // 2,
                 is_open=record.writes == "open",
                 is_settled=record.are_writes_in_force,
             )

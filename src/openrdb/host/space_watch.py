@@ -26,9 +26,12 @@ _FEW = 4 * 2**20
 _SHARE, _URGENT_SHARE = 20, 4
 """A volume is looked at for one of so many parts of the time at most: of little, and when it may have
 come close to a mark."""
-_SOON, _LATE, _LAST = 5.0, 60.0, 300.0
+_SOON, _LATE = 5.0, 300.0
 """Seconds to the next look though little was written: at a volume whose users wait for it to become
-open, at one that is half full, and at any other. Who deletes may hide that another one writes."""
+open, and at any other at the latest."""
+_FAST = 100 * 10**6
+"""Bytes a second that a disk may write: who deletes may hide that another one writes, so a volume is
+looked at before it could be beyond its next mark."""
 _AGAIN = 1.0
 """Seconds until something that did not succeed is tried again."""
 
@@ -39,7 +42,6 @@ class Look:
 
     distance: int
     """Bytes that may be written until something has to be done."""
-    is_half_full: bool
     is_open: bool
     is_settled: bool
     """Whether all that was to be done about it is done."""
@@ -83,7 +85,7 @@ class _Watched:
             return _AGAIN
         if not self.look.is_open:
             return _SOON
-        return _LATE if self.look.is_half_full else _LAST
+        return min(max(self.look.distance / _FAST, _AGAIN), _LATE)
 
 
 class SpaceWatch:

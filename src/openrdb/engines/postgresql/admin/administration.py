@@ -43,6 +43,8 @@ _AGAIN = (
 _HINDERED = (errors.LockNotAvailable, errors.QueryCanceled, errors.ObjectInUse)
 _GOING_DOWN = (errors.CrashShutdown, errors.CannotConnectNow)
 _NOT_LET_IN = ("not currently accepting connections", "cannot connect to invalid database")
+_NO_LOCK = "out of shared memory"
+_ALL_LOCKS = "sessions hold all locks that there are: end them, or restart the instance"
 _NO_CONNECTION = "clients have taken all connections: end some, or raise max_connections"
 
 
@@ -85,11 +87,12 @@ class Administration:
             return PreconditionFailed("connections_available", _NO_CONNECTION)
         if error.sqlstate is None and f'database "{database}" does not exist' in str(error):
             return NotFound("database", database)
-        if error.sqlstate is None or isinstance(error, _GOING_DOWN):
+        no_lock = _NO_LOCK in str(error)
+        if (error.sqlstate is None and not no_lock) or isinstance(error, _GOING_DOWN):
             return TransientState("instance", str(self._node.spec.instance_id), "autohealing")
         if isinstance(error, _HINDERED):
             return PreconditionFailed("not_locked", f"another session is in the way: {said}")
-        return PreconditionFailed("resources", said)
+        return PreconditionFailed("resources", _ALL_LOCKS if no_lock else said)
 
     def ensure_ready(self) -> None:
         """Bring a server of older code, or that SQL has changed since, to what it is at birth."""
