@@ -46,6 +46,9 @@ _TABLE = {
     ],
     "MySQL": ["CREATE TABLE filling (id int PRIMARY KEY, content longtext)"],
 }
+_PACE = 0.04
+"""Seconds after each MiB: a busy machine looks too seldom to see that a volume is full before it
+is at the wall."""
 _INSERT = f"INSERT INTO filling VALUES (%s, repeat('x', {MIB}))"
 
 
@@ -73,6 +76,7 @@ def fill(node: Node, first: int, *, overriding: bool = False) -> tuple[int, str]
             while True:
                 session.execute(_INSERT, [number])
                 number += 1
+                time.sleep(_PACE)
     except Exception as error:
         return number, str(error)
 
