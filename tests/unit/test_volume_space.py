@@ -38,14 +38,17 @@ def test_marks(space: VolumeSpace, free: int, before: str, then: str) -> None:
         (None, 0, 0, 1, False),
         (None, 5 * MIB, 0, 1, True),
         (None, 0, 0, 6, True),
-        (Look(1000 * MIB, False, True, True), 400 * MIB, 0, 100, False),
-        (Look(1000 * MIB, False, True, True), 500 * MIB, 0, 0.5, True),
-        (Look(1000 * MIB, False, True, True), 500 * MIB, 0, 0.1, False),  # it takes too long
-        (Look(0, True, True, True), MIB, 0, 59, False),
-        (Look(0, True, True, True), MIB, 0, 61, True),
-        (Look(100 * MIB, True, False, True), 0, 5 * MIB, 1, True),
-        (Look(100 * MIB, True, True, True), 0, 5 * MIB, 1, False),
-        (Look(100 * MIB, True, False, False), 0, 0, 1.1, True),
+        (Look(1000 * MIB, True, True), 400 * MIB, 0, 9, False),
+        (Look(1000 * MIB, True, True), 500 * MIB, 0, 0.5, True),
+        (Look(1000 * MIB, True, True), 500 * MIB, 0, 0.1, False),  # it takes too long
+        (Look(1000 * MIB, True, True), 0, 500 * MIB, 11, True),  # which may hide as much
+        (Look(0, True, True), MIB, 0, 0.9, False),
+        (Look(0, True, True), MIB, 0, 1.1, True),
+        (Look(10**6 * MIB, True, True), 0, 0, 299, False),
+        (Look(10**6 * MIB, True, True), 0, 0, 301, True),
+        (Look(100 * MIB, False, True), 0, 5 * MIB, 1, True),
+        (Look(100 * MIB, True, True), 0, 5 * MIB, 1, False),
+        (Look(100 * MIB, False, False), 0, 0, 1.1, True),
     ],
 )
 def test_when_to_look(look: Look | None, grown: int, freed: int, waited: float, due: bool) -> None:
