@@ -163,8 +163,8 @@ def test_a_full_one(pool: str, newest: str, cache: Path, worker_id: str, short_t
             print(f"{newest} {pool}: closed at {used(node) / MIB:.0f} MiB: {why}")
             assert used(node) < SIZE + RESERVE
             with (
-                tenant_of(newest).refuses("gone" if name(node) == "x" else "superuser")
-                if (name(node) == "PostgreSQL")
+                tenant_of(newest).refuses("superuser")
+                if name(node) == "PostgreSQL"
                 else pytest.raises(Exception, match="offline")
             ):
                 node.connect()

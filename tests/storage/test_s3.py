@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -178,6 +178,26 @@ def own(tmp_path: Path) -> Iterator[SeaweedFS]:
         yield running
 
 
+def assert_given_up(store: Store, server: SeaweedFS, stop: Callable[[], None]) -> None:
+    """A store whose server stops in the middle of a put and of a get says so, also later."""
+    store.put("present", iter([bytes(20 * MIB)]))
+    reading = store.get("present")
+    next(reading)
+
+    def chunks() -> Iterator[bytes]:
+        yield bytes(20 * MIB)
+        stop()
+        yield bytes(20 * MIB)
+
+    where = f"cannot write to bucket tests of {server.endpoint}"
+    with pytest.raises(StoreUnavailable, match=where):
+        store.put(KEY, chunks())
+    with pytest.raises(StoreUnavailable, match="cannot read from"):
+        list(reading)
+    with pytest.raises(StoreUnavailable, match="cannot delete from"):
+        store.delete(KEY)
+
+
 @pytest.mark.slow
 def test_a_store_that_goes_away_fails_and_leaves_no_object(
     own: SeaweedFS, monkeypatch: pytest.MonkeyPatch
@@ -185,21 +205,7 @@ def test_a_store_that_goes_away_fails_and_leaves_no_object(
     monkeypatch.setattr(s3, "RETRIES", FEW_RETRIES)
     spec = own.spec("tests", "fr-par")
     store = open_store(spec)
-    store.put("present", iter([bytes(20 * MIB)]))
-    reading = store.get("present")
-    next(reading)
-
-    def chunks() -> Iterator[bytes]:
-        yield bytes(20 * MIB)
-        own.kill()
-        yield bytes(20 * MIB)
-
-    with pytest.raises(StoreUnavailable, match=f"cannot write to bucket tests of {own.endpoint}"):
-        store.put(KEY, chunks())
-    with pytest.raises(StoreUnavailable, match="cannot read from"):
-        list(reading)
-    with pytest.raises(StoreUnavailable, match="cannot delete from"):
-        store.delete(KEY)
+    assert_given_up(store, own, own.kill)
     with pytest.raises(StoreUnavailable, match="cannot read from"):
         store.get("present")
     monkeypatch.undo()
@@ -240,21 +246,7 @@ def test_a_store_that_freezes_is_given_up(own: SeaweedFS, monkeypatch: pytest.Mo
     monkeypatch.setattr(s3, "RETRIES", FEW_RETRIES)
     spec = replace(own.spec("tests", "fr-par"), timeout=2.0)
     store = open_store(spec)
-    store.put("present", iter([bytes(20 * MIB)]))
-    reading = store.get("present")
-    next(reading)
-
-    def chunks() -> Iterator[bytes]:
-        yield bytes(20 * MIB)
-        own.freeze()
-        yield bytes(20 * MIB)
-
-    with pytest.raises(StoreUnavailable, match=f"cannot write to bucket tests of {own.endpoint}"):
-        store.put(KEY, chunks())
-    with pytest.raises(StoreUnavailable, match="cannot read from"):
-        list(reading)
-    with pytest.raises(StoreUnavailable, match="cannot delete from"):
-        store.delete(KEY)
+    assert_given_up(store, own, own.freeze)
     with pytest.raises(StoreUnavailable, match="cannot read from"):
         store.list("")
     own.thaw()

@@ -267,8 +267,8 @@ class Server(Protocol):
         written so far.
 
         Returns:
-            What `is_next_mark` compares. Whoever comes later may write, where the node `is_held` only
-            by asking for it.
+            The mark, for `is_next_mark`. Later sessions may write; where the node `is_held`, only if
+            they ask for it.
 
         Raises:
             PreconditionFailed: a transaction does not end with its session.
@@ -298,15 +298,15 @@ class Server(Protocol):
     def release_space(self) -> None:
         """Remove what the server keeps on its volume and nobody needs."""
 
-    def enforce_writes(self, *, anew: bool) -> None:
+    def enforce_writes(self, *, changed: bool) -> None:
         """Bring what users may write into force, after the configuration files were written: sessions
         and transactions that may do more are ended. Repeatable.
 
         Superusers, by whom the API works, may always write.
 
         Args:
-            anew: it was something else before; otherwise only what came in meanwhile is ended, and
-                what users were allowed to override stays so.
+            changed: whether users may write something else than before. If not, only what has begun
+                meanwhile is ended, and what users have overridden stays so.
         """
 
     def reopen_logs(self) -> None:

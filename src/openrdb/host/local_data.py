@@ -8,11 +8,11 @@ from functools import partial
 from uuid import UUID
 
 from openrdb.engines import templates_of
-from openrdb.errors import DiskFull, HostError
+from openrdb.errors import HostError
 from openrdb.host import backups
 from openrdb.host.local_nodes import LocalNodes, program_name
 from openrdb.host.space import LEAST_FREE
-from openrdb.host.volumes import Pool, Volume
+from openrdb.host.volumes import Volume
 from openrdb.spec import (
     DumpSpec,
     NodeSpec,
@@ -29,20 +29,16 @@ class LocalData(LocalNodes):
 
     def ensure_volume(self, spec: NodeSpec) -> None:
         record = self._accept(spec)
-        volume, pool = self._volume(record), self._pools.named(record.pool)
+        volume, pool = self._pools.volume_of(record), self._pools.named(record.pool)
         if not pool.exists(volume):
             # Less than at the request: what was accepted is not refused because of others.
-            self._require_room(pool, LEAST_FREE // 2)
+            self._pools.require_free(pool.name, LEAST_FREE // 2)
             bundle, maker = self._bundle(record), templates_of(spec.engine)
             if pool is self._pool:
                 self._templates.take(bundle, maker, spec.init_settings, volume, spec.uid)
             else:
                 self._templates.copy(bundle, maker, spec.init_settings, pool, volume, spec.uid)
         pool.settle(volume)
-
-    def _require_room(self, pool: Pool, size: int) -> None:
-        if not pool.ensure_free(size):
-            raise DiskFull(f"no space is left in {self._pools.layout(pool.name).root}")
 
     def prepare_spare(self, spec: NodeSpec) -> None:
         bundle = self._bundles.find(spec.engine)
@@ -51,7 +47,7 @@ class LocalData(LocalNodes):
     def ensure_no_volume(self, spec: NodeSpec) -> None:
         self._underway.wait_out(f"volume {spec.node_id}")
         self.ensure_stopped(spec)
-        volume = self._volume(self._record(spec.node_id))
+        volume = self._pools.volume_of(self._record(spec.node_id))
         self._pools.named(volume.pool).delete(volume)
         self._healer.in_background(self._pools.remove_deleted)
 
@@ -84,7 +80,7 @@ class LocalData(LocalNodes):
             return False
         self._records.load_instance(instance_id)
         nodes = [one for one in self._records.nodes.values() if one.spec.instance_id == instance_id]
-        return all(self._pools.exists(self._volume(node)) for node in nodes)
+        return all(self._pools.exists(self._pools.volume_of(node)) for node in nodes)
 
     def trashed(self) -> list[UUID]:
         return list(self._pool.put_aside_since())
@@ -156,7 +152,7 @@ class LocalData(LocalNodes):
             record = self._accept(spec)
             if record.data_versions is None:
                 self._records.save_node(replace(record, data_versions=data_versions))
-            return self._volume(self._record(spec.node_id))
+            return self._pools.volume_of(self._record(spec.node_id))
 
     def ensure_no_snapshot(self, snapshot_id: UUID) -> None:
         self._underway.wait_out(f"snapshot {snapshot_id}")
@@ -178,9 +174,9 @@ class LocalData(LocalNodes):
         record = self._record(spec.node_id)
         if record.pool == spec.pool:
             return
-        source, pool = self._volume(record), self._pools.named(spec.pool)
+        source, pool = self._pools.volume_of(record), self._pools.named(spec.pool)
         target = replace(source, pool=spec.pool)
-        self._require_room(pool, LEAST_FREE // 2 + self._pools.usage(source))
+        self._pools.require_free(pool.name, LEAST_FREE // 2 + self._pools.usage(source))
         self._pools.ensure_passage(spec.pool, spec.instance_id, spec.node_id, spec.uid)
         try:
             pool.bring(
@@ -217,7 +213,7 @@ class LocalData(LocalNodes):
     def ensure_only_volume(self, spec: NodeSpec) -> None:
         record = self._accept(spec)
         self._underway.wait_out(f"volume {spec.node_id}")
-        there = self._volume(record)
+        there = self._pools.volume_of(record)
         if not self._pools.exists(there):
             raise HostError(f"the data directory {self._paths(record).data} is gone")
         for pool in self._pools:

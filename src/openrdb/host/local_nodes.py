@@ -43,7 +43,6 @@ from openrdb.host.snapshots import Snapshots
 from openrdb.host.templates import Templates, template_secret
 from openrdb.host.underway import Underway
 from openrdb.host.volume_space import RESERVE, VolumeSpaces
-from openrdb.host.volumes import Volume
 from openrdb.host.volumes.pools import Pools
 from openrdb.spec import (
     DEFAULT_POOL,
@@ -158,9 +157,6 @@ class LocalNodes:
             return paths
         there = self._pools.layout(record.pool).node(record.spec.instance_id, record.spec.node_id)
         return replace(paths, volume=there.data)
-
-    def _volume(self, record: NodeRecord) -> Volume:
-        return self._pools.volume(record.pool, record.spec.instance_id, record.spec.node_id)
 
     def _record(self, node_id: UUID) -> NodeRecord:
         return self._records.nodes[node_id]
@@ -324,7 +320,7 @@ class LocalNodes:
 
     def _prepare(self, node_id: UUID) -> None:
         record = self._record(node_id)
-        if not self._pools.exists(self._volume(record)):
+        if not self._pools.exists(self._pools.volume_of(record)):
             raise HostError(f"the data directory {self._paths(record).data} is gone")
         with self._guards[node_id]:
             self._records.save_node(self._space.prepare_start(self._record(node_id)))

@@ -156,32 +156,32 @@ class LocalSpace(LocalUpgrades):
 
     def _enforce_writes(self, record: NodeRecord) -> None:
         """Bring what a node's users may write into force, if its server runs; it is tried again."""
-        node_id, anew = record.spec.node_id, not record.are_writes_in_force
+        node_id, changed = record.spec.node_id, not record.are_writes_in_force
         if record.writes != "open":
             self._backups.end_restores(node_id)
         try:
-            if anew:
+            if changed:
                 self._write_configuration(record)
             if not self._accepts(record):
                 return  # its files say it to the next start
-            enforce = partial(self._server(record).enforce_writes, anew=anew)
-            if anew and record.writes == "closed":
+            enforce = partial(self._server(record).enforce_writes, changed=changed)
+            if changed and record.writes == "closed":
                 self._close(record, enforce)
             else:
-                self._in_time(record, f"enforce {record.writes} {anew}", enforce)
+                self._in_time(record, f"enforce {record.writes} {changed}", enforce)
         except Exception as error:
             log.warning("what users of node %s may write is enforced later: %s", node_id, error)
         else:
             with self._guards[node_id]:
                 record = self._records.nodes.get(node_id, record)
-                if anew:
+                if changed:
                     self._records.save_node(replace(record, are_writes_in_force=True))
         finally:
-            if anew:
+            if changed:
                 self._changes.note(node_id)
 
     def _close(self, record: NodeRecord, enforce: Callable[[], None]) -> None:
-        """Shut users out of a server; one that does not obey in time starts anew, without them."""
+        """Shut users out of a server; one that does not obey in time starts again without them."""
         try:
             self._in_time(record, "close", enforce)
         except Exception as error:

@@ -36,7 +36,10 @@ class LocalUpgrades(LocalData):
 
     def _make_upgraded_volume(self, spec: NodeSpec, source: NodeSpec, *, hold: bool) -> None:
         record = self._accept(source)
-        there, here = self._volume(record), self._volume(self._record(spec.node_id))
+        there, here = (
+            self._pools.volume_of(record),
+            self._pools.volume_of(self._record(spec.node_id)),
+        )
         pool = self._pools.named(here.pool)
         if not pool.exists(here):
             with self._empty_volume(spec, pool) as empty:  # before anybody has to wait for it
@@ -44,7 +47,7 @@ class LocalUpgrades(LocalData):
                 if record.desired == "stopped":
                     is_shared = self._pools.shares(there, here)
                     size = 0 if is_shared else self._pools.usage(there)
-                    self._require_room(pool, LEAST_FREE + size)
+                    self._pools.require_free(pool.name, LEAST_FREE + size)
                     self._pools.clone(there, here, spec.uid, upgrade)
                 else:
                     server = partial(self._accepting_server, source)

@@ -16,7 +16,7 @@ from uuid import UUID
 from pydantic import TypeAdapter, ValidationError
 
 from openrdb.engines.base import Server, Templates
-from openrdb.errors import DiskFull, HostError
+from openrdb.errors import HostError
 from openrdb.host.records import NodeRecord
 from openrdb.host.space import LEAST_FREE
 from openrdb.host.volumes import Pool, Volume
@@ -111,8 +111,7 @@ class Snapshots:
         if not pool.exists(target):
             pool = self._pools.named(node.pool)
             target = self._volume(name, pool.name)
-            spec = node.spec
-            source = self._pools.volume(node.pool, spec.instance_id, spec.node_id)
+            source = self._pools.volume_of(node)
             self._require_room(source, target)
             place.mkdir(mode=0o700, exist_ok=True)
             pool.path(target).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -198,7 +197,5 @@ class Snapshots:
 
     def _require_room(self, source: Volume, target: Volume) -> None:
         """Raise DiskFull if a copy of a volume has no room; what was deleted gives way to it."""
-        pool = self._pools.named(target.pool)
         usage = 0 if self._pools.shares(source, target) else self._pools.usage(source)
-        if not pool.ensure_free(LEAST_FREE // 2 + usage):
-            raise DiskFull(f"no space is left in {self._pools.layout(target.pool).root}")
+        self._pools.require_free(target.pool, LEAST_FREE // 2 + usage)

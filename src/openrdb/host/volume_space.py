@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from openrdb.host.records import NodeRecord
-from openrdb.host.volumes import Pool, Volume
+from openrdb.host.volumes import Pool
 from openrdb.host.volumes.pools import Pools
 from openrdb.spec import Writes
 from openrdb.system import files
@@ -85,16 +85,12 @@ class VolumeSpaces:
     def used(self, record: NodeRecord) -> int | None:
         """Return how much of a node's volume is used, its logs counted in; None if it has none, or its
         size is not known."""
-        volume = self._volume(record)
+        volume = self._pools.volume_of(record)
         if not record.spec.volume_size or not self._pools.exists(volume):
             return None
         paths = self._layout.node(record.spec.instance_id, record.spec.node_id)
         logs = files.tree_size(paths.log) if paths.log.exists() else 0
         return self._pools.usage(volume) + logs
-
-    def _volume(self, record: NodeRecord) -> Volume:
-        spec = record.spec
-        return self._pools.volume(record.pool, spec.instance_id, spec.node_id)
 
     def writes(self, record: NodeRecord, used: int, *, is_lasting: bool) -> NodeRecord:
         """Return a node's record with what its users may write.
@@ -123,7 +119,7 @@ class VolumeSpaces:
         The limit follows what counts towards it, which is not what users see of the volume: see
         `Pool.charged`. A server that has met it gets as much as its recovery needs.
         """
-        pool, volume = self._pools.named(record.pool), self._volume(record)
+        pool, volume = self._pools.named(record.pool), self._pools.volume_of(record)
         if (charged := pool.charged(volume)) is not None:
             left = max(self.of(record).limit - used, self._reserve // 4)
             pool.limit(volume, charged + left)

@@ -92,8 +92,8 @@ class MySQLServer:
     def release_space(self) -> None:
         writes.release_space(self._node)
 
-    def enforce_writes(self, *, anew: bool) -> None:
-        writes.enforce(self._node, anew=anew)
+    def enforce_writes(self, *, changed: bool) -> None:
+        writes.enforce(self._node, changed=changed)
 
     def reopen_logs(self) -> None:
         settings.reopen_logs(self._node)

@@ -8,9 +8,9 @@ from openrdb.engines.mysql.admin import user_sessions
 from openrdb.engines.mysql.sql import rows, run
 
 
-def enforce(node: EngineNode, *, anew: bool) -> None:
+def enforce(node: EngineNode, *, changed: bool) -> None:
     """Set what new sessions get, and end those that have something else."""
-    if not anew:
+    if not changed:
         return  # nobody has come in by other defaults since
     wanted = config.switches(node.writes)
     with session.connect(node) as connection:

@@ -91,8 +91,8 @@ class PostgreSQLServer:
     def release_space(self) -> None:
         """Do nothing: the server itself removes what it does not need."""
 
-    def enforce_writes(self, *, anew: bool) -> None:
-        writes.enforce(self._node, anew=anew)
+    def enforce_writes(self, *, changed: bool) -> None:
+        writes.enforce(self._node, changed=changed)
 
     def reopen_logs(self) -> None:
         settings.reopen_logs(self._node)

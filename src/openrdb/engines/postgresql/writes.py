@@ -37,18 +37,18 @@ _END_USERS: Final = """
 """
 
 
-def enforce(node: EngineNode, *, anew: bool) -> None:
+def enforce(node: EngineNode, *, changed: bool) -> None:
     """Reload the files, and end what may do more than they say."""
     with session.connect(node, "postgres") as connection:
         connection.autocommit = True
-        if anew:
+        if changed:
             settings.reload(node)
         if node.writes == "closed":
             _end_users(connection)
         elif node.writes == "read_only":
             connection.execute(_END_WRITERS, [SUPERUSER])
             # Last, as this itself may find no room. Sessions keep what they began with.
-            if anew and _reset_overrides(connection):
+            if changed and _reset_overrides(connection):
                 connection.execute(_END_USERS, [_OWN])
 
 

@@ -17,7 +17,8 @@ from uuid import UUID, uuid4
 
 from pydantic import TypeAdapter
 
-from openrdb.errors import HostError, PoolMissing
+from openrdb.errors import DiskFull, HostError, PoolMissing
+from openrdb.host.records import NodeRecord
 from openrdb.host.volumes import open_pool
 from openrdb.host.volumes.base import Pool, Prepare, Volume
 from openrdb.host.volumes.directory import keep_for_return
@@ -176,6 +177,15 @@ class Pools:
         """Return the volume that a node has, or may have, in a pool."""
         paths = Layout(Path("/")).node(instance_id, node_id)
         return Volume(name, str(paths.data.relative_to("/")))
+
+    def volume_of(self, record: NodeRecord) -> Volume:
+        """Return the volume of a node."""
+        return self.volume(record.pool, record.spec.instance_id, record.spec.node_id)
+
+    def require_free(self, name: str, size: int) -> None:
+        """Raise DiskFull if a pool cannot take so many bytes; what was deleted gives way to them."""
+        if not self.named(name).ensure_free(size):
+            raise DiskFull(f"no space is left in {self.layout(name).root}")
 
     def ensure_passage(self, name: str, instance_id: UUID, node_id: UUID, uid: Uid) -> None:
         """Make the directories that lead to a node's volume."""

@@ -44,7 +44,7 @@ _HINDERED = (errors.LockNotAvailable, errors.QueryCanceled, errors.ObjectInUse)
 _GOING_DOWN = (errors.CrashShutdown, errors.CannotConnectNow)
 _NOT_LET_IN = ("not currently accepting connections", "cannot connect to invalid database")
 _NO_LOCK = "out of shared memory"
-_ALL_LOCKS = "sessions hold all locks that there are: end them, or restart the instance"
+_ALL_LOCKS = "sessions hold all locks of the server: end them, or restart the instance"
 _NO_CONNECTION = "clients have taken all connections: end some, or raise max_connections"
 
 

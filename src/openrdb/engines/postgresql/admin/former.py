@@ -12,7 +12,7 @@ from openrdb.engines.postgresql.admin.levels import Row
 from openrdb.engines.postgresql.admin.roles import ADMIN, FORMER
 
 NAMES: Final = f"^{FORMER}_([1-9][0-9]*|0_[0-9a-f]{{8}})$"
-"""The pattern of these roles' names: of users that there are, and of deleted ones."""
+"""The pattern of these roles' names, for existing users and for deleted ones."""
 _OURS: Final = f"""EXISTS (
     SELECT FROM pg_auth_members
     WHERE pg_get_userbyid(roleid) = '{FORMER}' AND member = r.oid AND grantor = '{SUPERUSER}'::regrole
