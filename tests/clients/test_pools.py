@@ -88,10 +88,13 @@ def test_made_moved_copied_and_deleted(deployment: Deployment, newest: str) -> N
     local = ready(service.sdk(), local.id)
     assert deployment.homes(local) == {"fast"}
     assert rows(deployment, local) == 1000
-    refused = service.request(
-        "POST", f"/instances/{local.id}/upgrade", json={"volume_type": "lssd"}
-    )
-    assert refused.status_code == 400
+    # Its node type's local volume is as large: there and back.
+    for volume_type, home in (("lssd", "default"), ("sbs_15k", "fast")):
+        shown = deployment.upgrade(local, volume_type=volume_type)
+        assert shown["volume"]["type"] == volume_type
+        local = ready(service.sdk(), local.id)
+        assert deployment.homes(local) == {home}
+        assert rows(deployment, local) == 1000
     # No pool of sbs_15k is encrypted, and one of sbs_5k is.
     asked = {"enable_encryption": True}
     refused = service.request("POST", f"/instances/{local.id}/upgrade", json=asked)

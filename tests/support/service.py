@@ -379,8 +379,9 @@ class Service:
         """A file with what the instance's certificate is now."""
         content = str(self.sdk().get_instance_certificate(instance_id=instance.id).content)
         path = self.home / f"{instance.id}.pem"
-        path.write_bytes(base64.b64decode(content))
-        return path
+        partial = path.with_suffix(f".{threading.get_ident()}")
+        partial.write_bytes(base64.b64decode(content))
+        return partial.replace(path)  # whole for others that read it at this moment
 
 
 def creation(engine: str = "PostgreSQL-17", **changes: Any) -> dict[str, Any]:
