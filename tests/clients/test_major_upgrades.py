@@ -15,8 +15,8 @@ from scaleway.rdb.v1 import (
     UpgradeInstanceRequestMajorUpgradeWorkflow,
 )
 
-from tests.support.clients import TABLE, Reader, Writer
-from tests.support.kinds import last_error
+from tests.support.clients import TABLE, Maker, Reader, Writer
+from tests.support.kinds import FOLLOWED, last_error, remarks
 from tests.support.service import PASSWORD, Service, gone, installed, ready, wait_until
 
 OLD, NEW = "PostgreSQL-14", "PostgreSQL-18"
@@ -77,6 +77,65 @@ def test_all_that_was_written_is_there(service: Service, old: Instance) -> None:
     with service.superuser(kept) as session:
         assert session.execute("SELECT count(*) > 10 FROM written").fetchone() == (True,)
         assert session.execute("SHOW autovacuum").fetchone() == ("on",)
+
+
+@pytest.fixture
+def followed(service: Service, cache: Path) -> Iterator[Instance]:
+    """An instance that an upgraded copy can catch up with."""
+    installed(cache, NEW)
+    sdk, made = service.sdk(), service.create(installed(cache, "PostgreSQL-17"), name="majors")
+    setting = InstanceSetting("rdb.enable_logical_replication", "on")
+    sdk.add_instance_settings(instance_id=made.id, settings=[setting])
+    made = ready(sdk, made.id)
+    with service.connection(made) as session:
+        session.execute(TABLE)
+        session.execute("ALTER TABLE written ADD PRIMARY KEY (n)")
+        session.execute("CREATE TABLE counted (n bigserial PRIMARY KEY)")
+    yield made
+    for one in sdk.list_instances_all(name="majors"):
+        sdk.delete_instance(instance_id=one.id)
+        wait_until(lambda one=one: gone(sdk, one.id))
+
+
+def test_the_new_one_catches_up(service: Service, followed: Instance) -> None:
+    counting = "INSERT INTO counted DEFAULT VALUES"
+    with Writer(service, followed, counting) as writer:
+        new = upgraded(service, followed)
+        done = writer.done
+        wait_until(lambda: writer.done > done)
+    said = remarks(service, new.id)
+    assert "catches up" in said
+    assert "cannot" not in said
+    with service.connection(new) as session:
+        assert writer.found(session) == writer.done
+        session.execute(counting)
+        query = "SELECT count(*) = max(n) AND count(*) > 1 FROM counted"
+        assert session.execute(query).fetchone() == (True,)
+    for one in (new, ready(service.sdk(), followed.id)):
+        with service.superuser(one) as session:
+            assert session.execute(FOLLOWED).fetchall() == []
+
+
+def test_what_is_no_change_of_rows_is_there(service: Service, followed: Instance) -> None:
+    """Whoever makes tables all the time is not caught up with, and loses none."""
+    with Maker(service, followed) as maker, Writer(service, followed) as writer:
+        new = upgraded(service, followed)
+        done = maker.done
+        wait_until(lambda: maker.done > done)
+    assert "cannot catch up" in remarks(service, new.id)
+    with service.connection(new) as session:
+        assert writer.found(session) == writer.done
+        query = "SELECT count(*) >= %s FROM pg_class WHERE relname ~ '^made_[0-9]+$'"
+        assert session.execute(query, [maker.done]).fetchone() == (True,)
+    with service.superuser(ready(service.sdk(), followed.id)) as session:
+        assert session.execute(FOLLOWED).fetchall() == []
+
+
+def upgraded(service: Service, instance: Instance) -> Instance:
+    """Upgrade an instance; return the new one."""
+    sdk, wanted = service.sdk(), newest(instance).id
+    answer = sdk.upgrade_instance(instance_id=instance.id, upgradable_version_id=wanted)
+    return ready(sdk, answer.id)
 
 
 def test_what_a_session_that_asks_for_it_writes_is_there(service: Service, old: Instance) -> None:

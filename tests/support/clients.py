@@ -82,6 +82,14 @@ class Writer(Client):
         return int(row[0])
 
 
+class Maker(Client):
+    """Makes tables; those up to the number `done` were acknowledged."""
+
+    def do(self, session: psycopg.Connection[Any]) -> None:
+        session.execute(f"CREATE TABLE made_{self.done + 1} (a int PRIMARY KEY)".encode())
+        self._ending.wait(0.02)
+
+
 class Reader(Client):
     """Reads by an endpoint; counts by the major versions that answered."""
 

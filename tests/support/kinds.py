@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import requests
+from scaleway.rdb.v1 import InstanceSetting
 
 from tests.support.backup_kinds import BACKUP_CASES
 from tests.support.clients import TABLE, Writer
@@ -130,6 +131,30 @@ def of_older_version(scene: Scene, number: int) -> None:
     scene.writer = Writer(scene.service, instance).__enter__()
 
 
+FOLLOWED = """
+    SELECT slot_name FROM pg_replication_slots UNION ALL SELECT subname FROM pg_subscription
+    UNION ALL SELECT pubname FROM pg_publication
+    UNION ALL SELECT rolname FROM pg_roles WHERE rolname = '_rdb_catch_up'
+"""
+"""What is left of catching up."""
+
+
+def with_logical_replication(scene: Scene, number: int) -> None:
+    """Make an instance that a client writes to, and that an upgraded copy can catch up with."""
+    sdk = scene.service.sdk()
+    scene.added = scene.service.create("PostgreSQL-17", name=f"older{number}").id
+    logical = InstanceSetting("rdb.enable_logical_replication", "on")
+    sdk.add_instance_settings(instance_id=scene.added, settings=[logical])
+    instance = ready(sdk, scene.added)
+    with scene.service.connection(instance) as session:
+        session.execute(
+            f"CREATE TABLE kept (n int PRIMARY KEY); INSERT INTO kept VALUES ({number})"
+        )
+        session.execute(TABLE)
+        session.execute("ALTER TABLE written ADD PRIMARY KEY (n)")
+    scene.writer = Writer(scene.service, instance).__enter__()
+
+
 def ask_major_upgrade(scene: Scene, _: int) -> requests.Response:
     path = f"/instances/{scene.added}"
     offered = scene.request("GET", path).json()["upgradable_version"][-1]["id"]
@@ -177,6 +202,9 @@ def is_upgraded(scene: Scene, number: int) -> bool:
     with scene.service.connection(new) as session:
         assert session.execute("SELECT n FROM kept").fetchone() == (number,)
         assert writer.found(session) == writer.done
+    for instance in (new, ready(sdk, scene.added)):
+        with scene.service.superuser(instance) as session:
+            assert session.execute(FOLLOWED).fetchall() == []
     for identifier in (new.id, scene.added):
         scene.request("DELETE", f"/instances/{identifier}")
         wait_until(lambda identifier=identifier: gone(sdk, identifier))
@@ -352,6 +380,7 @@ CASES = {
         (
             "has_endpoints",
             "ensure_free_ports",
+            "is_to_follow",
             "copy_at_work",
             "ensure_configuration",
             "start_keeping",
@@ -370,9 +399,34 @@ CASES = {
         before=of_older_version,
         engines=("PostgreSQL",),
     ),
+    "follow_major_upgrade": Case(
+        "upgrade_major_version",
+        (
+            "has_endpoints",
+            "ensure_free_ports",
+            "is_to_follow",
+            "copy_followed",
+            "ensure_configuration",
+            "start_keeping",
+            "ensure_accepting",
+            "ensure_taken_over",
+            "ensure_upgrade_completed",
+            "catch_up",
+            "close_endpoints",
+            "take_endpoints",
+            "ensure_certified",
+            "ensure_route",
+            "set_free",
+            "gather_statistics",
+        ),
+        ask_major_upgrade,
+        is_upgraded,
+        before=with_logical_replication,
+        engines=("PostgreSQL",),
+    ),
     "take_major_upgrade_back": Case(
         "upgrade_major_version",
-        ("has_endpoints", "ensure_free_ports", "copy_at_work", "give_back"),
+        ("has_endpoints", "ensure_free_ports", "is_to_follow", "copy_at_work", "give_back"),
         ask_major_upgrade,
         serves_as_before,
         before=with_what_is_refused,
@@ -479,6 +533,12 @@ def last_error(service: Service, kind: str) -> tuple[str, str | None]:
     query = "SELECT status, error FROM operations WHERE kind = ? ORDER BY created_at DESC LIMIT 1"
     row = _read(service, query, kind)
     return str(row[0]), row[1]
+
+
+def remarks(service: Service, subject_id: str) -> str:
+    """Return what the events of operations under way say of a subject, each a line."""
+    query = "SELECT group_concat(reason, char(10)) FROM events WHERE subject_id = ?"
+    return str(_read(service, f"{query} AND outcome = 'begun'", subject_id)[0])
 
 
 def finished_count(service: Service, kind: str) -> int:

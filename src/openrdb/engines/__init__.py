@@ -40,18 +40,14 @@ def templates_of(version_name: str) -> Templates:
     return _TEMPLATES[_engine(version_name)]
 
 
-def server_of(
-    spec: NodeSpec,
-    bundle: Bundle,
-    paths: NodePaths,
-    secret: str,
-    writes: Writes = "open",
-    *,
-    is_held: bool = False,
-) -> Server:
-    """Return the server of a node; see `EngineNode`."""
-    node = EngineNode(spec, bundle, paths, secret, writes, is_held)
-    return _SERVERS[_engine(spec.engine)](node)
+def server_of(spec: NodeSpec, bundle: Bundle, paths: NodePaths, secret: str) -> Server:
+    """Return the server of a node that works as usual; see `EngineNode`."""
+    return server_of_node(EngineNode(spec, bundle, paths, secret))
+
+
+def server_of_node(node: EngineNode) -> Server:
+    """Return the server of a node."""
+    return _SERVERS[_engine(node.spec.engine)](node)
 
 
 def end_signals_of(version_name: str) -> tuple[signal.Signals, signal.Signals]:

@@ -145,8 +145,11 @@ class Templates(Protocol):
     def make_empty(self, bundle: Bundle, data: Path, account: Uid) -> None:
         """Make a data directory from nothing, for `upgrade`."""
 
-    def upgrade(self, work: Upgrade) -> None:
+    def upgrade(self, work: Upgrade) -> str | None:
         """Turn files that an older major version wrote into those of a newer one, durably.
+
+        Returns:
+            The position that they are at, for `Server.catch_up`, if `work` has a query.
 
         Raises:
             PreconditionFailed: something in the data is in the way; the files are of no use then.
@@ -170,6 +173,8 @@ class Upgrade:
     """An empty directory of the account's, whose path is short."""
     lock: int | None
     """A descriptor that every process gets and keeps: by it they are found if we end."""
+    query: str | None = None
+    """Of `Server.begin_followed`, where the files are to catch up with their source."""
 
 
 @dataclass(frozen=True)
@@ -185,6 +190,8 @@ class EngineNode:
     """What its users may write."""
     is_held: bool = False
     """Whether sessions read only, unless they ask for more themselves."""
+    is_followed: bool = False
+    """Whether an upgraded copy reads what is written meanwhile."""
 
 
 class Copier(Protocol):
@@ -277,6 +284,30 @@ class Server(Protocol):
     def is_next_mark(self, before: str, mark: str) -> bool:
         """Return whether a mark of `end_writers` is the next one after another, with nothing written
         in between."""
+
+    def obstacle_to_following(self, version: str) -> str | None:
+        """Return why an upgraded copy of that version cannot catch up with what is written while it is
+        made; None if nothing is known of."""
+
+    def begin_followed(self) -> str:
+        """Keep changes from now on for an upgraded copy that is made next; return `Upgrade.query`."""
+
+    def end_followed(self) -> None:
+        """Keep nothing any more; nobody must be let in for it. Repeatable."""
+
+    def catch_up(self, source: EngineNode, position: str, hold: Callable[[], None]) -> None:
+        """Bring an upgraded copy to all that its source has, which `is_followed`, on disk. Repeatable
+        until `settle`.
+
+        Args:
+            hold: holds the source's writes; called when little is missing.
+
+        Raises:
+            HostError: it is impossible, and the copy is of no use.
+        """
+
+    def settle(self, source: EngineNode) -> None:
+        """Remove what `catch_up` took, and bring about what changes of rows do not. Repeatable."""
 
     def ensure_replication_ready(self, replication_secret: str) -> bool:
         """Bring a server that older code made to what `bootstrap` and the configuration files now

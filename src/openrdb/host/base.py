@@ -7,7 +7,7 @@ plain data: on the same machine they cross a Unix socket, elsewhere a connection
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from uuid import UUID
 
 from openrdb.spec import (
@@ -25,8 +25,11 @@ from openrdb.spec import (
     Writes,
 )
 
-PROTOCOL = 4
+PROTOCOL = 5
 """Raised with each change of the verbs or of what crosses that an older side does not understand."""
+
+Copied = Literal["free", "held", "followed"]
+"""What becomes of a node's writes while it is copied for an upgrade."""
 
 
 class Nodes(Protocol):
@@ -265,18 +268,30 @@ class Upgrades(Protocol):
     """
 
     def ensure_upgraded_volume(
-        self, spec: NodeSpec, source: NodeSpec, hold: bool, timeout: float
+        self, spec: NodeSpec, source: NodeSpec, copied: Copied, timeout: float
     ) -> bool:
         """Make the node's data directory from that of a node of an older major version, which stays as
         it is. A node that should run works on meanwhile.
 
         Args:
-            hold: Hold the writes of one that runs, from the end of copying on: sessions are ended, and
-                later ones read only unless they ask for more themselves.
+            copied: What becomes of the writes of one that runs. `held`: from the end of copying on,
+                sessions are ended, and later ones read only unless they ask for more themselves.
+                `followed`: they are kept for `ensure_caught_up`.
 
         Raises:
             PreconditionFailed: something in the data is in the way.
             HostError: there is no space left for it, or something went wrong.
+        """
+
+    def obstacle_to_following(self, spec: NodeSpec, version: str) -> str | None:
+        """Return why an upgraded copy of a node cannot catch up with it; None if nothing is known."""
+
+    def ensure_caught_up(self, spec: NodeSpec, source: NodeSpec, timeout: float) -> bool:
+        """Bring a running upgraded copy to all that its source has, whose writes were followed and are
+        held in the end.
+
+        Raises:
+            HostError: it is impossible: the copy is of no use.
         """
 
     def ensure_nothing_written(self, spec: NodeSpec) -> bool:
@@ -287,7 +302,8 @@ class Upgrades(Protocol):
         """
 
     def ensure_writable(self, spec: NodeSpec) -> None:
-        """Keep the node running, with writes that are not held, and return when it accepts them."""
+        """Keep the node running, with writes that are neither held nor followed, and return when it
+        accepts them."""
 
     def ensure_upgrade_completed(self, spec: NodeSpec) -> None:
         """Bring about what a node with an upgraded copy of another one's data lacks before anybody

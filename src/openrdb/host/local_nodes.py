@@ -16,8 +16,8 @@ from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-from openrdb.engines import end_signals_of, server_of
-from openrdb.engines.base import Server
+from openrdb.engines import end_signals_of, server_of_node
+from openrdb.engines.base import EngineNode, Server
 from openrdb.errors import (
     HostError,
     OpenRDBError,
@@ -157,6 +157,11 @@ class LocalNodes:
             return paths
         there = self._pools.layout(record.pool).node(record.spec.instance_id, record.spec.node_id)
         return replace(paths, volume=there.data)
+
+    def _set_followed(self, node_id: UUID, *, followed: bool) -> None:
+        """Write down whether changes are kept for an upgraded copy of a node."""
+        with self._guards[node_id]:
+            self._records.save_node(replace(self._record(node_id), followed=followed))
 
     def _record(self, node_id: UUID) -> NodeRecord:
         return self._records.nodes[node_id]
@@ -386,10 +391,20 @@ class LocalNodes:
     # -- a running server ----------------------------------------------------------------------
 
     def _server(self, record: NodeRecord) -> Server:
+        return server_of_node(self._engine_node(record))
+
+    def _engine_node(self, record: NodeRecord) -> EngineNode:
         spec = record.spec
-        paths, is_held = self._paths(record), record.held is not None
-        bundle, secret = self._bundle(record), spec.secret
-        return server_of(spec, bundle, paths, secret, record.writes, is_held=is_held)
+        paths, bundle = self._paths(record), self._bundle(record)
+        return EngineNode(
+            spec,
+            bundle,
+            paths,
+            spec.secret,
+            record.writes,
+            is_held=record.held is not None,
+            is_followed=record.followed,
+        )
 
     def ensure_bootstrapped(self, spec: NodeSpec, administrator: Administrator | None) -> None:
         self.ensure_accepting(spec)

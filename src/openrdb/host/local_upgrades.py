@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from openrdb.engines import templates_of
 from openrdb.engines.base import Upgrade
 from openrdb.errors import HostError
 from openrdb.host import processes
+from openrdb.host.base import Copied
 from openrdb.host.local_data import LocalData
 from openrdb.host.records import NodeRecord
 from openrdb.host.snapshots import PASSING
@@ -28,13 +30,13 @@ class LocalUpgrades(LocalData):
     """The part of `LocalHost` that brings data to newer major versions."""
 
     def ensure_upgraded_volume(
-        self, spec: NodeSpec, source: NodeSpec, hold: bool, timeout: float
+        self, spec: NodeSpec, source: NodeSpec, copied: Copied, timeout: float
     ) -> bool:
         self._accept(spec)
-        make = partial(self._make_upgraded_volume, spec, source, hold=hold)
+        make = partial(self._make_upgraded_volume, spec, source, copied)
         return self._underway.ensure(f"volume {spec.node_id}", make, timeout)
 
-    def _make_upgraded_volume(self, spec: NodeSpec, source: NodeSpec, *, hold: bool) -> None:
+    def _make_upgraded_volume(self, spec: NodeSpec, source: NodeSpec, copied: Copied) -> None:
         record = self._accept(source)
         there, here = (
             self._pools.volume_of(record),
@@ -43,7 +45,8 @@ class LocalUpgrades(LocalData):
         pool = self._pools.named(here.pool)
         if not pool.exists(here):
             with self._empty_volume(spec, pool) as empty:  # before anybody has to wait for it
-                upgrade = partial(self._upgrade, record, spec, empty)
+                query = self._begin_followed(source) if copied == "followed" else None
+                upgrade = partial(self._upgrade, record, spec, empty, query)
                 if record.desired == "stopped":
                     is_shared = self._pools.shares(there, here)
                     size = 0 if is_shared else self._pools.usage(there)
@@ -51,7 +54,7 @@ class LocalUpgrades(LocalData):
                     self._pools.clone(there, here, spec.uid, upgrade)
                 else:
                     server = partial(self._accepting_server, source)
-                    holds = partial(self._hold, source) if hold else lambda: None
+                    holds = partial(self._hold, source) if copied == "held" else lambda: None
                     self._snapshots.clone(record, server, here, spec.uid, upgrade, holds)
         pool.settle(here)
 
@@ -71,7 +74,9 @@ class LocalUpgrades(LocalData):
             pool.delete_below(place)
             self._healer.in_background(self._pools.remove_deleted)
 
-    def _upgrade(self, former: NodeRecord, spec: NodeSpec, empty: Path, data: Path) -> None:
+    def _upgrade(
+        self, former: NodeRecord, spec: NodeSpec, empty: Path, query: str | None, data: Path
+    ) -> None:
         """Bring a copy of a node's files to the version of another node."""
         old, new = self._bundle(former), self._bundle(self._record(spec.node_id))
         sockets = self._layout.sockets(spec.node_id)
@@ -79,8 +84,12 @@ class LocalUpgrades(LocalData):
         with processes.holding(lock, f"the upgrade of node {former.spec.node_id}") as held:
             files.remove_tree(sockets)
             accounts.ensure_directory(sockets, spec.uid)
-            work = Upgrade(old, new, data, empty, spec.uid, sockets, held)
-            templates_of(spec.engine).upgrade(work)
+            work = Upgrade(old, new, data, empty, spec.uid, sockets, held, query)
+            position = templates_of(spec.engine).upgrade(work)
+            if position is None:
+                files.remove_file(self._position(spec))
+            else:
+                files.write_private(self._position(spec), position)
 
     def _end_upgrades(self) -> None:
         """End what upgrades of an agent that was killed have left: servers that pg_upgrade started."""
@@ -98,6 +107,45 @@ class LocalUpgrades(LocalData):
         self._put_in_force(spec)
         self._set_held(spec.node_id, self._accepting_server(spec).end_writers())
 
+    # -- catching up with writes ---------------------------------------------------------------
+
+    def obstacle_to_following(self, spec: NodeSpec, version: str) -> str | None:
+        self._accept(spec)
+        return self._accepting_server(spec).obstacle_to_following(version)
+
+    def _position(self, spec: NodeSpec) -> Path:
+        """Where it is written what a node's data had of its source's, empty when it has all."""
+        return self._layout.node(spec.instance_id, spec.node_id).root / "position.json"
+
+    def _begin_followed(self, source: NodeSpec) -> str:
+        self._set_followed(source.node_id, followed=True)
+        self._put_in_force(source)
+        return self._accepting_server(source).begin_followed()
+
+    def ensure_caught_up(self, spec: NodeSpec, source: NodeSpec, timeout: float) -> bool:
+        self._accept(source)
+        self._accept(spec)
+
+        def catch_up() -> None:
+            server, path = self._accepting_server(spec), self._position(spec)
+            node = self._engine_node(self._record(source.node_id))
+            self._accepting_server(source)
+            if position := path.read_text():
+                server.catch_up(node, position, partial(self._hold, source))
+                # From here on it could not go on catching up.
+                files.write_private(path, "")
+            server.settle(node)
+
+        return self._underway.ensure(f"catching up {spec.node_id}", catch_up, timeout)
+
+    def _end_followed(self, spec: NodeSpec) -> None:
+        """Let no copy read changes any more, and keep none."""
+        with self._guards[spec.node_id]:
+            self._write_files(replace(self._record(spec.node_id), followed=False))
+        self.ensure_reloaded(spec)
+        self._accepting_server(spec).end_followed()
+        self._set_followed(spec.node_id, followed=False)
+
     def ensure_nothing_written(self, spec: NodeSpec) -> bool:
         before = self._accept(spec).held
         server = self._accepting_server(spec)
@@ -108,7 +156,8 @@ class LocalUpgrades(LocalData):
         return True
 
     def ensure_writable(self, spec: NodeSpec) -> None:
-        self._accept(spec, "running")
+        if self._accept(spec, "running").followed:
+            self._end_followed(spec)
         self._set_held(spec.node_id, None)
         self._put_in_force(spec)
 

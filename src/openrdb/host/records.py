@@ -46,6 +46,8 @@ class NodeRecord:
     """Whether the running server was brought to it; if not, it is as soon as possible."""
     closed_for_others: bool = False
     """Whether its writes are closed because the pool, not the volume, is nearly full."""
+    followed: bool = False
+    """Whether changes are kept for an upgraded copy."""
     format: int = FORMAT
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 from openrdb.engines.base import Copier, EngineNode
@@ -81,6 +82,21 @@ class MySQLServer:
 
     def is_next_mark(self, before: str, mark: str) -> bool:
         return False
+
+    def obstacle_to_following(self, version: str) -> str | None:
+        return "MySQL is not upgraded to another version"
+
+    def begin_followed(self) -> str:
+        raise HostError("nothing is kept for upgrades")
+
+    def end_followed(self) -> None:
+        """Do nothing: see `begin_followed`."""
+
+    def catch_up(self, source: EngineNode, position: str, hold: Callable[[], None]) -> None:
+        raise HostError("there are no upgraded copies")
+
+    def settle(self, source: EngineNode) -> None:
+        """Do nothing, likewise."""
 
     def ensure_replication_ready(self, replication_secret: str) -> bool:
         earlier.renew(self._node)

@@ -47,7 +47,7 @@ class MySQLTemplates:
         del data, account
         raise HostError(f"there is no upgrade to {bundle.name}")
 
-    def upgrade(self, work: Upgrade) -> None:
+    def upgrade(self, work: Upgrade) -> str | None:
         raise HostError(f"there is no upgrade from {work.old.name} to {work.new.name}")
 
 

@@ -10,7 +10,7 @@ from openrdb.engines.names import NODES_NETWORK, OWN_PREFIX, REPLICATION, SUPERU
 from openrdb.engines.postgresql import session
 from openrdb.engines.postgresql.admin import roles
 from openrdb.engines.transfers import LOADED, REPLACED, RESTORE_ROLE
-from openrdb.spec import NodeSpec, Writes
+from openrdb.spec import NodeSpec
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import NodePaths
 from openrdb.system.memory import physical_memory
@@ -39,10 +39,12 @@ host replication all all reject
 <users>host all all all reject
 """
 _USERS = """\
-host all <reserved> all reject
+<followed>host all <reserved> all reject
 host <restored> all reject
 hostssl all all all scram-sha-256
 """
+_FOLLOWED = f"hostssl all {REPLICATION} {NODES_NETWORK} scram-sha-256\n"
+"""By a database's name come those who read its tables' changes."""
 _OWN_NAMES = ",".join(roles.OWN)
 _RESERVED_NAMES = f'"/^{OWN_PREFIX}"'
 _RESTORED = f'"/^({LOADED}|{REPLACED})" all'
@@ -67,22 +69,23 @@ def files(node: EngineNode) -> dict[str, str]:
         *_lines(_libraries(bundle)),
         *_lines(_writing(node)),
     ]
-    return {MAIN_FILE: "\n".join(lines) + "\n", ACCESS_FILE: _access(spec, node.writes)}
+    return {MAIN_FILE: "\n".join(lines) + "\n", ACCESS_FILE: _access(node)}
 
 
-def _access(spec: NodeSpec, writes: Writes) -> str:
+def _access(node: EngineNode) -> str:
     """Return the access file: nobody comes in by a name of ours, whoever made a role of that name,
     and no user where they may not write: each can override what is read-only by default.
 
     Up to 15 it takes no pattern; there `roles.disable_reserved` finds them.
     """
-    patterns = session.major(spec) >= _EXPRESSIONS_FROM
-    users = "" if writes == "closed" else _USERS
+    patterns = session.major(node.spec) >= _EXPRESSIONS_FROM
+    users = "" if node.writes == "closed" else _USERS
     reserved, restored = (
         (_RESERVED_NAMES, _RESTORED) if patterns else (_OWN_NAMES, _RESTORED_BY_MEMBERS)
     )
-    text = _ACCESS.replace("<users>", users).replace("<reserved>", reserved)
-    return text.replace("<restored>", restored)
+    followed = _FOLLOWED if node.is_followed else ""
+    text = _ACCESS.replace("<users>", users).replace("<followed>", followed)
+    return text.replace("<reserved>", reserved).replace("<restored>", restored)
 
 
 def _writing(node: EngineNode) -> dict[str, str]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 from openrdb.engines.base import Copier, EngineNode
 from openrdb.engines.postgresql import (
     bootstrap,
+    catch_up,
     config,
     copying,
     failures,
+    followed,
     settings,
     upgrade,
     versions,
@@ -81,6 +84,21 @@ class PostgreSQLServer:
 
     def is_next_mark(self, before: str, mark: str) -> bool:
         return writers.is_next_mark(before, mark)
+
+    def obstacle_to_following(self, version: str) -> str | None:
+        return followed.obstacle(self._node, int(version.rpartition("-")[2]))
+
+    def begin_followed(self) -> str:
+        return followed.begin(self._node)
+
+    def end_followed(self) -> None:
+        followed.end(self._node)
+
+    def catch_up(self, source: EngineNode, position: str, hold: Callable[[], None]) -> None:
+        catch_up.run(self._node, source, position, hold)
+
+    def settle(self, source: EngineNode) -> None:
+        catch_up.settle(self._node, source)
 
     def ensure_replication_ready(self, replication_secret: str) -> bool:
         return bootstrap.ensure_current(self._node, replication_secret)

@@ -51,8 +51,8 @@ class PostgreSQLTemplates:
         with _initialised(bundle, data, account):
             pass
 
-    def upgrade(self, work: Upgrade) -> None:
-        upgrade.run(work)
+    def upgrade(self, work: Upgrade) -> str | None:
+        return upgrade.run(work)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from psycopg import sql
 
 from openrdb.engines.base import EngineNode, Upgrade
 from openrdb.engines.names import SUPERUSER
-from openrdb.engines.postgresql import clusters, failures, session
+from openrdb.engines.postgresql import catch_up, clusters, failures, identity, session
 from openrdb.engines.postgresql.admin import privileges
 from openrdb.engines.postgresql.admin.record import LEVELS
 from openrdb.errors import HostError, PreconditionFailed
@@ -47,9 +47,9 @@ _REFUSAL = re.compile(r"(?:fatal|checks failed:) *\n+(.+?)(?:A list of|\n\n|\Z)"
 _ESCAPES = {b"\\n": b"\n", b"\\t": b"\t", b"\\r": b"\r"}
 
 
-def run(work: Upgrade) -> None:
+def run(work: Upgrade) -> str | None:
     """Turn the files of a server into those of a newer version: see `Templates.upgrade`."""
-    _Upgrade(work).run()
+    return _Upgrade(work).run()
 
 
 def complete(node: EngineNode) -> None:
@@ -97,19 +97,23 @@ class _Upgrade:
     def __init__(self, work: Upgrade) -> None:
         self._bundles = {_OLD: work.old, _NEW: work.new}
         self._data, self._empty, self._account = work.data, work.empty, work.account
-        self._sockets, self._lock = work.sockets, work.lock
+        self._sockets, self._lock, self._query = work.sockets, work.lock, work.query
 
-    def run(self) -> None:
+    def run(self) -> str | None:
         entries = [path for path in self._data.iterdir() if path.name != "postmaster.pid"]
         accounts.ensure_passage(self._data.parent, self._account)
         for name in (_OLD, _WORK):
             accounts.ensure_directory(self._data / name, self._account)
         for path in entries:
             path.rename(self._data / _OLD / path.name)
+        identity.forget_slots(self._data / _OLD)  # of which logical ones keep it from starting
         # Linked files must be on one volume.
         copying.copy_tree(self._empty, self._data / _NEW, self._account)
         for name in (_OLD, _NEW):
             self._open(name)
+        # It also recovers what a server that did not end cleanly has left.
+        said = self._alone(_OLD, "template1", [f"COPY ({_NAMES}) TO '{self._names}'"])
+        position = self._position(said) if self._query else None
         levels = self._save_levels()
         self._upgrade()
         self._alone(_NEW, "template1", clusters.without_ungrantable(self._bundles[_NEW]))
@@ -122,6 +126,24 @@ class _Upgrade:
             files.remove_tree(self._data / name)
         files.give_tree(self._data, self._account)
         files.sync_file_system(self._data)
+        return position.text() if position else None
+
+    @property
+    def _names(self) -> Path:
+        """Where the names of databases are written."""
+        return self._data / _WORK / "names"
+
+    def _databases(self) -> list[str]:
+        lines = self._names.read_bytes().split(b"\n")[:-1]
+        return [os.fsdecode(_unescaped(line)) for line in lines]
+
+    def _position(self, said: str) -> catch_up.Position:
+        """Return what the files have; `said` is what the server said when it recovered them."""
+        answers, answer = dict[str, str](), self._data / _WORK / "answer"
+        for database in self._databases():
+            self._alone(_OLD, database, [f"COPY ({self._query}) TO '{answer}'"])
+            answers[database] = answer.read_text().strip()
+        return catch_up.Position(catch_up.replayed(said), self._query or "", answers)
 
     def _open(self, name: str) -> None:
         """Let the superuser in by the Unix socket of pg_upgrade, and load what extensions need."""
@@ -143,12 +165,9 @@ class _Upgrade:
 
     def _save_levels(self) -> dict[str, Path]:
         """Write the levels of each database into a file; return the files by database."""
-        names = self._data / _WORK / "names"
-        # It also recovers what a server that did not end cleanly has left.
-        self._alone(_OLD, "template1", [f"COPY ({_NAMES}) TO '{names}'"])
         found = {}
-        for number, line in enumerate(names.read_bytes().split(b"\n")[:-1]):
-            database, saved = os.fsdecode(_unescaped(line)), self._data / _WORK / f"{number}.levels"
+        for number, database in enumerate(self._databases()):
+            saved = self._data / _WORK / f"{number}.levels"
             copy = f"EXECUTE $$COPY {LEVELS} TO '{saved}'$$;"
             block = f"IF to_regclass('{LEVELS}') IS NOT NULL THEN {copy} END IF;"
             self._alone(_OLD, database, [f"DO $do$ BEGIN {block} END $do$"])
@@ -170,13 +189,15 @@ class _Upgrade:
     def _write(self, name: str, file: str, text: str) -> None:
         accounts.write_file(self._data / name / file, text, self._account)
 
-    def _alone(self, name: str, database: str, statements: list[str]) -> None:
-        """Let a server without any other session execute statements, each a line."""
-        if statements:
-            command = clusters.single_user(self._bundles[name], self._data / name, database)
-            self._call(name, command, "\n".join(statements) + "\n")
+    def _alone(self, name: str, database: str, statements: list[str]) -> str:
+        """Let a server without any other session execute statements, each a line; return what it
+        logs."""
+        if not statements:
+            return ""
+        command = clusters.single_user(self._bundles[name], self._data / name, database)
+        return self._call(name, command, "\n".join(statements) + "\n")
 
-    def _call(self, name: str, command: list[str], script: str = "") -> None:
+    def _call(self, name: str, command: list[str], script: str = "") -> str:
         """Run a program of the old or new version, which ends with our process; servers that it starts
         may not, and are known by the lock."""
         bundle = self._bundles[name]
@@ -197,6 +218,7 @@ class _Upgrade:
                 raise PreconditionFailed("resource_not_usable", help_message)
             said = "\n".join(failed) or done.stderr.strip() or done.stdout
             raise HostError(f"cannot upgrade to {bundle.name}: {failures.first_complaint(said)}")
+        return done.stderr
 
 
 def _refusal(said: str) -> str | None:

@@ -5,19 +5,24 @@ From the end of copying on the old one only reads, so that all that it acknowled
 client can ask for more than reading; what is written so is noticed when the endpoints have been closed,
 and the copy is made again of the old one at rest.
 
+Where changes of rows are all that there is, the copy catches up with them by logical replication, and
+only then the old one only reads. If that cannot be done it is copied as above.
+
 The old instance stays, and if the upgrade fails, it serves as before.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
 from sqlalchemy.orm import object_session
 
-from openrdb.host.base import Host
+from openrdb.errors import HostError, PreconditionFailed, TransientState
+from openrdb.host.base import Copied, Host
 from openrdb.operations.desired import main_spec, routes
 from openrdb.operations.instances.create import ensure_free_ports, start_keeping
 from openrdb.operations.registry import Concern, InstanceOperation, register
@@ -35,6 +40,10 @@ log = logging.getLogger(__name__)
 _HELD = (
     "the instance works while it is copied; from then on until its endpoints are the new one's, for "
     "seconds whatever its size, sessions only read"
+)
+_FOLLOWED = (
+    "the instance works while it is copied, and the copy catches up with what is written meanwhile; "
+    "only then, until its endpoints are the new one's, sessions only read"
 )
 _NOT_HELD = "the instance works all the time: what is written after the copy is not in the new one"
 
@@ -82,14 +91,24 @@ class UpgradeMajorVersion(InstanceOperation):
     def _make_instance(self, run: Run) -> None:
         """Make the new instance and give it its endpoints, which nobody serves yet."""
         run.step(ensure_free_ports, run)
-        run.step(copy_at_work, run, self.source_id, hold=self.with_endpoints)
-        self._bring_up(run)
+        if not (run.step(is_to_follow, run, self.source_id) and self._follow(run)):
+            run.step(copy_at_work, run, self.source_id, hold=self.with_endpoints)
+            self._bring_up(run)
         if self.with_endpoints:
             if not run.step(close_endpoints, run, self.source_id):
                 run.step(copy_at_rest, run, self.source_id)
                 self._bring_up(run)
             run.step(take_endpoints, run, self.source_id)
         run.step(ensure_certified, run)
+
+    def _follow(self, run: Run) -> bool:
+        """Let the new instance catch up with the old one; return whether it has all of it."""
+        if run.step(copy_followed, run, self.source_id):
+            self._bring_up(run)
+            if run.step(catch_up, run, self.source_id):
+                return True
+        run.step(end_following, run, self.source_id)
+        return False
 
     def _bring_up(self, run: Run) -> None:
         instance, source = run.instance(), run.instance(self.source_id)
@@ -119,21 +138,79 @@ def has_endpoints(run: Run) -> bool:
     return bool(run.instance().endpoints)
 
 
+def is_to_follow(run: Run, source_id: UUID) -> bool:
+    """Return whether the new instance catches up with the old one; an event says what that means."""
+    operation = run.operation
+    assert isinstance(operation, UpgradeMajorVersion)  # noqa: S101
+    (former, host), (spec, _) = _primary(run, source_id), _primary(run)
+    is_followed, remark = False, _NOT_HELD
+    if operation.with_endpoints:
+        host.ensure_accepting(former)
+        obstacle = host.obstacle_to_following(former, spec.engine)
+        is_followed = obstacle is None
+        remark = _FOLLOWED if is_followed else f"{_HELD} (the copy cannot catch up: {obstacle})"
+    with run.database.write() as session:
+        row = session.get_one(Operation, run.operation_id)
+        events.of_operation(session, row, "begun", remark=remark)
+    return is_followed
+
+
 def copy_at_work(run: Run, source_id: UUID, *, hold: bool) -> None:
-    """Make the new instance's volume while the old one works; an event says what that means.
+    """Make the new instance's volume while the old one works.
 
     Args:
         hold: Hold its writes as soon as they would not be in the copy.
     """
+    _copy(run, source_id, "held" if hold else "free")
+
+
+def _copy(run: Run, source_id: UUID, copied: Copied) -> None:
     spec, _ = _primary(run)
-    with run.database.write() as session:
-        row = session.get_one(Operation, run.operation_id)
-        events.of_operation(session, row, "begun", remark=_HELD if hold else _NOT_HELD)
     copy_instance(
         run,
         source_id,
-        lambda host, source, timeout: host.ensure_upgraded_volume(spec, source, hold, timeout),
+        lambda host, source, timeout: host.ensure_upgraded_volume(spec, source, copied, timeout),
     )
+
+
+def copy_followed(run: Run, source_id: UUID) -> bool:
+    """Make the new instance's volume, and have what is written meanwhile kept for it."""
+    return _is_possible(run, partial(_copy, run, source_id, "followed"))
+
+
+def catch_up(run: Run, source_id: UUID) -> bool:
+    """Bring the new instance to all that the old one has, whose writes are held from then on."""
+    (spec, host), (former, _) = _primary(run), _primary(run, source_id)
+
+    def accept() -> None:
+        host.ensure_accepting(former)
+        host.ensure_accepting(spec)
+
+    ensure = partial(to_the_end, partial(host.ensure_caught_up, spec, former), before=accept)
+    return _is_possible(run, ensure)
+
+
+def _is_possible(run: Run, do: Callable[[], None]) -> bool:
+    """Do something; return whether it could be done. Why not is told by an event, as the upgrade goes
+    on in another way."""
+    try:
+        do()
+    except (HostError, PreconditionFailed, TransientState) as error:
+        why = str(error).partition("\n")[0]
+        log.warning("operation %s: the copy cannot catch up: %s", run.operation_id, why)
+        with run.database.write() as session:
+            row = session.get_one(Operation, run.operation_id)
+            remark = f"{_HELD} (the copy cannot catch up: {why})"
+            events.of_operation(session, row, "begun", remark=remark)
+        return False
+    return True
+
+
+def end_following(run: Run, source_id: UUID) -> None:
+    """Remove a copy that does not catch up, and what is kept for it."""
+    (spec, host), (former, _) = _primary(run), _primary(run, source_id)
+    host.ensure_writable(former)
+    host.ensure_no_volume(spec)
 
 
 def close_endpoints(run: Run, source_id: UUID) -> bool:
@@ -147,9 +224,10 @@ def close_endpoints(run: Run, source_id: UUID) -> bool:
 def copy_at_rest(run: Run, source_id: UUID) -> None:
     """Make the new instance's volume again, of the old one, which nobody can write to now."""
     (spec, host), (former, _) = _primary(run), _primary(run, source_id)
+    host.ensure_writable(former)  # without what was kept for a copy, and would be in this one
     host.ensure_stopped(former)
     host.ensure_no_volume(spec)
-    to_the_end(partial(host.ensure_upgraded_volume, spec, former, False))
+    to_the_end(partial(host.ensure_upgraded_volume, spec, former, "free"))
 
 
 def take_endpoints(run: Run, source_id: UUID) -> None:
