@@ -16,8 +16,9 @@ from scaleway.rdb.v1 import (
 )
 
 from tests.support.clients import TABLE, Maker, Reader, Writer
-from tests.support.kinds import FOLLOWED, last_error, remarks
+from tests.support.kinds import last_error, remarks
 from tests.support.service import PASSWORD, Service, gone, installed, ready, wait_until
+from tests.support.upgrade_kinds import FOLLOWED
 
 OLD, NEW = "PostgreSQL-14", "PostgreSQL-18"
 

@@ -12,7 +12,7 @@ from openrdb.engines.mysql.template import MySQLTemplates
 from openrdb.engines.postgresql.rules import PostgreSQLRules
 from openrdb.engines.postgresql.server import PostgreSQLServer
 from openrdb.engines.postgresql.template import PostgreSQLTemplates
-from openrdb.spec import NodeSpec, Writes
+from openrdb.spec import NodeSpec
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import NodePaths
 
