@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from scaleway.rdb.v1 import InstanceSetting
 from tests.support.clients import TABLE, Reader, Writer
 from tests.support.service import Service, ready, wait_until
 
@@ -53,10 +52,7 @@ def run(setup: Setup) -> Iterator[Figure]:
 
 def _let_follow(service: Service, instance_id: str) -> None:
     """Bring about what it takes that an upgraded copy can catch up with an instance."""
-    sdk = service.sdk()
-    logical = InstanceSetting("rdb.enable_logical_replication", "on")
-    sdk.add_instance_settings(instance_id=instance_id, settings=[logical])
-    with service.connection(ready(sdk, instance_id)) as session:
+    with service.connection(ready(service.sdk(), instance_id)) as session:
         session.execute("ALTER TABLE pgbench_history ADD PRIMARY KEY (tid, bid, aid, mtime)")
 
 

@@ -84,10 +84,7 @@ def test_all_that_was_written_is_there(service: Service, old: Instance) -> None:
 def followed(service: Service, cache: Path) -> Iterator[Instance]:
     """An instance that an upgraded copy can catch up with."""
     installed(cache, NEW)
-    sdk, made = service.sdk(), service.create(installed(cache, "PostgreSQL-17"), name="majors")
-    setting = InstanceSetting("rdb.enable_logical_replication", "on")
-    sdk.add_instance_settings(instance_id=made.id, settings=[setting])
-    made = ready(sdk, made.id)
+    sdk, made = service.sdk(), service.create(installed(cache, OLD), name="majors")
     with service.connection(made) as session:
         session.execute(TABLE)
         session.execute("ALTER TABLE written ADD PRIMARY KEY (n)")

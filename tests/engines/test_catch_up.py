@@ -27,9 +27,6 @@ from openrdb.system import copying as trees
 from tests.support.postgresql_server import REPLICATION_SECRET, VERIFIER, Server
 from tests.support.service import installed, port_of_server, wait_until
 
-SET = {"rdb.enable_logical_replication": "on"}
-
-
 PAIRS = [("PostgreSQL-14", "PostgreSQL-18"), ("PostgreSQL-15", "PostgreSQL-16")]
 
 
@@ -44,9 +41,7 @@ def servers(
     for name in ("old", "new"):
         (place / name).mkdir(mode=0o755)
     old = Server(place / "old", bundles.find(before), before, port)
-    old.spec = replace(
-        old.spec, settings=old.spec.settings | SET, replication_secret=REPLICATION_SECRET
-    )
+    old.spec = replace(old.spec, replication_secret=REPLICATION_SECRET)
     try:
         with old:
             yield old, Server(place / "new", bundles.find(after), after, port - 1)
@@ -59,7 +54,6 @@ def source(cache: Path, worker_id: str) -> Iterator[Server]:
     name, place = installed(cache, "PostgreSQL-15"), Path(f"/tmp/ordb-followed-{os.getpid()}")
     place.mkdir(mode=0o755)
     server = Server(place, Bundles(cache).find(name), name, port_of_server(worker_id, 10) - 2)
-    server.spec = replace(server.spec, settings=server.spec.settings | SET)
     with server:
         yield server
 

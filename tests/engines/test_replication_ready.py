@@ -54,7 +54,7 @@ def test_postgresql_is_born_ready(server: Server) -> None:
         (slots,) = connection.execute("SHOW max_replication_slots").fetchone() or ("",)
         (kept,) = connection.execute("SHOW max_slot_wal_keep_size").fetchone() or ("",)
     assert shown == {
-        "wal_level": ("replica",),
+        "wal_level": ("replica" if server.spec.engine == "PostgreSQL-18" else "logical",),
         "hot_standby": ("on",),
         "max_wal_senders": ("10",),
         "data_checksums": ("on",),

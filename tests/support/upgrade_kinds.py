@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import requests
-from scaleway.rdb.v1 import InstanceSetting
 
 from tests.support.clients import TABLE, Writer
 from tests.support.scenes import Case, Scene
@@ -28,13 +27,10 @@ FOLLOWED = """
 """What is left of catching up."""
 
 
-def with_logical_replication(scene: Scene, number: int) -> None:
+def with_keys(scene: Scene, number: int) -> None:
     """Make an instance that a client writes to, and that an upgraded copy can catch up with."""
-    sdk = scene.service.sdk()
-    scene.added = scene.service.create("PostgreSQL-17", name=f"older{number}").id
-    logical = InstanceSetting("rdb.enable_logical_replication", "on")
-    sdk.add_instance_settings(instance_id=scene.added, settings=[logical])
-    instance = ready(sdk, scene.added)
+    instance = scene.service.create("PostgreSQL-16", name=f"older{number}")
+    scene.added = instance.id
     with scene.service.connection(instance) as session:
         session.execute(
             f"CREATE TABLE kept (n int PRIMARY KEY); INSERT INTO kept VALUES ({number})"
@@ -45,7 +41,7 @@ def with_logical_replication(scene: Scene, number: int) -> None:
 
 
 def with_what_only_clients_write(scene: Scene, number: int) -> None:
-    with_logical_replication(scene, number)
+    with_keys(scene, number)
     with scene.service.connection(ready(scene.service.sdk(), scene.added)) as session:
         session.execute("ALTER TABLE written ADD CHECK (session_user = 'admin')")
 
@@ -153,7 +149,7 @@ UPGRADE_CASES: dict[str, Case] = {
         ),
         ask_major_upgrade,
         is_upgraded,
-        before=with_logical_replication,
+        before=with_keys,
         engines=("PostgreSQL",),
     ),
     "copy_what_cannot_follow": Case(

@@ -70,6 +70,11 @@ def engine_version(name: str) -> EngineVersion | None:
     return _by_name().get(name.lower())
 
 
+def is_newest(version: EngineVersion) -> bool:
+    """Return whether no version of its engine is newer."""
+    return version == next(one for one in engine_versions() if one.engine == version.engine)
+
+
 def as_run(version: EngineVersion, minor: str) -> EngineVersion:
     """Return a version as binaries of a minor version run it: an alias has its target's settings."""
     own = engine_version(f"{version.engine}-{minor.partition('.')[0]}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openrdb.catalog.engines import EngineSetting, engine_version
+from openrdb.catalog.engines import EngineSetting, engine_version, is_newest
 from openrdb.catalog.node_types import NodeType
 from openrdb.catalog.setting_values import TRUE
 from openrdb.engines.base import EngineNode
@@ -169,8 +169,12 @@ def _libraries(bundle: Bundle) -> dict[str, str]:
 
 
 def _wal_level(spec: NodeSpec) -> str:
-    asked = spec.settings.get(_LOGICAL_REPLICATION, "off").lower()
-    return "logical" if asked in TRUE else "replica"
+    """Return `logical` where the user wants it, and where there is a newer major version: a copy that
+    is upgraded to it catches up by logical replication, and a restart for that would be one more gap.
+    """
+    version = engine_version(spec.engine)
+    asked = spec.settings.get(_LOGICAL_REPLICATION, "off").lower() in TRUE
+    return "logical" if asked or version is None or not is_newest(version) else "replica"
 
 
 def _defaults(spec: NodeSpec) -> dict[str, str]:

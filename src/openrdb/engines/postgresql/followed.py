@@ -77,7 +77,7 @@ _SUM = """
 """
 _NOT_TEMPORARY = " WHERE nspname !~ '^pg_(toast_)?temp_'"
 _SERVER = (
-    ("SHOW wal_level", "logical", "the setting rdb.enable_logical_replication is off"),
+    ("SHOW wal_level", "logical", "its WAL is not logical before it is restarted"),
     ("SHOW max_prepared_transactions", "0", "transactions can be prepared"),
     (
         f"SELECT rolname FROM pg_roles WHERE rolname = '{PUBLICATION}'",  # noqa: S608
