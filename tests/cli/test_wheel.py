@@ -98,6 +98,6 @@ def test_the_wheel_serves(installed: Service, installation: Path) -> None:
     installed.start()
     assert requests.get(f"{installed.url}/metrics", timeout=5).status_code == 200
     python = str(installation / "bin")
-    agents = installed.processes("openrdb.agent")
+    agents = installed.commands("openrdb.agent")
     assert agents
-    assert all(agent.cmdline()[0].startswith(python) for agent in agents)
+    assert all(agent.startswith(python) for agent in agents)

@@ -40,7 +40,7 @@ def left_behind(service: Service) -> list[str]:
     """What should not be there once all instances are deleted."""
     found = [str(path) for path in (service.data_dir / "instances").iterdir()]
     found += [str(path) for path in (service.data_dir / "run").iterdir() if path.is_dir()]
-    found += [" ".join(p.cmdline()) for p in service.processes("/instances/")]
+    found += service.commands("/instances/")
     with sqlite3.connect(f"file:{service.data_dir}/state.sqlite?mode=ro", uri=True) as state:
         for table in ("instances", "nodes", "endpoints", "instance_tags"):
             (count,) = state.execute(f"SELECT count(*) FROM {table}").fetchone()

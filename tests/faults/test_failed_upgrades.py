@@ -96,8 +96,8 @@ def test_what_pg_upgrade_started_ends_with_the_agent(service: HeldService, old: 
     new = upgrade(service, old)
 
     def servers() -> list[processes.Identity]:
-        lines = [one for one in service.processes("/making/") if "postgres" in one.cmdline()[0]]
-        return [found for one in lines if (found := processes.identify(one.pid)) is not None]
+        running = service.processes("/making/", "/bin/postgres")
+        return [found for one in running if (found := processes.identify(one.pid)) is not None]
 
     wait_until(servers)
     found, pid = servers(), agent(service)

@@ -257,17 +257,22 @@ class Service:
 
     def processes(self, *words: str) -> list[psutil.Process]:
         """All processes that belong to the data directory, and have all words in their command."""
-        found = []
+        return [process for process, _ in self._processes(*words)]
+
+    def commands(self, *words: str) -> list[str]:
+        """The commands of these processes, also of those that have ended by now."""
+        return [line for _, line in self._processes(*words)]
+
+    def _processes(self, *words: str) -> Iterator[tuple[psutil.Process, str]]:
         for process in psutil.process_iter():
             try:
                 line = " ".join(process.cmdline())
                 mine = str(self.data_dir) in line or self._is_child_of_mine(process)
                 alive = process.status() != psutil.STATUS_ZOMBIE
-                if mine and alive and all(word in line for word in words):
-                    found.append(process)
             except psutil.Error:
                 continue
-        return found
+            if mine and alive and all(word in line for word in words):
+                yield process, line
 
     def _is_child_of_mine(self, process: psutil.Process) -> bool:
         return any(str(self.data_dir) in " ".join(p.cmdline()) for p in process.parents()[:2])
