@@ -163,9 +163,9 @@ class Service:
 
     def __exit__(self, *_: object) -> None:
         self.stop_everything()
-        left = {process: process.cmdline() for process in self.processes()}
+        left = dict(self._processes())
         kill(left)
-        files.remove_tree(self.home)  # which may be deeper than Python recurses
+        files.remove_tree(self.home, 120)  # which may be deeper than Python recurses, and large
         assert not left, f"processes were left: {list(left.values())}"
 
     def add_pool(self, name: str, *volume_types: str, encrypted: bool = False) -> Path:
