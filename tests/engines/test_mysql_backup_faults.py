@@ -196,6 +196,22 @@ def test_a_missing_user_is_named(mysql: Server, filled: str, transfers: Transfer
     assert not leftovers(mysql)
 
 
+def test_a_failure_names_no_database_of_the_restores_own(
+    mysql: Server, filled: str, transfers: Transfers
+) -> None:
+    done = transfers.dump(filled)
+    before = described(mysql, filled)
+    order = transfers.order(transfers.restore_spec(done, filled))
+    without = (
+        "from openrdb.engines.mysql import definitions; real = definitions._make; "
+        "definitions._make = lambda s, one: one['name'] == 'uno' or real(s, one); "
+    )
+    state = transfers.end(transfers.start(order, first=without))
+    assert (state.status, state.reason) == ("failed", "FUNCTION uno does not exist"), state
+    assert described(mysql, filled) == before
+    assert not leftovers(mysql)
+
+
 def test_a_dump_of_a_view_of_nothing_fails_with_its_reason(
     mysql: Server, filled: str, transfers: Transfers
 ) -> None:

@@ -118,6 +118,20 @@ def test_a_dropped_database_comes_back(mysql: Server, filled: str, transfers: Tr
         assert mig("SELECT name FROM parent ORDER BY id DESC LIMIT 1") == [("ANN",)]
 
 
+def test_the_first_database_comes_back(mysql: Server, office: str, transfers: Transfers) -> None:
+    """Its name is no new database's, but an administrator may have dropped it by SQL."""
+    with mysql.session("admin", "rdb") as admin:
+        admin("CREATE TABLE kept AS SELECT 7 AS n")
+        done = transfers.dump("rdb")
+        admin("DROP DATABASE rdb")
+    restored = transfers.restore(done, "rdb")
+    assert restored.status == "done", restored
+    assert {one.name: one.managed for one in mysql.administration.databases(sizes=False)}["rdb"]
+    with mysql.session("admin", "rdb") as admin:
+        assert admin("SELECT n FROM kept") == [(7,)]
+        admin("DROP TABLE kept")
+
+
 def test_what_was_changed_since_is_as_at_the_dump(
     mysql: Server, filled: str, transfers: Transfers
 ) -> None:

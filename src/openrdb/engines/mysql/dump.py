@@ -14,7 +14,7 @@ from openrdb.engines.base import EngineNode
 from openrdb.engines.mysql import contents, definitions, session
 from openrdb.engines.mysql.admin import databases
 from openrdb.engines.names import SUPERUSER
-from openrdb.engines.transfers import Child, Dump, TransferFailed
+from openrdb.engines.transfers import OF_RESTORES, Child, Dump, TransferFailed
 
 _LOCK_WAIT = 60
 """Seconds for a lock of the tenant's; the server's own default is a year."""
@@ -29,6 +29,7 @@ _ERROR = re.compile(
 )
 _SAID = re.compile(r"^mysqldump: (.+)", re.MULTILINE)
 _PATH = re.compile(r"'?(?<![\w`.])/[^\s']+'?")
+_LOADED = re.compile(rf"`?{OF_RESTORES.pattern}`?\.")
 _FULL = ("No space left on device", "Disk quota exceeded", "is full", "Disk full")
 
 
@@ -91,4 +92,5 @@ def failure(stderr: str) -> TransferFailed:
     reason = found[1].strip().rstrip(".") if found else "the program was ended"
     if any(text in stderr for text in _FULL):
         return TransferFailed("no_space", "there is no space left on the instance's volume")
-    return TransferFailed("", _PATH.sub("a file", reason))
+    # A restore's own databases mean nothing to the user: it is `t` that has no column, not theirs.
+    return TransferFailed("", _PATH.sub("a file", _LOADED.sub("", reason)))

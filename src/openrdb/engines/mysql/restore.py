@@ -25,6 +25,7 @@ from openrdb.engines.mysql.caching_sha2 import verifier
 from openrdb.engines.mysql.restoring import Restoring, close_account
 from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import quoted_account, quoted_identifier, rows, run
+from openrdb.engines.names import FIRST_DATABASE
 from openrdb.engines.transfers import Contents, TransferFailed
 from openrdb.errors import InvalidArguments
 from openrdb.system import accounts
@@ -39,7 +40,8 @@ _FOREIGN_KEYS = """
 def check(node: EngineNode, database: str, contents: Contents) -> None:
     """Raise TransferFailed if a dump cannot be restored here, with all users who are missing."""
     with session.connect(node) as connection:
-        if databases.find(connection, database) is None:
+        # An administrator can drop the first database by SQL: nothing else brings it back.
+        if database != FIRST_DATABASE and databases.find(connection, database) is None:
             try:
                 databases.check_name("database_name", database)
             except InvalidArguments as error:
