@@ -14,6 +14,7 @@ from tests.support.object_store import SeaweedFS
 from tests.support.service import (
     Service,
     accessible_cache,
+    copies_itself,
     installed,
     ports_of_worker,
     remove_opened,
@@ -25,6 +26,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--all-versions",
         action="store_true",
         help="run what depends on the engine on every version, not a few",
+    )
+    parser.addoption(
+        "--versions",
+        default="",
+        help="run all of it on these only: MySQL-8,PostgreSQL-14",
     )
     parser.addoption(
         "--all-faults",
@@ -51,11 +57,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     every = metafunc.config.getoption("--all-versions")
     postgresql = POSTGRESQL if every else [POSTGRESQL[0], POSTGRESQL[-1]]
     mysql = MYSQL if every else [MYSQL[-1]]
+    newest = [POSTGRESQL[-1], MYSQL[-1]]
+    if chosen := metafunc.config.getoption("--versions"):
+        newest = chosen.split(",")
+        postgresql, mysql = [[one for one in newest if one in all_] for all_ in (POSTGRESQL, MYSQL)]
     for fixture, versions in {
         "engine": postgresql + mysql,
         "postgresql": postgresql,
         "mysql_version": mysql,
-        "newest": [POSTGRESQL[-1], MYSQL[-1]],
+        "newest": newest,
     }.items():
         if fixture in metafunc.fixturenames:
             metafunc.parametrize(fixture, versions, indirect=True)
@@ -85,25 +95,32 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def engine(cache: Path, request: pytest.FixtureRequest) -> str:
     """The oldest and the newest version of PostgreSQL, the newest of MySQL; or all that there are."""
-    return installed(cache, request.param)
+    return _version(cache, request)
+
+
+def _version(cache: Path, request: pytest.FixtureRequest) -> str:
+    name = installed(cache, request.param)
+    if request.node.get_closest_marker("copies") and not copies_itself(cache, name):
+        pytest.skip(f"{name}: its binaries have no clone plugin")
+    return name
 
 
 @pytest.fixture
 def postgresql(cache: Path, request: pytest.FixtureRequest) -> str:
     """The same for what is PostgreSQL's own."""
-    return installed(cache, request.param)
+    return _version(cache, request)
 
 
 @pytest.fixture
 def mysql_version(cache: Path, request: pytest.FixtureRequest) -> str:
     """The same for what is MySQL's own."""
-    return installed(cache, request.param)
+    return _version(cache, request)
 
 
 @pytest.fixture
 def newest(cache: Path, request: pytest.FixtureRequest) -> str:
     """The newest version of each engine, for what depends little on its versions."""
-    return installed(cache, request.param)
+    return _version(cache, request)
 
 
 @pytest.fixture(scope="session")

@@ -66,6 +66,7 @@ def rows(deployment: Deployment, instance: Instance) -> int:
         return int(session.execute("SELECT count(*) FROM kept").fetchone()[0])
 
 
+@pytest.mark.copies
 def test_made_moved_copied_and_deleted(deployment: Deployment, newest: str) -> None:
     service = deployment.service
     service.start()

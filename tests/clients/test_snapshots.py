@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +15,18 @@ from scaleway import ScalewayException
 from scaleway.rdb.v1 import Instance, Snapshot
 from scaleway.vpc.v2 import VpcV2API
 
+from openrdb.host.bundles.cache import Bundles
 from tests.support.kinds import last_error
-from tests.support.service import PASSWORD, Service, gone, ready, wait_until
+from tests.support.service import (
+    PASSWORD,
+    Service,
+    clone_plugin,
+    gone,
+    installed,
+    ports_of_worker,
+    ready,
+    wait_until,
+)
 from tests.support.tenants import tenant_of
 
 ROWS = 100
@@ -133,6 +145,7 @@ def contents(service: Service, instance: Instance) -> Any:
     )
 
 
+@pytest.mark.copies
 def test_an_instance_of_a_snapshot_that_outlives_its_instance(
     service: Service, engine: str
 ) -> None:
@@ -202,6 +215,7 @@ def test_an_instance_of_a_snapshot_that_outlives_its_instance(
     delete(service, *copies)
 
 
+@pytest.mark.copies
 def test_a_clone_of_an_instance_at_work(service: Service, newest: str) -> None:
     sdk = service.sdk()
     instance = service.create(newest, tags=["one"])
@@ -223,6 +237,7 @@ def test_a_clone_of_an_instance_at_work(service: Service, newest: str) -> None:
     delete(service, instance, clone)
 
 
+@pytest.mark.copies
 def test_a_copy_of_a_private_instance_stays_private(service: Service, newest: str) -> None:
     sdk, vpcs = service.sdk(), VpcV2API(service.sdk().client)
     network = vpcs.create_private_network(default_route_propagation_enabled=False, name="copies")
@@ -253,6 +268,7 @@ def test_a_copy_of_a_private_instance_stays_private(service: Service, newest: st
 
 
 @pytest.mark.root
+@pytest.mark.copies
 def test_copies_belong_to_accounts_of_their_own(root_service: Service, newest: str) -> None:
     service = root_service
     service.start()
@@ -279,6 +295,7 @@ def test_copies_belong_to_accounts_of_their_own(root_service: Service, newest: s
     assert kept.parent.stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.copies
 def test_tables_that_cannot_be_copied_are_named(service: Service, mysql_version: str) -> None:
     sdk = service.sdk()
     instance = service.create(mysql_version, **BLOCK)
@@ -296,3 +313,38 @@ def test_tables_that_cannot_be_copied_are_named(service: Service, mysql_version:
     for one in (refused, snapshot):
         sdk.delete_snapshot(snapshot_id=one.id)
     delete(service, ready(sdk, instance.id))
+
+
+@pytest.fixture
+def without_plugin(cache: Path, short_tmp: Path, worker_id: str) -> Iterator[Service]:
+    """A service whose MySQL has no clone plugin, as MySQL 8 from `engines install`."""
+    there = short_tmp / "cache"
+    there.mkdir(mode=0o777)
+    there.chmod(0o777)  # the load balancer's binaries are copied into it
+    bundle = Bundles(cache).find(installed(cache, "MySQL-9"))
+    plugin = clone_plugin(bundle)
+    assert plugin is not None
+    shutil.copytree(
+        bundle.path,
+        there / bundle.name,
+        symlinks=True,
+        ignore=shutil.ignore_patterns(plugin.name),
+    )
+    with Service(there, ports_of_worker(worker_id, 1)) as service:
+        service.start()
+        yield service
+
+
+def test_without_the_plugin_it_is_said(without_plugin: Service) -> None:
+    service, sdk = without_plugin, without_plugin.sdk()
+    instance = service.create("MySQL-9", **BLOCK)
+    snapshot = sdk.create_snapshot(instance_id=instance.id, name="one")
+    instance = ready(sdk, instance.id)
+    assert sdk.get_snapshot(snapshot_id=snapshot.id).status == "error"
+    assert "no clone plugin" in str(last_error(service, "create_snapshot"))
+    clone = sdk.clone_instance(instance_id=instance.id, name="clone")
+    wait_until(lambda: sdk.get_instance(instance_id=clone.id).status == "error")
+    assert "no clone plugin" in str(last_error(service, "clone_instance"))
+    fill(service, ready(sdk, instance.id))
+    sdk.delete_snapshot(snapshot_id=snapshot.id)
+    delete(service, instance, clone)

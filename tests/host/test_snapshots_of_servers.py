@@ -219,6 +219,7 @@ def test_an_atomic_one_recovers(cache: Path, newest: str, worker_id: str, count:
         check_each(source, taken)
 
 
+@pytest.mark.copies
 @pytest.mark.parametrize("file_system", [ext4, xfs])
 def test_a_copied_one_is_whole(
     cache: Path,

@@ -31,6 +31,7 @@ from openrdb.state.database import Database
 from openrdb.state.sealing import load_keyring
 from openrdb.state.secrets import Secrets
 from openrdb.system import files
+from openrdb.system.bundle import Bundle
 from openrdb.system.layout import Layout
 from tests.support.tenants import Login, tenant_of
 
@@ -107,6 +108,16 @@ def installed(cache: Path, engine: str) -> str:
         assert why, f"{engine} is not installed: run openrdb engines install"
         pytest.skip(f"{engine}: {why}")
     return engine
+
+
+def copies_itself(cache: Path, engine: str) -> bool:
+    """Return whether a version's server can copy its data while it is at work."""
+    return not engine.startswith("MySQL") or clone_plugin(Bundles(cache).find(engine)) is not None
+
+
+def clone_plugin(bundle: Bundle) -> Path | None:
+    """Return MySQL's, where the binaries have it."""
+    return next(bundle.path.rglob("mysql_clone.so"), None)
 
 
 def interpreter() -> tuple[str, dict[str, str]]:
