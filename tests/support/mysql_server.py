@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import uuid4
 
 import pymysql
 from pymysql.connections import Connection
@@ -51,7 +51,7 @@ class Server:
         account = accounts.template_account()
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        ids, address, memory = (UUID(int=1), UUID(int=2)), "127.0.0.1", 2**29
+        ids, address, memory = (uuid4(), uuid4()), "127.0.0.1", 2**29
         engine = f"MySQL-{bundle.version.partition('.')[0]}"
         self.spec = NodeSpec(*ids, engine, address, port, account, memory, init_settings=init)
         self.paths = NodePaths(place / "node", place / "run")
