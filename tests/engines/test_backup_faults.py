@@ -197,9 +197,12 @@ def test_a_backup_of_another_instance_and_an_older_version(
     with older.superuser("shop") as superuser:
         superuser.execute("CREATE EXTENSION old_snapshot")  # until 16
     done = Transfers(older.node, short_tmp).dump("shop")
-    lacking = Transfers(server.node, short_tmp).restore(done, "copy", engine="PostgreSQL-14")
-    assert (lacking.status, lacking.kind) == ("failed", "missing_extensions"), lacking
-    assert lacking.reason.endswith(": old_snapshot")
+    again = Transfers(server.node, short_tmp).restore(done, "copy", engine="PostgreSQL-14")
+    if server.major > 16:
+        assert (again.status, again.kind) == ("failed", "missing_extensions"), again
+        assert again.reason.endswith(": old_snapshot")
+    else:
+        assert again.status == "done", again
     refused = Transfers(older.node, short_tmp).restore(done, "copy", engine="PostgreSQL-18")
     assert (refused.status, refused.kind) == ("failed", "engine")
 
