@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from openrdb.engines import templates_of
-from openrdb.engines.base import Upgrade
-from openrdb.engines.postgresql import clusters, upgrade
-from openrdb.host.bundles.cache import Bundles
-from openrdb.system import accounts
-from tests.support.postgresql_server import REPLICATION_SECRET, VERIFIER, Server
-from tests.support.service import installed, port_of_server
+from openrdb.engines.postgresql import clusters
+from tests.support.postgresql_server import VERIFIER, Server
+from tests.support.upgraded import servers as upgraded_servers
+from tests.support.upgraded import upgraded
 
 EXTENSIONS = ("pg_stat_statements", "citext", "ltree", "pgcrypto")
 OUTDATED = """
@@ -31,17 +25,8 @@ def servers(
     cache: Path, worker_id: str, request: pytest.FixtureRequest
 ) -> Iterator[tuple[Server, Server]]:
     """A running server with content, and what is to run its upgraded copy."""
-    before, after = (installed(cache, name) for name in request.param)
-    place, bundles = Path(f"/tmp/ordb-upgrade-{os.getpid()}"), Bundles(cache)
-    port = port_of_server(worker_id, 10)
-    place.mkdir(mode=0o755)
-    for name in ("old", "new"):
-        (place / name).mkdir(mode=0o755)
-    try:
-        with Server(place / "old", bundles.find(before), before, port) as old:
-            yield old, Server(place / "new", bundles.find(after), after, port - 1)
-    finally:
-        shutil.rmtree(place)
+    with upgraded_servers(cache, worker_id, *request.param) as both:
+        yield both
 
 
 def fill(server: Server) -> None:
@@ -57,25 +42,6 @@ def fill(server: Server) -> None:
         session.execute("CREATE TABLE kept AS SELECT n FROM generate_series(1, 1000) n")
         session.execute("ANALYZE kept")
         session.execute("CREATE ROLE made LOGIN")
-
-
-def upgraded(old: Server, new: Server) -> None:
-    """Start the upgraded copy of a server that was killed."""
-    new.paths.data.parent.mkdir(exist_ok=True)
-    subprocess.run(["cp", "-a", str(old.paths.data), str(new.paths.data)], check=True)
-    for directory in (new.paths.log, new.paths.sockets):
-        accounts.ensure_directory(directory, new.spec.uid)
-    empty, account = new.paths.root / "empty", accounts.template_account()
-    templates_of(new.spec.engine).make_empty(new.bundle, empty, account)
-    where = (new.paths.data, empty, new.spec.uid, new.paths.sockets)
-    upgrade.run(Upgrade(old.bundle, new.bundle, *where, lock=None))
-    accounts.ensure_passage(new.paths.configuration, new.spec.uid)
-    for name in ("certificate", "key"):
-        text = getattr(old.paths, name).read_text()
-        accounts.write_file(getattr(new.paths, name), text, new.spec.uid)
-    new._start()
-    new.engine.ensure_replication_ready(REPLICATION_SECRET)
-    upgrade.complete(new.node)
 
 
 def test_an_upgraded_copy(servers: tuple[Server, Server]) -> None:

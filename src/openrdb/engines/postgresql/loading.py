@@ -193,7 +193,7 @@ class Loading:
         with self._job.session("postgres", autocommit=True) as connection:
             roles.open_restore(connection, scram.secret_verifier(self._password))
             for owner in owners:
-                roles.lend_to_restore(connection, owner)
+                roles.lend_to_restore(connection, roles.oid(connection, owner))
             role = roles.oid(connection, RESTORE_ROLE)
         yield self._job.environment(RESTORE_ROLE, self._password, archive.OPTIONS)
         with self._job.session("postgres", autocommit=True) as connection:

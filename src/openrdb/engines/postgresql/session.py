@@ -161,8 +161,10 @@ def connect(
     node: EngineNode,
     database: str,
     *,
+    user: str = SUPERUSER,
     secret: str | None = None,
     application: str = APPLICATION,
+    options: str | None = None,
 ) -> _Connection:
     """Return a session of the superuser; its context manager commits and closes it.
 
@@ -171,8 +173,10 @@ def connect(
     environment any effect.
 
     Args:
+        user: who else comes in, with a secret and options of their own.
         secret: the password, where it is not yet the node's own.
         application: the name by which the session can be found.
+        options: what keeps tenants' settings out, for another user.
 
     Raises:
         psycopg.OperationalError: the server does not accept connections at the moment.
@@ -182,12 +186,12 @@ def connect(
     own: dict[str, str] = {
         "host": str(node.paths.sockets),
         "port": str(node.spec.port),
-        "user": SUPERUSER,
+        "user": user,
         "password": node.secret if secret is None else secret,
         "dbname": database,
         "connect_timeout": str(_CONNECT_TIMEOUT),
         "application_name": application,
-        "options": options_of(node.spec),
+        "options": options_of(node.spec) if options is None else options,
     }
     connection = _connect(node, make_conninfo("", **(_EXPLICIT | own)))
     connection.prepare_threshold = None  # nothing is left in the session for later

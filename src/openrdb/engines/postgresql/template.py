@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from openrdb.engines.base import Upgrade
 from openrdb.engines.names import FIRST_DATABASE, SUPERUSER
-from openrdb.engines.postgresql import clusters, failures, identity, scram, upgrade
+from openrdb.engines.postgresql import clusters, disarming, failures, identity, scram, upgrade
 from openrdb.engines.postgresql.admin import roles
 from openrdb.errors import HostError
 from openrdb.system import accounts, files
@@ -48,8 +48,9 @@ class PostgreSQLTemplates:
         identity.renew_system_identifier(data)
 
     def make_empty(self, bundle: Bundle, data: Path, account: Uid) -> None:
-        with _initialised(bundle, data, account):
-            pass
+        with _initialised(bundle, data, account) as work:
+            command = clusters.single_user(bundle, work, "template0")
+            _run(bundle, account, command, "\n".join(disarming.refuse_settings()) + "\n")
 
     def upgrade(self, work: Upgrade) -> str | None:
         return upgrade.run(work)

@@ -4,29 +4,33 @@ Its tables get a second name and are not copied, so the files must be a copy tha
 
 pg_upgrade leaves out what is ours in each database: the record of levels is in a system schema. It is
 carried by files; the event trigger is installed again by the first start. The predefined roles that
-tenants must not have come back with the new version, and are removed again.
+tenants must not have come back with the new version, and are removed again. What tenants' code could
+do meanwhile is taken from it: see `disarming`.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from pathlib import Path
-from typing import LiteralString
 
-import psycopg
 from psycopg import sql
 
 from openrdb.engines.base import EngineNode, Upgrade
 from openrdb.engines.names import SUPERUSER
-from openrdb.engines.postgresql import catch_up, clusters, failures, identity, session
+from openrdb.engines.postgresql import (
+    catch_up,
+    clusters,
+    disarming,
+    failures,
+    identity,
+    session,
+    statistics,
+)
 from openrdb.engines.postgresql.admin import privileges
 from openrdb.engines.postgresql.admin.record import LEVELS
 from openrdb.errors import HostError, PreconditionFailed
 from openrdb.system import accounts, copying, files
-
-log = logging.getLogger(__name__)
 
 _LONGEST = 24 * 3600.0
 _OLD, _NEW, _WORK = ".old", ".new", ".work"
@@ -34,15 +38,12 @@ _TRUST = "local all all trust\n"
 _REJECT = "local all all reject\nhost all all all reject\n"
 _PRELOADED = "shared_preload_libraries = 'pg_stat_statements'\n"
 _NAMES = "SELECT datname FROM pg_database WHERE datallowconn AND datname <> 'template1'"
-_ENTERED = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate"
 _OUTDATED = """
     SELECT name FROM pg_available_extensions
     WHERE installed_version IS NOT NULL AND installed_version <> default_version
 """
 _RECORDED = "SELECT to_regclass(%s) IS NOT NULL"
 _STATISTICS_FROM = 18
-_ROUGH = "SET default_statistics_target = 1"
-"""As the first stage of `vacuumdb --analyze-in-stages`: 300 rows of each table are read."""
 _REFUSAL = re.compile(r"(?:fatal|checks failed:) *\n+(.+?)(?:A list of|\n\n|\Z)", re.DOTALL)
 _ESCAPES = {b"\\n": b"\n", b"\\t": b"\t", b"\\r": b"\r"}
 
@@ -55,7 +56,7 @@ def run(work: Upgrade) -> str | None:
 def complete(node: EngineNode) -> None:
     """Bring a server that was upgraded to what its data lacks: extensions' newer versions, and rough
     statistics where the version does not take them over. Repeatable."""
-    for name in _databases(node):
+    for name in statistics.databases(node):
         with session.connect(node, name) as connection:
             if connection.execute(_RECORDED, [LEVELS]).fetchone() == (True,):
                 privileges.prepare(connection)  # with the event trigger, which was left out
@@ -64,33 +65,14 @@ def complete(node: EngineNode) -> None:
             for (extension,) in connection.execute(_OUTDATED).fetchall():
                 statement = sql.SQL("ALTER EXTENSION {} UPDATE")
                 connection.execute(statement.format(sql.Identifier(str(extension))))
-    _analyze(node, _ROUGH)
+    if session.major(node.spec) < _STATISTICS_FROM:
+        statistics.gather(node, statistics.ROUGH)
 
 
 def analyze(node: EngineNode) -> None:
     """Gather the statistics that the upgrade did not take over. Repeatable."""
-    _analyze(node, "SELECT")
-
-
-def _analyze(node: EngineNode, first: LiteralString) -> None:
-    if session.major(node.spec) >= _STATISTICS_FROM:
-        return
-    for name in _databases(node):
-        with session.connect(node, name) as connection:
-            connection.autocommit = True
-            connection.patience = _LONGEST
-            connection.execute("SET statement_timeout = 0")
-            connection.execute(first)
-            try:
-                connection.execute("ANALYZE")
-            except psycopg.Error as error:  # of an expression of a tenant's: no reason to fail
-                why = str(error).strip().partition("\n")[0]
-                log.warning("%s lacks statistics: %s", node.spec.instance_id, why)
-
-
-def _databases(node: EngineNode) -> list[str]:
-    with session.connect(node, "postgres") as connection:
-        return [str(row[0]) for row in connection.execute(_ENTERED).fetchall()]
+    if session.major(node.spec) < _STATISTICS_FROM:
+        statistics.gather(node)
 
 
 class _Upgrade:
@@ -114,11 +96,13 @@ class _Upgrade:
         # It also recovers what a server that did not end cleanly has left.
         said = self._alone(_OLD, "template1", [f"COPY ({_NAMES}) TO '{self._names}'"])
         position = self._position(said) if self._query else None
-        levels = self._save_levels()
+        saved = self._save()
         self._upgrade()
-        self._alone(_NEW, "template1", clusters.without_ungrantable(self._bundles[_NEW]))
-        for database, saved in levels.items():
-            self._load_levels(database, saved)
+        finish = [*clusters.without_ungrantable(self._bundles[_NEW]), disarming.allow_settings()]
+        self._alone(_NEW, "template1", finish)
+        self._alone(_NEW, "template0", [disarming.allow_settings()])
+        for database, number in saved.items():
+            self._load(database, number)
         self._write(_NEW, "pg_hba.conf", _REJECT)
         for path in list((self._data / _NEW).iterdir()):
             path.rename(self._data / path.name)
@@ -161,28 +145,36 @@ class _Upgrade:
         options = ["-U", SUPERUSER, "--link", "--no-sync", "-s", str(self._sockets)]
         self._call(_NEW, [str(new.program("pg_upgrade")), *programs, *data, *options])
 
-    # -- the record of levels --------------------------------------------------------------------
+    # -- what pg_upgrade leaves out, or must not run ---------------------------------------------
 
-    def _save_levels(self) -> dict[str, Path]:
-        """Write the levels of each database into a file; return the files by database."""
+    def _save(self) -> dict[str, int]:
+        """Write the levels of each database into a file, and what it is disarmed of into another;
+        return the files' numbers by database."""
         found = {}
         for number, database in enumerate(self._databases()):
-            saved = self._data / _WORK / f"{number}.levels"
-            copy = f"EXECUTE $$COPY {LEVELS} TO '{saved}'$$;"
+            copy = f"EXECUTE $$COPY {LEVELS} TO '{self._levels(number)}'$$;"
             block = f"IF to_regclass('{LEVELS}') IS NOT NULL THEN {copy} END IF;"
-            self._alone(_OLD, database, [f"DO $do$ BEGIN {block} END $do$"])
-            if saved.exists():
-                found[database] = saved
+            levels = f"DO $do$ BEGIN {block} END $do$"
+            self._alone(_OLD, database, [levels, *disarming.disarm(self._checks(number))])
+            found[database] = number
         return found
 
-    def _load_levels(self, database: str, saved: Path) -> None:
-        """Make the record again, of roles that have kept their OIDs."""
-        statements = [
-            f"CREATE TABLE {LEVELS} (role oid PRIMARY KEY, level text NOT NULL)",
-            f"COPY {LEVELS} FROM '{saved}'",
-            f"ALTER EXTENSION plpgsql ADD TABLE {LEVELS}",
-        ]
+    def _load(self, database: str, number: int) -> None:
+        """Make the record again, of roles that have kept their OIDs, and what was disarmed."""
+        statements = disarming.rearm(self._checks(number))
+        if (saved := self._levels(number)).exists():
+            statements += [
+                f"CREATE TABLE {LEVELS} (role oid PRIMARY KEY, level text NOT NULL)",
+                f"COPY {LEVELS} FROM '{saved}'",
+                f"ALTER EXTENSION plpgsql ADD TABLE {LEVELS}",
+            ]
         self._alone(_NEW, database, statements)
+
+    def _levels(self, number: int) -> Path:
+        return self._data / _WORK / f"{number}.levels"
+
+    def _checks(self, number: int) -> Path:
+        return self._data / _WORK / f"{number}.checks"
 
     # -- programs --------------------------------------------------------------------------------
 

@@ -147,11 +147,18 @@ def open_restore(connection: Connection[Row], verifier: str) -> None:
     connection.execute(login.format(sql.Identifier(RESTORE_ROLE), sql.Literal(verifier)))
 
 
-def lend_to_restore(connection: Connection[Row], role: str) -> None:
-    """Let the role that loads dumps have the rights of another one, until it is closed."""
+def lend_to_restore(connection: Connection[Row], role_id: int | None) -> None:
+    """Let the role that loads dumps have the rights of another one, until it is closed.
+
+    The server writes the name: it may be no UTF-8.
+    """
     options = " WITH INHERIT TRUE, SET FALSE" if _has_options(connection) else ""
-    statement = sql.SQL("GRANT {} TO {}" + options)
-    connection.execute(statement.format(sql.Identifier(role), sql.Identifier(RESTORE_ROLE)))
+    block = f"""
+        BEGIN
+            EXECUTE format('GRANT %I TO {RESTORE_ROLE}{options}', pg_get_userbyid({role_id}));
+        END
+    """
+    connection.execute(sql.SQL("DO {}").format(sql.Literal(block)))
 
 
 def close_restore(connection: Connection[Row]) -> None:

@@ -1,0 +1,55 @@
+"""A server, and one of a newer version for an upgraded copy of its files, without a control plane."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from openrdb.engines import templates_of
+from openrdb.engines.base import Upgrade
+from openrdb.engines.postgresql import upgrade
+from openrdb.host.bundles.cache import Bundles
+from openrdb.system import accounts
+from tests.support.postgresql_server import REPLICATION_SECRET, Server
+from tests.support.service import installed, port_of_server
+
+
+@contextmanager
+def servers(
+    cache: Path, worker_id: str, before: str, after: str
+) -> Iterator[tuple[Server, Server]]:
+    """Yield a running server, and what is to run its upgraded copy."""
+    place, bundles = Path(f"/tmp/ordb-upgrade-{os.getpid()}"), Bundles(cache)
+    before, after = installed(cache, before), installed(cache, after)
+    port = port_of_server(worker_id, 10)
+    place.mkdir(mode=0o755)
+    for name in ("old", "new"):
+        (place / name).mkdir(mode=0o755)
+    try:
+        with Server(place / "old", bundles.find(before), before, port) as old:
+            yield old, Server(place / "new", bundles.find(after), after, port - 1)
+    finally:
+        shutil.rmtree(place)
+
+
+def upgraded(old: Server, new: Server) -> None:
+    """Start the upgraded copy of a server that was killed."""
+    new.paths.data.parent.mkdir(exist_ok=True)
+    subprocess.run(["cp", "-a", str(old.paths.data), str(new.paths.data)], check=True)
+    for directory in (new.paths.log, new.paths.sockets):
+        accounts.ensure_directory(directory, new.spec.uid)
+    empty, account = new.paths.root / "empty", accounts.template_account()
+    templates_of(new.spec.engine).make_empty(new.bundle, empty, account)
+    where = (new.paths.data, empty, new.spec.uid, new.paths.sockets)
+    upgrade.run(Upgrade(old.bundle, new.bundle, *where, lock=None))
+    accounts.ensure_passage(new.paths.configuration, new.spec.uid)
+    for name in ("certificate", "key"):
+        text = getattr(old.paths, name).read_text()
+        accounts.write_file(getattr(new.paths, name), text, new.spec.uid)
+    new._start()
+    new.engine.ensure_replication_ready(REPLICATION_SECRET)
+    upgrade.complete(new.node)
