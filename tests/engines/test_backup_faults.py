@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import obstore
 import psutil
 import psycopg
 import pytest
@@ -15,6 +16,8 @@ import pytest
 from openrdb.engines.transfers import LOADED
 from openrdb.errors import HostError
 from openrdb.host.bundles.cache import Bundles
+from openrdb.storage import open_store
+from openrdb.storage.s3 import BucketStore
 from tests.engines.test_backups import described, fill, leftovers
 from tests.support.object_store import SeaweedFS
 from tests.support.postgresql_server import VERIFIER, Server
@@ -221,3 +224,25 @@ def test_a_backup_in_s3_is_written_and_read_in_parts(
     restored = transfers.restore(done, "shop")
     assert restored.status == "done", restored
     assert described(server, "shop") == before
+
+
+@pytest.mark.slow
+def test_a_provider_may_take_few_parts(
+    server: Server, transfers: Transfers, seaweedfs: SeaweedFS
+) -> None:
+    """Parts are as large as the data asks for: of bytes that nothing compresses, too."""
+    with server.session("admin", "shop") as admin:
+        admin.execute(
+            "CREATE TABLE noise AS SELECT decode(string_agg(md5(random()::text), ''), 'hex') AS bytes "
+            "FROM generate_series(1, 1500000) n GROUP BY n % 1000"
+        )
+    transfers.store = seaweedfs.spec("parts", str(server.major))
+    small = "from openrdb.storage import s3; s3._PART, s3._MOST_PARTS = 2**20, 10; "
+    done = transfers.end(transfers.start(transfers.order_of_dump("shop"), first=small))
+    assert done.status == "done", done
+    assert done.size > 20 * 2**20
+    store = open_store(transfers.store)
+    assert isinstance(store, BucketStore)
+    tag = obstore.head(store._store, "backup")["e_tag"]
+    assert tag is not None
+    assert int(tag.strip('"').partition("-")[2]) <= 10

@@ -44,6 +44,9 @@ _STACK = 24 * 2**20
 """Bytes of a stack, of which the words of a command line may have a quarter: clients are told tables by
 their names, and a database may have tens of thousands."""
 _LONGEST_REASON = 2000
+_MOST_OF_DATA = 2
+"""Times the size of the data that a dump may have: bytes that nothing compresses are written as text,
+and have a tenth or so more when that is compressed."""
 _MARK = b"openrdb:"
 _SKIPPED = b"\x50\x2a\x4d\x18"
 """With which a frame begins that decompressors of zstd skip."""
@@ -113,9 +116,10 @@ def _explained() -> Iterator[None]:
 def _dump(order: Order, spec: DumpSpec) -> TransferState:
     store, key = open_store(spec.target.store), spec.target.key
     transfers = order.server.transfers()
+    at_most = _MOST_OF_DATA * files.tree_size(order.paths.data)
     with transfers.dump(spec.database) as dump:
         contents = json.dumps(dump.contents).encode()
-        stored = store.put(key, _output(order, dump, contents))
+        stored = store.put(key, _output(order, dump, contents), at_most)
     try:
         store.put(key + CONTENTS, iter([contents]))
     except BaseException:

@@ -40,6 +40,8 @@ _MOST_PARTS = 1000
 _PARTS_AT_ONCE = 4
 _IN_MEMORY = 64 * _MEBIBYTE
 """Of parts under way, as long as one part is smaller."""
+_LARGEST_PART = 256 * _MEBIBYTE
+"""Above it parts become more instead: memory is worth more than providers that take so few."""
 RETRIES: RetryConfig = {
     "max_retries": 1000,
     "retry_timeout": timedelta(minutes=1),
@@ -109,7 +111,7 @@ class BucketStore:
 
     def put(self, key: str, chunks: Iterator[bytes], at_most: int = 0) -> Stored:
         check_key(key)
-        part = max(_PART, -(-at_most // (_MOST_PARTS - 1)))
+        part = min(max(_PART, -(-at_most // (_MOST_PARTS - 1))), _LARGEST_PART)
         measured = _Measured(chunks)
         try:
             obstore.put(
