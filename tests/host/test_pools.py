@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -16,7 +16,7 @@ import pytest
 from openrdb.errors import PoolMissing
 from openrdb.host.volumes import Pool, Volume, open_pool
 from openrdb.host.volumes.pools import MARK, Pools, keep_whole_for_return, known_pools, place_of
-from openrdb.system import mirror
+from openrdb.system import comparing, mirror
 from openrdb.system.layout import Layout
 from tests.support.mounts import FileSystems
 from tests.support.volumes import (
@@ -98,13 +98,19 @@ def test_only_what_may_have_changed_is_copied_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copied = list[str]()
-    real = mirror.Copier.file
+    for verb in ("file", "refresh"):
+        real = getattr(mirror.Copier, verb)
 
-    def file(self: mirror.Copier, name: str, source: int, target: int) -> os.stat_result:
-        copied.append(name)
-        return real(self, name, source, target)
+        def copy_it(
+            self: mirror.Copier,
+            name: str,
+            *where: int,
+            real: Callable[..., os.stat_result] = real,
+        ) -> os.stat_result:
+            copied.append(name)
+            return real(self, name, *where)
 
-    monkeypatch.setattr(mirror.Copier, "file", file)
+        monkeypatch.setattr(mirror.Copier, verb, copy_it)
     monkeypatch.setattr(mirror, "_IN_FLIGHT", 0.0)
     source, target = tmp_path / "source", tmp_path / "target"
     make(source)
@@ -128,6 +134,46 @@ def test_only_what_may_have_changed_is_copied_again(
         fresh.update(in_use=False)
     assert len(copied) == 6, "a write may have begun before, and been under way"
     assert content(target) == content(source)
+
+
+@pytest.mark.parametrize("is_old_kernel", [False, True])
+@pytest.mark.parametrize("in_use", [False, True])
+def test_of_a_large_file_only_differences_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_use: bool, is_old_kernel: bool
+) -> None:
+    """A server stops for as long as this takes."""
+    if is_old_kernel:
+        monkeypatch.setattr(comparing, "_POPULATE_READ", 999)
+    written = list[tuple[int, int]]()
+    real = comparing.write
+
+    def write(descriptor: int, content: memoryview, offset: int) -> None:
+        written.append((offset, len(content)))
+        real(descriptor, content, offset)
+
+    monkeypatch.setattr(comparing, "write", write)
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    target.mkdir()
+    size = 40 * 2**20 + 5
+    (source / "large").write_bytes(os.urandom(size))
+    copy = mirror.Mirror(source, target, None, share=False, reserve=False)
+    copy.update(in_use=True)
+    with (source / "large").open("r+b") as file:
+        for offset in (0, 20 * 2**20 + 100, size - 1):
+            file.seek(offset)
+            file.write(b"new")
+    copy.update(in_use=in_use)
+    assert content(target) == content(source)
+    block = comparing.BLOCK
+    assert written == [(0, block), (20 * 2**20, block), (40 * 2**20, 7)]
+    written.clear()
+    os.truncate(source / "large", 20 * 2**20)
+    (source / "large").chmod(0o640)
+    copy.update(in_use=in_use)
+    assert content(target) == content(source)
+    assert (target / "large").stat().st_mode & 0o777 == 0o640
+    assert written == []
 
 
 # -- what a host knows of its pools -----------------------------------------------------------------

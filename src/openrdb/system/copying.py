@@ -12,10 +12,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from openrdb.system import comparing
 from openrdb.system.accounts import Uid
 from openrdb.system.files import OTHERS
 
 _FICLONE = 0x40049409
+_COMPARED, _BLOCK = 2**20, comparing.BLOCK
+"""Bytes that are compared at once, and of which those are written that differ."""
 _CANNOT_SHARE = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL)
 
 
@@ -142,6 +145,47 @@ class Copier:
         finally:
             os.close(reading)
         return found
+
+    def refresh(self, name: str, source: int, target: int) -> os.stat_result:
+        """Make a copy of a file what the file is now; as `file`, but only differences are written."""
+        reading = os.open(name, OTHERS, dir_fd=source)
+        try:
+            found = os.fstat(reading)
+            if not stat.S_ISREG(found.st_mode):
+                raise OSError(errno.EINVAL, "is not a regular file", name)
+            writing = os.open(name, OTHERS | os.O_RDWR, dir_fd=target)
+            try:
+                size = found.st_size
+                done = self.share and _share_extents(reading, writing)
+                done = done or (not self.in_use and comparing.equalize(reading, writing, size))
+                if not done:
+                    self._differences(reading, writing, size)
+                os.ftruncate(writing, found.st_size)
+                os.fchmod(writing, found.st_mode & 0o777)
+                if self.uid is not None:
+                    os.fchown(writing, self.uid, self.uid)
+            finally:
+                os.close(writing)
+        finally:
+            os.close(reading)
+        return found
+
+    def _differences(self, reading: int, writing: int, size: int) -> None:
+        new, old = bytearray(_COMPARED), bytearray(_COMPARED)
+        offset = 0
+        while offset < size:
+            count = min(os.preadv(reading, [new], offset), size - offset)
+            if count == 0:
+                if self.in_use:
+                    return
+                raise OSError(errno.EIO, "a file became shorter while it was copied")
+            there = os.preadv(writing, [old], offset)
+            if count < _COMPARED or there < count or new != old:
+                for start in range(0, count, _BLOCK):
+                    end = min(start + _BLOCK, count)
+                    if there < end or new[start:end] != old[start:end]:
+                        comparing.write(writing, memoryview(new)[start:end], offset + start)
+            offset += count
 
     def _content(self, reading: int, writing: int, found: os.stat_result) -> None:
         is_sparse = found.st_blocks * 512 < found.st_size

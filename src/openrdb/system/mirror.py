@@ -1,4 +1,8 @@
-"""Copying a directory while it is written to, and once more what has changed when that has ended."""
+"""Copying a directory while it is written to, and once more what has changed when that has ended.
+
+Of a file that has changed since it was copied only the differences are written: reading it takes a
+fraction of what writing does, and next to nothing is left to be synced.
+"""
 
 from __future__ import annotations
 
@@ -86,9 +90,11 @@ class Mirror:
             self._remove(path)
             copier.link(path.name, source, target)
         elif self._seen.get(path) != _seen(found, is_settled=True):
-            self._remove(path)
+            is_there = path in self._seen
+            if not is_there:
+                self._remove(path)
             began = time.time()
-            copied = copier.file(path.name, source, target)
+            copied = (copier.refresh if is_there else copier.file)(path.name, source, target)
             latest = max(copied.st_mtime, copied.st_ctime)
             self._seen[path] = _seen(copied, is_settled=latest < began - _IN_FLIGHT)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 import threading
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 TRASH = "trash"
 _RETURNING = "returning"
 """Replaces the time in an entry's name while it is brought back, so that it is not emptied."""
+_MOST_PASSES = 6
+"""Of copying a volume that is in use."""
 _FREEING = 0.5
 """Seconds without newly freed bytes after which waiting for space ends."""
 
@@ -153,12 +156,23 @@ class DirectoryPool:
             self._make_directory(work)
             mirror = Mirror(source, work, uid, share=self.reflink, reserve=self._reserves)
             if hold is not None:
-                self._update(mirror, work, in_use=True)
+                self._follow(mirror, work)
                 hold()
             self._update(mirror, work, in_use=False)
             if prepare is not None:
                 prepare(work)
             self._name(work, target)
+
+    def _follow(self, mirror: Mirror, work: Path) -> None:
+        """Copy a volume in use, until what is left to do when it ends does not become less."""
+        former = math.inf
+        for _ in range(_MOST_PASSES):
+            began = time.monotonic()
+            self._update(mirror, work, in_use=True)
+            took = time.monotonic() - began
+            if took > former / 2:
+                break
+            former = took
 
     def _update(self, mirror: Mirror, work: Path, *, in_use: bool) -> None:
         with self._copying:
