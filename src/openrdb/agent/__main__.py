@@ -6,13 +6,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from openrdb.agent.run import run
 from openrdb.errors import HostError
-from openrdb.system import files
+from openrdb.system import files, garbage
 from openrdb.system.layout import Layout
 
 
 def main() -> None:
+    garbage.look_less_often()
+    from openrdb.agent.run import run  # noqa: PLC0415
+
     parser = argparse.ArgumentParser(prog="openrdb agent")
     parser.add_argument("--data-dir", type=Path, required=True)
     data_dir: Path = parser.parse_args().data_dir

@@ -5,8 +5,11 @@ Commands import what they need when they run, so that `openrdb env` starts quick
 
 import sys
 
+from openrdb.system import garbage
+
 
 def main() -> None:
+    garbage.look_less_often()
     try:
         # In here, so that ctrl-C while it is loaded leaves no traceback.
         from openrdb.cli.app import run  # noqa: PLC0415
