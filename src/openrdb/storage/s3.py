@@ -44,14 +44,14 @@ _LARGEST_PART = 256 * _MEBIBYTE
 """Above it parts become more instead: memory is worth more than providers that take so few."""
 RETRIES: RetryConfig = {
     "max_retries": 1000,
-    "retry_timeout": timedelta(minutes=1),
     "backoff": {
         "init_backoff": timedelta(milliseconds=100),
         "max_backoff": timedelta(seconds=3),
         "base": 3,
     },
 }
-"""A store may be away for a minute."""
+_AWAY = timedelta(minutes=1)
+"""How long a store may be away; twice the time that a request may take, if that is less."""
 _UPLOADS_TIMEOUT = 30.0
 _MOST_PAGES = 100
 _NOT_ALLOWED = (403, 405, 501)
@@ -87,9 +87,12 @@ class BucketStore:
             prefix=self._prefix or None,
             config=config,
             client_options=self._client_options(),
-            retry_config=RETRIES,
+            retry_config=self._retries(),
             credential_provider=self._credentials,
         )
+
+    def _retries(self) -> RetryConfig:
+        return {**RETRIES, "retry_timeout": min(_AWAY, timedelta(seconds=2 * self._timeout))}
 
     def _client_options(self) -> ClientConfig:
         options: ClientConfig = {
