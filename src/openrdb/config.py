@@ -264,6 +264,9 @@ class Settings(BaseSettings):
     """How often operations are looked for that are recorded and not started."""
     logs_round: float = Field(default=60.0, gt=0)
     """How often the instances' logs are looked at, and those beyond their policies removed."""
+    stop_timeout: float = Field(default=60.0, gt=0)
+    """How long a database may take to end when it is asked to; then it is killed, and recovers at its
+    next start."""
     schedule_round: float = Field(default=60.0, gt=0)
     """How often it is looked, at least, which scheduled backups are due and which have expired."""
     backups_at_once: int = Field(default=2, ge=1, le=64)

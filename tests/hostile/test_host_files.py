@@ -115,6 +115,7 @@ class Prey:
 def root(cache: Path, worker_id: str) -> Iterator[Service]:
     with Service(cache, ports_of_worker(worker_id, 1), as_root=True) as service:
         service.environment["OPENRDB_LOGS_ROUND"] = "1"
+        service.environment["OPENRDB_STOP_TIMEOUT"] = "10"  # what hangs is killed
         service.environment["OPENRDB_TRASH"] = "0"  # what is deleted is removed at once
         service.start()
         yield service

@@ -73,6 +73,7 @@ def local_host(layout: Layout, configured: AgentSettings) -> LocalHost:
         trash=configured.trash,
         pools=configured.pool_directories,
         volume_reserve=configured.volume_reserve,
+        stop_timeout=configured.stop_timeout,
     )
 
 

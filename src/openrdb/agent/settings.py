@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from openrdb.config import BalancerWish, Settings
 from openrdb.errors import HostError
+from openrdb.host.processes import STOP_TIMEOUT
 from openrdb.host.volume_space import RESERVE
 from openrdb.system import files
 from openrdb.system.layout import Layout
@@ -32,6 +33,7 @@ class AgentSettings:
     """Not in the file of an earlier version, which `openrdb stop` may find."""
     pool_directories: dict[str, Path] = field(default_factory=dict)
     volume_reserve: int = RESERVE
+    stop_timeout: float = STOP_TIMEOUT
     """Nor these."""
 
     @classmethod

@@ -36,7 +36,7 @@ from openrdb.host.data_versions import DataVersions
 from openrdb.host.guard import Guard
 from openrdb.host.healing import Healer
 from openrdb.host.jobs import Jobs
-from openrdb.host.processes import Program, environment_of
+from openrdb.host.processes import STOP_TIMEOUT, Program, environment_of
 from openrdb.host.records import NodeRecord, Records
 from openrdb.host.routes import Routes
 from openrdb.host.snapshots import Snapshots
@@ -79,6 +79,7 @@ class LocalNodes:
         trash: float = 0.0,
         pools: Mapping[str, Path] = MappingProxyType({}),
         volume_reserve: int = RESERVE,
+        stop_timeout: float = STOP_TIMEOUT,
     ) -> None:
         self._build = build
         self._layout = layout = Layout(root)
@@ -106,6 +107,7 @@ class LocalNodes:
         self._pruning: dict[UUID, threading.Lock] = defaultdict(threading.Lock)
         self._logs_round = logs_round
         self._keep_trash = trash
+        self._stop_timeout = stop_timeout
         self._making_room = threading.Lock()
         self._data_versions = DataVersions(self._records)
         self._changes = NodeChanges()
@@ -314,6 +316,7 @@ class LocalNodes:
             lock=self._layout.program_lock(spec.instance_id, name),
             output=Path(os.devnull),
             stop_signal=stop_signal,
+            stop_timeout=self._stop_timeout,
             abort_signal=abort_signal,
             cgroup=partial(self._cgroup, spec),
         )

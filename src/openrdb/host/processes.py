@@ -33,6 +33,9 @@ children after five."""
 _PAUSE = 0.01
 _LARGEST_OUTPUT = 2**20
 
+STOP_TIMEOUT = 60.0
+"""Seconds that a server has for a clean end."""
+
 
 def _nothing() -> None:
     pass
@@ -49,7 +52,7 @@ class Program:
     """Where its standard output and error go; begun again at a start when it has over 1 MiB."""
     environment: dict[str, str] = field(default_factory=dict)
     stop_signal: signal.Signals = signal.SIGTERM
-    stop_timeout: float = 60
+    stop_timeout: float = STOP_TIMEOUT
     """Seconds until it is killed."""
     abort_signal: signal.Signals = signal.SIGKILL
     """How it is ended when nobody waits for a clean end; its next start recovers."""
