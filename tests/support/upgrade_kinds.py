@@ -183,6 +183,7 @@ UPGRADE_CASES: dict[str, Case] = {
         is_upgraded,
         before=with_what_only_clients_write,
         engines=("PostgreSQL",),
+        own=range(9, 12),
     ),
     "take_major_upgrade_back": Case(
         "upgrade_major_version",
@@ -192,5 +193,6 @@ UPGRADE_CASES: dict[str, Case] = {
         before=with_what_is_refused,
         ends="failed",
         engines=("PostgreSQL",),
+        own=range(3, 6),
     ),
 }

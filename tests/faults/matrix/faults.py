@@ -52,6 +52,6 @@ FAULTS = [
     for engine in ENGINES
     for name, case in CASES.items()
     if engine.startswith(case.engines)
-    for step in range(len(case.steps) + 1)
+    for step in case.own or range(len(case.steps) + 1)
     for victim in VICTIMS
 ]
