@@ -97,5 +97,5 @@ class Case:
     after: Callable[[Scene, int], Any] = lambda scene, number: None
     ends: Literal["done", "failed"] = "done"
     engines: tuple[str, ...] = ("PostgreSQL", "MySQL")
-    own: range | None = None
+    own: tuple[int, ...] | None = None
     """The steps at which something is killed; None: all. The others are another case's too."""

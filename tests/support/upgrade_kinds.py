@@ -126,6 +126,7 @@ UPGRADE_CASES: dict[str, Case] = {
         is_upgraded,
         before=of_older_version,
         engines=("PostgreSQL",),
+        own=(0, 1, 2, 3, 9),
     ),
     "follow_major_upgrade": Case(
         "upgrade_major_version",
@@ -151,6 +152,7 @@ UPGRADE_CASES: dict[str, Case] = {
         is_upgraded,
         before=with_keys,
         engines=("PostgreSQL",),
+        own=tuple(range(3, 17)),
     ),
     "copy_what_cannot_follow": Case(
         "upgrade_major_version",
@@ -183,7 +185,7 @@ UPGRADE_CASES: dict[str, Case] = {
         is_upgraded,
         before=with_what_only_clients_write,
         engines=("PostgreSQL",),
-        own=range(9, 12),
+        own=(9, 10, 11),
     ),
     "take_major_upgrade_back": Case(
         "upgrade_major_version",
@@ -193,6 +195,6 @@ UPGRADE_CASES: dict[str, Case] = {
         before=with_what_is_refused,
         ends="failed",
         engines=("PostgreSQL",),
-        own=range(3, 6),
+        own=(3, 4, 5),
     ),
 }
