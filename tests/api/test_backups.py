@@ -265,6 +265,25 @@ ALLOWED = {
 LEADS_TO = {"export": "exporting", "restore": "restoring", "delete": "deleting"}
 
 
+def test_a_locked_backup_is_shown_and_not_changed(api: Api) -> None:
+    """Nothing here sets the status; it lasts, so no client may be told to ask again."""
+    instance_id, backup_id = add_instance(api), add(api, status="locked")
+    before = get(api, backup_id)
+    assert before["status"] == "locked"
+    assert listed(api) == [backup_id]
+    path = f"/backups/{backup_id}"
+    for method, below, sent in (
+        ("PATCH", "", {"name": "new"}),
+        ("POST", "/export", {}),
+        ("POST", "/restore", {"instance_id": instance_id}),
+        ("DELETE", "", None),
+    ):
+        answer = api.request(method, path + below, json=sent)
+        assert (answer.status_code, answer.json()["precondition"]) == (412, "resource_not_usable")
+        assert "locked" in answer.json()["help_message"]
+    assert get(api, backup_id) == before
+
+
 @pytest.mark.parametrize("status", BackupStatus)
 @pytest.mark.parametrize("request_", ALLOWED)
 def test_what_each_status_allows(api: Api, status: str, request_: str) -> None:

@@ -253,6 +253,23 @@ def test_name_and_expiry_are_changed(api: Api, add: Add) -> None:
     assert refusal(refused) == (400, "expires_at")
 
 
+def test_a_locked_snapshot_is_shown_and_not_changed(api: Api, add: Add) -> None:
+    """Nothing here sets the status; it lasts, so no client may be told to ask again."""
+    snapshot_id = add(status="locked")
+    before = get(api, snapshot_id)
+    assert before["status"] == "locked"
+    assert listed(api) == [snapshot_id]
+    path = f"/snapshots/{snapshot_id}"
+    for answer in (
+        api.request("PATCH", path, json={"name": "x"}),
+        restore(api, snapshot_id),
+        api.request("DELETE", path),
+    ):
+        assert (answer.status_code, answer.json()["precondition"]) == (412, "resource_not_usable")
+        assert "locked" in answer.json()["help_message"]
+    assert get(api, snapshot_id) == before
+
+
 @pytest.mark.parametrize("status", list(SnapshotStatus))
 def test_what_each_status_allows(api: Api, add: Add, status: str) -> None:
     def asked(request: Callable[[str], requests.Response]) -> int:
