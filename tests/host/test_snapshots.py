@@ -24,6 +24,7 @@ from openrdb.host.volumes import (
     Pool,
     Volume,
     how_copies_are_made,
+    how_fills_are_held,
     open_pool,
 )
 from openrdb.system import btrfs
@@ -66,6 +67,10 @@ def test_the_driver_is_what_the_file_system_can(root: Path, request: pytest.Fixt
     if kind != "ext4":
         assert pool.reflink
         assert said[kind] in how_copies_are_made(root)
+    assert "polled" in how_fills_are_held(root)
+    if kind == "btrfs":
+        with simple_quotas(root):
+            assert "quotas hold" in how_fills_are_held(root)
     assert is_tidy(root)
 
 

@@ -52,5 +52,24 @@ def test_marks(space: VolumeSpace, free: int, before: str, then: str) -> None:
     ],
 )
 def test_when_to_look(look: Look | None, grown: int, freed: int, waited: float, due: bool) -> None:
-    watched = _Watched(look, at=100.0, took=0.04, grown=grown, freed=freed)
+    watched = _Watched(look, at=100.0, took=0.04, grown=grown, freed=freed, changing=waited)
+    assert watched.is_due(100.0 + waited) == due
+
+
+@pytest.mark.parametrize(
+    ("look", "waited", "changing", "due"),
+    [
+        (Look(1000 * MIB, True, True), 299, 0, False),
+        (Look(1000 * MIB, True, True), 299, 10, False),
+        (Look(1000 * MIB, True, True), 299, 11, True),
+        (Look(1000 * MIB, True, True), 301, 0, True),
+        (Look(100 * MIB, False, True), 6, 0, True),
+        (None, 6, 0, True),
+    ],
+)
+def test_an_idle_pool_costs_no_looks(
+    look: Look | None, waited: float, changing: float, due: bool
+) -> None:
+    """Nothing was written while free space stays the same to the byte."""
+    watched = _Watched(look, at=100.0, took=0.04, changing=changing)
     assert watched.is_due(100.0 + waited) == due

@@ -24,7 +24,7 @@ from openrdb.errors import HostError, PoolMissing
 from openrdb.host import session
 from openrdb.host.bundles.shared import are_reachable
 from openrdb.host.space import LEAST_FREE
-from openrdb.host.volumes import how_copies_are_made
+from openrdb.host.volumes import how_copies_are_made, how_fills_are_held
 from openrdb.host.volumes.pools import known_pools, place_of
 from openrdb.system import accounts, files, programs
 from openrdb.system.accounts import Uid
@@ -106,6 +106,7 @@ def _data_directory(settings: Settings) -> Iterator[Finding]:
         return
     yield Finding("data directory", "ok", str(directory))
     yield Finding("volumes", "ok", how_copies_are_made(_existing(directory)))
+    yield Finding("full volumes", "ok", how_fills_are_held(_existing(directory)))
     free = files.free_bytes(_existing(directory))
     text = f"{free / 2**30:.1f} GiB free in {directory}"
     if free < LEAST_FREE:
@@ -134,6 +135,7 @@ def _pools(settings: Settings) -> Iterator[Finding]:
         types = ", ".join(settings.pools[name].volume_types) if name in settings.pools else ""
         text = f"{directory}: {how_copies_are_made(directory)}; {types or 'no type'} is made in it"
         yield Finding(subject, "ok", text)
+        yield Finding(subject, "ok", how_fills_are_held(directory))
         free = files.free_bytes(directory)
         if free < _COMFORTABLE_FREE:
             text = f"{free / 2**30:.1f} GiB free in {directory}"

@@ -31,7 +31,8 @@ _SOON, _LATE = 5.0, 300.0
 open, and at any other at the latest."""
 _FAST = 100 * 10**6
 """Bytes a second that a disk may write: who deletes may hide that another one writes, so a volume is
-looked at before it could be beyond its next mark."""
+looked at before it could be beyond its next mark. Nothing was written while free space stays the same
+to the byte, as it does on a host whose servers are idle."""
 _AGAIN = 1.0
 """Seconds until something that did not succeed is tried again."""
 
@@ -55,6 +56,8 @@ class _Watched:
     grown: int = 0
     """Bytes by which the pool has grown since then, and by which it has shrunk."""
     freed: int = 0
+    changing: float = 0.0
+    """Seconds in which some pool's free space changed, since then."""
     is_busy: bool = False
     is_woken: bool = False
 
@@ -64,7 +67,7 @@ class _Watched:
             return False
         if self._has_grown():
             return waited >= self.took * _URGENT_SHARE
-        if self.is_woken or self._has_shrunk() or waited >= self._longest():
+        if self.is_woken or self._has_shrunk() or self._may_have_grown(waited):
             return waited >= self.took * _SHARE
         return False
 
@@ -77,15 +80,15 @@ class _Watched:
         """Return whether so much was removed that its users may be let write again."""
         return self.look is not None and not self.look.is_open and self.freed >= _FEW
 
-    def _longest(self) -> float:
-        """Return after how many seconds it is looked at whatever was written."""
+    def _may_have_grown(self, waited: float) -> bool:
+        """Return whether it is to be looked at whatever its pool says was written."""
         if self.look is None:
-            return _SOON
+            return waited >= _SOON
         if not self.look.is_settled:
-            return _AGAIN
+            return waited >= _AGAIN
         if not self.look.is_open:
-            return _SOON
-        return min(max(self.look.distance / _FAST, _AGAIN), _LATE)
+            return waited >= _SOON
+        return self.changing >= max(self.look.distance / _FAST, _AGAIN) or waited >= _LATE
 
 
 class SpaceWatch:
@@ -112,6 +115,7 @@ class SpaceWatch:
         self._look, self._is_short, self._relieve = look, is_short, relieve
         self._watched: dict[UUID, _Watched] = {}
         self._free: dict[str, int] = {}
+        self._ticked = time.monotonic()
         self._relieving = threading.Lock()
         self._workers = ThreadPoolExecutor(_LOOKERS, thread_name_prefix="space")
         self._reliever = ThreadPoolExecutor(1, thread_name_prefix="relief")
@@ -149,6 +153,7 @@ class SpaceWatch:
             if self._is_short(pool, free) and self._relieving.acquire(blocking=False):
                 self._reliever.submit(self._relieve_once, pool)
         nodes, now = self._nodes(), time.monotonic()
+        passed, self._ticked = now - self._ticked, now
         for gone in self._watched.keys() - nodes.keys():
             del self._watched[gone]
         for node_id, pool_name in nodes.items():
@@ -157,6 +162,8 @@ class SpaceWatch:
             one = self._watched.setdefault(node_id, _Watched())
             one.grown += max(-freed[pool_name], 0)
             one.freed += max(freed[pool_name], 0)
+            # A server's logs may be in another one.
+            one.changing += passed if any(freed.values()) else 0.0
             if one.is_due(now):
                 one.is_busy = True
                 self._workers.submit(self._look_once, node_id, one)
@@ -164,6 +171,7 @@ class SpaceWatch:
     def _look_once(self, node_id: UUID, one: _Watched) -> None:
         began = time.monotonic()
         one.grown = one.freed = 0
+        one.changing = 0.0
         one.is_woken = False
         try:
             one.look = self._look(node_id)

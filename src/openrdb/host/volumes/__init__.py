@@ -16,6 +16,7 @@ __all__ = [
     "Pool",
     "Volume",
     "how_copies_are_made",
+    "how_fills_are_held",
     "keep_for_return",
     "open_pool",
     "trashed_since",
@@ -39,3 +40,11 @@ def how_copies_are_made(root: Path) -> str:
     if copying.can_share(root):
         return "copies share their bytes, and take moments while the database is at rest"
     return "copied byte by byte; xfs and btrfs would share the bytes"
+
+
+def how_fills_are_held(root: Path) -> str:
+    """Return what keeps one volume that fills from the others of a directory that is to be a pool."""
+    file_system = btrfs.file_system(root)
+    if file_system is not None and btrfs.has_simple_quotas(file_system) and btrfs.may_limit(root):
+        return "quotas hold each volume to its size"
+    return "no quotas: free space is polled, and the volume that fills the disk is closed"
