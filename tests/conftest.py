@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import place
 from tests.support.object_store import SeaweedFS
+from tests.support.place import new_place
 from tests.support.service import (
     Service,
     accessible_cache,
@@ -42,10 +44,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # Here and not in the workers, which inherit it: all of them choose the same.
     os.environ.setdefault("FAULTS_SEED", str(secrets.randbelow(10**6)))
+    os.environ.setdefault(place.VARIABLE, place.choose())
 
 
-def pytest_report_header() -> str:
-    return f"faults: FAULTS_SEED={os.environ['FAULTS_SEED']}"
+def pytest_report_header() -> list[str]:
+    where = f"data directories: {place.VARIABLE}={os.environ[place.VARIABLE]}"
+    return [f"faults: FAULTS_SEED={os.environ['FAULTS_SEED']}", where]
 
 
 POSTGRESQL = [f"PostgreSQL-{major}" for major in (14, 15, 16, 17, 18)]
@@ -155,7 +159,7 @@ def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
 @pytest.fixture
 def short_tmp() -> Iterator[Path]:
     """A directory whose path leaves room for Unix sockets."""
-    path = Path(f"/tmp/ordb-{os.getpid()}-{os.urandom(3).hex()}")
+    path = new_place()
     path.mkdir(mode=0o755)
     yield path
     shutil.rmtree(path, ignore_errors=True)

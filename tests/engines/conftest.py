@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from openrdb.host.bundles.cache import Bundles
 from openrdb.system import accounts
 from openrdb.system.bundle import Bundle
 from tests.support import mysql_server
+from tests.support.place import new_place
 from tests.support.postgresql_server import Server
 from tests.support.service import port_of_server
 
@@ -50,7 +50,7 @@ def server(
 ) -> Iterator[Server]:
     """A running server of the version, the same for all tests, as at birth for each."""
     if postgresql not in servers:
-        place = Path(f"/tmp/ordb-{os.getpid()}-{postgresql}")
+        place = new_place()
         place.mkdir(mode=0o755)
         port = port_of_server(worker_id, len(servers))
         servers[postgresql] = Server(place, bundle, postgresql, port).__enter__()

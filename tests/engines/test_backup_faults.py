@@ -20,6 +20,7 @@ from openrdb.storage import open_store
 from openrdb.storage.s3 import BucketStore
 from tests.engines.test_backups import described, fill, leftovers
 from tests.support.object_store import SeaweedFS
+from tests.support.place import new_place
 from tests.support.postgresql_server import VERIFIER, Server
 from tests.support.service import port_of_server
 from tests.support.transfers import Transfers, job_of
@@ -178,7 +179,7 @@ def older(cache: Path, worker_id: str, server: Server) -> Iterator[Server]:
         pytest.skip(str(error))
     if server.major == 14:
         pytest.skip("it is the oldest itself")
-    place = Path(f"/tmp/ordb-{worker_id}-older")
+    place = new_place()
     place.mkdir(mode=0o755)
     port = port_of_server(worker_id, 9)
     with Server(place, bundle, "PostgreSQL-14", port) as running:

@@ -21,6 +21,7 @@ from openrdb.host.bundles.cache import Bundles
 from openrdb.system import accounts
 from tests.support import broken_node
 from tests.support.broken_node import Node
+from tests.support.place import new_place
 
 Break = Callable[[Node], Any]
 """What it returns is held until the node has been started."""
@@ -225,7 +226,7 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Pa
 @pytest.fixture
 def node(templates: dict[str, Path], cache: Path, version: str) -> Iterator[Node]:
     if version not in templates:
-        place = Path(f"/tmp/ordb-{os.getpid()}-{version}-template")
+        place = new_place()
         place.mkdir(mode=0o755)
         templates[version] = broken_node.template(place, cache, version)
     with broken_node.node(templates[version], cache, version) as made:

@@ -27,6 +27,7 @@ from tests.host.test_snapshots import simple_quotas
 from tests.host.test_snapshots_of_servers import mounted
 from tests.support.agent import RESERVE, Agent, Node
 from tests.support.mounts import btrfs, ext4
+from tests.support.place import DISK
 from tests.support.service import port_of_server
 from tests.support.tenants import Session, tenant_of
 
@@ -124,6 +125,15 @@ class Neighbour:
                     self.count += 1
         except Exception as error:
             self.error = error
+
+
+@pytest.fixture
+def short_tmp(short_tmp: Path) -> Iterator[Path]:
+    """The same on the disk: in memory one fills its volume faster than on any disk."""
+    path = DISK / f"{short_tmp.name}-disk"
+    path.mkdir(mode=0o755)
+    yield path
+    shutil.rmtree(path)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from openrdb.host.bundles.cache import Bundles
 from openrdb.spec import Certificate, NodeSpec
 from openrdb.system import accounts, copying
 from openrdb.system.layout import NodePaths
+from tests.support.place import new_place
 
 _SECRET = "a-secret-of-the-tests"
 _TIMEOUT = 60
@@ -112,7 +113,7 @@ def template(root: Path, cache: Path, engine: str) -> Path:
 
 @contextmanager
 def node(template: Path, cache: Path, engine: str) -> Iterator[Node]:
-    root = Path(f"/tmp/ordb-{os.getpid()}-{os.urandom(3).hex()}")
+    root = new_place()
     made = Node(root, cache, engine)
     try:
         made.make(template)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 import shutil
 import socket
 import ssl
@@ -29,6 +28,7 @@ from openrdb.spec import Administrator, NodeSpec
 from openrdb.system import accounts
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import NodePaths
+from tests.support.place import new_place
 from tests.support.service import PASSWORD
 
 SECRET = "a-secret-of-the-tests"
@@ -164,7 +164,7 @@ def serving(
 ) -> Iterator[Server]:
     """A running server, which leaves nothing behind."""
     # Short enough for a Unix socket, and where an unprivileged account may be.
-    place = Path(f"/tmp/ordb-{os.getpid()}-{os.urandom(3).hex()}")
+    place = new_place()
     server = Server(bundle, place, options, init)
     try:
         server.start(administrator=administrator)

@@ -33,6 +33,7 @@ from openrdb.state.secrets import Secrets
 from openrdb.system import files
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import Layout
+from tests.support.place import new_place
 from tests.support.tenants import Login, tenant_of
 
 ROOT = Path(__file__).parents[2]
@@ -144,7 +145,7 @@ class Service:
         self, cache: Path, ports: tuple[int, int, int, int], *, as_root: bool = False
     ) -> None:
         self.as_root = as_root
-        self.home = Path("/tmp") / f"ordb-{os.getpid()}-{os.urandom(3).hex()}"
+        self.home = new_place()
         self.data_dir = self.home / "data"
         self.environment = {
             "PATH": os.environ["PATH"],

@@ -45,6 +45,7 @@ from openrdb.state.models import Instance, Project
 from openrdb.state.models.hosts import LOCAL_HOST
 from openrdb.state.scope import Principal
 from openrdb.system.layout import Layout
+from tests.support.place import new_place
 from tests.support.service import unprivileged, wait_until
 
 REGION = "fr-par"
@@ -58,7 +59,7 @@ class PostgreSQL:
 
     def __init__(self, cache: Path) -> None:
         self._bundle = Bundles(cache).find("PostgreSQL-17")
-        self._home = Path("/tmp") / f"ordb-state-{os.getpid()}-{os.urandom(3).hex()}"
+        self._home = new_place("-state")
         self._server: subprocess.Popen[bytes] | None = None
         self._migrated = False
 
