@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from tests.support import place
 from tests.support.object_store import SeaweedFS
 from tests.support.place import new_place
+from tests.support.reused_service import ReusedService
 from tests.support.service import (
     Service,
     accessible_cache,
@@ -73,6 +74,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     }.items():
         if fixture in metafunc.fixturenames:
             metafunc.parametrize(fixture, versions, indirect=True)
+
+
+_FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Tell fixtures that a test failed."""
+    report = yield
+    item.stash[_FAILED] = item.stash.get(_FAILED, False) or report.failed
+    return report
 
 
 def pytest_sessionfinish() -> None:
@@ -140,6 +154,24 @@ def fresh_service(cache: Path, worker_id: str) -> Iterator[Service]:
     """A rootless control plane for one test, which may kill what it likes."""
     with Service(cache, ports_of_worker(worker_id, 1)) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def service_of_module(cache: Path, worker_id: str) -> Iterator[ReusedService]:
+    made = ReusedService(cache, ports_of_worker(worker_id, 1))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def reused_service(
+    service_of_module: ReusedService, request: pytest.FixtureRequest
+) -> Iterator[Service]:
+    """A running one without instances for a test that may kill what it likes, if all comes back."""
+    with service_of_module.for_a_test() as service:
+        yield service
+        if request.node.stash.get(_FAILED, False):
+            service_of_module.close()
 
 
 @pytest.fixture

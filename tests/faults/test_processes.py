@@ -34,8 +34,7 @@ Kept = tuple[Service, str, Login]
 
 
 def keeping(service: Service, engine: str) -> Kept:
-    """A service with an instance that holds a row, and how its administrator connects."""
-    service.start()
+    """A running service with an instance that holds a row, and how its administrator connects."""
     instance = service.create(engine)
     login = service.login(instance)
     with login.connect() as session:
@@ -45,14 +44,14 @@ def keeping(service: Service, engine: str) -> Kept:
 
 
 @pytest.fixture
-def kept(fresh_service: Service) -> Kept:
-    return keeping(fresh_service, "PostgreSQL-17")
+def kept(reused_service: Service) -> Kept:
+    return keeping(reused_service, "PostgreSQL-17")
 
 
 @pytest.fixture
-def kept_by_each(fresh_service: Service, newest: str) -> Kept:
+def kept_by_each(reused_service: Service, newest: str) -> Kept:
     """The same on each engine, for what is the engine's matter."""
-    return keeping(fresh_service, newest)
+    return keeping(reused_service, newest)
 
 
 @pytest.mark.parametrize("program", ["node", "balancer"])
@@ -286,7 +285,8 @@ def test_no_acknowledged_row_is_lost_when_the_engine_is_killed_amid_writes(
         pid = holder(service, instance_id, "node")
         if pid is not None:
             os.kill(pid, signal.SIGKILL)
-            psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=10)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                psutil.wait_procs([psutil.Process(pid)], timeout=10)
     before = len(acknowledged)
     wait_until(lambda: len(acknowledged) > before + 50, BACK)
     stop.set()

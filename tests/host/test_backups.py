@@ -38,7 +38,8 @@ class Node:
     login: Login
 
     def object(self, name: str) -> ObjectRef:
-        store = StoreSpec("directory", str(self.service.home / "store"))
+        place = self.service.home / f"store-{self.spec.node_id}"
+        store = StoreSpec("directory", str(place))
         return ObjectRef(store, name + rules_of(self.spec.engine).dump_suffix)
 
     def start_dump(self, name: str) -> UUID:
@@ -83,20 +84,22 @@ class Node:
 
 
 @pytest.fixture
-def node(fresh_service: Service, newest: str) -> Iterator[Node]:
-    with serving(fresh_service, newest) as node:
+def node(reused_service: Service, newest: str) -> Iterator[Node]:
+    with serving(reused_service, newest) as node:
         yield node
+        for job in node.host.jobs():
+            node.host.forget_job(job.id)
 
 
 @pytest.fixture
 def node_of_root(root_service: Service, newest: str) -> Iterator[Node]:
+    root_service.start()
     with serving(root_service, newest) as node:
         yield node
 
 
 @contextmanager
 def serving(service: Service, engine: str) -> Iterator[Node]:
-    service.start()
     instance = service.create(engine)
     login = service.login(instance)
     with login.connect() as session:
