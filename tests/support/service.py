@@ -41,6 +41,7 @@ PASSWORD = "Correct-horse-7-battery"
 START_TIMEOUT = 60.0
 INSTANCE_TRANSIENT = (*("provisioning", "initializing", "configuring", "restarting", "backuping"),)
 _PORTS_OF_WORKER = 600
+_PAUSE, _LONGEST_PAUSE = 0.02, 0.2
 
 
 def ports_of_worker(worker: str, block: int) -> tuple[int, int, int, int]:
@@ -448,9 +449,13 @@ def kill(processes: Iterable[psutil.Process]) -> None:
 def wait_until(condition: Callable[[], Any], timeout: float = 60.0) -> None:
     """Until a condition of another process comes true; its own exceptions pass through."""
     deadline = time.monotonic() + timeout
+    began = time.thread_time()
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
+        # What takes much work to look at is looked at less often: others need the processors.
+        spent = time.thread_time() - began
+        time.sleep(min(max(_PAUSE, 2 * spent), _LONGEST_PAUSE))
+        began = time.thread_time()
 
 
 def in_background(work: Callable[[], Any]) -> threading.Thread:

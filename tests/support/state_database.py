@@ -129,11 +129,23 @@ def state_postgresql(cache: Path) -> Iterator[PostgreSQL]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def state_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a migrated, empty database, for copies."""
+    path = tmp_path_factory.mktemp("state") / "state.sqlite"
+    first = Database(f"sqlite:///{path}")
+    first.migrate()
+    first.close()  # the last connection: all is in this file
+    return path
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def state_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty state database, of each kind."""
+    """The URL of a migrated, empty state database, of each kind."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/state.sqlite"
+        copy = tmp_path / "state.sqlite"
+        shutil.copyfile(request.getfixturevalue("state_sqlite"), copy)
+        return f"sqlite:///{copy}"
     server: PostgreSQL = request.getfixturevalue("state_postgresql")
     return server.new_database()
 
