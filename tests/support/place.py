@@ -18,7 +18,8 @@ VARIABLE = "TESTS_IN"
 DISK = Path("/tmp")
 _MEMORY = Path("/dev/shm")
 _ROOM = 6 * 2**30
-"""Bytes that must be free: a service with an instance of each engine has 0.4 GB there, others have\nseveral, and there are three workers."""
+"""Bytes that must be free: a service with an instance of each engine has 0.4 GB there, others have
+several, and there are three workers."""
 
 
 def choose() -> str:
