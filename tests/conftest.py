@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -57,14 +58,19 @@ POSTGRESQL = [f"PostgreSQL-{major}" for major in (14, 15, 16, 17, 18)]
 MYSQL = ["MySQL-8", "MySQL-9"]
 
 
+def newest_versions(config: pytest.Config) -> list[str]:
+    """One of each engine, or those that were chosen."""
+    chosen: str = config.getoption("--versions")
+    return chosen.split(",") if chosen else [POSTGRESQL[-1], MYSQL[-1]]
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """The versions that a test is run on: of all engines, or of the one that it is about."""
     every = metafunc.config.getoption("--all-versions")
     postgresql = POSTGRESQL if every else [POSTGRESQL[0], POSTGRESQL[-1]]
     mysql = MYSQL if every else [MYSQL[-1]]
-    newest = [POSTGRESQL[-1], MYSQL[-1]]
-    if chosen := metafunc.config.getoption("--versions"):
-        newest = chosen.split(",")
+    newest = newest_versions(metafunc.config)
+    if metafunc.config.getoption("--versions"):
         postgresql, mysql = [[one for one in newest if one in all_] for all_ in (POSTGRESQL, MYSQL)]
     for fixture, versions in {
         "engine": postgresql + mysql,
@@ -139,6 +145,17 @@ def mysql_version(cache: Path, request: pytest.FixtureRequest) -> str:
 def newest(cache: Path, request: pytest.FixtureRequest) -> str:
     """The newest version of each engine, for what depends little on its versions."""
     return _version(cache, request)
+
+
+@pytest.fixture
+def newest_of_each(cache: Path, request: pytest.FixtureRequest) -> list[str]:
+    """The same for one test that tries both on one service, which takes half the time; without one
+    that cannot be installed here."""
+    found = list[str]()
+    for engine in newest_versions(request.config):
+        with contextlib.suppress(pytest.skip.Exception):
+            found.append(installed(cache, engine))
+    return found
 
 
 @pytest.fixture(scope="session")

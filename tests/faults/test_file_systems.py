@@ -5,7 +5,6 @@ On btrfs and overlayfs the kernel lists locks under other devices than `stat` sa
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pwd
 import shutil
@@ -36,16 +35,6 @@ def overlayfs(place: Path) -> Path:
     return mounted
 
 
-def newest_installed(cache: Path) -> list[str]:
-    """The newest version of each engine, without one that cannot be installed here; one service for
-    both takes half the time."""
-    found = list[str]()
-    for engine in ("PostgreSQL-18", "MySQL-9"):
-        with contextlib.suppress(pytest.skip.Exception):
-            found.append(installed(cache, engine))
-    return found
-
-
 @pytest.fixture(params=[btrfs, xfs, overlayfs])
 def elsewhere(request: pytest.FixtureRequest, fresh_service: Service) -> Iterator[Service]:
     """A service whose data directory is on another kind of file system."""
@@ -64,10 +53,10 @@ def elsewhere(request: pytest.FixtureRequest, fresh_service: Service) -> Iterato
         shutil.rmtree(place)
 
 
-def test_created_healed_and_stopped(elsewhere: Service, cache: Path) -> None:
+def test_created_healed_and_stopped(elsewhere: Service, newest_of_each: list[str]) -> None:
     service = elsewhere
     service.start()
-    instances = [service.create(engine) for engine in newest_installed(cache)]
+    instances = [service.create(engine) for engine in newest_of_each]
     logins = [service.login(instance) for instance in instances]
     assert service.process is not None
     again = service.run("serve", "--data-dir", str(service.data_dir), "--listen", "127.0.0.1:0")
@@ -98,9 +87,9 @@ def test_created_healed_and_stopped(elsewhere: Service, cache: Path) -> None:
         wait_until(login.answers)
 
 
-def test_snapshots_and_clones(elsewhere: Service, cache: Path) -> None:
+def test_snapshots_and_clones(elsewhere: Service, newest_of_each: list[str]) -> None:
     elsewhere.start()
-    for engine in newest_installed(cache):
+    for engine in newest_of_each:
         snapshots_and_clones(elsewhere, engine)
 
 
