@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shutil
 import threading
@@ -24,6 +23,7 @@ from openrdb.errors import HostError
 from openrdb.host.bundles.cache import Bundles
 from openrdb.system import accounts, files
 from openrdb.system import copying as trees
+from tests.support.place import new_place
 from tests.support.postgresql_server import REPLICATION_SECRET, VERIFIER, Server
 from tests.support.service import installed, port_of_server, wait_until
 
@@ -35,7 +35,7 @@ def servers(
     cache: Path, worker_id: str, request: pytest.FixtureRequest
 ) -> Iterator[tuple[Server, Server]]:
     before, after = (installed(cache, name) for name in request.param)
-    place, bundles = Path(f"/tmp/ordb-catch-{os.getpid()}"), Bundles(cache)
+    place, bundles = new_place(), Bundles(cache)
     port = port_of_server(worker_id, 10)
     place.mkdir(mode=0o755)
     for name in ("old", "new"):
@@ -51,7 +51,7 @@ def servers(
 
 @pytest.fixture(scope="module")
 def source(cache: Path, worker_id: str) -> Iterator[Server]:
-    name, place = installed(cache, "PostgreSQL-15"), Path(f"/tmp/ordb-followed-{os.getpid()}")
+    name, place = installed(cache, "PostgreSQL-15"), new_place()
     place.mkdir(mode=0o755)
     server = Server(place, Bundles(cache).find(name), name, port_of_server(worker_id, 10) - 2)
     with server:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from openrdb.engines.base import Upgrade
 from openrdb.engines.postgresql import upgrade
 from openrdb.host.bundles.cache import Bundles
 from openrdb.system import accounts
+from tests.support.place import new_place
 from tests.support.postgresql_server import REPLICATION_SECRET, Server
 from tests.support.service import installed, port_of_server
 
@@ -23,7 +23,7 @@ def servers(
     cache: Path, worker_id: str, before: str, after: str
 ) -> Iterator[tuple[Server, Server]]:
     """Yield a running server, and what is to run its upgraded copy."""
-    place, bundles = Path(f"/tmp/ordb-upgrade-{os.getpid()}"), Bundles(cache)
+    place, bundles = new_place(), Bundles(cache)
     before, after = installed(cache, before), installed(cache, after)
     port = port_of_server(worker_id, 10)
     place.mkdir(mode=0o755)
