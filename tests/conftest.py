@@ -117,6 +117,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let data directories be on the disk: the test changes what `/dev/shm` there is."""
+    monkeypatch.setenv(place.VARIABLE, str(place.DISK))
+
+
+@pytest.fixture
 def engine(cache: Path, request: pytest.FixtureRequest) -> str:
     """The oldest and the newest version of PostgreSQL, the newest of MySQL; or all that there are."""
     return _version(cache, request)

@@ -133,6 +133,7 @@ def assert_logged_once(service: Service, what: str) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.usefixtures("on_disk")
 def test_shared_memory_that_cannot_be_written_says_so(fresh_service: Service) -> None:
     service = fresh_service
     service.prefix = ["unshare", "--mount", "--fork", "--"]
