@@ -168,6 +168,7 @@ def newest_of_each(cache: Path, request: pytest.FixtureRequest) -> list[str]:
 def service(cache: Path, worker_id: str) -> Iterator[Service]:
     """One rootless control plane for all tests of a worker that do no harm to it."""
     with Service(cache, ports_of_worker(worker_id, 0)) as running:
+        running.environment["OPENRDB_TRASH"] = "0"  # or all of a run's instances are kept
         running.start()
         yield running
 

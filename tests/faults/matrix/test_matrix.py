@@ -52,6 +52,7 @@ class Stage:
             installed(self._cache, engine)
             service = self._open.enter_context(HeldService(self._cache, self._ports))
             service.add_pool("fast", FAST)
+            service.environment["OPENRDB_TRASH"] = "300"  # some of it is brought back at once
             service.start()
             self._scene = make_scene(service, engine)
         return self._scene
