@@ -187,6 +187,33 @@ class PoolOfVolumes(BaseModel):
     """The operator's word that it is on an encrypted device; see `volumes_encrypted` for `default`."""
 
 
+class RecoveryOptions(BaseModel):
+    """Recovery to any point in time, of the instances that it is turned on for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    directory: AbsolutePath | None = None
+    """Where base backups and all that is written since are kept: on another disk than the volumes.
+    Without it there is no such recovery."""
+    encrypted: bool = False
+    """The operator's word that it is on an encrypted device: encrypted instances need one."""
+    new_instances: bool = False
+    """Whether it is turned on for instances from their birth; `openrdb recovery` does it for others."""
+    window: float = Field(default=7 * 86_400.0, gt=0)
+    """How far back one can go."""
+    base_interval: float = Field(default=86_400.0, gt=0)
+    """How old a base backup becomes before the next one is made: what was written since has to be
+    replayed."""
+    max_bytes: int | None = Field(default=None, ge=256 * 2**20)
+    """What all that is kept of one instance may take; the oldest goes first, then the whole window."""
+    round: float = Field(default=10.0, gt=0)
+    """How often it is looked whether all is received, and up to which moment."""
+
+    def takes(self, *, encrypted: bool) -> bool:
+        """Return whether it can be turned on for an instance, which may have to be encrypted."""
+        return self.directory is not None and (self.encrypted or not encrypted)
+
+
 class Quotas(BaseModel):
     """What a project may have; what is not set has no limit."""
 
@@ -290,6 +317,8 @@ class Settings(BaseSettings):
     pools: dict[PoolName, PoolOfVolumes] = Field(default_factory=dict)
     """Other pools of volumes than the data directory, by names of the operator's choice. A type of
     volume that none names is in the data directory, the pool `default`."""
+    recovery: RecoveryOptions = RecoveryOptions()
+    """Recovery to a point in time."""
     spare_volumes: int = Field(default=1, ge=0, le=16)
     """Volumes kept ready for each engine version in use."""
     warm_engines: list[VersionName] | None = None
@@ -299,7 +328,7 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @model_validator(mode="after")
-    def _pools_are_apart(self) -> Settings:
+    def _directories_are_apart(self) -> Settings:
         taken = [self.data_dir]
         for name, pool in self.pools.items():
             if name == DEFAULT_POOL:
@@ -314,6 +343,10 @@ class Settings(BaseSettings):
                 if pool.directory.is_relative_to(other) or other.is_relative_to(pool.directory):
                     raise ValueError(f"pools.{name}: {pool.directory} and {other} must be apart")
             taken.append(pool.directory)
+        if (there := self.recovery.directory) is not None:
+            for other in taken:
+                if there.is_relative_to(other) or other.is_relative_to(there):
+                    raise ValueError(f"recovery.directory: {there} and {other} must be apart")
         return self
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -70,6 +70,8 @@ class NodeSpec:
     """The pool that its volume is made in, or moved to; where it lies the host knows."""
     volume_size: int = 0
     """Bytes that the user asked for, logs counted in; 0: an earlier version, which did not say."""
+    recovery: bool = False
+    """Whether its data is to be recoverable to any point in time."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,30 @@ class NodeState:
     """Why they are not `open`, and what to do about it."""
     volume_size: int = 0
     """As the host knows it; 0: not told yet."""
+    recovery_lost_at: datetime | None = None
+    """When its window for recovery to a point in time was last ended by force."""
+    recovery_lost_reason: str = ""
+
+
+@dataclass(frozen=True)
+class RecoveryWindow:
+    """The moments that an instance can be recovered to."""
+
+    begins: datetime
+    ends: datetime
+
+
+@dataclass(frozen=True)
+class RecoveryState:
+    """What a host can recover of an instance."""
+
+    windows: Sequence[RecoveryWindow] = ()
+    """The oldest first; the last one is open to the present as long as all goes well."""
+    bases: int = 0
+    size: int = 0
+    """Bytes that it takes."""
+    reason: str = ""
+    """What is in the way, or ended the last window."""
 
 
 @dataclass(frozen=True)

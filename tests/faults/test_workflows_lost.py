@@ -41,6 +41,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def scene(cache: Path, worker_id: str) -> Iterator[tuple[KilledService, Scene]]:
     with KilledService(cache, ports_of_worker(worker_id, 1)) as service:
         service.add_pool("fast", FAST)
+        service.keep_recovery()
         service.start()
         yield service, make_scene(service, "PostgreSQL-17")
 

@@ -75,7 +75,12 @@ class Agent:
         self.host.ensure_accepting(spec)
         verifier = rules_of(engine).verifier(PASSWORD)
         self.host.ensure_bootstrapped(spec, Administrator("admin", verifier))
-        # As root nobody but the load balancer gets to a node's own port.
+        self.route(spec)
+        return Node(self, spec)
+
+    def route(self, spec: NodeSpec) -> None:
+        """Let clients come to a node: as root nobody but the load balancer gets to its own port."""
+        instance, port = spec.instance_id, spec.port
         route = Route(
             *(
                 uuid4(),
@@ -88,7 +93,6 @@ class Agent:
             uid=spec.uid,
         )
         self.host.ensure_route(route)
-        return Node(self, spec)
 
 
 class Node:

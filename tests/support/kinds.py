@@ -11,6 +11,7 @@ from typing import Any
 import requests
 
 from tests.support.backup_kinds import BACKUP_CASES
+from tests.support.recovery_kinds import RECOVERY_CASES
 from tests.support.scenes import Case, Scene
 from tests.support.service import PASSWORD, Service, creation, gone, ready, wait_until
 from tests.support.snapshot_kinds import SNAPSHOT_CASES
@@ -377,6 +378,7 @@ CASES = {
     ),
     **SNAPSHOT_CASES,
     **UPGRADE_CASES,
+    **RECOVERY_CASES,
 } | BACKUP_CASES
 
 

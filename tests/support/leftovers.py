@@ -23,6 +23,8 @@ def leftovers(service: Service) -> list[str]:
         instances = _ids(state, "instances")
         nodes, endpoints = _ids(state, "nodes"), _ids(state, "endpoints")
         volumes = set(state.execute("SELECT pool, key FROM volumes"))
+        recovered = "SELECT nodes.id FROM nodes JOIN instances ON instances.id = instance_id"
+        receivers = [UUID(row[0]) for row in state.execute(f"{recovered} WHERE recovery")]
         snapshots = {str(one) for one in _ids(state, "snapshots")}
         found = [
             f"unfinished operation {kind}"
@@ -63,6 +65,7 @@ def leftovers(service: Service) -> list[str]:
         if path.stem not in {str(endpoint) for endpoint in endpoints}
     ]
     programs = {f"node-{one}" for one in nodes} | {f"balancer-{one}" for one in endpoints}
+    programs |= {f"recovery-{one}" for one in receivers}
     held = [path.stem for path in layout.instances.glob("*/*.lock") if locks.is_held(path)]
     found += [f"{name} does not run" for name in programs - set(held)]
     found += [f"{name} runs" for name in set(held) - programs]

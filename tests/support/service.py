@@ -195,6 +195,15 @@ class Service:
         self.environment["OPENRDB_POOLS"] = json.dumps(told)
         return directory
 
+    def keep_recovery(self, **options: Any) -> Path:
+        """Let the next `serve` have a directory for recovery to points in time."""
+        directory = self.home / "recovery"
+        directory.mkdir(mode=0o755, exist_ok=True)
+        os.chown(directory, self.home.stat().st_uid, -1)
+        told = {"directory": str(directory), "round": 0.5} | options
+        self.environment["OPENRDB_RECOVERY"] = json.dumps(told)
+        return directory
+
     # -- running -------------------------------------------------------------------------------
 
     def command(self, *arguments: str) -> tuple[list[str], dict[str, str]]:

@@ -79,7 +79,7 @@ def is_cloned(scene: Scene, number: int) -> bool:
     return has_content(scene, number, f"clone{number}.")
 
 
-_BROUGHT_UP = (
+BROUGHT_UP = (
     *("ensure_configuration", "start_keeping", "ensure_running", "ensure_route"),
     "ensure_accepting",
 )
@@ -94,7 +94,7 @@ SNAPSHOT_CASES = {
     ),
     "restore_snapshot": Case(
         "restore_snapshot",
-        ("ensure_free_ports", "copy_snapshot", *_BROUGHT_UP, "take_over_from_snapshot"),
+        ("ensure_free_ports", "copy_snapshot", *BROUGHT_UP, "take_over_from_snapshot"),
         lambda s, n: s.request(
             "POST", f"/snapshots/{s.added}/create-instance", {"instance_name": f"of-snapshot{n}."}
         ),
@@ -103,7 +103,7 @@ SNAPSHOT_CASES = {
     ),
     "clone_instance": Case(
         "clone_instance",
-        ("ensure_free_ports", "copy_source", *_BROUGHT_UP, "take_over_from_instance"),
+        ("ensure_free_ports", "copy_source", *BROUGHT_UP, "take_over_from_instance"),
         lambda s, n: s.request("POST", "{one}/clone", {"name": f"clone{n}."}),
         is_cloned,
         before=with_content,

@@ -74,6 +74,7 @@ def local_host(layout: Layout, configured: AgentSettings) -> LocalHost:
         pools=configured.pool_directories,
         volume_reserve=configured.volume_reserve,
         stop_timeout=configured.stop_timeout,
+        recovery=configured.recovery,
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from openrdb.config import BalancerWish, Settings
+from openrdb.config import BalancerWish, RecoveryOptions, Settings
 from openrdb.errors import HostError
 from openrdb.host.processes import STOP_TIMEOUT
 from openrdb.host.volume_space import RESERVE
@@ -34,6 +34,7 @@ class AgentSettings:
     pool_directories: dict[str, Path] = field(default_factory=dict)
     volume_reserve: int = RESERVE
     stop_timeout: float = STOP_TIMEOUT
+    recovery: RecoveryOptions = field(default_factory=RecoveryOptions)
     """Nor these."""
 
     @classmethod

@@ -24,6 +24,7 @@ from openrdb.api import (
     instances,
     objects,
     privileges,
+    recovery,
     settings,
     snapshots,
     upgrades,
@@ -70,6 +71,7 @@ def create_app(backend: Backend) -> FastAPI:
         app.include_router(module.router)
     for companion in (vpc, ipam, account, iam):
         app.include_router(companion.router)
+    app.include_router(recovery.router)
     app.include_router(objects.router)
     _add_service_routes(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]

@@ -29,7 +29,7 @@ from openrdb.state.scope import Principal
 _THREADS, _THREADS_OF_ONE = 4, 2
 _LARGEST_BODY = 2**20
 _JSON = "application/json"
-_GUARDED = ("/rdb/", "/vpc/", "/ipam/", "/account/", "/iam/")
+_GUARDED = ("/rdb/", "/openrdb/", "/vpc/", "/ipam/", "/account/", "/iam/")
 _LOOKS = {"GET", "HEAD", "OPTIONS"}
 _ACTIONS = {"POST": "create", "DELETE": "delete"}
 _PLACES = ("regions", "zones")

@@ -11,7 +11,13 @@ from sqlalchemy.orm import Session
 
 from openrdb.api import wire
 from openrdb.api.common import Backend
-from openrdb.api.instance_creation import add_endpoints, check_quotas, check_room, pool_of
+from openrdb.api.instance_creation import (
+    add_endpoints,
+    check_quotas,
+    check_room,
+    is_recoverable,
+    pool_of,
+)
 from openrdb.catalog.node_types import LOCAL, NodeType, node_type, volume_size, volume_type
 from openrdb.engines import rules_of
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
@@ -80,6 +86,7 @@ def add_copy(
         encryption=origin.encryption,
         settings=_settings(kind, source),
         init_settings=origin.init_settings,
+        recovery=is_recoverable(source.engine, settings, encrypted=origin.encryption),
         backup_disabled=origin.backup_disabled,
         backup_frequency=origin.backup_frequency,
         backup_retention=origin.backup_retention,

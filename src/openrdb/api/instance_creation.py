@@ -14,7 +14,7 @@ from openrdb.catalog.node_types import NodeType, node_type, volume_size, volume_
 from openrdb.catalog.offers import Offer
 from openrdb.catalog.setting_values import problem
 from openrdb.config import Settings
-from openrdb.engines import rules_of
+from openrdb.engines import rules_of, stream_of
 from openrdb.engines.passwords import check_password
 from openrdb.errors import (
     InvalidArguments,
@@ -71,6 +71,11 @@ def new_instance(
         encryption=bool(body.encryption and body.encryption.enabled),
         settings={},
         init_settings=_init_settings(body, offer),
+        recovery=is_recoverable(
+            offer.version.name,
+            backend.settings,
+            encrypted=bool(body.encryption and body.encryption.enabled),
+        ),
         backup_disabled=bool(body.disable_backup),
         backup_next_run_at=created_at + _BACKUP_FREQUENCY,
         backup_same_region=bool(body.backup_same_region),
@@ -113,6 +118,13 @@ def limits_of(project_id: UUID, settings: Settings, pool: str) -> quotas.Limits:
     own = settings.quotas_of(project_id)
     promised = int(capacity(settings.pool_directory(pool)) * settings.overcommit)
     return quotas.Limits(own.instances, own.volume_bytes, promised, pool)
+
+
+def is_recoverable(engine: str, settings: Settings, *, encrypted: bool) -> bool:
+    """Return whether a new instance can be recovered to points in time from its birth on."""
+    options = settings.recovery
+    can = stream_of(engine) is not None and options.takes(encrypted=encrypted)
+    return can and options.new_instances
 
 
 def pool_of(argument: str, settings: Settings, volume_type_name: str, *, encrypted: bool) -> str:

@@ -20,7 +20,7 @@ from openrdb.api.major_upgrades import begin_major_upgrade
 from openrdb.catalog.node_types import LOCAL, volume_size, volume_type
 from openrdb.catalog.offers import Offer, Offers
 from openrdb.config import Region, Settings
-from openrdb.errors import InvalidArguments
+from openrdb.errors import InvalidArguments, PreconditionFailed
 from openrdb.operations.desired import main_spec, node_type_of
 from openrdb.operations.instances.move_volume import MoveVolume
 from openrdb.operations.instances.upgrade import UpgradeInstance
@@ -164,7 +164,7 @@ def _asked_shape(instance: Instance, body: wire.UpgradeInstance, backend: Backen
         case "volume_type":
             return _with_volume_type(instance, before, body.volume_type or "", backend.settings)
         case "enable_encryption" if body.enable_encryption:
-            return _encrypted(before, backend.settings)
+            return _encrypted(instance, before, backend.settings)
         case "enable_encryption":
             raise _refusal(target, "can only be true")
         case "enable_ha" if not body.enable_ha:
@@ -246,8 +246,14 @@ def _with_volume_type(instance: Instance, before: _Shape, name: str, settings: S
     return dataclasses.replace(before, volume_type=name, volume_size=size, pool=pool)
 
 
-def _encrypted(before: _Shape, settings: Settings) -> _Shape:
+def _encrypted(instance: Instance, before: _Shape, settings: Settings) -> _Shape:
     """Return the size in an encrypted pool: where it is, if that is one."""
+    if instance.recovery and not settings.recovery.takes(encrypted=True):
+        help_message = (
+            "what the instance can be recovered from is not encrypted: that is for the operator to "
+            "change (recovery.encrypted), or to turn off (openrdb recovery disable)"
+        )
+        raise PreconditionFailed("recovery", help_message)
     pool = before.pool
     if not settings.is_encrypted(pool):
         pool = pool_of("enable_encryption", settings, before.volume_type, encrypted=True)

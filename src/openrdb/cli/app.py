@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from openrdb import __version__
-from openrdb.cli import engines, instances, keys, operations, serve, tools, undelete
+from openrdb.cli import engines, instances, keys, operations, recovery, serve, tools, undelete
 from openrdb.cli.common import exit_if_refused, out
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.add_typer(engines.programs)
 app.add_typer(engines.app, name="engines", no_args_is_help=True)
 app.add_typer(keys.app, name="keys", no_args_is_help=True)
 app.add_typer(operations.app, name="operations", no_args_is_help=True)
+app.add_typer(recovery.app, name="recovery", no_args_is_help=True)
 
 
 @app.callback(invoke_without_command=True)

@@ -9,9 +9,11 @@ from openrdb.engines.base import EngineNode, Rules, Server, Templates
 from openrdb.engines.mysql.rules import MySQLRules
 from openrdb.engines.mysql.server import MySQLServer
 from openrdb.engines.mysql.template import MySQLTemplates
+from openrdb.engines.postgresql.recovery import PostgreSQLStream
 from openrdb.engines.postgresql.rules import PostgreSQLRules
 from openrdb.engines.postgresql.server import PostgreSQLServer
 from openrdb.engines.postgresql.template import PostgreSQLTemplates
+from openrdb.engines.recovery import Stream
 from openrdb.spec import NodeSpec
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import NodePaths
@@ -28,6 +30,7 @@ _SERVERS: Final[dict[str, type[PostgreSQLServer] | type[MySQLServer]]] = {
     PostgreSQLRules.name: PostgreSQLServer,
     MySQLRules.name: MySQLServer,
 }
+_STREAMS: Final[dict[str, Stream]] = {PostgreSQLRules.name: PostgreSQLStream()}
 
 
 def rules_of(version_name: str) -> Rules:
@@ -38,6 +41,12 @@ def rules_of(version_name: str) -> Rules:
 def templates_of(version_name: str) -> Templates:
     """Return the maker of a version's templates."""
     return _TEMPLATES[_engine(version_name)]
+
+
+def stream_of(version_name: str) -> Stream | None:
+    """Return what deals with a version's bases and streams; None if there is no recovery to a point in
+    time for its engine."""
+    return _STREAMS.get(_engine(version_name))
 
 
 def server_of(spec: NodeSpec, bundle: Bundle, paths: NodePaths, secret: str) -> Server:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from openrdb.catalog.node_types import NodeType
+from openrdb.engines.recovery import Recovery
 from openrdb.engines.transfers import Transfers
 from openrdb.spec import (
     Administrator,
@@ -356,6 +357,9 @@ class Server(Protocol):
         Raises:
             PreconditionFailed: the data has parts that cannot be copied so.
         """
+
+    def recovery(self) -> Recovery | None:
+        """Return the interface to recovery to a point in time; None if the engine has none here."""
 
     def data_versions(self) -> dict[str, str]:
         """Return the versions of what indexes and stored values depend on outside the server:

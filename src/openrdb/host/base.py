@@ -7,6 +7,7 @@ plain data: on the same machine they cross a Unix socket, elsewhere a connection
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Literal, Protocol
 from uuid import UUID
 
@@ -19,13 +20,14 @@ from openrdb.spec import (
     JobState,
     NodeSpec,
     NodeState,
+    RecoveryState,
     RestoreSpec,
     Route,
     TransferState,
     Writes,
 )
 
-PROTOCOL = 5
+PROTOCOL = 6
 """Raised with each change of the verbs or of what crosses that an older side does not understand."""
 
 Copied = Literal["free", "held", "followed"]
@@ -313,6 +315,36 @@ class Upgrades(Protocol):
         """Gather the statistics that such a node may still lack."""
 
 
+class Recoveries(Protocol):
+    """Recovery to a point in time: base backups of nodes, and the stream of all that they write."""
+
+    def ensure_recovery(self, spec: NodeSpec) -> None:
+        """Keep what a node's data can be recovered from, as its spec says; it begins in the background.
+        Where the spec does not ask for it, all that was kept is removed.
+
+        Raises:
+            HostError: the host has no directory for it.
+            TransientState: the server is not there at the moment.
+        """
+
+    def recovery(self, instance_id: UUID) -> RecoveryState:
+        """Return what can be recovered of an instance at this moment, whether it works or not."""
+
+    def ensure_recovered_volume(
+        self, spec: NodeSpec, source_id: UUID, moment: datetime | None, timeout: float
+    ) -> bool:
+        """Make the node's data directory as that of another instance was at a moment; `timeout` is as
+        for `Snapshots`.
+
+        Args:
+            moment: None: the last one.
+
+        Raises:
+            HostError: nothing is kept of that moment, or some of it is damaged; or there is no space
+                left.
+        """
+
+
 class Routes(Protocol):
     """What load balancers do for endpoints."""
 
@@ -326,7 +358,7 @@ class Routes(Protocol):
         """End an endpoint and its sessions; a no-op if there is none."""
 
 
-class Host(Nodes, Jobs, Transfers, Snapshots, Upgrades, Routes, Protocol):
+class Host(Nodes, Jobs, Transfers, Snapshots, Upgrades, Recoveries, Routes, Protocol):
     """A machine, as its agent serves it."""
 
     def state(self) -> HostState: ...

@@ -23,6 +23,7 @@ from openrdb.config import LONGEST_DATA_DIR, Settings
 from openrdb.errors import HostError, PoolMissing
 from openrdb.host import session
 from openrdb.host.bundles.shared import are_reachable
+from openrdb.host.recovery import RecoveryPlace
 from openrdb.host.space import LEAST_FREE
 from openrdb.host.volumes import how_copies_are_made, how_fills_are_held
 from openrdb.host.volumes.pools import known_pools, place_of
@@ -140,6 +141,29 @@ def _pools(settings: Settings) -> Iterator[Finding]:
         if free < _COMFORTABLE_FREE:
             text = f"{free / 2**30:.1f} GiB free in {directory}"
             yield Finding(subject, "warning", text)
+
+
+def _recovery(settings: Settings) -> Iterator[Finding]:
+    """Look at the directory for recovery to points in time, if there is to be one."""
+    if (directory := settings.recovery.directory) is None:
+        return
+    try:
+        RecoveryPlace(Layout(settings.data_dir), directory).check()
+    except HostError as error:
+        yield Finding("recovery", "warning", f"{error}; windows end until it is there")
+        return
+    if why := _why_not_passable(directory, settings):
+        yield Finding("recovery", "bad", why)
+        return
+    free = files.free_bytes(directory)
+    text = f"{free / 2**30:.1f} GiB free in {directory}"
+    volumes = [settings.data_dir, *settings.pool_directories.values()]
+    there = files.file_system(directory)
+    if any(files.file_system(_existing(one)) == there for one in volumes):
+        text += ": a lost disk takes databases and what they are recovered from, as both are on it"
+        yield Finding("recovery", "warning", text)
+    else:
+        yield Finding("recovery", "ok" if free > _COMFORTABLE_FREE else "warning", text)
 
 
 def _why_not_passable(directory: Path, settings: Settings) -> str | None:
@@ -329,6 +353,7 @@ _CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _descriptors,
     _data_directory,
     _pools,
+    _recovery,
     _accounts,
     _execution,
     _shared_memory,

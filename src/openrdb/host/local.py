@@ -16,8 +16,9 @@ from openrdb.host import volume_space
 from openrdb.host.balancer import table
 from openrdb.host.base import PROTOCOL
 from openrdb.host.local_nodes import NODE, program_name
-from openrdb.host.local_space import LocalSpace
+from openrdb.host.local_recovery import LocalRecovery
 from openrdb.host.records import NodeRecord
+from openrdb.host.recovery_keeper import Memory
 from openrdb.host.space import COMFORTABLE_FREE
 from openrdb.spec import (
     HostState,
@@ -38,7 +39,7 @@ _SPACE_ROUND = 10.0
 _REMOVED = ".removed-"
 
 
-class LocalHost(LocalSpace):
+class LocalHost(LocalRecovery):
     """This machine, within its agent's process."""
 
     # -- life ----------------------------------------------------------------------------------
@@ -55,6 +56,8 @@ class LocalHost(LocalSpace):
         self._healer.every(self._logs_round, self._prune_all_logs)
         self._healer.every(_SPACE_ROUND, self._remove_leftovers)
         self._healer.every(_RENEWAL_ROUND, self._renew_servers)
+        self._healer.every(self._options.round, self._keep_recoveries)
+        self._healer.every(_SPACE_ROUND, self._remove_lost_recoveries)
         if (alarm := self._routes.alarm()) is not None:
             self._healer.on_alarm(alarm, self._routes.heal)
         if self._ports_guard.is_there:
@@ -65,6 +68,7 @@ class LocalHost(LocalSpace):
         self._routes.heal()
         self._healer.in_background(self._remove_leftovers)
         self._healer.in_background(self._renew_servers)
+        self._healer.in_background(self._keep_recoveries)
         self._prepare_templates(warm_engines)
 
     def close(self) -> None:
@@ -81,6 +85,8 @@ class LocalHost(LocalSpace):
         """
         nodes = [self._program_to_end(one.spec) for one in list(self._records.nodes.values())]
         self._healer.release_all([*nodes, *self._routes.programs()])
+        # Last, so that they have all that the servers wrote to their end.
+        self._healer.release_all(self._receivers())
         self._routes.clear()
         self._ports_guard.clear()
 
@@ -137,6 +143,7 @@ class LocalHost(LocalSpace):
     def _node_state(self, record: NodeRecord) -> NodeState:
         name = program_name(record.spec)
         running = self._healer.pid(name) is not None
+        memory = self._memories.get(record.spec.node_id, Memory())
         return NodeState(
             node_id=record.spec.node_id,
             role=record.role,
@@ -150,6 +157,8 @@ class LocalHost(LocalSpace):
             writes=record.writes,
             writes_reason=volume_space.reason(record),
             volume_size=record.spec.volume_size,
+            recovery_lost_at=memory.lost_at,
+            recovery_lost_reason=memory.lost_reason,
         )
 
     def port_is_free(self, address: str, port: int) -> bool:

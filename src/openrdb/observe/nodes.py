@@ -6,6 +6,7 @@ import logging
 import threading
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from openrdb.engines.versions import TIME_ZONES
 from openrdb.errors import HostError
@@ -19,6 +20,8 @@ from openrdb.state.models.hosts import LOCAL_HOST
 
 log = logging.getLogger(__name__)
 
+RECOVERY = "recovery_window"
+"""Of the events that tell that it ended by force."""
 _LONGEST_WAIT = 30.0
 _BATCH = 500
 _PAUSE = 1.0
@@ -69,6 +72,7 @@ class NodeObserver:
             if any(_differs(row, batch[row.id]) for row in rows):
                 with self._database.write(durable=False) as session:
                     for row in session.scalars(query).unique():
+                        _tell_of_recovery(session, row, batch[row.id])
                         _write(row, batch[row.id])
                 for row in rows:
                     if row.observed_writes != batch[row.id].writes:
@@ -85,14 +89,30 @@ def _differs(row: models.Node, node: NodeState) -> bool:
     known = (row.observed_state, row.observed_role, row.observed_reason, row.observed_writes)
     is_recorded = row.volume is None or row.volume.collations is not None
     runs = (row.bundle, row.version) == (node.bundle, node.version)
-    return (
-        not runs or known != _observed(node) or (not is_recorded and node.data_versions is not None)
-    )
+    is_told = node.recovery_lost_at in (None, row.recovery_lost_at)
+    is_recorded = is_recorded or node.data_versions is None
+    return not (runs and is_told and is_recorded) or known != _observed(node)
 
 
 def _observed(node: NodeState) -> tuple[str, str, str | None, Writes]:
     reason = node.reason or node.writes_reason or node.warning
     return _state(node), node.role, reason or None, node.writes
+
+
+def _tell_of_recovery(session: Session, row: models.Node, node: NodeState) -> None:
+    """Add an event if a node's window for recovery to a point in time was ended by force."""
+    if node.recovery_lost_at is None or node.recovery_lost_at == row.recovery_lost_at:
+        return
+    row.recovery_lost_at = node.recovery_lost_at
+    session.add(
+        models.Event(
+            action=RECOVERY,
+            outcome="ended",
+            subject_type="instance",
+            subject_id=str(row.instance_id),
+            reason=node.recovery_lost_reason,
+        )
+    )
 
 
 def _write(row: models.Node, node: NodeState) -> None:

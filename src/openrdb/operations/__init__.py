@@ -22,6 +22,8 @@ from openrdb.operations.instances import (
     upgrade,
     upgrade_major,
 )
+from openrdb.operations.recovery import recover as recover_instance
+from openrdb.operations.recovery import switch as switch_recovery
 from openrdb.operations.snapshots import create as create_snapshot
 from openrdb.operations.snapshots import delete as delete_snapshot
 from openrdb.operations.snapshots import restore as restore_snapshot
@@ -43,11 +45,13 @@ __all__ = [
     "migrate_endpoint",
     "move_volume",
     "privileges",
+    "recover_instance",
     "renew_certificate",
     "restart",
     "restore_backup",
     "restore_snapshot",
     "scheduled_backups",
+    "switch_recovery",
     "undelete",
     "upgrade",
     "upgrade_major",

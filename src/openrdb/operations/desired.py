@@ -55,6 +55,7 @@ def node_spec(instance: Instance, node: Node, secrets: Secrets) -> NodeSpec:
         logs=LogsPolicy(instance.logs_max_age_retention, instance.logs_total_disk_retention),
         pool=node.volume.pool if node.volume is not None else DEFAULT_POOL,
         volume_size=instance.volume_size,
+        recovery=instance.recovery,
     )
 
 

@@ -25,6 +25,7 @@ _SPECIFYING: Final[dict[type[Any], tuple[str, ...]]] = {
             "init_settings",
             "certificate",
             "uid",
+            "recovery",
         ),
         *("nodes", "endpoints", "acl_rules"),
     ),

@@ -121,6 +121,16 @@ class Layout:
         return self.root / "transfers"
 
     @property
+    def recovery(self) -> Path:
+        """What the directory for recovery to a point in time is known by."""
+        return self.root / "recovery.mark"
+
+    @property
+    def recovery_jobs(self) -> Path:
+        """Base backups that are being made; nobody else looks after these jobs."""
+        return self.root / "recovery-jobs"
+
+    @property
     def snapshots(self) -> Path:
         """Copies of volumes, which outlive their instances."""
         return self.root / "snapshots"
@@ -161,7 +171,7 @@ class Layout:
         return self.instance(instance_id) / "routes"
 
     def upgrade_lock(self, instance_id: UUID, node_id: UUID) -> Path:
-        """Held by all that makes a node's volume by an upgrade."""
+        """Held by all that makes a node's volume by an upgrade, or by replaying a stream."""
         return self.instance(instance_id) / f"{UPGRADE}{node_id}.lock"
 
     def program_lock(self, instance_id: UUID, program: str) -> Path:

@@ -53,6 +53,7 @@ class Stage:
             service = self._open.enter_context(HeldService(self._cache, self._ports))
             service.add_pool("fast", FAST)
             service.environment["OPENRDB_TRASH"] = "300"  # some of it is brought back at once
+            service.keep_recovery()
             service.start()
             self._scene = make_scene(service, engine)
         return self._scene

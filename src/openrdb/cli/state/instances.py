@@ -81,7 +81,7 @@ def details(settings: Settings, wanted: str) -> ListedInstance:
         HostError: there is none of that name or id, or there are several.
     """
     with opened_state(settings) as database, database.read() as session:
-        return _listed(session, _find(session, wanted))
+        return _listed(session, find(session, wanted))
 
 
 def deployment(settings: Settings) -> Deployment:
@@ -102,7 +102,7 @@ def access(settings: Settings, wanted: str) -> Access:
         HostError: there is no such instance, or nothing to connect to.
     """
     with opened_state(settings) as database, database.read() as session:
-        instance = _find(session, wanted)
+        instance = find(session, wanted)
         shown = _endpoints(instance)
         if not shown or instance.certificate is None:
             why = f"the instance {instance.name} is {instance.status} and has no endpoint"
@@ -138,7 +138,12 @@ def why(settings: Settings, instance_id: str) -> str:
     return found or "for no recorded reason"
 
 
-def _find(session: Session, wanted: str) -> Instance:
+def find(session: Session, wanted: str) -> Instance:
+    """Return an instance by its name, its id or the id's first characters.
+
+    Raises:
+        HostError: there is none, or there are several.
+    """
     every = session.execute(select(Instance.id, Instance.name)).all()
     found = [row.id for row in every if wanted in (row.name, str(row.id))]
     found = found or [row.id for row in every if str(row.id).startswith(wanted.lower())]

@@ -123,6 +123,9 @@ class MySQLServer:
     def copy_data(self, copier: Copier) -> None:
         copying.copy(self._node, copier)
 
+    def recovery(self) -> None:
+        """Return nothing: there is none for MySQL yet."""
+
     def data_versions(self) -> dict[str, str]:
         # Collations are the server's own code, each named by its Unicode version, and time zones are
         # tables of the volume's own: neither depends on the host.

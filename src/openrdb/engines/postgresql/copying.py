@@ -15,7 +15,7 @@ from pathlib import Path
 from psycopg import Connection, errors, sql
 
 from openrdb.engines.base import Copier, EngineNode
-from openrdb.engines.postgresql import identity, session
+from openrdb.engines.postgresql import identity, session, wal
 from openrdb.errors import HostError
 from openrdb.system import copying, files
 
@@ -106,14 +106,14 @@ def _complete(
     """Put into a copy what recovery needs: the WAL of the time of copying, and a whole `pg_control`."""
     for name in _RUNTIME:
         (data / name).unlink(missing_ok=True)
-    wal = data / "pg_wal"
-    for path in wal.iterdir():  # what was copied in the middle of being written
+    target = data / "pg_wal"
+    for path in target.iterdir():  # what was copied in the middle of being written
         if not path.is_dir():
             path.unlink()
     size = int(_row(connection, sql.SQL(_SEGMENT_SIZE))[0])
-    wanted = _segments(start, stop, size)
+    wanted = wal.segments(start, stop, size)
     try:
-        copying.copy_files(source / "pg_wal", wanted, wal)
+        copying.copy_files(source / "pg_wal", wanted, target)
     except FileNotFoundError:
         raise _too_much() from None
     # A segment that was taken for other content meanwhile has another name by now.
@@ -130,19 +130,6 @@ def _too_much() -> HostError:
         "more was written to the databases than the server keeps while it is copied: try again at a "
         "quieter time"
     )
-
-
-def _segments(first: str, last: str, size: int) -> set[str]:
-    """Return the names of the segments of WAL from one to another."""
-    timeline, a_log = first[:8], 2**32 // size
-
-    def number(name: str) -> int:
-        return int(name[8:16], 16) * a_log + int(name[16:], 16)
-
-    return {
-        f"{timeline}{one // a_log:08X}{one % a_log:08X}"
-        for one in range(number(first), number(last) + 1)
-    }
 
 
 def _copy_control(source: Path, target: Path) -> None:

@@ -9,7 +9,6 @@ from 11 to 18).
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import shutil
 import struct
@@ -18,10 +17,10 @@ from pathlib import Path
 
 import google_crc32c
 
+from openrdb.engines.postgresql import wal
 from openrdb.system import files
 
 _SEGMENT_IDENTIFIER = 24
-_SEGMENT = re.compile(r"[0-9A-F]{24}")
 _FIRST_CRC, _LAST_CRC = 200, 512
 """Where in pg_control the CRC can stand: 280 in 11, 288 to 292 later."""
 
@@ -39,7 +38,7 @@ def renew_system_identifier(data: Path) -> int:
     content[:8] = identifier
     content[crc_at : crc_at + 4] = struct.pack("<I", google_crc32c.value(bytes(content[:crc_at])))
     for segment in (data / "pg_wal").iterdir():
-        if is_segment(segment.name):
+        if wal.is_segment(segment.name):
             _overwrite(segment, _SEGMENT_IDENTIFIER, identifier)
     _overwrite(control, 0, bytes(content))
     return int(struct.unpack("<Q", identifier)[0])
@@ -52,11 +51,6 @@ def forget_slots(data: Path) -> None:
     for slot in slots.iterdir():
         shutil.rmtree(slot)
     files.sync_directory(slots)
-
-
-def is_segment(name: str) -> bool:
-    """Return whether a file of `pg_wal` of that name is a segment of WAL."""
-    return _SEGMENT.fullmatch(name) is not None
 
 
 def system_identifier(data: Path) -> int:

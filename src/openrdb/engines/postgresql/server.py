@@ -21,6 +21,7 @@ from openrdb.engines.postgresql import (
     writes,
 )
 from openrdb.engines.postgresql.admin.administration import Administration
+from openrdb.engines.postgresql.recovery import PostgreSQLRecovery
 from openrdb.engines.postgresql.transfers import Transfers
 from openrdb.spec import Administrator
 from openrdb.system import files
@@ -123,6 +124,9 @@ class PostgreSQLServer:
 
     def copy_data(self, copier: Copier) -> None:
         copying.copy(self._node, copier)
+
+    def recovery(self) -> PostgreSQLRecovery:
+        return PostgreSQLRecovery(self._node)
 
     def data_versions(self) -> dict[str, str]:
         return versions.read(self._node)

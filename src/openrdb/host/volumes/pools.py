@@ -272,9 +272,10 @@ class Pools:
         self.default.empty(before)
         with self._moving:
             for pool in self._others.values():
-                pool.forget(self._is_known)
+                pool.forget(self.is_known)
 
-    def _is_known(self, instance_id: UUID) -> bool:
+    def is_known(self, instance_id: UUID) -> bool:
+        """Return whether there is an instance, here or in the trash."""
         here = self._layout.instance(instance_id).exists()
         return here or any((self._layout.root / "trash").glob(f"*.{instance_id}"))
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import ForeignKey, Index
+from sqlalchemy import ForeignKey, Index, false
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from openrdb.state.models.base import Base, now
@@ -62,6 +62,8 @@ class Instance(Base):
     """The Unix account that its nodes' processes run as; null: that of the agent."""
     generation: Mapped[int] = mapped_column(default=1)
     """Raised with each change of what its nodes should be: hosts refuse older specifications."""
+    recovery: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether its data is to be recoverable to any point in time."""
     created_at: Mapped[datetime] = mapped_column(default=now)
     first_ready_at: Mapped[datetime | None]
     """When its creation ended well; null: it has not, or failed."""

@@ -38,6 +38,8 @@ class Node(Base):
     observed_writes: Mapped[str] = mapped_column(default="open", server_default="open")
     """What its users may write, as its host said: `spec.Writes`."""
     observed_at: Mapped[datetime | None]
+    recovery_lost_at: Mapped[datetime | None]
+    """When its window for recovery to a point in time was last ended by force, as its host said."""
     bundle: Mapped[str | None]
     """The name of the bundle that it runs, as its host said."""
     version: Mapped[str]

@@ -1,0 +1,1 @@
+"""Operations of recovery to a point in time."""
