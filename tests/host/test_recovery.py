@@ -271,9 +271,12 @@ def test_only_what_is_needed_is_kept(short_tmp: Path, cache: Path, worker_id: st
         wait_until(lambda: len(kept.record(node).bases) <= len(before), LONG)
         assert kept.state(node).windows[0].begins <= moment
         assert rows(kept.restored(node, moment)) == [1, 2]
-        bases = {str(base.id) for base in kept.record(node).bases}
-        there = {path.name for path in kept.directory.glob("*/*/bases/*")}
-        assert there == bases
+
+        def only_what_is_known_is_there() -> bool:
+            known = {str(base.id) for base in kept.record(node).bases}
+            return {path.name for path in kept.directory.glob("*/*/bases/*")} == known
+
+        wait_until(only_what_is_known_is_there, LONG)
 
 
 def test_what_was_changed_is_not_restored(kept: Kept, newest_postgresql: str) -> None:
