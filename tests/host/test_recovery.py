@@ -16,6 +16,8 @@ import pytest
 
 from openrdb.config import RecoveryOptions
 from openrdb.engines.base import EngineNode
+from openrdb.engines.mysql import session as mysql_superuser
+from openrdb.engines.mysql.sql import rows as rows_of
 from openrdb.engines.postgresql import session as superuser
 from openrdb.errors import HostError
 from openrdb.host.recovery import LineageRecord, RecoveryPlace
@@ -66,6 +68,7 @@ class Kept:
     def restored(self, node: Node, moment: datetime | None, number: int = 1) -> Node:
         """A new node with the data of a moment."""
         host, old = self.agent.host, node.spec
+        self.state(node)  # with which its window ends at this moment
         spec = replace(
             old,
             instance_id=uuid4(),
@@ -74,7 +77,7 @@ class Kept:
             secret="another-secret",
             recovery=False,
         )
-        while not host.ensure_recovered_volume(spec, old.instance_id, moment, 10.0):
+        while not host.ensure_recovered_volume(spec, old.instance_id, old.secret, moment, 10.0):
             pass
         host.ensure_configuration(spec)
         host.ensure_accepting(spec)
@@ -96,6 +99,12 @@ def kept(short_tmp: Path, cache: Path, worker_id: str) -> Iterator[Kept]:
     made = Kept(short_tmp, cache, port_of_server(worker_id, 40))
     with made.agent:
         yield made
+
+
+@pytest.fixture(params=["PostgreSQL-18", "MySQL-9"])
+def either(cache: Path, request: pytest.FixtureRequest) -> str:
+    """The newest version of each engine."""
+    return installed(cache, request.param)
 
 
 @pytest.fixture
@@ -125,8 +134,8 @@ def with_table(node: Node) -> Node:
     return node
 
 
-def test_moments_are_exact(kept: Kept, postgresql: str) -> None:
-    node = with_table(kept.node(postgresql))
+def test_moments_are_exact(kept: Kept, engine: str) -> None:
+    node = with_table(kept.node(engine))
     first, second = insert(node, 1, 2), insert(node, 3)
     insert(node, 4)
     (window,) = kept.state(node).windows
@@ -149,9 +158,9 @@ def delete_volume(kept: Kept, node: Node) -> None:
     shutil.rmtree(node.paths.data)
 
 
-def test_what_was_acknowledged_outlives_its_disk(kept: Kept, newest_postgresql: str) -> None:
+def test_what_was_acknowledged_outlives_its_disk(kept: Kept, either: str) -> None:
     """The server is killed right after an acknowledgement; the last segment is no whole one."""
-    node = with_table(kept.node(newest_postgresql))
+    node = with_table(kept.node(either))
     insert(node, *range(50))
     pid = node.pid
     assert pid is not None
@@ -163,8 +172,8 @@ def test_what_was_acknowledged_outlives_its_disk(kept: Kept, newest_postgresql: 
     assert rows(kept.restored(node, None)) == list(range(50))
 
 
-def test_a_stop_loses_nothing(kept: Kept, newest_postgresql: str) -> None:
-    node = with_table(kept.node(newest_postgresql))
+def test_a_stop_loses_nothing(kept: Kept, either: str) -> None:
+    node = with_table(kept.node(either))
     insert(node, 1, 2, 3)
     kept.agent.host.stop_everything()
     shutil.rmtree(node.paths.data)
@@ -201,8 +210,8 @@ def test_a_lost_slot_ends_the_window_and_begins_another(kept: Kept, newest_postg
     assert rows(kept.restored(node, None, 3)) == [1, 2]
 
 
-def test_whatever_is_killed_goes_on(kept: Kept, newest_postgresql: str) -> None:
-    node = with_table(kept.node(newest_postgresql))
+def test_whatever_is_killed_goes_on(kept: Kept, either: str) -> None:
+    node = with_table(kept.node(either))
     host = kept.agent.host
     receiver = kept.receiver(node)
     kept.agent.restart()
@@ -309,14 +318,15 @@ def segments(kept: Kept) -> list[Path]:
     return sorted(path for path in found if "." not in path.name)
 
 
-def test_turned_off_nothing_is_left(kept: Kept, newest_postgresql: str) -> None:
-    node = kept.node(newest_postgresql)
+def test_turned_off_nothing_is_left(kept: Kept, either: str) -> None:
+    node = kept.node(either)
     engine = kept.agent.host._server(kept.agent.host._record(node.spec.node_id)).recovery()
     assert engine is not None
     receiver = kept.receiver(node)
     node.spec = replace(node.spec, recovery=False, generation=3)
     kept.agent.host.ensure_recovery(node.spec)
-    assert engine.stream_state() == "none"
+    if either.startswith("PostgreSQL"):
+        assert engine.stream_state(kept.directory) == "none"
     assert processes.identify(receiver) is None
     assert [path.name for path in kept.directory.iterdir()] == ["openrdb.recovery"]
     kept.agent.host.ensure_recovery(node.spec)  # of a repetition
@@ -404,3 +414,94 @@ def test_a_receiver_that_stays_away_does_not_fill_the_volume(
     server.close()
     wait_until(lambda: len(kept.state(node).windows) == 2, LONG)
     assert rows(kept.restored(node, None)) == [2]
+
+
+def asked(kept: Kept, node: Node, *queries: str) -> list[tuple[object, ...]]:
+    """What MySQL's superuser is answered to the last of some statements."""
+    record = kept.agent.host._record(node.spec.node_id)
+    places = (kept.agent.host._bundle(record), kept.agent.host._paths(record))
+    own = EngineNode(node.spec, *places, node.spec.secret)
+    with mysql_superuser.connect(own) as session:
+        return [rows_of(session, query) for query in queries][-1]
+
+
+def test_mysql_is_replayed_without_running_anything(kept: Kept, mysql_version: str) -> None:
+    """Triggers, events and definers of the stretch that is replayed come back, and run nothing."""
+    node = with_table(kept.node(mysql_version))
+    asked(kept, node, "SET GLOBAL log_bin_trust_function_creators = ON")
+    with node.session() as session:
+        for statement in (
+            "CREATE TABLE noted (who varchar(100))",
+            "CREATE TRIGGER note BEFORE INSERT ON kept FOR EACH ROW "
+            "INSERT INTO noted VALUES (CURRENT_USER())",
+            "CREATE EVENT later ON SCHEDULE EVERY 1 DAY STARTS '2037-01-01' DO DELETE FROM kept",
+            "CREATE USER late IDENTIFIED BY 'A-pass-word-7'",
+            "CREATE TABLE quoted (a int COMMENT ' /*!*/; DROP TABLE kept; ')",
+        ):
+            session.execute(statement)
+    moment = insert(node, 1, 2)
+    with node.session() as session:
+        session.execute("DROP TABLE kept")
+    back = kept.restored(node, moment)
+    assert rows(back) == [1, 2]
+    query = "SELECT who FROM rdb.noted"
+    assert asked(kept, back, query) == asked(kept, node, query)
+    assert len(asked(kept, back, query)) == 2
+    query = "SELECT event_name, status FROM information_schema.events"
+    assert asked(kept, back, query) == [("later", "REPLICA_SIDE_DISABLED")]
+    assert asked(kept, back, "SELECT count(*) FROM mysql.user WHERE user = 'late'") == [(1,)]
+    assert asked(kept, back, "SHOW REPLICA STATUS") == []
+    insert(back, 3)
+    assert asked(kept, back, "SELECT count(*) FROM rdb.noted") == [(3,)]
+
+
+def test_a_binary_log_that_was_removed_ends_the_window(kept: Kept, mysql_version: str) -> None:
+    node = with_table(kept.node(mysql_version))
+    moment = insert(node, 1)
+    assert kept.state(node).windows[0].ends > moment
+    os.kill(kept.receiver(node), signal.SIGSTOP)
+    ((name, *_),) = asked(kept, node, "FLUSH BINARY LOGS", "SHOW BINARY LOG STATUS")
+    asked(kept, node, f"PURGE BINARY LOGS TO '{name}'")
+    insert(node, 2)
+    wait_until(lambda: node.state.recovery_lost_at, LONG)
+    wait_until(lambda: len(kept.state(node).windows) == 2, LONG)
+    assert rows(kept.restored(node, moment)) == [1]
+    assert rows(kept.restored(node, None, 2)) == [1, 2]
+
+
+def test_what_was_changed_of_mysql_is_not_restored(kept: Kept, mysql_version: str) -> None:
+    node = with_table(kept.node(mysql_version))
+    moment = insert(node, 1)
+    assert kept.state(node).windows[0].ends > moment
+    (table,) = kept.directory.glob("*/*/bases/*/data/clone/mysql.ibd")
+    content = table.read_bytes()
+    table.write_bytes(flipped(content))
+    with pytest.raises(HostError, match="damaged"):
+        kept.restored(node, moment)
+    table.write_bytes(content)
+    for number in (2, 3):
+        asked(kept, node, "FLUSH BINARY LOGS")
+        insert(node, number)
+    assert rows(kept.restored(node, None, 2)) == [1, 2, 3]
+    kept.state(node)
+    found = sorted(kept.directory.glob("*/*/streams/*/binlog.*"))
+    found[-2].unlink()
+    with pytest.raises(HostError, match="missing"):
+        kept.restored(node, None, 3)
+
+
+def test_what_was_received_of_mysql_outlives_attempts_to_receive_it_again(
+    kept: Kept, mysql_version: str
+) -> None:
+    """The server is away, and its receiver begins again and again."""
+    node = with_table(kept.node(mysql_version))
+    insert(node, *range(20))
+    assert not kept.state(node).reason
+    host, name = kept.agent.host, f"recovery-{node.spec.node_id}"
+    host._healer.release(host._program(node.spec), at_once=True)
+    wait_until(lambda: host._healer.is_failing(name), LONG)
+    assert rows(kept.restored(node, None)) == list(range(20))
+    host.ensure_accepting(node.spec)
+    insert(node, 20)
+    wait_until(lambda: not kept.state(node).reason, LONG)
+    assert rows(kept.restored(node, None, 2)) == list(range(21))

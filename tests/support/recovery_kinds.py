@@ -74,7 +74,6 @@ RECOVERY_CASES = {
         is_on,
         before=turned_off,
         after=turned_off,
-        engines=("PostgreSQL",),
     ),
     "recover_instance": Case(
         "recover_instance",
@@ -83,6 +82,5 @@ RECOVERY_CASES = {
         lambda s, n: has_content(s, n, f"recovered{n}."),
         before=turned_on,
         after=turned_off,
-        engines=("PostgreSQL",),
     ),
 }

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import struct
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from openrdb.config import Settings
+from openrdb.engines import stream_of
+from openrdb.engines.mysql import binlog
+from openrdb.engines.mysql.recovery import MySQLStream
 from openrdb.engines.postgresql import wal
 from openrdb.engines.postgresql.recovery import PostgreSQLStream, restore_command
 from openrdb.engines.recovery import Span
@@ -19,6 +24,7 @@ from openrdb.system.layout import Layout
 
 BEGIN = datetime(2026, 11, 26, tzinfo=UTC)
 SIZE = 16 * 2**20
+MICROSECOND = timedelta(microseconds=1)
 
 
 def hour(number: float) -> datetime:
@@ -166,3 +172,88 @@ def test_an_empty_mount_point_is_not_the_directory(tmp_path: Path) -> None:
 def test_it_lies_apart_from_the_volumes(tmp_path: Path, where: str) -> None:
     with pytest.raises(ValueError, match="must be apart"):
         Settings(data_dir=tmp_path / "data", recovery={"directory": tmp_path / where})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("version_name", "version", "can"),
+    [("PostgreSQL-14", "14.23", True), ("MySQL-8", "8.0.31", False), ("MySQL-8", "9.7.4", True)],
+)
+def test_what_can_be_recovered(version_name: str, version: str, can: bool) -> None:
+    assert stream_of(version_name).serves(version) == can
+
+
+SOURCE = UUID("2e4fcf97-7771-40c7-99eb-e3c4b7ec3d25")
+
+
+def event(kind: int, body: bytes) -> bytes:
+    return struct.pack("<IBIIIH", 0, kind, 1, 19 + len(body), 0, 0) + body
+
+
+def transaction(number: int, at: datetime) -> bytes:
+    """As the server writes one: a GTID event, which has its length, and what it does."""
+    rest, moment = event(2, b"FLUSH" * 60), (at - datetime(1970, 1, 1, tzinfo=UTC)) // MICROSECOND
+    head = b"\1" + SOURCE.bytes + struct.pack("<qBqq", number, 2, 0, 0)
+    head += moment.to_bytes(7, "little")
+    length = 19 + len(head) + 3 + len(rest)
+    return event(33, head + b"\xfc" + struct.pack("<H", length)) + rest
+
+
+def binary_log(path: Path, *transactions: bytes) -> Path:
+    path.write_bytes(b"\xfebin" + event(15, b"x" * 100) + b"".join(transactions))
+    return path
+
+
+def test_a_binary_log_is_cut_before_what_came_later(tmp_path: Path) -> None:
+    made = [transaction(number, hour(number)) for number in range(1, 6)]
+    files = [
+        binary_log(tmp_path / "binlog.000001", *made[:2]),
+        binary_log(tmp_path / "binlog.000002"),
+        binary_log(tmp_path / "binlog.000003", *made[2:]),
+    ]
+    whole, length = files[0].stat().st_size, len(made[0])
+    begin = whole - 2 * length
+    assert binlog.until(files, hour(1)) == ([begin + length, 0, 0], f"{SOURCE}:1-1")
+    assert binlog.until(files, hour(2.5)) == ([whole, 0, 0], f"{SOURCE}:1-2")
+    assert binlog.until(files, hour(3)) == ([whole, 0, begin + length], f"{SOURCE}:1-3")
+    assert binlog.until(files, None)[1] == f"{SOURCE}:1-5"
+    with pytest.raises(HostError, match="as a whole"):  # more may have been committed by then
+        binlog.until(files, hour(5))
+    with pytest.raises(HostError, match="missing"):
+        binlog.until([files[0], binary_log(tmp_path / "gap", made[3])], None)
+
+
+def test_a_transaction_that_is_not_whole_is_none(tmp_path: Path) -> None:
+    made = [transaction(number, hour(number)) for number in (1, 2)]
+    path = binary_log(tmp_path / "binlog.000001", *made)
+    size = path.stat().st_size
+    for left in (size - 1, size - len(made[1]) + 90, size - len(made[1]) + 5):
+        os.truncate(path, left)
+        assert binlog.until([path], None) == ([size - len(made[1])], f"{SOURCE}:1-1")
+
+
+def test_the_longer_file_counts(tmp_path: Path) -> None:
+    for name, content in {
+        "binlog.000001": "a",
+        "binlog.000001.kept": "ab",
+        "binlog.000002": "abc",
+        "binlog.000002.kept": "ab",
+        "binlog.000003": "ab",
+        "binlog.000003.kept": "ab",
+        "binlog.index": "",
+    }.items():
+        (tmp_path / name).write_text(content)
+    found = {number: path.name for number, path in binlog.received(tmp_path).items()}
+    assert found == {1: "binlog.000001.kept", 2: "binlog.000002", 3: "binlog.000003.kept"}
+    spans = [Span("binlog.000002", "binlog.000002", 0, 0)]
+    removed = {path.name for path in MySQLStream().superfluous(tmp_path, spans)}
+    assert removed == {"binlog.000001", "binlog.000001.kept", "binlog.000002.kept"}
+
+
+def test_files_are_joined_as_far_as_they_are_wanted(tmp_path: Path) -> None:
+    made = [transaction(number, hour(number)) for number in range(1, 5)]
+    parts = [binary_log(tmp_path / str(n), *made[2 * n : 2 * n + 2]) for n in range(2)]
+    ends, gtids = binlog.until(parts, hour(3))
+    target = tmp_path / "joined"
+    binlog.join(zip(parts, ends, strict=True), target)
+    assert binlog.until([target], None)[1] == gtids == f"{SOURCE}:1-3"
+    assert [path.name for path in tmp_path.iterdir()] == ["joined"]

@@ -86,7 +86,7 @@ def add_copy(
         encryption=origin.encryption,
         settings=_settings(kind, source),
         init_settings=origin.init_settings,
-        recovery=is_recoverable(source.engine, settings, encrypted=origin.encryption),
+        recovery=is_recoverable(source.engine, backend, encrypted=origin.encryption),
         backup_disabled=origin.backup_disabled,
         backup_frequency=origin.backup_frequency,
         backup_retention=origin.backup_retention,

@@ -73,7 +73,7 @@ def new_instance(
         init_settings=_init_settings(body, offer),
         recovery=is_recoverable(
             offer.version.name,
-            backend.settings,
+            backend,
             encrypted=bool(body.encryption and body.encryption.enabled),
         ),
         backup_disabled=bool(body.disable_backup),
@@ -120,10 +120,10 @@ def limits_of(project_id: UUID, settings: Settings, pool: str) -> quotas.Limits:
     return quotas.Limits(own.instances, own.volume_bytes, promised, pool)
 
 
-def is_recoverable(engine: str, settings: Settings, *, encrypted: bool) -> bool:
+def is_recoverable(engine: str, backend: Backend, *, encrypted: bool) -> bool:
     """Return whether a new instance can be recovered to points in time from its birth on."""
-    options = settings.recovery
-    can = stream_of(engine) is not None and options.takes(encrypted=encrypted)
+    options, version = backend.settings.recovery, backend.offers.installed[engine]
+    can = stream_of(engine).serves(version) and options.takes(encrypted=encrypted)
     return can and options.new_instances
 
 

@@ -113,8 +113,9 @@ def restore_to_moment(
 
 
 def _require(instance: Instance) -> None:
-    if stream_of(instance.engine) is None:
-        help_message = f"{instance.engine} cannot be recovered to a point in time here"
+    if not stream_of(instance.engine).serves(instance.primary.version):
+        version = f"{instance.engine} {instance.primary.version}"
+        help_message = f"{version} cannot be recovered to a point in time here"
         raise PreconditionFailed("engine", help_message)
 
 

@@ -6,6 +6,7 @@ import signal
 from typing import Final
 
 from openrdb.engines.base import EngineNode, Rules, Server, Templates
+from openrdb.engines.mysql.recovery import MySQLStream
 from openrdb.engines.mysql.rules import MySQLRules
 from openrdb.engines.mysql.server import MySQLServer
 from openrdb.engines.mysql.template import MySQLTemplates
@@ -30,7 +31,10 @@ _SERVERS: Final[dict[str, type[PostgreSQLServer] | type[MySQLServer]]] = {
     PostgreSQLRules.name: PostgreSQLServer,
     MySQLRules.name: MySQLServer,
 }
-_STREAMS: Final[dict[str, Stream]] = {PostgreSQLRules.name: PostgreSQLStream()}
+_STREAMS: Final[dict[str, Stream]] = {
+    PostgreSQLRules.name: PostgreSQLStream(),
+    MySQLRules.name: MySQLStream(),
+}
 
 
 def rules_of(version_name: str) -> Rules:
@@ -43,10 +47,9 @@ def templates_of(version_name: str) -> Templates:
     return _TEMPLATES[_engine(version_name)]
 
 
-def stream_of(version_name: str) -> Stream | None:
-    """Return what deals with a version's bases and streams; None if there is no recovery to a point in
-    time for its engine."""
-    return _STREAMS.get(_engine(version_name))
+def stream_of(version_name: str) -> Stream:
+    """Return what deals with a version's bases and streams."""
+    return _STREAMS[_engine(version_name)]
 
 
 def server_of(spec: NodeSpec, bundle: Bundle, paths: NodePaths, secret: str) -> Server:

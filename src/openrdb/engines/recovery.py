@@ -7,8 +7,8 @@ needs, and makes a data directory of both. It starts nothing itself that outlive
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol
@@ -52,6 +52,8 @@ class Command:
 
     arguments: list[str]
     environment: dict[str, str]
+    secret: str = field(default="", repr=False)
+    """A line that it reads from its standard input."""
 
 
 class Recovery(Protocol):
@@ -60,8 +62,8 @@ class Recovery(Protocol):
     def identity(self) -> str:
         """Return what distinguishes the node's data from all others', also from copies of it."""
 
-    def stream_state(self) -> StreamState:
-        """Return whether the server keeps what the receiver lacks."""
+    def stream_state(self, stream: Path) -> StreamState:
+        """Return whether the server keeps what the receiver of a stream lacks."""
 
     def begin_stream(self) -> None:
         """Let the server keep all that it writes from now on until the receiver has got it, within
@@ -80,19 +82,25 @@ class Recovery(Protocol):
     def has_lost(self, complaint: str) -> bool:
         """Return whether a receiver ended because the server has not kept what comes next."""
 
-    def is_received(self, mark: Mark) -> bool:
-        """Return whether a receiver has a mark on disk."""
+    def is_received(self, mark: Mark, stream: Path) -> bool:
+        """Return whether the receiver of a stream has a mark on disk."""
 
     def mark(self, since: str | None) -> Mark | None:
         """Write a mark; None if nothing was written since another one."""
 
     def base(self, directory: Path) -> Command:
-        """Return the program that makes a base in an empty directory. It reads the password of the
-        replication account, and a line's end, from its standard input."""
+        """Return the program that makes a base in an empty directory.
+
+        Raises:
+            PreconditionFailed: the data has parts that cannot be copied.
+        """
 
 
 class Stream(Protocol):
     """What an engine knows of bases and streams without a server."""
+
+    def serves(self, version: str) -> bool:
+        """Return whether servers of a version, `17.11`, can be recovered to a point in time."""
 
     def span(self, base: Path) -> Span:
         """Return what a base that was made needs of the stream, after a look whether it is whole.
@@ -131,6 +139,11 @@ class Replay:
     """None: all that there is."""
     account: Uid
     """Whose base and stream are, and by which it is replayed."""
+    secret: str
+    """The superuser's in the data."""
+    init_settings: Mapping[str, str]
+    sockets: Path
+    """An empty directory of the account's, whose path is short."""
     memory: int
     """Bytes that replaying may take."""
     lock: int

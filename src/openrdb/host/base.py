@@ -331,12 +331,18 @@ class Recoveries(Protocol):
         """Return what can be recovered of an instance at this moment, whether it works or not."""
 
     def ensure_recovered_volume(
-        self, spec: NodeSpec, source_id: UUID, moment: datetime | None, timeout: float
+        self,
+        spec: NodeSpec,
+        source_id: UUID,
+        source_secret: str,
+        moment: datetime | None,
+        timeout: float,
     ) -> bool:
         """Make the node's data directory as that of another instance was at a moment; `timeout` is as
         for `Snapshots`.
 
         Args:
+            source_secret: the superuser's in that data.
             moment: None: the last one.
 
         Raises:

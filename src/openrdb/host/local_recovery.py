@@ -153,8 +153,8 @@ class LocalRecovery(LocalSpace):
             )
 
     def _engine_of(self, record: NodeRecord) -> tuple[Recovery, StreamTools] | None:
-        engine, tools = self._server(record).recovery(), stream_of(record.spec.engine)
-        return None if engine is None or tools is None else (engine, tools)
+        engine = self._server(record).recovery()
+        return None if engine is None else (engine, stream_of(record.spec.engine))
 
     def _receiver(
         self, record: NodeRecord, lineage: Lineage, engine: Recovery, number: int
@@ -292,16 +292,26 @@ class LocalRecovery(LocalSpace):
         return [(lineage, record) for lineage, record in found if record is not None]
 
     def ensure_recovered_volume(
-        self, spec: NodeSpec, source_id: UUID, moment: datetime | None, timeout: float
+        self,
+        spec: NodeSpec,
+        source_id: UUID,
+        source_secret: str,
+        moment: datetime | None,
+        timeout: float,
     ) -> bool:
         sources = [one for one in self._records.nodes.values() if one.spec.instance_id == source_id]
         versions = next((one.data_versions for one in sources), None)
         volume = self._accept_copy(spec, versions)
-        make = partial(self._make_recovered_volume, spec, volume, source_id, moment)
+        make = partial(self._make_recovered_volume, spec, volume, source_id, source_secret, moment)
         return self._underway.ensure(f"volume {spec.node_id}", make, timeout)
 
     def _make_recovered_volume(
-        self, spec: NodeSpec, target: Volume, source_id: UUID, moment: datetime | None
+        self,
+        spec: NodeSpec,
+        target: Volume,
+        source_id: UUID,
+        source_secret: str,
+        moment: datetime | None,
     ) -> None:
         pool = self._pools.named(target.pool)
         if not pool.exists(target):
@@ -311,7 +321,7 @@ class LocalRecovery(LocalSpace):
                 found = replace(chosen, until=chosen.window.ends) if is_at_work else chosen
                 size = found.span.data_size + files.tree_size(found.stream)
                 self._pools.require_free(pool.name, LEAST_FREE // 2 + size)
-                self._replay(spec, target, found)
+                self._replay(spec, target, found, source_secret)
         pool.settle(target)
 
     @contextmanager
@@ -336,25 +346,29 @@ class LocalRecovery(LocalSpace):
             raise HostError("nothing is kept that this moment can be recovered from")
         return max(found, key=lambda one: one.window.ends)
 
-    def _replay(self, spec: NodeSpec, target: Volume, source: Source) -> None:
+    def _replay(self, spec: NodeSpec, target: Volume, source: Source, secret: str) -> None:
         tools, maker = stream_of(spec.engine), templates_of(spec.engine)
-        assert tools is not None  # noqa: S101
         pool = self._pools.named(target.pool)
         place = self._pools.layout(pool.name).snapshots / f"{PASSING}recovery-{spec.node_id}"
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         passing = pool.volume(place / "data")
         lock = self._layout.upgrade_lock(spec.instance_id, spec.node_id)
         bundle = self._bundle(self._record(spec.node_id))
+        sockets = self._layout.sockets(spec.node_id)
         try:
             with processes.holding(lock, f"the recovery for node {spec.node_id}") as held:
 
                 def make(data: Path) -> None:
+                    files.remove_tree(sockets)
+                    accounts.ensure_directory(sockets, source.uid)
                     parts = (source.base, source.span, source.stream, source.until, source.uid)
-                    tools.replay(Replay(bundle, data, *parts, spec.memory, held))
+                    server = (secret, spec.init_settings, sockets, spec.memory, held)
+                    tools.replay(Replay(bundle, data, *parts, *server))
 
                 pool.create(passing, make)
             pool.take(passing, target, spec.uid, maker.renew_identity)
         finally:
+            files.remove_tree(sockets)  # the next start makes its own
             pool.delete_below(place)
             self._healer.in_background(self._pools.remove_deleted)
 

@@ -138,7 +138,9 @@ class Keeper:
 
     def _why_lost(self, number: int) -> str:
         """Return why a stream has a gap; empty if it has none."""
-        state = self._engine.stream_state()
+        if not self._lineage.stream(number).is_dir():
+            return "the directory of the stream was removed"
+        state = self._engine.stream_state(self._lineage.stream(number))
         if state == "lost":
             return "the server has not kept all that was not received in time"
         if state == "none":
@@ -146,8 +148,6 @@ class Keeper:
         name = self._receiver(number).name
         if self._healer.pid(name) is None and self._engine.has_lost(self._healer.reason(name)):
             return "the server has removed what was not received yet"
-        if not self._lineage.stream(number).is_dir():
-            return "the directory of the stream was removed"
         return ""
 
     def _lose(self, why: str) -> None:
@@ -187,7 +187,7 @@ class Keeper:
         pending = memory.pending
         if pending is None:
             return True
-        if not self._engine.is_received(pending):
+        if not self._engine.is_received(pending, self._lineage.stream(current.number)):
             return False
         memory.pending, memory.written = None, pending.written
         self._healer.note_steady(self._receiver(current.number))
@@ -256,7 +256,7 @@ class Keeper:
             environment=command.environment,
             uid=spec.uid,
         )
-        self._jobs.start(job, f"{spec.replication_secret}\n".encode())
+        self._jobs.start(job, f"{command.secret}\n".encode())
 
     def _finish(self, making: Base, ended_at: datetime | None) -> None:
         """Take a base into use, as soon as the stream has what it needs."""

@@ -31,8 +31,11 @@ def switch(settings: Settings, wanted: str, *, on: bool) -> str:
         raise HostError("nothing says where to keep it: set recovery.directory, and serve again")
     with opened_state(settings) as database, database.write() as session:
         instance = find(session, wanted)
-        if stream_of(instance.engine) is None:
-            raise HostError(f"{instance.engine} cannot be recovered to a point in time here")
+        version = instance.primary.version
+        if not stream_of(instance.engine).serves(version):
+            raise HostError(
+                f"{instance.engine} {version} cannot be recovered to a point in time here"
+            )
         if on and not settings.recovery.takes(encrypted=instance.encryption):
             raise HostError(
                 f"the instance {instance.name} is encrypted: set recovery.encrypted if the "

@@ -134,7 +134,12 @@ def temporary(paths: NodePaths) -> Path:
 
     It is within the volume, whose size bounds it. No database has a directory of such a name.
     """
-    return paths.data / "#tmp"
+    return temporary_of(paths.data)
+
+
+def temporary_of(data: Path) -> Path:
+    """Return the same for a data directory, wherever it is."""
+    return data / "#tmp"
 
 
 def _bounds(spec: NodeSpec, version: str) -> dict[str, str]:

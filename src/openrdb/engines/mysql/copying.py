@@ -21,14 +21,14 @@ from openrdb.errors import PreconditionFailed
 from openrdb.system import accounts, files
 
 _LONGEST = 24 * 3600.0
-_PLUGIN = "clone"
+PLUGIN = "clone"
 _LIBRARY = "mysql_clone.so"
 _LOADED = "SELECT 1 FROM information_schema.plugins WHERE plugin_name = %s"
 _CLONING = (
     "SELECT id FROM information_schema.processlist WHERE user = %s AND id <> CONNECTION_ID() "
     "AND info LIKE 'CLONE LOCAL%%'"
 )
-_OTHERS = (
+OTHERS = (
     "SELECT table_schema, table_name, engine FROM information_schema.tables "
     "WHERE table_type = 'BASE TABLE' AND engine <> 'InnoDB' AND table_schema NOT IN "
     "('mysql', 'sys', 'information_schema', 'performance_schema') LIMIT 1"
@@ -58,9 +58,19 @@ def _clone(node: EngineNode, data: Path) -> None:
         work.rename(data)
 
 
+def prepare(connection: Session) -> None:
+    """Make a server ready to be cloned by a statement of somebody else's.
+
+    Raises:
+        PreconditionFailed: it has tables that cannot be cloned, or no plugin.
+    """
+    _require_innodb(connection)
+    _load(connection)
+
+
 def _require_innodb(connection: Session) -> None:
     """Raise PreconditionFailed if there are tables that the plugin would leave empty."""
-    for schema, table, engine in rows(connection, _OTHERS):
+    for schema, table, engine in rows(connection, OTHERS):
         raise PreconditionFailed(
             "resource_not_usable",
             f"the table {schema}.{table} is of the engine {engine}: on this kind of volume only "
@@ -69,10 +79,10 @@ def _require_innodb(connection: Session) -> None:
 
 
 def _load(connection: Session) -> None:
-    if rows(connection, _LOADED, _PLUGIN):
+    if rows(connection, _LOADED, PLUGIN):
         return
     try:
-        run(connection, f"INSTALL PLUGIN {_PLUGIN} SONAME '{_LIBRARY}'")
+        run(connection, f"INSTALL PLUGIN {PLUGIN} SONAME '{_LIBRARY}'")
     except pymysql.err.MySQLError as error:
         if error.args[:1] != (ER.CANT_OPEN_LIBRARY,):
             raise
@@ -85,8 +95,8 @@ def _load(connection: Session) -> None:
 
 def unload(connection: Session) -> None:
     """Unload the plugin; a no-op where it is not loaded."""
-    if rows(connection, _LOADED, _PLUGIN):
-        run(connection, f"UNINSTALL PLUGIN {_PLUGIN}")
+    if rows(connection, _LOADED, PLUGIN):
+        run(connection, f"UNINSTALL PLUGIN {PLUGIN}")
 
 
 def _end_earlier(connection: Session) -> None:

@@ -19,6 +19,7 @@ from openrdb.engines.mysql import (
     writes,
 )
 from openrdb.engines.mysql.admin.administration import Administration
+from openrdb.engines.mysql.recovery import MySQLRecovery, MySQLStream
 from openrdb.engines.mysql.transfers import Transfers
 from openrdb.errors import HostError
 from openrdb.spec import Administrator
@@ -123,8 +124,9 @@ class MySQLServer:
     def copy_data(self, copier: Copier) -> None:
         copying.copy(self._node, copier)
 
-    def recovery(self) -> None:
-        """Return nothing: there is none for MySQL yet."""
+    def recovery(self) -> MySQLRecovery | None:
+        is_able = MySQLStream().serves(self._node.bundle.version)
+        return MySQLRecovery(self._node) if is_able else None
 
     def data_versions(self) -> dict[str, str]:
         # Collations are the server's own code, each named by its Unicode version, and time zones are

@@ -62,7 +62,8 @@ class PostgreSQLRecovery:
     def identity(self) -> str:
         return self._value("SELECT system_identifier::text FROM pg_control_system()")
 
-    def stream_state(self) -> StreamState:
+    def stream_state(self, stream: Path) -> StreamState:
+        del stream  # the slot knows
         with session.use(self._node, "postgres") as connection:
             row = connection.execute(_SLOT, [NAME]).fetchone()
         if row is None:
@@ -103,7 +104,8 @@ class PostgreSQLRecovery:
     def has_lost(self, complaint: str) -> bool:
         return any(text in complaint for text in _GONE)
 
-    def is_received(self, mark: Mark) -> bool:
+    def is_received(self, mark: Mark, stream: Path) -> bool:
+        del stream
         with session.use(self._node, "postgres") as connection:
             rows = connection.execute(_RECEIVED, [mark.position, NAME]).fetchall()
         return (True,) in rows
@@ -132,7 +134,9 @@ class PostgreSQLRecovery:
         ]
         line = make_conninfo("", **self._parameters())
         whole = [program, f"--pgdata={directory}", *options, f"--dbname={line}"]
-        return Command(["/bin/sh", "-c", _SCRIPT, "sh", *whole], self._environment())
+        script = ["/bin/sh", "-c", _SCRIPT, "sh"]
+        secret = self._node.spec.replication_secret
+        return Command([*script, *whole], self._environment(), secret)
 
     def _parameters(self) -> dict[str, str]:
         spec, paths = self._node.spec, self._node.paths
@@ -173,6 +177,9 @@ def _drop(connection: Connection[Row]) -> None:
 
 class PostgreSQLStream:
     """See `Stream`."""
+
+    def serves(self, version: str) -> bool:
+        return bool(version)
 
     def span(self, base: Path) -> Span:
         return Manifest.read(base).span()

@@ -47,4 +47,7 @@ def recover_volume(run: Run, source_id: UUID, moment: datetime | None) -> None:
     """Make the new instance's volume as the other one's was at a moment."""
     instance = run.instance()
     spec, host = main_spec(instance, run.secrets), run.host_of(instance.primary)
-    to_the_end(lambda timeout: host.ensure_recovered_volume(spec, source_id, moment, timeout))
+    secret = run.secrets.open_for(run.instance(source_id)).superuser
+    to_the_end(
+        lambda timeout: host.ensure_recovered_volume(spec, source_id, secret, moment, timeout)
+    )
