@@ -20,14 +20,23 @@ ENCRYPTED = [
 ]
 """Flows that need volumes on an encrypted device."""
 
+FILLING = "terraform/instance-change-node-type-lssd-disk-full"
+"""Fills a volume: 5 GB, which would be memory."""
+
 REPLAYED = [name for name, steps in FLOWS.items() if not needs(steps)]
 MYSQL = [name for name in REPLAYED if needs_mysql(FLOWS[name])]
 LISTED = (RECORDINGS / "README.md").read_text()
 
 
-@pytest.mark.parametrize("scenario", sorted({*REPLAYED} - {*ENCRYPTED, *MYSQL}))
+@pytest.mark.parametrize("scenario", sorted({*REPLAYED} - {*ENCRYPTED, *MYSQL, FILLING}))
 def test_flow(service: Service, scenario: str) -> None:
     replay(service, scenario)
+
+
+def test_a_flow_that_fills_a_volume(on_disk: None, fresh_service: Service) -> None:
+    del on_disk
+    fresh_service.start()
+    replay(fresh_service, FILLING)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from contextlib import closing
 from typing import Any
 from uuid import UUID
 
+import pytest
 from scaleway.rdb.v1 import Instance
 
 from openrdb.state import events
@@ -51,6 +52,7 @@ def outcomes(service: Service, instance: Instance) -> list[str]:
         return [one.outcome for one in found if one.action == "disk_full"]
 
 
+@pytest.mark.usefixtures("on_disk")
 def test_it_begins_and_ends(fresh_service: Service, newest: str) -> None:
     service, api = fresh_service, fresh_service.sdk
     service.start()
@@ -119,6 +121,7 @@ def tenant_answers(service: Service, instance: Instance) -> bool:
     return service.login(instance).answers()
 
 
+@pytest.mark.usefixtures("on_disk")
 def test_the_wall(fresh_service: Service, newest: str) -> None:
     service = fresh_service
     service.start()
