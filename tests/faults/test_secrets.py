@@ -33,7 +33,7 @@ class Row:
 
 _SECRET = Row(
     r"agent\.(token|json|lock)|(openrdb|keeper)\.lock|reserve|master\.key|credentials\.json"
-    r"|(state|workflows)\.sqlite[^/]*|certificates/.+|jobs/.*|objects/.+|template\.secret|templates/secret"
+    r"|(state|workflows)\.sqlite[^/]*|certificates/.+|(recovery-)?jobs/.*|objects/.+|template\.secret|templates/secret"
 )
 _ROWS = (
     _SECRET,

@@ -26,6 +26,7 @@ import requests
 import uvicorn
 from psycopg import sql
 from scaleway import Client
+from sqlalchemy import make_url
 
 from openrdb.api.app import create_app
 from openrdb.api.common import Backend
@@ -72,6 +73,7 @@ class PostgreSQL:
         options = ["--auth=trust", "-U", "state", "--encoding=UTF8", "--locale=C.UTF-8"]
         self._run("initdb", "-D", str(data), "--no-sync", *options).wait(120)
         quick = [f"-c{option}=off" for option in ("fsync", "full_page_writes")]
+        quick += ["-cmin_wal_size=32MB", "-cmax_wal_size=64MB"]  # which may be memory
         place = ["-clisten_addresses=", f"-cunix_socket_directories={self._home}"]
         self._server = self._run("postgres", "-D", str(data), *place, *quick)
         wait_until(self._accepts)
@@ -114,6 +116,14 @@ class PostgreSQL:
         self._create(name, "state")
         return self._url(name)
 
+    def drop(self, url: str) -> None:
+        """Remove a database, of which a run makes hundreds."""
+        name = make_url(url).database
+        assert name is not None
+        with self._connect() as connection:
+            drop = sql.SQL("DROP DATABASE {} WITH (FORCE)")
+            connection.execute(drop.format(sql.Identifier(name)))
+
     def _create(self, name: str, template: str) -> None:
         statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
         with self._connect() as connection:
@@ -140,14 +150,17 @@ def state_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def state_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def state_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of a migrated, empty state database, of each kind."""
     if request.param == "sqlite":
         copy = tmp_path / "state.sqlite"
         shutil.copyfile(request.getfixturevalue("state_sqlite"), copy)
-        return f"sqlite:///{copy}"
+        yield f"sqlite:///{copy}"
+        return
     server: PostgreSQL = request.getfixturevalue("state_postgresql")
-    return server.new_database()
+    url = server.new_database()
+    yield url
+    server.drop(url)
 
 
 @pytest.fixture
