@@ -114,7 +114,7 @@ def _rates(setup: Setup, pool: str, service: Any, created: Any) -> Iterator[Figu
                     _ready(client, f"/rdb/v1/regions/fr-par/snapshots/{made}")
             during.append(running.result())
             after.append(engine.rate(load, created.address, _SECONDS))
-    baseline = Figure(f"{load.name} before", before, "/s")
+    baseline = Figure(f"{load} before", before, "/s")
     yield Figure(f"{pool}: with two snapshots meanwhile", during, "/s", baseline, in_turn=True)
     yield Figure(f"{pool}: after them", after, "/s", baseline, in_turn=True)
 
