@@ -21,7 +21,7 @@ from openrdb.api.instance_creation import (
 from openrdb.catalog.node_types import LOCAL, NodeType, node_type, volume_size, volume_type
 from openrdb.engines import rules_of
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
-from openrdb.state import backup_schedule, instances, known, networks
+from openrdb.state import backup_schedule, instances, known, networks, snapshots
 from openrdb.state.models import AclRule, Instance, now
 from openrdb.state.scope import Principal
 from openrdb.state.snapshots import Origin
@@ -41,6 +41,21 @@ class Source:
     volume_size: int
     host_id: UUID
     origin: Origin
+
+
+def source_of(session: Session, instance: Instance) -> Source:
+    """Return an instance as what is copied."""
+    return Source(
+        region=instance.region,
+        organization_id=instance.organization_id,
+        project_id=instance.project_id,
+        engine=instance.engine,
+        node_type=instance.node_type,
+        volume_type=instance.volume_type,
+        volume_size=instance.volume_size,
+        host_id=instance.primary.host_id,
+        origin=snapshots.origin_of(session, instance),
+    )
 
 
 def check_room_of_copy(backend: Backend, volume: str, *, encrypted: bool) -> None:

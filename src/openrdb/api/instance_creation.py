@@ -54,6 +54,7 @@ def new_instance(
     volume = volume_type(kind, body.volume_type or kind.volumes[0].type)
     check_high_availability(body.is_ha_cluster, body.high_availability_mode)
     created_at = now()
+    is_encrypted = bool(body.encryption and body.encryption.enabled)
     instance = Instance(
         id=uuid4(),
         region=region,
@@ -68,14 +69,10 @@ def new_instance(
         volume_size=volume_size(kind, volume.type, body.volume_size or 0),
         is_ha_cluster=False,
         high_availability_mode=body.high_availability_mode or "unknown_high_availability_mode",
-        encryption=bool(body.encryption and body.encryption.enabled),
+        encryption=is_encrypted,
         settings={},
         init_settings=_init_settings(body, offer),
-        recovery=is_recoverable(
-            offer.version.name,
-            backend,
-            encrypted=bool(body.encryption and body.encryption.enabled),
-        ),
+        recovery=is_recoverable(offer.version.name, backend, encrypted=is_encrypted),
         backup_disabled=bool(body.disable_backup),
         backup_next_run_at=created_at + _BACKUP_FREQUENCY,
         backup_same_region=bool(body.backup_same_region),

@@ -22,14 +22,9 @@ from openrdb.state.statuses.instance import InstanceStatus
 _COPIED = (
     *("region", "organization_id", "project_id", "name", "node_type", "volume_type"),
     *("volume_class", "volume_size", "encryption", "init_settings", "recovery"),
-    *(
-        "backup_disabled",
-        "backup_frequency",
-        "backup_retention",
-        "backup_next_run_at",
-        "backup_start_hour",
-    ),
-    *("backup_same_region", "logs_max_age_retention", "logs_total_disk_retention"),
+    *("backup_disabled", "backup_frequency", "backup_retention", "backup_next_run_at"),
+    *("backup_start_hour", "backup_same_region"),
+    *("logs_max_age_retention", "logs_total_disk_retention"),
 )
 """High availability is not among them: the reference service does not carry it over."""
 

@@ -3,7 +3,7 @@ so under a prefix of its own; the operator turns it on by `openrdb recovery`."""
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from openrdb.api import wire
 from openrdb.api.auth import CurrentCaller, CurrentPrincipal
 from openrdb.api.common import CurrentBackend
-from openrdb.api.instance_copies import Source, add_copy, check_room_of_copy
+from openrdb.api.instance_copies import add_copy, check_room_of_copy, source_of
 from openrdb.api.instance_view import show
 from openrdb.api.wire_backups import OptionalMoment
 from openrdb.config import Region
@@ -21,7 +21,7 @@ from openrdb.engines import stream_of
 from openrdb.errors import InvalidArguments, PreconditionFailed
 from openrdb.operations.recovery.recover import RecoverInstance
 from openrdb.spec import RecoveryState
-from openrdb.state import instances, snapshots
+from openrdb.state import instances
 from openrdb.state.models import Instance
 
 router = APIRouter(
@@ -91,18 +91,9 @@ def restore_to_moment(
 
     def add(session: Session) -> Instance:
         instance = instances.get(session, region, instance_id, caller.principal)
-        source = Source(
-            region=instance.region,
-            organization_id=instance.organization_id,
-            project_id=instance.project_id,
-            engine=instance.engine,
-            node_type=instance.node_type,
-            volume_type=instance.volume_type,
-            volume_size=instance.volume_size,
-            host_id=instance.primary.host_id,
-            # Its users and databases are those of the moment, which the new instance is asked for.
-            origin=dataclasses.replace(snapshots.origin_of(session, instance), known=None),
-        )
+        source = source_of(session, instance)
+        # Its users and databases are those of the moment, which the new instance is asked for.
+        source = replace(source, origin=replace(source.origin, known=None))
         kind = body.node_type or instance.node_type
         return add_copy(session, source, body.name, kind, caller.principal, backend)
 

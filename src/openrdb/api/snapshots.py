@@ -19,7 +19,13 @@ from openrdb.api.common import (
     OptionalText,
     check_expiry,
 )
-from openrdb.api.instance_copies import Source, add_copy, check_larger, check_room_of_copy
+from openrdb.api.instance_copies import (
+    Source,
+    add_copy,
+    check_larger,
+    check_room_of_copy,
+    source_of,
+)
 from openrdb.api.instance_creation import check_high_availability, check_room
 from openrdb.api.instance_view import show as show_instance
 from openrdb.catalog.node_types import LOCAL
@@ -219,17 +225,7 @@ def clone_instance(
         instance_statuses.require(instance, InstanceRequest.CLONE)
         kind = body.node_type or instance.node_type
         check_larger(kind, instance.node_type)
-        source = Source(
-            region=instance.region,
-            organization_id=instance.organization_id,
-            project_id=instance.project_id,
-            engine=instance.engine,
-            node_type=instance.node_type,
-            volume_type=instance.volume_type,
-            volume_size=instance.volume_size,
-            host_id=instance.primary.host_id,
-            origin=snapshots.origin_of(session, instance),
-        )
+        source = source_of(session, instance)
         return add_copy(session, source, body.name, kind, caller.principal, backend)
 
     begun = backend.begin(
