@@ -99,14 +99,14 @@ def _approach(
 def _follow(node: EngineNode, source: EngineNode, copied: Position) -> None:
     """Begin to apply changes, from the first one that the copy does not have. Repeatable."""
     there = dict(followed.slots(source))
-    for database, oid in followed.databases(source):
+    for database, oid in session.databases(source):
         name = followed.slot_name(oid)
-        # Of the copy, as the source may have been changed since it was looked at.
-        if (found := followed.obstacle_inside(node, database)) is not None:
-            raise HostError(found)
-        if (found := followed.unpublished(node, database)) is not None:
-            raise HostError(f"{found} in database {database} was made meanwhile")
         with session.connect(node, database) as connection:
+            # Of the copy, as the source may have been changed since it was looked at.
+            if (found := followed.obstacle_inside(connection, database)) is not None:
+                raise HostError(found)
+            if (found := followed.unpublished(connection)) is not None:
+                raise HostError(f"{found} in database {database} was made meanwhile")
             if connection.execute(followed.TABLES.encode()).fetchone() is None:
                 continue
             if name not in there:
@@ -154,7 +154,7 @@ def _subscribe(
 def settle(node: EngineNode, source: EngineNode) -> None:
     """Remove what catching up took, from a copy that has caught up; give its sequences the values of
     the source's. Repeatable."""
-    for database, _ in followed.databases(source):
+    for database, _ in session.databases(source):
         values = followed.sequences(source, database)
         with session.connect(node, database) as connection:
             for value in values:

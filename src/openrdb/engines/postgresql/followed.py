@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from psycopg import sql
+from psycopg import Connection, sql
 
 from openrdb.engines.base import EngineNode
 from openrdb.engines.names import OWN_PREFIX, REPLICATION
 from openrdb.engines.postgresql import session
+from openrdb.engines.postgresql.admin.levels import Row
 from openrdb.errors import HostError
 
 PUBLICATION = f"{OWN_PREFIX}_catch_up"
@@ -24,9 +25,6 @@ _MOST_DATABASES = 4
 """The server's default of `max_logical_replication_workers`."""
 
 _READER = sql.Identifier(REPLICATION)
-_ENTERED = (
-    "SELECT datname, oid FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1"
-)
 _RELATIONS = """
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND c.relpersistence <> 't'
@@ -103,29 +101,30 @@ def obstacle(node: EngineNode, target_major: int) -> str | None:
     if session.major(node.spec) < _FROM or target_major < _INTO:
         return f"it takes PostgreSQL {_FROM} or newer, and {_INTO} or newer to upgrade to"
     for query, wanted, why in _SERVER:
-        if _value(node, "postgres", query) != wanted:
+        if _value(node, query) != wanted:
             return why
     count = 0
-    for database, _ in databases(node):
-        if (found := obstacle_inside(node, database)) is not None:
-            return found
-        count += _value(node, database, TABLES) is not None
-    if count > min(_MOST_DATABASES, int(_value(node, "postgres", _FREE) or 0)):
+    for database, _ in session.databases(node):
+        with session.connect(node, database) as connection:
+            if (found := obstacle_inside(connection, database)) is not None:
+                return found
+            count += _first(connection, TABLES) is not None
+    if count > min(_MOST_DATABASES, int(_value(node, _FREE) or 0)):
         return "there are more databases than can be followed at once"
     return None
 
 
-def obstacle_inside(node: EngineNode, database: str) -> str | None:
-    """Return what in a database, or in a copy of it, changes of rows do not describe in full."""
+def obstacle_inside(connection: Connection[Row], database: str) -> str | None:
+    """Return what in a session's database, or copy of it, changes of rows do not describe in full."""
     for what, query in _OBSTACLES.items():
-        if (found := _value(node, database, query)) is not None:
+        if (found := _first(connection, query)) is not None:
             return f"{found} in database {database} {what}"
     return None
 
 
-def unpublished(node: EngineNode, database: str) -> str | None:
+def unpublished(connection: Connection[Row]) -> str | None:
     """Return a table of a copy's database whose changes are not kept: it was made after `begin`."""
-    return _value(node, database, _UNPUBLISHED)
+    return _first(connection, _UNPUBLISHED)
 
 
 def begin(node: EngineNode) -> str:
@@ -137,7 +136,7 @@ def begin(node: EngineNode) -> str:
         VACUUM and ANALYZE note is changed in place, and does not matter.
     """
     end(node)
-    for database, oid in databases(node):
+    for database, oid in session.databases(node):
         with session.connect(node, database) as connection:
             connection.autocommit = True
             if tables := [str(row[0]) for row in connection.execute(TABLES.encode()).fetchall()]:
@@ -162,18 +161,22 @@ def begin(node: EngineNode) -> str:
 
 def catalogues(node: EngineNode, query: str) -> dict[str, str]:
     """Return the answers to `begin`'s query by database."""
-    return {name: _value(node, name, query) or "" for name, _ in databases(node)}
+    answers = {}
+    for database, _ in session.databases(node):
+        with session.connect(node, database) as connection:
+            answers[database] = _first(connection, query) or ""
+    return answers
 
 
 def flushed(node: EngineNode) -> str:
     """Return the position in the WAL up to which all is on disk."""
-    return _value(node, "postgres", "SELECT pg_current_wal_flush_lsn()") or ""
+    return _value(node, "SELECT pg_current_wal_flush_lsn()") or ""
 
 
 def flush(node: EngineNode) -> str:
     """Bring all of the WAL to disk, also what was committed asynchronously, without a transaction of
     its own; return its end."""
-    return _value(node, "postgres", "SELECT pg_switch_wal()") or ""
+    return _value(node, "SELECT pg_switch_wal()") or ""
 
 
 def lag(node: EngineNode, position: str) -> int:
@@ -226,7 +229,7 @@ def end(node: EngineNode) -> None:
 
 def close(node: EngineNode) -> None:
     """Remove the publications and the right to read them, which a copy has too. Repeatable."""
-    for database, _ in databases(node):
+    for database, _ in session.databases(node):
         with session.connect(node, database) as connection:
             connection.execute(f"DROP PUBLICATION IF EXISTS {PUBLICATION}".encode())
             revoke = sql.SQL("REVOKE CONNECT ON DATABASE {} FROM {}")
@@ -238,14 +241,12 @@ def slot_name(database: int) -> str:
     return f"{PUBLICATION}_{database}"
 
 
-def databases(node: EngineNode) -> list[tuple[str, int]]:
-    """Return the names and OIDs of the databases that have something of tenants."""
-    with session.connect(node, "postgres") as connection:
-        return [(str(name), int(str(oid))) for name, oid in connection.execute(_ENTERED)]
+def _value(node: EngineNode, query: str) -> str | None:
+    """Return the first value that a query finds in the server as a whole; None if there is no row."""
+    with session.use(node, "postgres") as connection:
+        return _first(connection, query)
 
 
-def _value(node: EngineNode, database: str, query: str) -> str | None:
-    """Return the first value that a query finds; None if there is no row."""
-    with session.connect(node, database) as connection:
-        row = connection.execute(query.encode()).fetchone()
+def _first(connection: Connection[Row], query: str) -> str | None:
+    row = connection.execute(query.encode()).fetchone()
     return None if row is None else str(row[0])

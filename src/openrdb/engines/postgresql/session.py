@@ -35,6 +35,9 @@ _ANSWER_TIMEOUT = 90.0
 """Seconds for one statement: more than the server itself gives it."""
 _LOOK_TIMEOUT = 10.0
 """Seconds for an idle session to show that its server is still there."""
+_DATABASES = (
+    "SELECT datname, oid FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1"
+)
 _PINNED = {
     "search_path": "pg_catalog",
     "session_authorization": SUPERUSER,
@@ -134,6 +137,12 @@ def use(node: EngineNode, database: str) -> Iterator[psycopg.Connection[tuple[ob
         connection.commit()
         ending.pop_all()
     _kept.leave(node.spec.node_id, database, connection)
+
+
+def databases(node: EngineNode) -> list[tuple[str, int]]:
+    """Return the names and OIDs of the databases that have something of tenants."""
+    with use(node, "postgres") as connection:
+        return [(str(name), int(str(oid))) for name, oid in connection.execute(_DATABASES)]
 
 
 def close_idle(node: EngineNode) -> None:

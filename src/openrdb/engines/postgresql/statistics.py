@@ -32,7 +32,6 @@ _LONGEST = 24 * 3600.0
 _MADE_BY_USERS = 16384
 """The least OID of what was not there at birth."""
 _FAILED = "no statistics of"
-_DATABASES = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate"
 _TABLES = "c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't'"
 # Nobody is lent the rights of `pg_database_owner`.
 _OWNERS = f"""
@@ -88,19 +87,13 @@ _LEFT = f"""
 """  # noqa: S608
 
 
-def databases(node: EngineNode) -> list[str]:
-    """Return the databases that have tables."""
-    with session.connect(node, "postgres") as connection:
-        return [str(row[0]) for row in connection.execute(_DATABASES).fetchall()]
-
-
 def gather(node: EngineNode, target: int | None = None) -> None:
-    """Gather the statistics of all tables; what cannot be had is logged.
+    """Gather the statistics of all tables, and log which tables failed.
 
     Args:
         target: how much of each table is read, if not as much as users have set.
     """
-    for database in databases(node):
+    for database, _ in session.databases(node):
         with session.connect(node, database) as connection:
             connection.autocommit = True
             connection.patience = _LONGEST

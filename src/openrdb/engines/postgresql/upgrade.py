@@ -56,7 +56,7 @@ def run(work: Upgrade) -> str | None:
 def complete(node: EngineNode) -> None:
     """Bring a server that was upgraded to what its data lacks: extensions' newer versions, and rough
     statistics where the version does not take them over. Repeatable."""
-    for name in statistics.databases(node):
+    for name, _ in session.databases(node):
         with session.connect(node, name) as connection:
             if connection.execute(_RECORDED, [LEVELS]).fetchone() == (True,):
                 privileges.prepare(connection)  # with the event trigger, which was left out
@@ -95,6 +95,7 @@ class _Upgrade:
             self._open(name)
         # It also recovers what a server that did not end cleanly has left.
         said = self._alone(_OLD, "template1", [f"COPY ({_NAMES}) TO '{self._names}'"])
+        # Before anything is changed, also what all databases share.
         position = self._position(said) if self._query else None
         saved = self._save()
         self._upgrade()
