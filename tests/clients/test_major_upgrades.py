@@ -115,7 +115,7 @@ def test_the_new_one_catches_up(service: Service, followed: Instance) -> None:
 
 
 def test_what_is_no_change_of_rows_is_there(service: Service, followed: Instance) -> None:
-    """Whoever makes tables all the time is not caught up with, and loses none."""
+    """While a client creates tables, catching up is impossible; no table is lost."""
     with Maker(service, followed) as maker, Writer(service, followed) as writer:
         new = upgraded(service, followed)
         done = maker.done

@@ -255,7 +255,7 @@ class RecoveryPlace:
         return Lineage(self.root() / str(instance_id) / identity)
 
     def lineages(self, instance_id: UUID) -> list[Lineage]:
-        """Return all that there are of an instance; none where the directory is missing."""
+        """Return the places of an instance's data; none if the directory is missing."""
         try:
             found = sorted(self.root().glob(f"{instance_id}/*/{_RECORD}"))
         except HostError:
@@ -285,9 +285,6 @@ class RecoveryPlace:
                 files.remove_file(record)
             files.remove_tree(place)
             files.sync_directory(place.parent)
-
-    def free(self) -> int:
-        return files.free_bytes(self.root())
 
 
 def windows(records: Collection[LineageRecord]) -> list[RecoveryWindow]:

@@ -207,7 +207,7 @@ class MySQLStream:
         if not wanted or not there.keys() >= set(wanted):
             raise HostError("a part of what was written since the base backup is missing")
         file_copying.copy_tree(work.base / _CLONE, work.data, reserve=False)
-        # Copies: the receiver may be about to begin its last file anew.
+        # Copied, as the receiver may replace its last file at any moment.
         copies = [work.data / f"{_RELAY}-{number}" for number in wanted]
         for number, copy in zip(wanted, copies, strict=True):
             _fetch(work.stream, number, copy)
