@@ -83,11 +83,25 @@ def copy_files(source: Path, names: Iterable[str], target: Path) -> None:
 @contextlib.contextmanager
 def open_directory(path: Path | str, within: int | None = None) -> Iterator[int]:
     """Yield a descriptor of a directory; no symbolic link is followed in its place."""
-    descriptor = os.open(path, OTHERS | os.O_DIRECTORY, dir_fd=within)
+    with _opened(path, OTHERS | os.O_DIRECTORY, within) as descriptor:
+        yield descriptor
+
+
+@contextlib.contextmanager
+def _opened(path: Path | str, flags: int, within: int | None, mode: int = 0) -> Iterator[int]:
+    descriptor = os.open(path, flags, mode, dir_fd=within)
     try:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _regular(name: str, descriptor: int) -> os.stat_result:
+    """Return what a file is, or raise OSError if it is none."""
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "is not a regular file", name)
+    return found
 
 
 @dataclass(frozen=True)
@@ -106,8 +120,7 @@ class Copier:
             except FileNotFoundError:
                 if not self.in_use:
                     raise
-        if self.uid is not None:
-            os.fchown(target, self.uid, self.uid)
+        self._give(target)
 
     def _entry(self, entry: os.DirEntry[str], source: int, target: int) -> None:
         name = entry.name
@@ -129,46 +142,32 @@ class Copier:
 
     def file(self, name: str, source: int, target: int) -> os.stat_result:
         """Copy a file, and return what it was before its first byte was read."""
-        reading = os.open(name, OTHERS, dir_fd=source)
-        try:
-            found = os.fstat(reading)
-            if not stat.S_ISREG(found.st_mode):
-                raise OSError(errno.EINVAL, "is not a regular file", name)
-            mode = found.st_mode & 0o777
-            writing = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode, dir_fd=target)
-            try:
+        with _opened(name, OTHERS, source) as reading:
+            found = _regular(name, reading)
+            new = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            with _opened(name, new, target, found.st_mode & 0o777) as writing:
                 self._content(reading, writing, found)
-                if self.uid is not None:
-                    os.fchown(writing, self.uid, self.uid)
-            finally:
-                os.close(writing)
-        finally:
-            os.close(reading)
+                self._give(writing)
         return found
 
     def refresh(self, name: str, source: int, target: int) -> os.stat_result:
         """Make a copy of a file what the file is now; as `file`, but only differences are written."""
-        reading = os.open(name, OTHERS, dir_fd=source)
-        try:
-            found = os.fstat(reading)
-            if not stat.S_ISREG(found.st_mode):
-                raise OSError(errno.EINVAL, "is not a regular file", name)
-            writing = os.open(name, OTHERS | os.O_RDWR, dir_fd=target)
-            try:
+        with _opened(name, OTHERS, source) as reading:
+            found = _regular(name, reading)
+            with _opened(name, OTHERS | os.O_RDWR, target) as writing:
                 size = found.st_size
                 done = self.share and _share_extents(reading, writing)
                 done = done or (not self.in_use and comparing.equalize(reading, writing, size))
                 if not done:
                     self._differences(reading, writing, size)
-                os.ftruncate(writing, found.st_size)
+                os.ftruncate(writing, size)
                 os.fchmod(writing, found.st_mode & 0o777)
-                if self.uid is not None:
-                    os.fchown(writing, self.uid, self.uid)
-            finally:
-                os.close(writing)
-        finally:
-            os.close(reading)
+                self._give(writing)
         return found
+
+    def _give(self, descriptor: int) -> None:
+        if self.uid is not None:
+            os.fchown(descriptor, self.uid, self.uid)
 
     def _differences(self, reading: int, writing: int, size: int) -> None:
         new, old = bytearray(_COMPARED), bytearray(_COMPARED)
