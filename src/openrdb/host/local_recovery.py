@@ -17,7 +17,6 @@ from uuid import UUID
 from openrdb.config import RecoveryOptions
 from openrdb.engines import stream_of, templates_of
 from openrdb.engines.recovery import Recovery, Replay, Span
-from openrdb.engines.recovery import Stream as StreamTools
 from openrdb.errors import HostError, OpenRDBError, PreconditionFailed
 from openrdb.host import processes, recovery
 from openrdb.host.jobs import Jobs
@@ -127,24 +126,18 @@ class LocalRecovery(LocalSpace):
             yield None
             return
         with self._recovering[record.spec.instance_id]:
-            record = self._records.nodes.get(node_id)
-            if record is None or record.desired != "running" or not record.spec.recovery:
+            found = self._at_work(node_id)
+            if found is None:
                 yield None
                 return
-            if record.held is not None:  # a mark of ours would be taken for a tenant's write
-                yield None
-                return
-            found = self._engine_of(record)
-            if found is None or not self._accepts(record):
-                yield None
-                return
-            engine, tools = found
+            record, engine = found
             lineage = self._place.lineage(record.spec.instance_id, engine.identity())
             yield Keeper(
                 record,
                 lineage,
                 engine,
-                tools,
+                stream_of(record.spec.engine),
+                self._receiver_to_end(record.spec),
                 partial(self._receiver, record, lineage, engine),
                 self._healer,
                 self._base_jobs,
@@ -152,9 +145,15 @@ class LocalRecovery(LocalSpace):
                 self._memories[node_id],
             )
 
-    def _engine_of(self, record: NodeRecord) -> tuple[Recovery, StreamTools] | None:
+    def _at_work(self, node_id: UUID) -> tuple[NodeRecord, Recovery] | None:
+        """Return a node whose recovery can be looked after now, with its engine's part of that."""
+        record = self._records.nodes.get(node_id)
+        if record is None or record.desired != "running" or not record.spec.recovery:
+            return None
+        if record.held is not None:  # a mark of ours would be taken for a tenant's write
+            return None
         engine = self._server(record).recovery()
-        return None if engine is None else (engine, stream_of(record.spec.engine))
+        return None if engine is None or not self._accepts(record) else (record, engine)
 
     def _receiver(
         self, record: NodeRecord, lineage: Lineage, engine: Recovery, number: int
@@ -183,9 +182,8 @@ class LocalRecovery(LocalSpace):
         return self._layout.node(spec.instance_id, spec.node_id).root / "recovery.out"
 
     def ensure_recovery(self, spec: NodeSpec) -> None:
-        record = self._accept(spec)
-        found = self._engine_of(record)
-        if found is None:
+        engine = self._server(self._accept(spec)).recovery()
+        if engine is None:
             help_message = f"{spec.engine} cannot be recovered to a point in time here"
             raise PreconditionFailed("engine", help_message)
         if spec.recovery:
@@ -195,7 +193,7 @@ class LocalRecovery(LocalSpace):
         self._accepting_server(spec)
         with self._recovering[spec.instance_id]:
             self._end_receiving(spec)
-            found[0].end_stream()
+            engine.end_stream()
             if self._place.is_configured:
                 self._remove_recovery(spec.instance_id)
 
@@ -207,10 +205,8 @@ class LocalRecovery(LocalSpace):
     def _end_receiving(self, spec: NodeSpec) -> None:
         """End a node's receiver, and a base backup that is being made."""
         self._healer.remove(self._receiver_to_end(spec))
-        for lineage in self._place.lineages(spec.instance_id):
-            record = lineage.load()
-            if record is not None and record.making is not None:
-                self._base_jobs.stop(record.making.id)
+        for base_id in self._bases_under_way(spec.instance_id):
+            self._base_jobs.stop(base_id)
         self._memories.pop(spec.node_id, None)
 
     def _remove_recovery(self, instance_id: UUID) -> None:
@@ -222,12 +218,14 @@ class LocalRecovery(LocalSpace):
         with self._recovering[instance_id]:
             if self._replayed[instance_id]:
                 raise HostError("an instance is just being made of what is to be removed")
-            for lineage in self._place.lineages(instance_id):
-                record = lineage.load()
-                if record is not None and record.making is not None:
-                    self._base_jobs.stop(record.making.id)
-                    self._base_jobs.forget(record.making.id)
+            for base_id in self._bases_under_way(instance_id):
+                self._base_jobs.stop(base_id)
+                self._base_jobs.forget(base_id)
             self._place.remove(instance_id)
+
+    def _bases_under_way(self, instance_id: UUID) -> list[UUID]:
+        records = [record for _, record in self._lineage_records(instance_id)]
+        return [record.making.id for record in records if record.making is not None]
 
     def _remove_lost_recoveries(self) -> None:
         """Remove what is kept of instances that are not here any more, nor in the trash."""

@@ -66,6 +66,7 @@ class Keeper:
         lineage: Lineage,
         engine: Recovery,
         tools: Stream,
+        program: Program,
         receiver: Callable[[int], Program],
         healer: Healer,
         jobs: Jobs,
@@ -75,10 +76,11 @@ class Keeper:
         """Take what is written down of the node.
 
         Args:
-            receiver: returns the program that receives a stream, by the stream's number.
+            program: the one that receives, as far as needed to end it.
+            receiver: returns it with its command, by the number of the stream to receive.
         """
         self._node, self._lineage, self._engine, self._tools = node, lineage, engine, tools
-        self._receiver, self._healer, self._jobs = receiver, healer, jobs
+        self._program, self._receiver, self._healer, self._jobs = program, receiver, healer, jobs
         self._options, self._memory = options, memory
         spec = node.spec
         known = lineage.load()
@@ -130,7 +132,7 @@ class Keeper:
         current = self._record.current
         assert current is not None  # noqa: S101
         if not current.is_open:
-            self._healer.remove(self._receiver(current.number))
+            self._healer.remove(self._program)
             self._engine.begin_stream()
             files.remove_tree(self._lineage.stream(current.number))
             self._lineage.ensure_stream(current.number, self._record.uid)
@@ -145,7 +147,7 @@ class Keeper:
             return "the server has not kept all that was not received in time"
         if state == "none":
             return "the server was told to keep nothing any more"
-        name = self._receiver(number).name
+        name = self._program.name
         if self._healer.pid(name) is None and self._engine.has_lost(self._healer.reason(name)):
             return "the server has removed what was not received yet"
         return ""
@@ -190,7 +192,7 @@ class Keeper:
         if not self._engine.is_received(pending, self._lineage.stream(current.number)):
             return False
         memory.pending, memory.written = None, pending.written
-        self._healer.note_steady(self._receiver(current.number))
+        self._healer.note_steady(self._program)
         memory.reason = ""
         self._save(self._record.with_stream(replace(current, marked_at=pending.at)))
         return True
