@@ -231,7 +231,7 @@ def test_all_is_there_and_nobody_has_more_power(servers: tuple[Server, Server]) 
     reconfigure(old)
     for _ in range(2):
         old.engine.end_followed()
-    assert list(followed.slots(old.node)) == []
+    assert list(followed.kept(old.node)) == []
     with old.superuser("rdb") as session:
         assert session.execute("SELECT pubname FROM pg_publication").fetchall() == []
 

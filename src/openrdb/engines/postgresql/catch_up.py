@@ -98,7 +98,7 @@ def _approach(
 
 def _follow(node: EngineNode, source: EngineNode, copied: Position) -> None:
     """Begin to apply changes, from the first one that the copy does not have. Repeatable."""
-    there = dict(followed.slots(source))
+    there = dict(followed.kept(source))
     for database, oid in session.databases(source):
         name = followed.slot_name(oid)
         with session.connect(node, database) as connection:

@@ -13,7 +13,7 @@ from psycopg import Connection, sql
 
 from openrdb.engines.base import EngineNode
 from openrdb.engines.names import OWN_PREFIX, REPLICATION
-from openrdb.engines.postgresql import session
+from openrdb.engines.postgresql import session, slots
 from openrdb.engines.postgresql.admin.levels import Row
 from openrdb.errors import HostError
 
@@ -205,7 +205,7 @@ def sequences(node: EngineNode, database: str) -> list[tuple[int, int, bool]]:
     return values
 
 
-def slots(node: EngineNode) -> Iterator[tuple[str, str]]:
+def kept(node: EngineNode) -> Iterator[tuple[str, str]]:
     """Yield what is kept: the names of a slot and its database."""
     query = "SELECT slot_name, database FROM pg_replication_slots WHERE starts_with(slot_name, %s)"
     with session.connect(node, "postgres") as connection:
@@ -216,14 +216,8 @@ def slots(node: EngineNode) -> Iterator[tuple[str, str]]:
 
 def end(node: EngineNode) -> None:
     """Keep nothing any more; nobody who reads it may come again. Repeatable."""
-    for slot, _ in slots(node):
-        with session.connect(node, "postgres") as connection:
-            end_reader = (
-                "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots "
-                "WHERE slot_name = %s AND active_pid IS NOT NULL"
-            )
-            connection.execute(end_reader, [slot])
-            connection.execute("SELECT pg_drop_replication_slot(%s)", [slot])
+    for slot, _ in kept(node):
+        slots.drop(node, slot)
     close(node)
 
 

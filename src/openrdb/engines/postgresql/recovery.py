@@ -10,9 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import time
 from collections.abc import Collection
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,7 +19,7 @@ from psycopg.conninfo import make_conninfo
 
 from openrdb.engines.base import EngineNode
 from openrdb.engines.names import REPLICATION
-from openrdb.engines.postgresql import session, wal
+from openrdb.engines.postgresql import session, slots, wal
 from openrdb.engines.postgresql.admin.levels import Row
 from openrdb.engines.postgresql.basebackup import Manifest, extract
 from openrdb.engines.recovery import Command, Mark, Replay, Span, StreamState
@@ -34,11 +32,10 @@ _LABEL = "openrdb recovery"
 _COMPRESSION = {14: ["--gzip", "--compress=1"]}
 _COMPRESSION_FROM_15 = ["--compress=client-zstd:1"]
 _SLOT = (
-    "SELECT restart_lsn IS NULL OR wal_status = 'lost', active_pid FROM pg_replication_slots "
+    "SELECT restart_lsn IS NULL OR wal_status = 'lost' FROM pg_replication_slots "
     "WHERE slot_name = %s"
 )
 _CREATE = "SELECT pg_create_physical_replication_slot(%s, immediately_reserve => true)"
-_FREE_TIMEOUT, _PAUSE = 10.0, 0.05
 _WRITTEN = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text"
 # The message is in the WAL at once, its transaction's commit after it: that has a later time.
 _MARK = "SELECT clock_timestamp(), pg_logical_emit_message(true, %s, '')"
@@ -79,17 +76,7 @@ class PostgreSQLRecovery:
                 raise HostError("all replication slots of the server are in use") from None
 
     def end_stream(self) -> None:
-        deadline = time.monotonic() + _FREE_TIMEOUT
-        while True:
-            try:
-                with session.use(self._node, "postgres") as connection:
-                    _drop(connection)
-            except errors.ObjectInUse:  # the session of a receiver that has just ended
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(_PAUSE)
-            else:
-                return
+        slots.drop(self._node, NAME)
 
     def receiver(self, stream: Path) -> Command:
         program = str(self._node.bundle.program("pg_receivewal"))
@@ -163,16 +150,6 @@ def _first(connection: Connection[Row], query: str) -> str:
     row = connection.execute(sql.SQL(query)).fetchone()
     assert row is not None  # noqa: S101
     return str(row[0])
-
-
-def _drop(connection: Connection[Row]) -> None:
-    row = connection.execute(_SLOT, [NAME]).fetchone()
-    if row is None:
-        return
-    if row[1] is not None:
-        connection.execute("SELECT pg_terminate_backend(%s)", [row[1]])
-    with suppress(errors.UndefinedObject):
-        connection.execute("SELECT pg_drop_replication_slot(%s)", [NAME])
 
 
 class PostgreSQLStream:
