@@ -1,6 +1,6 @@
 """Backup and restore of a database, against the engine's own programs with the same options.
 
-Some 1 GB of PostgreSQL, 200 MB of MySQL. The programs dump into a file and load it into an empty
+Some 1 GB. The programs dump into a file and load it into an empty
 database, as the administrator and by TLS; ours also compress, check, store durably and swap, and the
 time is from the request until the backup is `ready`. Memory is what the job's own process takes at
 most; the engine's programs, which it streams from and to, come on top.
@@ -23,7 +23,7 @@ from bench.report import Figure, Goal
 from bench.served import Client, create_many, served, wait_quiet
 from bench.setup import Setup
 
-_MEGABYTES = {"PostgreSQL": 1000, "MySQL": 200}
+_MEGABYTES = 1000
 _BACKUPS = "/rdb/v1/regions/fr-par/backups"
 _GOAL = Goal(1.05, "ratio")
 _LOOK_EACH = 0.05
@@ -35,7 +35,7 @@ def run(setup: Setup) -> Iterator[Figure]:
 
 
 def _figures(setup: Setup, engine: Engine) -> Iterator[Figure]:
-    megabytes = setup.times(_MEGABYTES[engine.name], 50)
+    megabytes = setup.times(_MEGABYTES, 50)
     dumps, bare_dumps, restores, bare_restores = [], [], [], []
     memory: list[float] = []
     with served(setup, engine=engine.version) as service, tempfile.TemporaryDirectory() as place:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,6 +115,23 @@ def snapshots_and_clones(service: Service, engine: str) -> None:
     for copy in copies:
         sdk.delete_instance(instance_id=copy.id)
         wait_until(lambda copy=copy: gone(sdk, copy.id))
+
+
+def test_copies_replay_nothing_that_was_there_before(elsewhere: Service) -> None:
+    """So they start as soon as those of an empty instance do, on btrfs too."""
+    service = elsewhere
+    service.start()
+    instance = service.create("PostgreSQL-18", volume_type="sbs_5k")
+    with service.connection(instance) as session:
+        session.execute("CREATE TABLE kept AS SELECT generate_series(1, 100000) AS n")
+        row = session.execute("SELECT pg_current_wal_lsn() - '0/0'").fetchone()
+    copy = ready(service.sdk(), service.sdk().clone_instance(instance_id=instance.id, name="c").id)
+    with service.connection(copy) as session:
+        assert session.execute("SELECT count(*) FROM kept").fetchone() == (100000,)
+    logs = service.data_dir.glob(f"instances/{copy.id}/nodes/*/log/postgresql*.log")
+    starts = re.findall("redo starts at ([0-9A-F]+)/([0-9A-F]+)", "".join(map(Path.read_text, logs)))
+    assert starts
+    assert all((int(high, 16) << 32) + int(low, 16) >= row[0] for high, low in starts)
 
 
 def test_upgraded_while_a_client_writes(elsewhere: Service, cache: Path) -> None:

@@ -358,6 +358,10 @@ class Server(Protocol):
             PreconditionFailed: the data has parts that cannot be copied so.
         """
 
+    def checkpoint(self) -> None:
+        """Write to disk what the next start would replay otherwise, if there is a way to; sessions go
+        on. Nothing depends on it but how soon a copy of this moment starts."""
+
     def recovery(self) -> Recovery | None:
         """Return the interface to recovery to a point in time; None if the engine has none here."""
 

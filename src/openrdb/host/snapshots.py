@@ -16,7 +16,7 @@ from uuid import UUID
 from pydantic import TypeAdapter, ValidationError
 
 from openrdb.engines.base import Server, Templates
-from openrdb.errors import HostError
+from openrdb.errors import HostError, PreconditionFailed, TransientState
 from openrdb.host.records import NodeRecord
 from openrdb.host.space import LEAST_FREE
 from openrdb.host.volumes import Pool, Volume
@@ -118,6 +118,9 @@ class Snapshots:
             record = SnapshotRecord(node.bundle, node.data_versions, node.pool)
             files.write_private(place / _RECORD, _RECORDS.dump_json(record).decode())
             if pool.is_atomic(source):
+                # A server that does not accept connections is copied as it is.
+                with contextlib.suppress(PreconditionFailed, TransientState):
+                    server().checkpoint()
                 hold()
                 pool.snapshot(source, target)
             else:

@@ -124,6 +124,9 @@ class MySQLServer:
     def copy_data(self, copier: Copier) -> None:
         copying.copy(self._node, copier)
 
+    def checkpoint(self) -> None:
+        """Do nothing: the server writes pages all the time, and has no statement for all of them."""
+
     def recovery(self) -> MySQLRecovery | None:
         is_able = MySQLStream().serves(self._node.bundle.version)
         return MySQLRecovery(self._node) if is_able else None

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from psycopg import Connection, errors, sql
+from psycopg import Connection, Error, errors, sql
 
 from openrdb.engines.base import Copier, EngineNode
 from openrdb.engines.postgresql import identity, session, wal
@@ -49,9 +49,15 @@ def copy(node: EngineNode, copier: Copier) -> None:
         copier.copy_files(complete)
 
 
+def checkpoint(node: EngineNode) -> None:
+    """Write all that was changed to disk, as far as the server does what it is asked."""
+    with suppress(Error), _session(node) as connection:
+        connection.execute("CHECKPOINT")
+
+
 @contextmanager
 def _session(node: EngineNode) -> Iterator[Connection[tuple[object, ...]]]:
-    """Yield the session that the server is in backup mode for: it ends with the session."""
+    """Yield a session for what may take long. What it has begun ends with it: backup mode does."""
     connection = session.connect(node, "postgres")
     connection.autocommit = True
     connection.patience = _LONGEST

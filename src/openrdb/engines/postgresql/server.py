@@ -125,6 +125,9 @@ class PostgreSQLServer:
     def copy_data(self, copier: Copier) -> None:
         copying.copy(self._node, copier)
 
+    def checkpoint(self) -> None:
+        copying.checkpoint(self._node)
+
     def recovery(self) -> PostgreSQLRecovery:
         return PostgreSQLRecovery(self._node)
 
