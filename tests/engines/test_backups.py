@@ -169,6 +169,21 @@ def test_a_dropped_database_comes_back(server: Server, transfers: Transfers) -> 
     assert not leftovers(server)
 
 
+def test_more_tables_than_are_loaded_in_one_transaction(
+    server: Server, transfers: Transfers
+) -> None:
+    server.inside.create_database("shop")
+    with server.session("admin", "shop") as admin:
+        for number in range(600):
+            admin.execute(f"CREATE TABLE t{number} (id int PRIMARY KEY)")
+            admin.execute(f"INSERT INTO t{number} VALUES ({number})")
+    before = described(server, "shop")
+    done = transfers.dump("shop")
+    server.inside.delete_database("shop")
+    assert transfers.restore(done, "shop").status == "done"
+    assert described(server, "shop") == before
+
+
 def test_what_was_changed_since_is_as_at_the_dump(server: Server, transfers: Transfers) -> None:
     fill(server)
     before = described(server, "shop")
