@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -220,6 +221,31 @@ def test_a_lost_window_is_told(deployment: Service) -> None:
         session.execute("SELECT pg_drop_replication_slot('_rdb_recovery')")
     wait_until(lambda: len(recovery(service, instance.id)["windows"]) == 2, LONG)
     assert ("recovery_window", "ended") in events(service, instance)
+
+
+def test_doctor_looks_at_the_directory(fresh_service: Service) -> None:
+    service = fresh_service
+    directory = service.keep_recovery(directory=str(service.home / "it's kept"))
+
+    def said() -> str:
+        done = service.run("doctor", "--data-dir", str(service.data_dir))
+        (line,) = re.findall(r"^ recovery +. .*(?:\n  .*)*", done.stdout, re.MULTILINE)
+        return f"{done.returncode}: {' '.join(line.split())}"
+
+    assert "windows end until it is there" in said()
+    directory.rename(directory.with_name("it's kept"))
+    found = said()
+    assert found.startswith("0: ")
+    assert "both are on it" in found
+    elsewhere = Path("/dev/shm", f"ordb-{os.urandom(4).hex()}")  # noqa: S108
+    elsewhere.mkdir(mode=0o755)
+    try:
+        service.environment["OPENRDB_RECOVERY"] = json.dumps({"directory": str(elsewhere)})
+        assert ("cannot write" in said()) == (service.home.stat().st_uid != os.geteuid())
+        os.chown(elsewhere, service.home.stat().st_uid, -1)
+        assert f"GiB free in {elsewhere}" in said()
+    finally:
+        elsewhere.rmdir()
 
 
 def events(service: Service, instance: Instance) -> set[tuple[str, str]]:

@@ -20,6 +20,7 @@ from openrdb.system.bundle import Bundle
 from openrdb.system.layout import Layout
 from tests.support.held_service import HeldService
 from tests.support.kinds import last_error
+from tests.support.recovery_kinds import can_go_back, recovery, restore
 from tests.support.service import Service, gone, ports_of_worker, ready, wait_until
 from tests.support.tenants import tenant_of
 
@@ -166,6 +167,38 @@ def test_a_newer_minor_version(older: tuple[HeldService, Bundle, Path]) -> None:
     assert service.processes(str(later), instance.id)
     with service.connection(upgraded) as session:
         assert session.execute("SELECT n FROM kept").fetchone() == (7,)
+
+
+def test_a_minor_version_leaves_the_window_of_recovery_open(
+    older: tuple[HeldService, Bundle, Path],
+) -> None:
+    service, newest, later = older
+    service.kill()
+    service.keep_recovery(new_instances=True)
+    service.start()
+    instance = service.create("PostgreSQL-18")
+    with service.connection(instance) as session:
+        session.execute("CREATE TABLE kept AS SELECT 7 AS n")
+    wait_until(lambda: can_go_back(service, instance.id))
+    (before,) = recovery(service, instance.id)["windows"]
+    service.kill()
+    shutil.copytree(newest.path, later, symlinks=True)
+    service.start()
+
+    sdk = service.sdk()
+    (offered,) = sdk.get_instance(instance_id=instance.id).upgradable_version
+    sdk.upgrade_instance(instance_id=instance.id, upgradable_version_id=offered.id)
+    with service.connection(ready(sdk, instance.id)) as session:
+        session.execute("UPDATE kept SET n = 8")
+    wait_until(lambda: can_go_back(service, instance.id))
+    (after,) = recovery(service, instance.id)["windows"]
+    assert after["begins"] == before["begins"]
+    for moment, number in ((before["ends"], 7), (None, 8)):
+        made = restore(
+            service, instance.id, name=f"of-{number}", **({"to": moment} if moment else {})
+        )
+        with service.connection(ready(sdk, made.json()["id"])) as session:
+            assert session.execute("SELECT n FROM kept").fetchone() == (number,)
 
 
 def test_binaries_that_do_not_start(older: tuple[HeldService, Bundle, Path]) -> None:

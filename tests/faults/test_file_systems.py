@@ -129,7 +129,9 @@ def test_copies_replay_nothing_that_was_there_before(elsewhere: Service) -> None
     with service.connection(copy) as session:
         assert session.execute("SELECT count(*) FROM kept").fetchone() == (100000,)
     logs = service.data_dir.glob(f"instances/{copy.id}/nodes/*/log/postgresql*.log")
-    starts = re.findall("redo starts at ([0-9A-F]+)/([0-9A-F]+)", "".join(map(Path.read_text, logs)))
+    starts = re.findall(
+        "redo starts at ([0-9A-F]+)/([0-9A-F]+)", "".join(map(Path.read_text, logs))
+    )
     assert starts
     assert all((int(high, 16) << 32) + int(low, 16) >= row[0] for high, low in starts)
 

@@ -6,11 +6,11 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -23,6 +23,7 @@ from openrdb.errors import HostError
 from openrdb.host.recovery import LineageRecord, RecoveryPlace
 from openrdb.spec import RecoveryState
 from openrdb.system import processes
+from openrdb.system.files import tree_size
 from tests.support.agent import Agent, Node
 from tests.support.service import installed, port_of_server, wait_until
 
@@ -373,12 +374,12 @@ def test_a_directory_that_is_not_mounted_is_not_begun_anew(
     assert window.begins < window.ends
 
 
-def write_much(node: Node) -> None:
-    """As much as some segments of WAL have, and a row."""
+def write_much(node: Node, *numbers: int) -> None:
+    """Write as much as some segments of WAL have, and then rows."""
     with node.session() as session:
         session.execute("CREATE TABLE much AS SELECT generate_series(1, 1500000) AS n")
         session.execute("DROP TABLE much")
-        session.execute("INSERT INTO kept VALUES (2)")
+    insert(node, *numbers)
 
 
 def test_a_receiver_that_comes_back_has_missed_nothing(kept: Kept, newest_postgresql: str) -> None:
@@ -386,7 +387,7 @@ def test_a_receiver_that_comes_back_has_missed_nothing(kept: Kept, newest_postgr
     insert(node, 1)
     receiver = kept.receiver(node)
     os.kill(receiver, signal.SIGSTOP)
-    write_much(node)
+    write_much(node, 2)
     os.kill(receiver, signal.SIGCONT)
     wait_until(lambda: not kept.state(node).reason, LONG)
     assert node.state.recovery_lost_at is None
@@ -405,7 +406,7 @@ def test_a_receiver_that_stays_away_does_not_fill_the_volume(
     server.execute("ALTER SYSTEM SET max_slot_wal_keep_size = '16MB'")
     server.execute("SELECT pg_reload_conf()")
     os.kill(kept.receiver(node), signal.SIGSTOP)
-    write_much(node)
+    write_much(node, 2)
     server.execute("CHECKPOINT")
     wait_until(lambda: node.state.recovery_lost_at, LONG)
     assert "not kept" in node.state.recovery_lost_reason
@@ -414,6 +415,47 @@ def test_a_receiver_that_stays_away_does_not_fill_the_volume(
     server.close()
     wait_until(lambda: len(kept.state(node).windows) == 2, LONG)
     assert rows(kept.restored(node, None)) == [2]
+
+
+def test_a_bound_holds_and_the_window_goes_on(short_tmp: Path, cache: Path, worker_id: str) -> None:
+    bound = 256 * 2**20
+    kept = Kept(short_tmp, cache, port_of_server(worker_id, 40), max_bytes=bound)
+    with kept.agent:
+        node = with_table(kept.node("PostgreSQL-17"))
+        (first,) = kept.state(node).windows
+        for number in range(1, 5):
+            write_much(node, number)
+            bases = {base.id for base in kept.record(node).bases}
+            if number % 2 == 0:  # more than half of the bound has been received since
+                wait_until(lambda known=bases: is_renewed(kept, node, known, bound), LONG)
+        state = kept.state(node)
+        assert node.state.recovery_lost_at is None
+        (window,) = state.windows
+        assert window.begins > first.begins
+        assert rows(kept.restored(node, None)) == [1, 2, 3, 4]
+
+
+def is_renewed(kept: Kept, node: Node, known: Collection[UUID], bound: int) -> bool:
+    """Whether only bases are left that were not known, and all takes no more than the bound."""
+    bases = {base.id for base in kept.record(node).bases}
+    return bool(bases) and not bases & set(known) and tree_size(kept.directory) <= bound
+
+
+def test_what_is_beyond_the_bound_even_so_ends_the_window(
+    kept: Kept, newest_postgresql: str
+) -> None:
+    node = with_table(kept.node(newest_postgresql))
+    insert(node, 1)
+    host = kept.agent.host
+    host._options = host._options.model_copy(update={"max_bytes": 2**20})
+    wait_until(lambda: node.state.recovery_lost_at, LONG)
+    assert "max_bytes" in node.state.recovery_lost_reason
+    wait_until(lambda: not kept.state(node).windows, LONG)
+    insert(node, 2)
+    host._options = host._options.model_copy(update={"max_bytes": None})
+    host._memories.clear()  # it waits some minutes before it tries again
+    wait_until(lambda: kept.state(node).windows, LONG)
+    assert rows(kept.restored(node, None)) == [1, 2]
 
 
 def asked(kept: Kept, node: Node, *queries: str) -> list[tuple[object, ...]]:

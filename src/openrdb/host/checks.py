@@ -130,7 +130,7 @@ def _pools(settings: Settings) -> Iterator[Finding]:
         except PoolMissing as error:
             yield Finding(subject, "warning", f"{error}; its instances wait for it")
             continue
-        if why := _why_not_passable(directory, settings):
+        if why := _why_no_pool(directory, settings):
             yield Finding(subject, "bad", why)
             continue
         types = ", ".join(settings.pools[name].volume_types) if name in settings.pools else ""
@@ -166,10 +166,15 @@ def _recovery(settings: Settings) -> Iterator[Finding]:
         yield Finding("recovery", "ok" if free > _COMFORTABLE_FREE else "warning", text)
 
 
-def _why_not_passable(directory: Path, settings: Settings) -> str | None:
+def _why_no_pool(directory: Path, settings: Settings) -> str | None:
     """Return why a directory cannot have volumes."""
     if not _PLAIN_PATH.fullmatch(str(directory)):
         return f"a pool's path may only have letters, digits and {_SIGNS}: {directory}"
+    return _why_not_passable(directory, settings)
+
+
+def _why_not_passable(directory: Path, settings: Settings) -> str | None:
+    """Return why we or instances cannot reach what is in a directory."""
     if not os.access(directory, os.W_OK | os.X_OK):
         return f"cannot write to {directory}: make it the property of uid {os.geteuid()}"
     if os.geteuid() != 0:
