@@ -237,7 +237,7 @@ def test_doctor_looks_at_the_directory(fresh_service: Service) -> None:
     found = said()
     assert found.startswith("0: ")
     assert "both are on it" in found
-    elsewhere = Path("/dev/shm", f"ordb-{os.urandom(4).hex()}")  # noqa: S108
+    elsewhere = Path("/dev/shm", f"ordb-{os.urandom(4).hex()}")
     elsewhere.mkdir(mode=0o755)
     try:
         service.environment["OPENRDB_RECOVERY"] = json.dumps({"directory": str(elsewhere)})

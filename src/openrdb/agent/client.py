@@ -37,6 +37,7 @@ _LONG_VERBS = frozenset(
         "ensure_taken_over",
         "ensure_volume",
         "ensure_writable",
+        "obstacle_to_copying",
         "obstacle_to_following",
         "start_restore",
         "administer",

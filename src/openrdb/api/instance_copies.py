@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from openrdb.api import wire
 from openrdb.api.common import Backend
+from openrdb.api.engine_calls import Kind
 from openrdb.api.instance_creation import (
     add_endpoints,
     check_quotas,
@@ -20,7 +21,14 @@ from openrdb.api.instance_creation import (
 )
 from openrdb.catalog.node_types import LOCAL, NodeType, node_type, volume_size, volume_type
 from openrdb.engines import rules_of
-from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
+from openrdb.errors import (
+    HostError,
+    InvalidArguments,
+    NotFound,
+    PreconditionFailed,
+    TransientState,
+)
+from openrdb.operations.desired import main_spec
 from openrdb.state import backup_schedule, instances, known, networks, snapshots
 from openrdb.state.models import AclRule, Instance, now
 from openrdb.state.scope import Principal
@@ -61,6 +69,24 @@ def source_of(session: Session, instance: Instance) -> Source:
 def check_room_of_copy(backend: Backend, volume: str, *, encrypted: bool) -> None:
     """Raise as `check_room` if there is no room for a copy of a volume of a type."""
     check_room(backend, pool_of("encryption", backend.settings, volume, encrypted=encrypted))
+
+
+async def require_copyable(backend: Backend, instance: Instance) -> None:
+    """Raise PreconditionFailed if the data of a ready instance cannot be copied as it is.
+
+    What else is in the way the operation itself finds out.
+    """
+
+    def require() -> None:
+        host = backend.hosts[instance.primary.host_id]
+        try:
+            why = host.obstacle_to_copying(main_spec(instance, backend.secrets))
+        except (HostError, TransientState):
+            return
+        if why is not None:
+            raise PreconditionFailed("resource_not_usable", why)
+
+    await backend.engine_calls.run(instance, Kind.READ, require)
 
 
 def add_copy(

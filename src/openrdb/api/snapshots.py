@@ -7,6 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from openrdb.api import wire
 from openrdb.api import wire_snapshots as own_wire
@@ -24,6 +25,7 @@ from openrdb.api.instance_copies import (
     add_copy,
     check_larger,
     check_room_of_copy,
+    require_copyable,
     source_of,
 )
 from openrdb.api.instance_creation import check_high_availability, check_room
@@ -65,7 +67,7 @@ def show(snapshot: Snapshot) -> own_wire.Snapshot:
 
 
 @router.post("/instances/{instance_id}/snapshots")
-def create_snapshot(
+async def create_snapshot(
     region: Region,
     instance_id: UUID,
     body: own_wire.CreateSnapshot,
@@ -74,9 +76,12 @@ def create_snapshot(
 ) -> own_wire.Snapshot:
     """Record a new snapshot, and begin to make it. Local volumes have none, as the reference says."""
     check_expiry(body.expires_at)
-    with backend.database.read() as session:
-        asked = instances.get(session, region, instance_id, caller.principal)
-    check_room(backend, instances.pool_of(asked))
+
+    def look() -> Instance:
+        with backend.database.read() as session:
+            instance = instances.get(session, region, instance_id, caller.principal)
+            instance_statuses.require(instance, InstanceRequest.CREATE_SNAPSHOT)
+            return instance
 
     def add(session: Session) -> Snapshot:
         instance = instances.get(session, region, instance_id, caller.principal)
@@ -93,10 +98,16 @@ def create_snapshot(
         session.add(snapshot)
         return snapshot
 
-    begun = backend.begin(
-        caller, add, None, lambda _, snapshot: CreateSnapshot(snapshot.id, snapshot.instance_id)
-    )
-    return show(begun.subject)
+    def prepare(_: Session, snapshot: Snapshot) -> CreateSnapshot:
+        return CreateSnapshot(snapshot.id, snapshot.instance_id)
+
+    def begin() -> own_wire.Snapshot:
+        check_room(backend, instances.pool_of(asked))
+        return show(backend.begin(caller, add, None, prepare).subject)
+
+    asked = await backend.reads.run(caller.principal.access_key, look)
+    await require_copyable(backend, asked)
+    return await run_in_threadpool(begin)
 
 
 @router.get("/snapshots")
@@ -208,7 +219,7 @@ def create_instance_from_snapshot(
 
 
 @router.post("/instances/{instance_id}/clone")
-def clone_instance(
+async def clone_instance(
     region: Region,
     instance_id: UUID,
     body: own_wire.CloneInstance,
@@ -216,9 +227,12 @@ def clone_instance(
     caller: CurrentCaller,
 ) -> wire.Instance:
     """Record a new instance, and begin to make it of another one, which works on."""
-    with backend.database.read() as session:
-        asked = instances.get(session, region, instance_id, caller.principal)
-    check_room_of_copy(backend, asked.volume_type, encrypted=asked.encryption)
+
+    def look() -> Instance:
+        with backend.database.read() as session:
+            instance = instances.get(session, region, instance_id, caller.principal)
+            instance_statuses.require(instance, InstanceRequest.CLONE)
+            return instance
 
     def add(session: Session) -> Instance:
         instance = instances.get(session, region, instance_id, caller.principal)
@@ -228,7 +242,14 @@ def clone_instance(
         source = source_of(session, instance)
         return add_copy(session, source, body.name, kind, caller.principal, backend)
 
-    begun = backend.begin(
-        caller, add, None, lambda _, instance: CloneInstance(instance.id, instance_id)
-    )
-    return show_instance(begun.subject, backend.offers)
+    def prepare(_: Session, instance: Instance) -> CloneInstance:
+        return CloneInstance(instance.id, instance_id)
+
+    def begin() -> wire.Instance:
+        check_room_of_copy(backend, asked.volume_type, encrypted=asked.encryption)
+        begun = backend.begin(caller, add, None, prepare)
+        return show_instance(begun.subject, backend.offers)
+
+    asked = await backend.reads.run(caller.principal.access_key, look)
+    await require_copyable(backend, asked)
+    return await run_in_threadpool(begin)

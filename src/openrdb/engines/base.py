@@ -350,6 +350,9 @@ class Server(Protocol):
     def transfers(self) -> Transfers:
         """Return the interface to dumps and restores."""
 
+    def obstacle_to_copying(self) -> str | None:
+        """Return why `copy_data` would fail now; None if nothing is known of."""
+
     def copy_data(self, copier: Copier) -> None:
         """Make a copy of the data that a server can be started on, without stopping writers: all that
         was committed before is in it, and nothing by half.

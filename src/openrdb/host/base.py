@@ -27,7 +27,7 @@ from openrdb.spec import (
     Writes,
 )
 
-PROTOCOL = 6
+PROTOCOL = 7
 """Raised with each change of the verbs or of what crosses that an older side does not understand."""
 
 Copied = Literal["free", "held", "followed"]
@@ -232,6 +232,10 @@ class Snapshots(Protocol):
     What may take long is waited for in turns: each call returns within `timeout` seconds, whether it
     is done. Nothing is left of what was broken off.
     """
+
+    def obstacle_to_copying(self, spec: NodeSpec) -> str | None:
+        """Return why a snapshot of a running node, or another volume of it, could not be made now;
+        None if nothing is known."""
 
     def ensure_snapshot(self, spec: NodeSpec, snapshot_id: UUID, timeout: float) -> bool:
         """Make a snapshot of a node's volume, which outlives the node.

@@ -119,6 +119,14 @@ class LocalData(LocalNodes):
 
     # -- snapshots -----------------------------------------------------------------------------
 
+    def obstacle_to_copying(self, spec: NodeSpec) -> str | None:
+        if (record := self._records.nodes.get(spec.node_id)) is None:
+            return None
+        volume = self._pools.volume_of(record)
+        if self._pools.named(volume.pool).is_atomic(volume):
+            return None
+        return self._accepting_server(spec).obstacle_to_copying()
+
     def ensure_snapshot(self, spec: NodeSpec, snapshot_id: UUID, timeout: float) -> bool:
         record = self._accept(spec)
 

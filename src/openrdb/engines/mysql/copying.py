@@ -23,6 +23,10 @@ from openrdb.system import accounts, files
 _LONGEST = 24 * 3600.0
 PLUGIN = "clone"
 _LIBRARY = "mysql_clone.so"
+_NO_PLUGIN = (
+    "the binaries of this version have no clone plugin, without which an instance on this kind of "
+    "volume cannot be copied"
+)
 _LOADED = "SELECT 1 FROM information_schema.plugins WHERE plugin_name = %s"
 _CLONING = (
     "SELECT id FROM information_schema.processlist WHERE user = %s AND id <> CONNECTION_ID() "
@@ -33,6 +37,15 @@ OTHERS = (
     "WHERE table_type = 'BASE TABLE' AND engine <> 'InnoDB' AND table_schema NOT IN "
     "('mysql', 'sys', 'information_schema', 'performance_schema') LIMIT 1"
 )
+
+
+def obstacle(node: EngineNode) -> str | None:
+    """Return why a server cannot be copied as it is; None if nothing is known of."""
+    with session.connect(node) as connection:
+        ((directory,),) = rows(connection, "SELECT @@plugin_dir")
+        if not Path(str(directory), _LIBRARY).exists():
+            return _NO_PLUGIN
+        return _not_cloned(connection)
 
 
 def copy(node: EngineNode, copier: Copier) -> None:
@@ -70,12 +83,17 @@ def prepare(connection: Session) -> None:
 
 def _require_innodb(connection: Session) -> None:
     """Raise PreconditionFailed if there are tables that the plugin would leave empty."""
+    if why := _not_cloned(connection):
+        raise PreconditionFailed("resource_not_usable", why)
+
+
+def _not_cloned(connection: Session) -> str | None:
     for schema, table, engine in rows(connection, OTHERS):
-        raise PreconditionFailed(
-            "resource_not_usable",
+        return (
             f"the table {schema}.{table} is of the engine {engine}: on this kind of volume only "
-            "tables of InnoDB can be copied; ALTER TABLE … ENGINE = InnoDB makes it one",
+            "tables of InnoDB can be copied; ALTER TABLE … ENGINE = InnoDB makes it one"
         )
+    return None
 
 
 def _load(connection: Session) -> None:
@@ -86,11 +104,7 @@ def _load(connection: Session) -> None:
     except pymysql.err.MySQLError as error:
         if error.args[:1] != (ER.CANT_OPEN_LIBRARY,):
             raise
-        raise PreconditionFailed(
-            "resource_not_usable",
-            "the binaries of this version have no clone plugin, without which an instance on this "
-            "kind of volume cannot be copied",
-        ) from None
+        raise PreconditionFailed("resource_not_usable", _NO_PLUGIN) from None
 
 
 def unload(connection: Session) -> None:

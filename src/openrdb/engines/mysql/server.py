@@ -121,6 +121,9 @@ class MySQLServer:
     def transfers(self) -> Transfers:
         return Transfers(self._node)
 
+    def obstacle_to_copying(self) -> str | None:
+        return copying.obstacle(self._node)
+
     def copy_data(self, copier: Copier) -> None:
         copying.copy(self._node, copier)
 

@@ -17,8 +17,8 @@ from openrdb.engines.postgresql import (
     settings,
     upgrade,
     versions,
-    writers,
     writes,
+    written,
 )
 from openrdb.engines.postgresql.admin.administration import Administration
 from openrdb.engines.postgresql.recovery import PostgreSQLRecovery
@@ -81,10 +81,10 @@ class PostgreSQLServer:
         upgrade.analyze(self._node)
 
     def end_writers(self) -> str:
-        return writers.end(self._node)
+        return written.end(self._node)
 
     def is_next_mark(self, before: str, mark: str) -> bool:
-        return writers.is_next_mark(before, mark)
+        return written.is_next_mark(before, mark)
 
     def obstacle_to_following(self, version: str) -> str | None:
         return followed.obstacle(self._node, int(version.rpartition("-")[2]))
@@ -121,6 +121,9 @@ class PostgreSQLServer:
 
     def transfers(self) -> Transfers:
         return Transfers(self._node)
+
+    def obstacle_to_copying(self) -> str | None:
+        return None
 
     def copy_data(self, copier: Copier) -> None:
         copying.copy(self._node, copier)

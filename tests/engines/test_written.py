@@ -7,7 +7,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from openrdb.engines.postgresql import writers
+from openrdb.engines.postgresql import written
 from tests.support.postgresql_server import Server
 
 
@@ -30,18 +30,18 @@ def restart(server: Server) -> None:
 def test_changes_are_seen(server: Server, change: Callable[[Server], None]) -> None:
     with server.session() as session:
         session.execute("CREATE SEQUENCE numbers")
-    before = writers.end(server.node)
+    before = written.end(server.node)
     change(server)
-    assert not writers.is_next_mark(before, writers.end(server.node))
+    assert not written.is_next_mark(before, written.end(server.node))
 
 
 def test_reading_changes_nothing(server: Server) -> None:
-    before = writers.end(server.node)
+    before = written.end(server.node)
     with server.session() as session:
         session.execute("SELECT count(*) FROM pg_class")
     server.inside.users()
     server.inside.privileges()
-    assert writers.is_next_mark(before, writers.end(server.node))
+    assert written.is_next_mark(before, written.end(server.node))
 
 
 def test_open_transactions_are_ended_before(server: Server) -> None:
@@ -49,7 +49,7 @@ def test_open_transactions_are_ended_before(server: Server) -> None:
         session.execute("CREATE TABLE written (n bigint)")
         session.execute("BEGIN")
         session.execute("INSERT INTO written VALUES (1)")
-        writers.end(server.node)
+        written.end(server.node)
         with pytest.raises(psycopg.OperationalError):
             session.execute("INSERT INTO written VALUES (2)")
     with server.session() as session:
