@@ -15,11 +15,12 @@ import requests
 
 from tests.support.held_service import HeldService
 from tests.support.kinds import last_error
-from tests.support.programs import agent, keeper, kill_and_wait
+from tests.support.programs import agent, holder, keeper, kill_and_wait
 from tests.support.service import (
     PASSWORD,
     Service,
     creation,
+    in_background,
     ports_of_worker,
     ready,
     wait_until,
@@ -163,3 +164,28 @@ def within(service: Service, *command: str) -> None:
     """Run a command in the mount namespace of what the service started."""
     pid = agent(service)
     subprocess.run(["nsenter", "--target", str(pid), "--mount", *command], check=True)
+
+
+def test_a_change_in_force_is_answered_though_the_engine_has_ended(
+    held: HeldService, newest: str
+) -> None:
+    instance = held.create(newest)
+    path = f"/instances/{instance.id}/users"
+    bob = {"name": "bob", "password": PASSWORD, "is_admin": False}
+    assert held.request("POST", path, json=bob).ok
+    answers = list[requests.Response]()
+
+    def update(sent: object) -> None:
+        answers.append(held.request("PATCH", f"{path}/bob", json=sent))
+
+    for sent in ({"is_admin": True}, {"password": PASSWORD}) * 3:
+        held.hold("update_user", 0)
+        asking = in_background(lambda sent=sent: update(sent))
+        pid = holder(held, instance.id, "node")
+        assert pid is not None
+        held.wait_done()
+        os.kill(pid, signal.SIGKILL)
+        held.let_go()
+        asking.join(BACK)
+        assert answers[-1].json() == {"name": "bob", "is_admin": True}
+        wait_until(held.login(instance).answers, BACK)

@@ -103,17 +103,25 @@ async def change(
     find = the_instance(region, instance_id, caller, whole=False)
     request = ContentOperation.request
 
-    def look() -> Instance:
-        with backend.database.read() as session:
-            instance = find(session)
-        statuses.require(instance, request)
-        return instance
-
     def perform() -> None:
         backend.begin(caller, find, request, lambda _, found: operation(found.id), wait=True)
 
-    instance = await backend.reads.run(caller.principal.access_key, look)
+    instance = await changeable(backend, caller, region, instance_id)
     await backend.engine_calls.run(instance, Kind.CHANGE, perform)
+
+
+async def changeable(
+    backend: Backend, caller: Caller, region: Region, instance_id: UUID
+) -> Instance:
+    """Return an instance whose status allows changes."""
+
+    def look() -> Instance:
+        with backend.database.read() as session:
+            instance = the_instance(region, instance_id, caller, whole=False)(session)
+        statuses.require(instance, ContentOperation.request)
+        return instance
+
+    return await backend.reads.run(caller.principal.access_key, look)
 
 
 async def verifier(

@@ -9,11 +9,12 @@ from fastapi import APIRouter
 
 from openrdb.api import content, wire
 from openrdb.api.auth import CurrentCaller, CurrentPrincipal
-from openrdb.api.common import PREFIX, CurrentBackend, CurrentPage, OptionalText
+from openrdb.api.common import PREFIX, Backend, CurrentBackend, CurrentPage, OptionalText
 from openrdb.config import Region
 from openrdb.errors import NotFound
 from openrdb.operations.users import CreateUser, DeleteUser, UpdateUser
 from openrdb.spec import User
+from openrdb.state.scope import Principal
 
 router = APIRouter(prefix=PREFIX + "/instances/{instance_id}")
 
@@ -77,6 +78,11 @@ async def update_user(
     verifier = None
     if body.password:
         verifier = await content.verifier(backend, caller, region, instance_id, body.password)
+    is_admin = body.is_admin
+    if is_admin is None:
+        # Not afterwards: an engine that has ended by then would refuse what is in force.
+        await content.changeable(backend, caller, region, instance_id)
+        is_admin = await _is_admin(backend, caller.principal, region, instance_id, name)
     await content.change(
         backend,
         caller,
@@ -84,13 +90,19 @@ async def update_user(
         instance_id,
         lambda found: UpdateUser(found, name, verifier, body.is_admin),
     )
+    return wire.User(name=name, is_admin=is_admin)
+
+
+async def _is_admin(
+    backend: Backend, principal: Principal, region: Region, instance_id: UUID, name: str
+) -> bool:
     users = await content.read(
-        backend, caller.principal, region, instance_id, lambda engine: engine.users()
+        backend, principal, region, instance_id, lambda engine: engine.users()
     )
-    found = [user for user in users if user.name == name]
-    if not found:  # dropped by SQL meanwhile
-        raise NotFound("user", name)
-    return _user(found[0])
+    for user in users:
+        if user.name == name:
+            return user.is_admin
+    raise NotFound("user", name)
 
 
 @router.delete("/users/{name:path}", status_code=204)
