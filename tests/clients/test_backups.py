@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import requests
@@ -20,7 +23,16 @@ from tests.support.backups import (
     said_of,
     settled,
 )
-from tests.support.service import PASSWORD, Service, ready, wait_until
+from tests.support.held_service import HeldService
+from tests.support.kinds import last_error
+from tests.support.service import PASSWORD, Service, ports_of_worker, ready, wait_until
+
+
+@pytest.fixture(scope="module")
+def held_service(cache: Path, worker_id: str) -> Iterator[HeldService]:
+    with HeldService(cache, ports_of_worker(worker_id, 1)) as service:
+        service.start()
+        yield service
 
 
 def test_a_backups_life(service: Service, newest: str) -> None:
@@ -144,6 +156,33 @@ def test_a_backup_that_fails_leaves_the_instance_as_it_was(service: Service) -> 
         api.delete_database_backup(database_backup_id=failed.id)
         wait_until(lambda: gone_for_good(api, failed))
         back_up(api, instance, "shop")
+
+
+@pytest.mark.parametrize("damage", ["cut", "dump removed", "description removed"])
+def test_what_is_lost_before_it_is_ready_is_no_backup(
+    held_service: HeldService, damage: str
+) -> None:
+    """The dump has ended well; what is in the store then is not what it wrote."""
+    service, api = held_service, held_service.sdk()
+    with instance_of(service, "PostgreSQL-17", name="lost") as instance:
+        service.hold("create_backup", 0)
+        made = api.create_database_backup(instance_id=instance.id, database_name="shop")
+        assert service.wait_begun() == "dump"
+        service.wait_done()
+        dump, description = objects(service, made)
+        if damage == "cut":
+            os.truncate(dump, dump.stat().st_size - 1)
+        else:
+            (dump if damage == "dump removed" else description).unlink()
+        service.let_go()
+        assert settled(api, made).status == "error"
+        assert ready(api, instance.id).status == "ready"
+        outcome, why = last_error(service, "create_backup")
+        assert outcome == "failed"
+        assert ("bytes" if damage == "cut" else "missing") in str(why)
+        api.delete_database_backup(database_backup_id=made.id)
+        wait_until(lambda: gone_for_good(api, made))
+        assert objects(service, made) == []
 
 
 def test_the_schedule_backs_up_each_database(service: Service, newest: str) -> None:
