@@ -20,6 +20,7 @@ from openrdb.state.access import NewKey
 from openrdb.state.database import Database
 from openrdb.state.master_key import open_secrets
 from openrdb.state.models import Endpoint, Instance, Node, Operation, Snapshot, now
+from openrdb.state.statuses.instance import TRANSIENT, WORKING, InstanceStatus
 from openrdb.state.statuses.snapshot import SnapshotStatus
 from openrdb.system.layout import Layout
 from tests.support.state_database import Api, another_key, row
@@ -188,6 +189,28 @@ def test_local_volumes_have_none(api: Api, add_instance: AddInstance) -> None:
     assert status_of(api.database, Instance, instance_id) == "ready"
 
 
+@pytest.mark.parametrize("ask", [create, clone])
+@pytest.mark.parametrize("status", list(InstanceStatus))
+def test_what_works_is_copied(
+    api: Api, add_instance: AddInstance, status: str, ask: Callable[..., requests.Response]
+) -> None:
+    instance_id = add_instance(status=status)
+    if status == "disk_full":
+        with api.database.write() as session:
+            session.get_one(Instance, UUID(instance_id)).primary.observed_writes = "read_only"
+    answer = ask(api, instance_id)
+    if status in WORKING:
+        assert answer.status_code == 200, answer.text
+        assert status_of(api.database, Instance, instance_id) == "snapshotting"
+        return
+    if status in TRANSIENT:
+        assert (answer.status_code, answer.json()["current_state"]) == (409, status)
+    else:
+        assert (answer.status_code, answer.json()["precondition"]) == (412, "resource_not_usable")
+    assert status_of(api.database, Instance, instance_id) == status
+    assert listed(api) == []
+
+
 def test_of_an_instance_that_is_not_there(api: Api) -> None:
     for ask in (create, clone):
         answer = ask(api, str(uuid4()))
@@ -343,6 +366,18 @@ def test_what_an_instance_of_a_snapshot_cannot_be(
     snapshot_id = add()
     assert refusal(restore(api, snapshot_id, **sent)) == (400, argument)
     assert get(api, snapshot_id)["status"] == "ready"
+
+
+def test_a_copy_of_what_is_encrypted_is_never_plain(
+    api: Api, add: Add, add_instance: AddInstance
+) -> None:
+    """Its operator does not say any more that volumes are on an encrypted device."""
+    snapshot_id, instance_id = add(encryption=True), add_instance(encryption=True)
+    for answer in (restore(api, snapshot_id), clone(api, instance_id)):
+        assert (answer.status_code, answer.json()["precondition"]) == (412, "encrypted_volumes")
+        assert "volumes_encrypted" in answer.json()["help_message"]
+    assert get(api, snapshot_id)["status"] == "ready"
+    assert status_of(api.database, Instance, instance_id) == "ready"
 
 
 def test_a_clone_is_as_large_or_larger(api: Api, add_instance: AddInstance) -> None:

@@ -116,6 +116,30 @@ def test_only_a_ready_instance(api: Api) -> None:
     assert gone.status_code == 404
 
 
+def test_what_helps_a_full_instance(api: Api) -> None:
+    """A copy of another major version would be as full."""
+    identifier = made(api, engine="PostgreSQL-17", **SBS)
+    path = f"/instances/{identifier}"
+    with api.database.write() as session:
+        instance = session.get_one(Instance, UUID(identifier))
+        instance.primary.observed_writes, instance.status = "read_only", "disk_full"
+    before = api.request("GET", path).json()
+    newest = before["upgradable_version"][-1]
+    assert newest["name"] == "PostgreSQL-18"
+    workflow = {"upgradable_version_id": newest["id"], "with_endpoints": False}
+    for asked in (
+        {"upgradable_version_id": newest["id"]},
+        {"major_upgrade_workflow": workflow},
+    ):
+        answer = api.request("POST", f"{path}/upgrade", json=asked)
+        assert (answer.status_code, answer.json()["precondition"]) == (412, "resource_not_usable")
+        assert "disk_full" in answer.json()["help_message"]
+    assert api.request("GET", path).json() == before
+    assert api.request("GET", "/instances").json()["total_count"] == 1
+    answer = api.request("POST", f"{path}/upgrade", json={"volume_size": 15 * GB})
+    assert (answer.status_code, answer.json()["status"]) == (200, "initializing")
+
+
 @pytest.mark.parametrize(
     "asked", [{"volume_size": 10 * GB}, {"volume_type": "sbs_5k"}, {"node_type": "DB-DEV-S"}]
 )
