@@ -67,6 +67,21 @@ def test_backups_that_wait_for_a_place_keep_nobody_from_stopping(fresh_service: 
         wait_until(lambda backup=backup: status(service, backup) == "ready")
 
 
+def test_an_instance_has_one_backup_at_a_time(fresh_service: Service) -> None:
+    service = fresh_service
+    service.start()
+    with held_up(service) as backup:
+        api, path = service.sdk(), f"/instances/{backup.instance_id}"
+        sent = {"instance_id": backup.instance_id, "database_name": "rdb"}
+        answer = service.request("POST", "/backups", json=sent)
+        assert (answer.status_code, answer.json()["type"]) == (409, "transient_state")
+        assert answer.json()["resource"] == "instance"
+        assert answer.json()["current_state"] == "backuping"
+        assert api.list_database_backups_all(instance_id=backup.instance_id) == [backup]
+        assert service.request("GET", path).json()["status"] == "backuping"
+    wait_until(lambda: status(service, backup) == "ready")
+
+
 def test_a_dump_that_is_killed_is_made_again(fresh_service: Service) -> None:
     service = fresh_service
     service.start()
