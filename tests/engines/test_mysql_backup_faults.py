@@ -303,20 +303,24 @@ def test_an_empty_database_comes_back(mysql: Server, office: str, transfers: Tra
     assert b"select 1 AS" in text
 
 
+@pytest.mark.parametrize("victim", ["mysqldump", "session"])
 def test_a_dump_that_is_cut_short_leaves_no_object(
-    mysql: Server, filled: str, transfers: Transfers
+    mysql: Server, filled: str, transfers: Transfers, victim: str
 ) -> None:
     with mysql.session("mig", filled) as mig:
         mig("LOCK TABLES child WRITE")
         running = transfers.start(transfers.order_of_dump(filled))
         with mysql.superuser() as session:
             waiting = (
-                "SELECT 1 FROM information_schema.processlist WHERE state LIKE 'Waiting for%%lock'"
+                "SELECT id FROM information_schema.processlist WHERE state LIKE 'Waiting for%%lock'"
             )
-            while not rows(session, waiting):
+            while not (found := rows(session, waiting)):
                 assert running.poll() is None
-        children = psutil.Process(running.pid).children(recursive=True)
-        next(one for one in children if "mysqldump" in str(one.cmdline())).kill()
+            if victim == "mysqldump":
+                children = psutil.Process(running.pid).children(recursive=True)
+                next(one for one in children if victim in str(one.cmdline())).kill()
+            else:
+                rows(session, f"KILL {found[0][0]}")
         state = transfers.end(running)
     assert state.status == "failed", state
     assert not [path for path in transfers.path("").rglob("*") if path.is_file()]
