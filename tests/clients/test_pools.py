@@ -21,6 +21,7 @@ from scaleway.rdb.v1 import EncryptionAtRest, Instance
 from openrdb.host.volumes import trashed_since
 from openrdb.system.layout import Layout
 from tests.cli.test_undelete import delete, undelete
+from tests.support.backups import back_up, restore
 from tests.support.held_service import HeldService
 from tests.support.kinds import finished_count, last_error
 from tests.support.leftovers import leftovers
@@ -134,6 +135,19 @@ def test_made_moved_copied_and_deleted(deployment: Deployment, newest: str) -> N
     assert deployment.homes(local) == {"fast"}
     assert rows(deployment, local) == 1000
     wait_until(lambda: not leftovers(service))
+
+
+def test_a_backup_of_what_is_in_another_pool(deployment: Deployment, newest: str) -> None:
+    service = deployment.service
+    service.start()
+    instance = service.create(newest, name="block", volume_type="sbs_5k")
+    fill(deployment, instance)
+    assert deployment.homes(instance) == {"block"}
+    backup = back_up(service.sdk(), instance, "rdb")
+    with service.connection(ready(service.sdk(), instance.id)) as session:
+        session.execute("DELETE FROM kept")
+    assert restore(service.sdk(), backup, instance).status == "ready"
+    assert rows(deployment, instance) == 1000
 
 
 def test_a_writer_loses_nothing_while_its_volume_moves(deployment: Deployment, newest: str) -> None:

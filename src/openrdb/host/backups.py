@@ -23,7 +23,7 @@ from openrdb.host.orders import ORDERS, STATES, Order
 from openrdb.spec import DumpSpec, JobSpec, JobState, NodeSpec, RestoreSpec, TransferState
 from openrdb.system import accounts, files
 from openrdb.system.bundle import Bundle
-from openrdb.system.layout import Layout
+from openrdb.system.layout import Layout, NodePaths
 
 log = logging.getLogger(__name__)
 
@@ -63,14 +63,15 @@ class Backups:
         """Return whether a job was started, whatever has become of it."""
         return self._jobs.state(job_id).status != "unknown"
 
-    def start(self, node: NodeSpec, bundle: Bundle, spec: DumpSpec | RestoreSpec) -> None:
+    def start(
+        self, node: NodeSpec, bundle: Bundle, paths: NodePaths, spec: DumpSpec | RestoreSpec
+    ) -> None:
         """Start a dump or restore; a no-op if it was started before."""
         if self.started(spec.job_id):
             return
         self._jobs.forget(spec.job_id)  # of a start that was interrupted, with another order maybe
         directory = self._directory(spec.job_id)
         accounts.ensure_passage(directory, node.uid)
-        paths = self._layout.node(node.instance_id, node.node_id)
         dump = spec if isinstance(spec, DumpSpec) else None
         restore = spec if isinstance(spec, RestoreSpec) else None
         order = Order(node, bundle, paths, directory, dump, restore)

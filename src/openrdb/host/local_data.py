@@ -100,7 +100,7 @@ class LocalData(LocalNodes):
         if not self._backups.started(dump.job_id):
             self._accepting_server(spec)
             record = self._record(spec.node_id)
-            self._backups.start(record.spec, self._bundle(record), dump)
+            self._backups.start(record.spec, self._bundle(record), self._paths(record), dump)
 
     def start_restore(self, spec: NodeSpec, restore: RestoreSpec) -> None:
         if self._backups.started(restore.job_id):
@@ -109,7 +109,7 @@ class LocalData(LocalNodes):
         # A server of older code lets the role that loads dumps in from now on.
         self._write_configuration(record)
         server.reload()
-        self._backups.start(record.spec, self._bundle(record), restore)
+        self._backups.start(record.spec, self._bundle(record), self._paths(record), restore)
 
     def check_restore(self, spec: NodeSpec, database: str, description: str) -> TransferState:
         return backups.check(self._accepting_server(spec), database, description)
