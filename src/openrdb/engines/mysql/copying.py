@@ -17,7 +17,7 @@ from openrdb.engines.base import Copier, EngineNode
 from openrdb.engines.mysql import reserved, session
 from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import quoted_literal, rows, run
-from openrdb.errors import PreconditionFailed
+from openrdb.errors import HostError, PreconditionFailed
 from openrdb.system import accounts, files
 
 _LONGEST = 24 * 3600.0
@@ -26,6 +26,11 @@ _LIBRARY = "mysql_clone.so"
 _NO_PLUGIN = (
     "the binaries of this version have no clone plugin, without which an instance on this kind of "
     "volume cannot be copied"
+)
+# Nothing short of a restart brings back the archiver of pages that has found no room once.
+_BROKEN_OFF = (
+    "the server broke off copying itself; if it does so again, as after its disk was full, a restart "
+    "of the instance helps"
 )
 _LOADED = "SELECT 1 FROM information_schema.plugins WHERE plugin_name = %s"
 _CLONING = (
@@ -64,6 +69,10 @@ def _clone(node: EngineNode, data: Path) -> None:
             try:
                 _end_earlier(connection)
                 run(connection, f"CLONE LOCAL DATA DIRECTORY = {quoted_literal(str(work))}")
+            except pymysql.err.MySQLError as error:
+                if error.args[:1] == (ER.QUERY_INTERRUPTED,):
+                    raise HostError(_BROKEN_OFF) from error
+                raise
             finally:
                 unload(connection)
             _require_innodb(connection)  # also of what was made meanwhile
