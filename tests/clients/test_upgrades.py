@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID
 
 import pytest
@@ -21,7 +22,7 @@ from openrdb.system.layout import Layout
 from tests.support.held_service import HeldService
 from tests.support.kinds import last_error
 from tests.support.recovery_kinds import can_go_back, recovery, restore
-from tests.support.service import Service, gone, ports_of_worker, ready, wait_until
+from tests.support.service import Service, gone, installed, ports_of_worker, ready, wait_until
 from tests.support.tenants import tenant_of
 
 GB = 10**9
@@ -126,25 +127,40 @@ def test_a_node_type_that_the_engine_does_not_start_with(cache: Path, worker_id:
         assert "superuser_reserved_connections" in str(error)
 
 
+OLDER = {"PostgreSQL-18": "postgresql-18.1.0-r1", "MySQL-9": "mysql-9.7.1"}
+"""Names of binaries of an earlier minor version."""
+both = pytest.mark.parametrize("older", OLDER, indirect=True)
+
+
+class Older(NamedTuple):
+    service: HeldService
+    engine: str
+    newest: Bundle
+    later: Path
+    """Where the newest binaries are not installed yet."""
+
+
 @pytest.fixture
 def older(
-    cache: Path, short_tmp: Path, worker_id: str
-) -> Iterator[tuple[HeldService, Bundle, Path]]:
-    """A service whose binaries of PostgreSQL 18 are named for an earlier minor version, and the same
-    binaries by their own name, with the place where they are not installed yet."""
+    cache: Path, short_tmp: Path, worker_id: str, request: pytest.FixtureRequest
+) -> Iterator[Older]:
+    """A service whose binaries of an engine (default: PostgreSQL) are named for an earlier minor
+    version, and the same binaries by their own name."""
     there = short_tmp / "cache"
     there.mkdir(mode=0o777)
     there.chmod(0o777)  # the load balancer's binaries are copied into it
-    newest = Bundles(cache).find("PostgreSQL-18")
-    shutil.copytree(newest.path, there / "postgresql-18.1.0-r1", symlinks=True)
+    engine = getattr(request, "param", "PostgreSQL-18")
+    newest = Bundles(cache).find(installed(cache, engine))
+    shutil.copytree(newest.path, there / OLDER[engine], symlinks=True)
     with HeldService(there, ports_of_worker(worker_id, 1)) as service:
         service.start()
-        yield service, newest, there / newest.name
+        yield Older(service, engine, newest, there / newest.name)
 
 
-def test_a_newer_minor_version(older: tuple[HeldService, Bundle, Path]) -> None:
-    service, newest, later = older
-    instance = service.create("PostgreSQL-18")
+@both
+def test_a_newer_minor_version(older: Older) -> None:
+    service, engine, newest, later = older
+    instance = service.create(engine)
     assert instance.upgradable_version == []
     with service.connection(instance) as session:
         session.execute("CREATE TABLE kept AS SELECT 7 AS n")
@@ -154,7 +170,7 @@ def test_a_newer_minor_version(older: tuple[HeldService, Bundle, Path]) -> None:
 
     sdk = service.sdk()
     (offered,) = sdk.get_instance(instance_id=instance.id).upgradable_version
-    assert (offered.name, offered.version) == ("PostgreSQL-18", "18")
+    assert (offered.name, offered.version) == (engine, engine.rpartition("-")[2])
     assert offered.minor_version == newest.version
     workflow = UpgradeInstanceRequestMajorUpgradeWorkflow(offered.id, with_endpoints=True)
     with pytest.raises(ScalewayException, match="major_upgrade_workflow"):
@@ -169,14 +185,15 @@ def test_a_newer_minor_version(older: tuple[HeldService, Bundle, Path]) -> None:
         assert session.execute("SELECT n FROM kept").fetchone() == (7,)
 
 
+@both
 def test_a_minor_version_leaves_the_window_of_recovery_open(
-    older: tuple[HeldService, Bundle, Path],
+    older: Older,
 ) -> None:
-    service, newest, later = older
+    service, engine, newest, later = older
     service.kill()
     service.keep_recovery(new_instances=True)
     service.start()
-    instance = service.create("PostgreSQL-18")
+    instance = service.create(engine)
     with service.connection(instance) as session:
         session.execute("CREATE TABLE kept AS SELECT 7 AS n")
     wait_until(lambda: can_go_back(service, instance.id))
@@ -201,10 +218,10 @@ def test_a_minor_version_leaves_the_window_of_recovery_open(
             assert session.execute("SELECT n FROM kept").fetchone() == (number,)
 
 
-def test_binaries_that_do_not_start(older: tuple[HeldService, Bundle, Path]) -> None:
+def test_binaries_that_do_not_start(older: Older) -> None:
     """The instance serves with those that it had."""
-    service, newest, later = older
-    instance = service.create("PostgreSQL-18")
+    service, engine, newest, later = older
+    instance = service.create(engine)
     service.kill()
     shutil.copytree(newest.path, later, symlinks=True)
     (later / "share" / "timezonesets" / "Default").unlink()
