@@ -77,22 +77,16 @@ def _back_up(client: Client, instance_id: str) -> tuple[str, float]:
     started = time.perf_counter()
     sent = {"instance_id": instance_id, "database_name": "rdb", "name": "bench"}
     backup_id = client.request("POST", _BACKUPS, sent).json()["id"]
-    return backup_id, _ready(client, backup_id, started)
+    client.wait_ready(f"{_BACKUPS}/{backup_id}")
+    return backup_id, time.perf_counter() - started
 
 
 def _restore(client: Client, backup_id: str, instance_id: str, database: str) -> float:
     started = time.perf_counter()
     sent = {"instance_id": instance_id, "database_name": database}
     client.request("POST", f"{_BACKUPS}/{backup_id}/restore", sent).json()
-    return _ready(client, backup_id, started)
-
-
-def _ready(client: Client, backup_id: str, started: float) -> float:
-    while True:
-        status = client.request("GET", f"{_BACKUPS}/{backup_id}").json()["status"]
-        if status not in ("creating", "restoring"):
-            assert status == "ready", status
-            return time.perf_counter() - started
+    client.wait_ready(f"{_BACKUPS}/{backup_id}")
+    return time.perf_counter() - started
 
 
 @contextmanager

@@ -26,6 +26,7 @@ PORTS = ((28000, 28499, 18000, 18499), (28500, 28999, 18500, 18999))
 _OF_TESTS = {"OPENRDB_SWEEP", "OPENRDB_HOLD", "OPENRDB_SPARE_VOLUMES", "OPENRDB_WARM_ENGINES"}
 """What the tests set for themselves; users have the defaults."""
 BY_HAND_PORTS = range(19000, 19100)
+_UNDER_WAY = ("provisioning", "initializing", "snapshotting", "creating", "restoring")
 _INSTANCES = "/rdb/v1/regions/fr-par/instances"
 
 
@@ -156,6 +157,12 @@ class Client:
         ready = (time.perf_counter() - started) * 1e3
         assert instance["status"] == "ready", instance["status"]
         return Created(instance, asked.milliseconds, ready)
+
+    def wait_ready(self, path: str) -> None:
+        """Return when what a path shows is `ready`."""
+        while (status := self.request("GET", path).json()["status"]) in _UNDER_WAY:
+            pass  # the server holds the answer
+        assert status == "ready", status
 
     def ask_to_delete(self, instance_id: str) -> Answer:
         return self.request("DELETE", f"{_INSTANCES}/{instance_id}")

@@ -66,7 +66,7 @@ class Engine(ABC):
 
     @abstractmethod
     def fill(self, address: tuple[str, int], megabytes: int) -> None:
-        """Make tables of about this size in `rdb`."""
+        """Make tables of about this size in `rdb`, and those that the loads are on."""
 
     @abstractmethod
     def dump(self, address: tuple[str, int], path: Path) -> None:

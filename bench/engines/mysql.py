@@ -113,6 +113,7 @@ class MySQL(Engine):
             return load.clients * count / (time.perf_counter() - started)
 
     def fill(self, address: tuple[str, int], megabytes: int) -> None:
+        self.prepare_loads(address)
         with closing(_connect(address, "rdb")) as session:
             execute(session, f"SET SESSION cte_max_recursion_depth = {_ROWS_OF_FILLING}")
             for number in range(max(1, megabytes // _MEGABYTES_OF_FILLING)):
