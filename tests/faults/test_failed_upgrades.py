@@ -111,3 +111,35 @@ def test_what_pg_upgrade_started_ends_with_the_agent(service: HeldService, old: 
     with contextlib.suppress(AssertionError):
         wait_until(lambda: not leftovers(service))
     assert leftovers(service) == []
+
+
+def running(service: HeldService, words: str) -> list[int]:
+    """What runs with some words in its command; some of an upgrade's programs do not run for long."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if words in command and str(service.data_dir) in command:
+                found.append(int(path.parent.name))
+    return found
+
+
+@pytest.mark.parametrize("victim", ["/bin/pg_upgrade ", "/.new -p ", "/bin/pg_restore --host"])
+def test_a_program_of_an_upgrade_is_killed(
+    service: HeldService, old: Instance, victim: str
+) -> None:
+    """The copy is made again."""
+    with Writer(service, old) as writer:
+        new = upgrade(service, old)
+        found = list[int]()
+        wait_until(lambda: found.extend(running(service, victim)) or found)
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        made, done = ready(service.sdk(), new), writer.done
+        wait_until(lambda: writer.done > done)
+    with service.connection(made) as session:
+        assert writer.found(session) == writer.done
+    with contextlib.suppress(AssertionError):
+        wait_until(lambda: not leftovers(service))
+    assert leftovers(service) == []
