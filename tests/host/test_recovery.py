@@ -173,6 +173,21 @@ def test_what_was_acknowledged_outlives_its_disk(kept: Kept, either: str) -> Non
     assert rows(kept.restored(node, None)) == list(range(50))
 
 
+def test_what_was_restored_has_a_stream_of_its_own(kept: Kept, either: str) -> None:
+    node = with_table(kept.node(either))
+    moment = insert(node, 1)
+    copies = [kept.restored(node, moment, number) for number in (1, 2)]
+    for copy in copies:
+        copy.spec = replace(copy.spec, recovery=True, generation=copy.spec.generation + 1)
+        kept.agent.host.ensure_recovery(copy.spec)
+        wait_until(lambda copy=copy: kept.state(copy).windows, LONG)
+    written = {2: copies[0], 3: copies[1], 4: node}
+    for number, one in written.items():
+        insert(one, number)
+    for number, one in written.items():
+        assert rows(kept.restored(one, None, 3)) == [1, number]
+
+
 def test_a_stop_loses_nothing(kept: Kept, either: str) -> None:
     node = with_table(kept.node(either))
     insert(node, 1, 2, 3)
