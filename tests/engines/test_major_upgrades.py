@@ -14,6 +14,8 @@ from tests.support.upgraded import servers as upgraded_servers
 from tests.support.upgraded import upgraded
 
 EXTENSIONS = ("pg_stat_statements", "citext", "ltree", "pgcrypto")
+DATABASE = '-c sh op"'
+"""Which no program takes for an option."""
 OUTDATED = """
     SELECT name FROM pg_available_extensions
     WHERE installed_version IS NOT NULL AND installed_version <> default_version
@@ -33,8 +35,8 @@ def fill(server: Server) -> None:
     inside = server.inside
     for name in ("reader", "writer"):
         inside.create_user(name, VERIFIER, is_admin=False)
-    inside.create_database('sh op"')
-    inside.set_privilege('sh op"', "writer", "readwrite")
+    inside.create_database(DATABASE)
+    inside.set_privilege(DATABASE, "writer", "readwrite")
     inside.set_privilege("rdb", "reader", "readonly")
     with server.session() as session:
         for extension in EXTENSIONS:
@@ -84,7 +86,7 @@ def check(server: Server) -> None:
                 session.execute(f"GRANT {role} TO admin")
     with server.session("reader") as session:
         assert session.execute("SELECT n FROM later").fetchall() == [(7,)]
-    with server.session(database='sh op"') as session:
+    with server.session(database=DATABASE) as session:
         session.execute("CREATE TABLE later AS SELECT 7 AS n")
-    with server.session("writer", 'sh op"') as session:
+    with server.session("writer", DATABASE) as session:
         session.execute("INSERT INTO later VALUES (8)")

@@ -39,7 +39,8 @@ def single_user(bundle: Bundle, data: Path, database: str = "template1") -> list
         "-c",
         "search_path=pg_catalog",
     ]
-    return [str(bundle.program("postgres")), "--single", "-D", str(data), *options, database]
+    program = [str(bundle.program("postgres")), "--single", "-D", str(data)]
+    return [*program, *options, "--", database]  # its owner may have given it the name of an option
 
 
 def without_ungrantable(bundle: Bundle) -> list[str]:
