@@ -482,6 +482,19 @@ def asked(kept: Kept, node: Node, *queries: str) -> list[tuple[object, ...]]:
         return [rows_of(session, query) for query in queries][-1]
 
 
+def test_the_moment_may_lie_some_starts_after_the_base(kept: Kept, mysql_version: str) -> None:
+    """At each start the server's own numbers of transactions begin again."""
+    node = with_table(kept.node(mysql_version))
+    written: list[int] = []
+    for begin in (0, 100, 200):
+        written += range(begin, begin + 30)
+        moment = insert(node, *written[-30:])
+        node.kill()
+    wait_until(lambda: not kept.state(node).reason, LONG)
+    assert rows(kept.restored(node, moment)) == written
+    assert rows(kept.restored(node, None, 2)) == written
+
+
 def test_mysql_is_replayed_without_running_anything(kept: Kept, mysql_version: str) -> None:
     """Triggers, events and definers of the stretch that is replayed come back, and run nothing."""
     node = with_table(kept.node(mysql_version))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import subprocess
+import zlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -249,11 +250,19 @@ def test_the_longer_file_counts(tmp_path: Path) -> None:
     assert removed == {"binlog.000001", "binlog.000001.kept", "binlog.000002.kept"}
 
 
-def test_files_are_joined_as_far_as_they_are_wanted(tmp_path: Path) -> None:
-    made = [transaction(number, hour(number)) for number in range(1, 5)]
-    parts = [binary_log(tmp_path / str(n), *made[2 * n : 2 * n + 2]) for n in range(2)]
-    ends, gtids = binlog.until(parts, hour(3))
-    target = tmp_path / "joined"
-    binlog.join(zip(parts, ends, strict=True), target)
-    assert binlog.until([target], None)[1] == gtids == f"{SOURCE}:1-3"
-    assert [path.name for path in tmp_path.iterdir()] == ["joined"]
+@pytest.mark.parametrize("is_summed", [True, False])
+def test_a_seal_has_one_transaction_that_was_there(tmp_path: Path, is_summed: bool) -> None:
+    path = tmp_path / "binlog.000001"
+    description = event(15, b"x" * 99 + bytes([is_summed]) + b"sum!")
+    made = [transaction(number, hour(number)) for number in (1, 2)]
+    path.write_bytes(b"\xfebin" + description + event(35, b"before") + b"".join(made))
+    content, at, kinds = binlog.seal(path), 4, []
+    while at < len(content):
+        kind, size = content[at + 4], int.from_bytes(content[at + 9 : at + 13], "little")
+        kinds.append(kind)
+        if is_summed and kind in (2, 16):
+            one = content[at : at + size]
+            assert zlib.crc32(one[:-4]) == int.from_bytes(one[-4:], "little")
+        at += size
+    assert (kinds, at) == ([15, 35, 33, 2, 16], len(content))
+    assert content.startswith(path.read_bytes()[: -len(made[0]) - len(made[1])])

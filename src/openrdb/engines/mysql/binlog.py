@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
+from zlib import crc32
 
 from openrdb.errors import HostError
 from openrdb.system.files import OTHERS
@@ -24,15 +25,17 @@ _NAME = re.compile(r"binlog\.([0-9]{6,})")
 KEPT = ".kept"
 """The ending of what was received of a file before it is received again from its beginning."""
 _MAGIC = b"\xfebin"
-_CHUNK = 2**20
 _HEADER = struct.Struct("<IBIIIH")
 """Time, type, server, size, position of the next one, flags."""
-_GTID, _TAGGED = 33, 42
+_QUERY, _XID, _GTID, _TAGGED = 2, 16, 33, 42
 _IDENTITY = struct.Struct(">x16s")
 _NUMBER = struct.Struct("<q")
 _NUMBER_AT, _COMMITTED_AT = 17, 42
 """In a GTID event: after flags and UUID; and after the logical clock's type and its two numbers."""
 _MOMENT_BYTES = 7
+_BEGIN = struct.pack("<IIBHH", 0, 0, 0, 0, 0) + b"\0BEGIN"
+"""Of no thread, time, database, error and variables."""
+_SUM_BYTES = 4
 _HAS_ORIGINAL = 1 << 55
 _LONG = {252: 2, 253: 3, 254: 8}
 """The bytes of a number that does not fit into one, by the first byte."""
@@ -155,15 +158,19 @@ def until(paths: Iterable[Path], moment: datetime | None) -> tuple[list[int], st
     return ends, ",".join(sets)
 
 
-def join(parts: Iterable[tuple[Path, int]], target: Path) -> None:
-    """Make one file of the beginnings of several, which are removed, as a replica that receives them
-    does: the events of one after those of the other."""
-    with target.open("wb") as whole:
-        whole.write(_MAGIC)
-        for path, end in parts:
-            with path.open("rb") as file:
-                left = end - file.seek(len(_MAGIC))
-                while left > 0 and (chunk := file.read(min(left, _CHUNK))):
-                    whole.write(chunk)
-                    left -= len(chunk)
-            path.unlink()
+def seal(path: Path) -> bytes:
+    """Return a file of one whole transaction that does nothing, with the GTID of the first one of
+    another file: a server that has applied that passes over it."""
+    begin = next(transactions(path)).begin
+    with path.open("rb") as file:
+        head = file.read(begin + _HEADER.size)
+        _, _, server, length, _, _ = _HEADER.unpack_from(head, begin)
+        head += file.read(length - _HEADER.size)
+    _, _, _, first, _, _ = _HEADER.unpack_from(head, len(_MAGIC))
+    # The first event says before its own checksum how events are summed.
+    is_summed = bool(head[len(_MAGIC) + first - _SUM_BYTES - 1])
+    for kind, body in ((_QUERY, _BEGIN), (_XID, bytes(8))):
+        size = _HEADER.size + len(body) + (_SUM_BYTES if is_summed else 0)
+        event = _HEADER.pack(0, kind, server, size, 0, 0) + body
+        head += event + (crc32(event).to_bytes(_SUM_BYTES, "little") if is_summed else b"")
+    return head

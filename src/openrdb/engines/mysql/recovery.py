@@ -12,7 +12,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,6 +53,7 @@ _CHECK = 'cd "$1" && exec sha256sum --check --quiet --strict "$2"'
 _CLONE, _FIRST, _OTHERS, _SUMS = "clone", "status", "others", "sums"
 _GONE = ("Could not find first log file name", "purged required", "log truncated")
 _RELAY = "relay"
+_RELAY_INDEX = "relay.index"
 _IDLE = "Replica has read all relay log"
 _LONGEST_IDLE = 60.0
 """Seconds after which an applier that has nothing left to do has not done all."""
@@ -212,9 +213,7 @@ class MySQLStream:
         for number, copy in zip(wanted, copies, strict=True):
             _fetch(work.stream, number, copy)
         ends, gtids = binlog.until(copies, work.until)
-        name = f"{_RELAY}.000001"
-        binlog.join(zip(copies, ends, strict=True), work.data / name)
-        (work.data / f"{_RELAY}.index").write_text(f"./{name}\n")
+        _make_relay_log(work.data, zip(copies, ends, strict=True))
         config.temporary_of(work.data).mkdir()
         accounts.ensure_passage(work.data.parent, work.account)
         files.give_tree(work.data, work.account)
@@ -223,6 +222,26 @@ class MySQLStream:
         for path in (config.temporary_of(work.data), *work.data.glob(f"{_RELAY}*")):
             files.remove_entry(path)
         files.sync_file_system(work.data)
+
+
+def _make_relay_log(data: Path, parts: Iterable[tuple[Path, int]]) -> None:
+    """Let a server find the beginnings of some files as what it has received.
+
+    It first looks at the last file, and cuts it where it sees no whole transaction, or for the second
+    time the same number of one (XID). So each file stays apart, as the numbers begin again whenever the
+    source starts; and the last one is ours, as the server does not see transactions without a number.
+    """
+    made: list[Path] = []
+    for path, end in parts:
+        if end:
+            os.truncate(path, end)
+            made.append(path.rename(data / f"{_RELAY}.{len(made) + 1:06}"))
+        else:
+            path.unlink()
+    if made:
+        seal = data / f"{_RELAY}.{len(made) + 1:06}"
+        seal.write_bytes(binlog.seal(made[0]))
+        (data / _RELAY_INDEX).write_text("".join(f"./{one.name}\n" for one in (*made, seal)))
 
 
 def _verify(work: Replay) -> None:
@@ -292,7 +311,7 @@ class _Applier:
             "gtid-mode": "ON",
             "enforce-gtid-consistency": "ON",
             "relay-log": _RELAY,
-            "relay-log-index": f"{_RELAY}.index",
+            "relay-log-index": _RELAY_INDEX,
             "relay-log-recovery": "OFF",
             "relay-log-purge": "OFF",
             "skip-replica-start": "ON",
