@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from uuid import uuid4
 
 import pytest
 
@@ -32,6 +33,16 @@ def test_a_body_that_is_json(service: Service, given: str | None) -> None:
 def test_who_has_no_body_needs_no_type(service: Service) -> None:
     headers = {"Content-Type": "text/plain"}
     assert service.request("GET", "/instances", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("sent", ["[" * 5000 + "]" * 5000, '{"x":' * 5000 + "1" + "}" * 5000])
+def test_a_body_of_many_levels(service: Service, sent: str) -> None:
+    """No reader of JSON takes it; where there is none it does no harm."""
+    headers = {"Content-Type": "application/json"}
+    answer = service.request("POST", "/instances", data=sent, headers=headers)
+    assert_refused(answer, "body", "format")
+    path = f"/backups/{uuid4()}/export"
+    assert service.request("POST", path, data=sent, headers=headers).status_code == 404
 
 
 def test_the_key_comes_first(service: Service) -> None:

@@ -46,7 +46,7 @@ def check(server: Server, database: str, description: str) -> TransferState:
         server.transfers().check_restore(database, json.loads(description))
     except TransferFailed as error:
         return TransferState("failed", error.reason, error.kind)
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return TransferState("failed", "the backup's description is damaged", "corrupt")
     return TransferState("done")
 
