@@ -348,7 +348,11 @@ class LocalNodes:
         with self._guards[node_id]:
             record = self._records.nodes.get(node_id)
             if record is not None and record.desired == "running":
-                self._data_versions.compare(record, self._server(record).data_versions())
+                try:
+                    found = self._server(record).data_versions()
+                except HostError:
+                    return  # it is compared at the next start, and once a copy is taken over
+                self._data_versions.compare(record, found)
         self._changes.note(node_id)
 
     def ensure_running(self, spec: NodeSpec) -> None:

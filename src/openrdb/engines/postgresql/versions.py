@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import psycopg
+
 from openrdb.engines import versions
 from openrdb.engines.base import EngineNode
 from openrdb.engines.postgresql import session
+from openrdb.errors import HostError
 
 # One collation stands for its provider. Collations of the C library that sort by code point ("C",
 # "C.UTF-8") have no version and need none.
@@ -25,13 +28,20 @@ _LOCALE = {15: "coalesce(daticulocale, datcollate)", 17: "coalesce(datlocale, da
 
 
 def read(node: EngineNode) -> dict[str, str]:
-    """Return versions by what they are of: collations by provider and locale, time zones."""
-    with session.connect(node, "postgres") as connection:
-        found = connection.execute(_PROVIDERS).fetchall()
-        major = session.major(node.spec)
-        if major >= 15:
-            locale = _LOCALE[17 if major >= 17 else 15]
-            found += connection.execute(_DATABASES.format(locale=locale)).fetchall()
+    """Return versions by what they are of: collations by provider and locale, time zones.
+
+    Raises:
+        HostError: the server lets nobody in, as one that still has the secret of what it is a copy of.
+    """
+    try:
+        with session.connect(node, "postgres") as connection:
+            found = connection.execute(_PROVIDERS).fetchall()
+            major = session.major(node.spec)
+            if major >= 15:
+                locale = _LOCALE[17 if major >= 17 else 15]
+                found += connection.execute(_DATABASES.format(locale=locale)).fetchall()
+    except psycopg.OperationalError as error:
+        raise HostError(f"the server cannot be asked: {str(error).strip()}") from error
     share = node.bundle.path / "share"
     zones = versions.of_time_zones([share / "zoneinfo", share / "timezone"])
     named = {
