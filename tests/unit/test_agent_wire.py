@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -197,3 +198,31 @@ def test_what_is_no_call_is_refused(
 ) -> None:
     assert client.post(path, json=body).status_code >= 400
     assert host.asked == []
+
+
+def test_a_control_plane_that_ends_while_it_asks(
+    host: Recording, caplog: pytest.LogCaptureFixture
+) -> None:
+    events: list[Any] = [
+        {"type": "http.request", "body": b'{"addr', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return events.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = {"authorization": f"Bearer {TOKEN}", PROTOCOL_HEADER.lower(): str(PROTOCOL)}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/port_is_free",
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }
+    anyio.run(create_app(host, TOKEN), scope, receive, send)  # type: ignore[arg-type]
+    assert host.asked == []
+    assert not caplog.records

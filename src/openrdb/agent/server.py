@@ -11,7 +11,7 @@ from functools import partial
 import anyio
 import anyio.to_thread
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -34,16 +34,16 @@ def create_app(host: Host, token: str) -> Starlette:
     bearer = f"Bearer {token}"
 
     async def call(request: Request) -> Response:
-        if not hmac.compare_digest(request.headers.get("authorization", ""), bearer):
-            return JSONResponse({"error": "HostError", "message": "the token is wrong"}, 401)
         name = request.path_params["verb"]
-        verb = VERBS.get(name)
-        if name != "state" and request.headers.get(PROTOCOL_HEADER) != str(PROTOCOL):
-            return JSONResponse({"error": "HostError", "message": "another protocol"}, 426)
-        if verb is None:
-            return JSONResponse({"error": "HostError", "message": f"no verb {name}"}, 404)
+        if (refusal := _refusal(request, name, bearer)) is not None:
+            return refusal
+        verb = VERBS[name]
         try:
-            arguments = verb.decode(json.loads(await request.body() or b"{}"))
+            body = await request.body()
+        except ClientDisconnect:  # the control plane has ended meanwhile
+            return Response(None, 400)
+        try:
+            arguments = verb.decode(json.loads(body or b"{}"))
             do = partial(getattr(host, name), **arguments)
             limiter = administering if name == Nodes.administer.__name__ else calls
             result = await anyio.to_thread.run_sync(do, limiter=limiter, abandon_on_cancel=True)
@@ -55,6 +55,17 @@ def create_app(host: Host, token: str) -> Starlette:
             return JSONResponse(encode_error(_in_words(error)), 500)
 
     return Starlette(routes=[Route("/v1/{verb}", call, methods=["POST"])])
+
+
+def _refusal(request: Request, name: str, bearer: str) -> Response | None:
+    """Return the answer to a call that is not for this agent; None if it is."""
+    if not hmac.compare_digest(request.headers.get("authorization", ""), bearer):
+        return JSONResponse({"error": "HostError", "message": "the token is wrong"}, 401)
+    if name != "state" and request.headers.get(PROTOCOL_HEADER) != str(PROTOCOL):
+        return JSONResponse({"error": "HostError", "message": "another protocol"}, 426)
+    if name not in VERBS:
+        return JSONResponse({"error": "HostError", "message": f"no verb {name}"}, 404)
+    return None
 
 
 def _in_words(error: Exception) -> Exception:
