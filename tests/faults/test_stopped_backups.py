@@ -34,7 +34,7 @@ def status(service: Service, backup: DatabaseBackup) -> str:
     return str(next(one.status for one in listed if one.id == backup.id))
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
 def test_a_backup_goes_on_while_nobody_serves(fresh_service: Service, how: signal.Signals) -> None:
     service = fresh_service
     service.start()

@@ -51,8 +51,15 @@ _ALIVE = {"PENDING", "ENQUEUED"}
 _services: Services | None = None
 """One a process, as DBOS is."""
 
+_stopping = threading.Event()
+"""Set while the service ends, and what operations work with is closed."""
+
 _unrecorded: set[UUID] = set()
 """Operations that have ended here, but whose row could not say so, as on a full disk."""
+
+
+class _Stopped(BaseException):
+    """Ends an operation where it is, as the service ends: no failure, and nothing is taken back."""
 
 
 def is_refusal(error: BaseException) -> bool:
@@ -104,7 +111,8 @@ def _perform(
         row = enter(services, operation_id)
         if row is None:
             return None
-        run = Run(row.id, registry.load(row), services, checkpoint, row.is_checked)
+        step = partial(_unless_stopping, checkpoint)
+        run = Run(row.id, registry.load(row), services, step, row.is_checked)
         try:
             run.operation.sequence(run)
         except Exception as failure:
@@ -118,6 +126,22 @@ def _perform(
         _unrecorded.add(operation_id)
         raise
     return None
+
+
+def _unless_stopping(checkpoint: Checkpoint, name: str, do: Callable[[], T]) -> T:
+    """Call a step; what fails while the service ends fails because of that.
+
+    Raises:
+        _Stopped: the service ends; the next launch begins the step again.
+    """
+    if _stopping.is_set():
+        raise _Stopped
+    try:
+        return checkpoint(name, do)
+    except Exception:
+        if _stopping.is_set():
+            raise _Stopped from None
+        raise
 
 
 def _enter(services: Services, operation_id: UUID) -> Operation | None:
@@ -182,7 +206,6 @@ class Operations:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._stopping = threading.Event()
         self._sweeper = threading.Thread(target=self._sweep, name="sweep", daemon=True)
 
     def launch(self) -> None:
@@ -193,6 +216,7 @@ class Operations:
         """
         global _services  # noqa: PLW0603
         _services = self._services
+        _stopping.clear()
         DBOS(config=self._configuration())
         DBOS.launch()
         self._delete_stale()
@@ -248,12 +272,12 @@ class Operations:
             except Exception as error:
                 if not _is_worth_repeating(error):
                     raise
-            self._stopping.wait(_PAUSE * 2 ** (attempt - 1))
+            _stopping.wait(_PAUSE * 2 ** (attempt - 1))
         return do()
 
     def close(self) -> None:
         """Stop starting; what is under way stops where it is, and goes on at the next launch."""
-        self._stopping.set()
+        _stopping.set()
         if self._sweeper.ident is not None:
             self._sweeper.join()
         DBOS.destroy(workflow_completion_timeout_sec=0)
@@ -299,7 +323,7 @@ class Operations:
         interval = self._services.settings.sweep
         older_than = timedelta(seconds=interval)
         tidied = -_TIDY
-        while not self._stopping.wait(interval):
+        while not _stopping.wait(interval):
             try:
                 self._begin_unrecorded_again()
                 self._start_found(partial(operations.unstarted, older_than=older_than))
