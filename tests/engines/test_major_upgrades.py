@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from openrdb.engines.postgresql import clusters
+from openrdb.errors import PreconditionFailed
 from tests.support.postgresql_server import VERIFIER, Server
 from tests.support.upgraded import servers as upgraded_servers
 from tests.support.upgraded import upgraded
@@ -90,3 +91,12 @@ def check(server: Server) -> None:
         session.execute("CREATE TABLE later AS SELECT 7 AS n")
     with server.session("writer", DATABASE) as session:
         session.execute("INSERT INTO later VALUES (8)")
+
+
+def test_a_name_that_pg_upgrade_does_not_take(servers: tuple[Server, Server]) -> None:
+    old, new = servers
+    with old.session() as session:
+        session.execute('CREATE DATABASE "two\nlines"')
+    with pytest.raises(PreconditionFailed) as refused:
+        upgraded(old, new)
+    assert r"'two\nlines' has a line break" in refused.value.help_message

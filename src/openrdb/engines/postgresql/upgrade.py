@@ -95,6 +95,7 @@ class _Upgrade:
             self._open(name)
         # It also recovers what a server that did not end cleanly has left.
         said = self._alone(_OLD, "template1", [f"COPY ({_NAMES}) TO '{self._names}'"])
+        self._check_names()
         # Before anything is changed, also what all databases share.
         position = self._position(said) if self._query else None
         saved = self._save()
@@ -121,6 +122,13 @@ class _Upgrade:
     def _databases(self) -> list[str]:
         lines = self._names.read_bytes().split(b"\n")[:-1]
         return [os.fsdecode(_unescaped(line)) for line in lines]
+
+    def _check_names(self) -> None:
+        """Raise PreconditionFailed for a name that pg_upgrade cannot hand to its programs."""
+        for name in self._databases():
+            if set("\r\n") & set(name):
+                help_message = f"the database {name!r} has a line break in its name: rename it"
+                raise PreconditionFailed("resource_not_usable", help_message)
 
     def _position(self, said: str) -> catch_up.Position:
         """Return what the files have; `said` is what the server said when it recovered them."""
