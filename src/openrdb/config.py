@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import ipaddress
 import os
 import re
@@ -389,8 +390,11 @@ class Settings(BaseSettings):
             return text and text.replace(_REGION, region)
 
         if self.s3_bucket is None:
-            place = self.object_directory or str(self.data_dir / "objects" / _REGION)
-            return StoreSpec("directory", place.replace(_REGION, region))
+            if self.object_directory is None:
+                return StoreSpec("directory", str(self.data_dir / "objects" / region))
+            place = self.object_directory.replace(_REGION, region)
+            name = hashlib.sha256(place.encode()).hexdigest()[:16]
+            return StoreSpec("directory", place, known=str(self.data_dir / "stores" / name))
         for name in _S3_CREDENTIALS:
             if not os.environ.get(name):
                 raise HostError(f"s3_bucket is set, and {name} is not in the environment")

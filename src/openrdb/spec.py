@@ -277,6 +277,9 @@ class StoreSpec:
     """Credentials, by the names that S3 clients know."""
     timeout: float = 120.0
     """Of S3: seconds that one request may take, of which an upload has one for each part."""
+    known: str | None = None
+    """Of a directory that its own file system may be mounted on: a file of ours that is there since the
+    first object came."""
 
 
 @dataclass(frozen=True)

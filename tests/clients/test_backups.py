@@ -136,6 +136,41 @@ def test_a_damaged_backup_is_neither_restored_nor_exported(service: Service, dam
         assert objects(service, instance) == []
 
 
+def test_a_store_that_is_not_mounted_loses_nothing(fresh_service: Service) -> None:
+    service = fresh_service
+    place = service.home / "mnt"
+    service.environment |= {"OPENRDB_OBJECT_DIRECTORY": f"{place}/{{region}}", "COLUMNS": "400"}
+    service.start()
+    api = service.sdk()
+    with instance_of(service, "PostgreSQL-17", name="stored") as instance:
+        before = rows(service, instance, "shop")
+        kept, other = (back_up(api, instance, "shop") for _ in range(2))
+        place.rename(service.home / "unmounted")
+        place.mkdir(mode=0o755)
+        os.chown(place, service.home.stat().st_uid, -1)
+        exported = settled(api, api.export_database_backup(database_backup_id=kept.id))
+        assert (exported.status, exported.download_url) == ("ready", None)
+        assert "mount its file system" in str(last_error(service, "export_backup"))
+        assert restore(api, kept, instance).status == "ready"
+        assert "mount its file system" in str(last_error(service, "restore_backup"))
+        made = api.create_database_backup(instance_id=instance.id, database_name="shop")
+        assert settled(api, made).status == "error"
+        api.delete_database_backup(database_backup_id=other.id)
+        wait_until(lambda: last_error(service, "delete_backup")[0] == "failed")
+        doctor = service.run("doctor", "--data-dir", str(service.data_dir))
+        assert "mount its file system" in doctor.stdout
+        assert not list(place.iterdir())
+        place.rmdir()
+        (service.home / "unmounted").rename(place)
+        assert settled(api, api.export_database_backup(database_backup_id=kept.id)).download_url
+        assert restore(api, kept, instance).status == "ready"
+        assert rows(service, instance, "shop") == before
+        for one in (kept, other, made):
+            api.delete_database_backup(database_backup_id=one.id)
+            wait_until(lambda one=one: gone_for_good(api, one))
+        assert not [path for path in place.rglob("*") if path.is_file()]
+
+
 def test_a_backup_that_fails_leaves_the_instance_as_it_was(service: Service) -> None:
     """There is no such database, or its store does not take it."""
     api = service.sdk()

@@ -106,6 +106,7 @@ def _backups(settings: Settings) -> Iterator[Finding]:
         specs = [settings.store_of(region) for region in REGIONS]
         for spec in {(one.kind, one.location, one.endpoint): one for one in specs}.values():
             if spec.kind == "directory":
+                open_store(spec).list("doctor")
                 yield Finding("backups", "ok", f"in {spec.location}")
                 continue
             store, key = open_store(spec), f"doctor/{uuid4()}"

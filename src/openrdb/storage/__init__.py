@@ -22,7 +22,8 @@ def open_store(spec: StoreSpec, links: Links | None = None) -> Store:
         StoreUnavailable: its credentials are missing.
     """
     if spec.kind == "directory":
-        return DirectoryStore(Path(spec.location, spec.prefix), links)
+        known = Path(spec.known) if spec.known is not None else None
+        return DirectoryStore(Path(spec.location, spec.prefix), links, known)
     # Its library takes 20 MB of memory, which the agent does without.
     from openrdb.storage.s3 import BucketStore  # noqa: PLC0415
 

@@ -31,18 +31,25 @@ _ATTEMPTS = 10
 
 
 class DirectoryStore:
-    """A store in a directory of this machine, which is made when the first object comes."""
+    """A store in a directory of this machine, which is made when the first object comes.
 
-    def __init__(self, root: Path, links: Links | None = None) -> None:
+    Where its file system is not mounted nothing is missing, deleted or stored: `known` is a file that
+    is written with the first object, and the directory has `.partial` from then on.
+    """
+
+    def __init__(self, root: Path, links: Links | None = None, known: Path | None = None) -> None:
         self._root = root
         self._links = links
+        self._known = known
 
     def put(self, key: str, chunks: Iterator[bytes], at_most: int = 0) -> Stored:
         target = self._path(key)
         with contextlib.ExitStack() as ending:
             with self._explained("write to"):
+                self._require_mounted()
                 self._sweep()
                 file, partial = self._make_partial()
+                self._note_known()
                 ending.callback(files.remove_file, partial)
                 ending.enter_context(file)
             checksum, size, looked_at = hashlib.sha256(), 0, -_LOOK_EACH
@@ -82,12 +89,14 @@ class DirectoryStore:
             try:
                 return FileIO(os.open(self._path(key), flags), "rb")
             except (FileNotFoundError, NotADirectoryError):
+                self._require_mounted()
                 raise ObjectMissing(f"there is no object {key}") from None
 
     def list(self, prefix: str) -> list[StoredObject]:
         top = self._path(prefix) if prefix else self._root
         found = []
         with self._explained("read from"):
+            self._require_mounted()
             for place, directories, names in os.walk(top, onerror=_raise_unless_missing):
                 directories[:] = filter(is_key, directories)
                 for name in filter(is_key, names):
@@ -102,6 +111,7 @@ class DirectoryStore:
     def delete(self, key: str) -> None:
         target = self._path(key)
         with self._explained("delete from"):
+            self._require_mounted()
             self._sweep()
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 target.unlink()
@@ -137,6 +147,20 @@ class DirectoryStore:
         """Return the directories of an object, the store's own last."""
         count = len(target.relative_to(self._root).parts)
         return tuple(target.parents)[:count]
+
+    def _require_mounted(self) -> None:
+        """Raise StoreUnavailable if the directory is the empty one below a file system's."""
+        if self._known is None or not self._known.exists() or (self._root / _PARTIAL).is_dir():
+            return
+        raise StoreUnavailable(
+            f"nothing of the object store is in {self._root}: mount its file system, or, to begin "
+            f"there with nothing, remove {self._known}"
+        )
+
+    def _note_known(self) -> None:
+        if self._known is not None and not self._known.exists():
+            _ensure_directory(self._known.parent)
+            files.write_private(self._known, f"{self._root}\n")
 
     def _make_partial(self) -> tuple[FileIO, Path]:
         """Make a file without a key, locked, so that nobody takes it for a leftover."""
