@@ -75,8 +75,10 @@ class UpgradeMajorVersion(InstanceOperation):
         return [*super().concerns(), source]
 
     def sequence(self, run: Run) -> None:
-        # Clients may write to the new instance already where the sequence begins once more.
-        if not (self.with_endpoints and run.step(has_endpoints, run)):
+        if self.with_endpoints and run.step(has_endpoints, run):
+            # The sequence begins once more; clients may write to the new instance already.
+            run.step(ensure_certified, run)
+        else:
             try:
                 self._make_instance(run)
             except Exception:
