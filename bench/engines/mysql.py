@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import IO, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import pymysql
 from tests.support.service import PASSWORD
@@ -129,33 +129,25 @@ class MySQL(Engine):
             "--no-tablespaces",
             "--hex-blob",
         )
-        self._run(
-            "mysqldump", address, *options, "--column-statistics=0", f"--result-file={path}", "rdb"
-        )
+        dump = self._program("mysqldump", address, *options, "--column-statistics=0", "rdb")
+        self._pipe(dump, ["zstd", "-1", "-q", "-o", str(path)])
 
     def load(self, address: tuple[str, int], path: Path, database: str) -> None:
-        with path.open() as statements:
-            checks = "SET foreign_key_checks = 0, unique_checks = 0"
-            self._run("mysql", address, f"--init-command={checks}", database, stdin=statements)
+        checks = "SET foreign_key_checks = 0, unique_checks = 0"
+        load = self._program("mysql", address, f"--init-command={checks}", database)
+        self._pipe(["zstd", "-d", "-c", "-q", str(path)], load)
 
-    def _run(
-        self,
-        program: str,
-        address: tuple[str, int],
-        *options: str,
-        stdin: IO[str] | None = None,
-    ) -> None:
+    def _program(self, name: str, address: tuple[str, int], *options: str) -> list[str]:
         login = (f"--host={address[0]}", f"--port={address[1]}", "--protocol=TCP", "--user=admin")
-        command = [*self.bundle.command(program), "--no-defaults", "--ssl-mode=REQUIRED", *login]
-        done = subprocess.run(
-            [*command, *options],
-            env={"PATH": os.environ["PATH"], "MYSQL_PWD": PASSWORD},
-            stdin=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
+        command = [*self.bundle.command(name), "--no-defaults", "--ssl-mode=REQUIRED", *login]
+        return [*command, *options]
+
+    @staticmethod
+    def _pipe(*commands: list[str]) -> None:
+        environment = {"PATH": os.environ["PATH"], "MYSQL_PWD": PASSWORD}
+        first = subprocess.Popen(commands[0], env=environment, stdout=subprocess.PIPE)
+        second = subprocess.run(commands[1], env=environment, stdin=first.stdout, check=False)
+        assert (first.wait(), second.returncode) == (0, 0)
 
     def _client(self, address: tuple[str, int], script: Path) -> subprocess.Popen[str]:
         command = [*self.bundle.command("mysql"), "--no-defaults", "--ssl-mode=REQUIRED"]
