@@ -30,6 +30,8 @@ from openrdb.state.events import Caller
 from openrdb.state.models import Instance, now
 from openrdb.state.scope import Page, Principal
 from openrdb.state.secrets import Secrets
+from openrdb.state.statuses import instance as instance_statuses
+from openrdb.state.statuses.instance import InstanceRequest
 from openrdb.storage.base import Store
 
 T = TypeVar("T")
@@ -112,6 +114,30 @@ def the_instance(
     return lambda session: instances.get(
         session, region, instance_id, caller.principal, whole=whole
     )
+
+
+async def allowing(
+    backend: Backend,
+    caller: Caller,
+    region: str,
+    instance_id: UUID,
+    request: InstanceRequest,
+    *,
+    whole: bool = True,
+) -> Instance:
+    """Return an instance, if its status allows a request; `whole` as in `instances.get`.
+
+    Raises:
+        TransientState, PreconditionFailed: it does not.
+    """
+
+    def read() -> Instance:
+        with backend.database.read() as session:
+            instance = the_instance(region, instance_id, caller, whole=whole)(session)
+        instance_statuses.require(instance, request)
+        return instance
+
+    return await backend.reads.run(caller.principal.access_key, read)
 
 
 def check_expiry(moment: datetime | None) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import Path
 from starlette.concurrency import run_in_threadpool
 
-from openrdb.api.common import NO_NUL, Backend, the_instance
+from openrdb.api.common import NO_NUL, Backend, allowing, the_instance
 from openrdb.api.engine_calls import Kind
 from openrdb.config import Region
 from openrdb.engines import rules_of
@@ -106,22 +106,8 @@ async def change(
     def perform() -> None:
         backend.begin(caller, find, request, lambda _, found: operation(found.id), wait=True)
 
-    instance = await changeable(backend, caller, region, instance_id)
+    instance = await allowing(backend, caller, region, instance_id, request, whole=False)
     await backend.engine_calls.run(instance, Kind.CHANGE, perform)
-
-
-async def changeable(
-    backend: Backend, caller: Caller, region: Region, instance_id: UUID
-) -> Instance:
-    """Return an instance whose status allows changes."""
-
-    def look() -> Instance:
-        with backend.database.read() as session:
-            instance = the_instance(region, instance_id, caller, whole=False)(session)
-        statuses.require(instance, ContentOperation.request)
-        return instance
-
-    return await backend.reads.run(caller.principal.access_key, look)
 
 
 async def verifier(

@@ -18,6 +18,7 @@ from openrdb.api.common import (
     CurrentPage,
     OptionalId,
     OptionalText,
+    allowing,
     check_expiry,
 )
 from openrdb.api.instance_copies import (
@@ -77,12 +78,6 @@ async def create_snapshot(
     """Record a new snapshot, and begin to make it. Local volumes have none, as the reference says."""
     check_expiry(body.expires_at)
 
-    def look() -> Instance:
-        with backend.database.read() as session:
-            instance = instances.get(session, region, instance_id, caller.principal)
-            instance_statuses.require(instance, InstanceRequest.CREATE_SNAPSHOT)
-            return instance
-
     def add(session: Session) -> Snapshot:
         instance = instances.get(session, region, instance_id, caller.principal)
         instance_statuses.require(instance, InstanceRequest.CREATE_SNAPSHOT)
@@ -105,7 +100,8 @@ async def create_snapshot(
         check_room(backend, instances.pool_of(asked))
         return show(backend.begin(caller, add, None, prepare).subject)
 
-    asked = await backend.reads.run(caller.principal.access_key, look)
+    request = InstanceRequest.CREATE_SNAPSHOT
+    asked = await allowing(backend, caller, region, instance_id, request)
     await require_copyable(backend, asked)
     return await run_in_threadpool(begin)
 
@@ -228,12 +224,6 @@ async def clone_instance(
 ) -> wire.Instance:
     """Record a new instance, and begin to make it of another one, which works on."""
 
-    def look() -> Instance:
-        with backend.database.read() as session:
-            instance = instances.get(session, region, instance_id, caller.principal)
-            instance_statuses.require(instance, InstanceRequest.CLONE)
-            return instance
-
     def add(session: Session) -> Instance:
         instance = instances.get(session, region, instance_id, caller.principal)
         instance_statuses.require(instance, InstanceRequest.CLONE)
@@ -250,6 +240,6 @@ async def clone_instance(
         begun = backend.begin(caller, add, None, prepare)
         return show_instance(begun.subject, backend.offers)
 
-    asked = await backend.reads.run(caller.principal.access_key, look)
+    asked = await allowing(backend, caller, region, instance_id, InstanceRequest.CLONE)
     await require_copyable(backend, asked)
     return await run_in_threadpool(begin)

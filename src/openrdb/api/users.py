@@ -9,7 +9,14 @@ from fastapi import APIRouter
 
 from openrdb.api import content, wire
 from openrdb.api.auth import CurrentCaller, CurrentPrincipal
-from openrdb.api.common import PREFIX, Backend, CurrentBackend, CurrentPage, OptionalText
+from openrdb.api.common import (
+    PREFIX,
+    Backend,
+    CurrentBackend,
+    CurrentPage,
+    OptionalText,
+    allowing,
+)
 from openrdb.config import Region
 from openrdb.errors import NotFound
 from openrdb.operations.users import CreateUser, DeleteUser, UpdateUser
@@ -81,7 +88,7 @@ async def update_user(
     is_admin = body.is_admin
     if is_admin is None:
         # Not afterwards: an engine that has ended by then would refuse what is in force.
-        await content.changeable(backend, caller, region, instance_id)
+        await allowing(backend, caller, region, instance_id, UpdateUser.request, whole=False)
         is_admin = await _is_admin(backend, caller.principal, region, instance_id, name)
     await content.change(
         backend,

@@ -97,6 +97,7 @@ def _require_innodb(connection: Session) -> None:
 
 
 def _not_cloned(connection: Session) -> str | None:
+    """Return what the plugin would leave empty, in words; None if it copies everything."""
     for schema, table, engine in rows(connection, OTHERS):
         return (
             f"the table {schema}.{table} is of the engine {engine}: on this kind of volume only "
