@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import psutil
+from tests.support.service import Service
 
 from bench.engines import Engine
 from bench.report import Figure, Goal
@@ -52,19 +53,14 @@ def _figures(setup: Setup, engine: Engine) -> Iterator[Figure]:
             empty, ours = f"bare{number}", f"ours{number}"
             with closing(Client(service)) as client:
                 client.at(instance_id, "POST", "databases", {"name": empty})
-
-            def load_bare(path: Path = path, empty: str = empty) -> None:
-                load = partial(engine.load, created.address, path, empty)
-                bare_restores.append(_seconds(load))
-
-            def load_ours(backup_id: str = backup_id, ours: str = ours) -> None:
-                with closing(Client(service)) as client:
-                    restores.append(_restore(client, backup_id, instance_id, ours))
-
+            turns = [
+                (bare_restores, partial(engine.load, created.address, path, empty)),
+                (restores, partial(_restore, service, backup_id, instance_id, ours)),
+            ]
             # What one has left to write to disk is not the other's, who is not always the second.
-            for load in (load_bare, load_ours) if number % 2 else (load_ours, load_bare):
+            for seconds_of, load in turns if number % 2 else reversed(turns):
                 wait_quiet(service)
-                load()
+                seconds_of.append(_seconds(load))
             with closing(Client(service)) as client:  # idle ones are cut
                 for name in (empty, ours):
                     client.at(instance_id, "DELETE", f"databases/{name}")
@@ -91,12 +87,11 @@ def _back_up(client: Client, instance_id: str) -> tuple[str, float]:
     return backup_id, time.perf_counter() - started
 
 
-def _restore(client: Client, backup_id: str, instance_id: str, database: str) -> float:
-    started = time.perf_counter()
+def _restore(service: Service, backup_id: str, instance_id: str, database: str) -> None:
     sent = {"instance_id": instance_id, "database_name": database}
-    client.request("POST", f"{_BACKUPS}/{backup_id}/restore", sent).json()
-    client.wait_ready(f"{_BACKUPS}/{backup_id}")
-    return time.perf_counter() - started
+    with closing(Client(service)) as client:
+        client.request("POST", f"{_BACKUPS}/{backup_id}/restore", sent).json()
+        client.wait_ready(f"{_BACKUPS}/{backup_id}")
 
 
 @contextmanager

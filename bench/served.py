@@ -26,7 +26,9 @@ PORTS = ((28000, 28499, 18000, 18499), (28500, 28999, 18500, 18999))
 _OF_TESTS = {"OPENRDB_SWEEP", "OPENRDB_HOLD", "OPENRDB_SPARE_VOLUMES", "OPENRDB_WARM_ENGINES"}
 """What the tests set for themselves; users have the defaults."""
 BY_HAND_PORTS = range(19000, 19100)
-_UNDER_WAY = ("provisioning", "initializing", "snapshotting", "creating", "restoring")
+_UNDER_WAY = (
+    *("provisioning", "initializing", "configuring", "snapshotting", "creating", "restoring"),
+)
 _INSTANCES = "/rdb/v1/regions/fr-par/instances"
 
 
@@ -149,20 +151,16 @@ class Client:
         """Ask for an instance, then for its status until it is ready: the server holds the answers."""
         started = time.perf_counter()
         asked = self.ask_for(name, engine, **changes)
-        path = f"{_INSTANCES}/{asked.json()['id']}"
-        while True:
-            instance = self.request("GET", path).json()
-            if instance["status"] not in ("provisioning", "initializing"):
-                break
+        instance = self.wait_ready(f"{_INSTANCES}/{asked.json()['id']}")
         ready = (time.perf_counter() - started) * 1e3
-        assert instance["status"] == "ready", instance["status"]
         return Created(instance, asked.milliseconds, ready)
 
-    def wait_ready(self, path: str) -> None:
-        """Return when what a path shows is `ready`."""
-        while (status := self.request("GET", path).json()["status"]) in _UNDER_WAY:
+    def wait_ready(self, path: str) -> dict[str, Any]:
+        """Return what a path shows when it is `ready`."""
+        while (shown := self.request("GET", path).json())["status"] in _UNDER_WAY:
             pass  # the server holds the answer
-        assert status == "ready", status
+        assert shown["status"] == "ready", shown["status"]
+        return shown
 
     def ask_to_delete(self, instance_id: str) -> Answer:
         return self.request("DELETE", f"{_INSTANCES}/{instance_id}")
@@ -182,9 +180,7 @@ class Client:
         """Milliseconds from a request about an instance until that is `ready` again."""
         started = time.perf_counter()
         self.at(instance_id, method, path, body)
-        while (status := self.instance(instance_id).json()["status"]) == "configuring":
-            pass  # the server holds the answer
-        assert status == "ready", status
+        self.wait_ready(f"{_INSTANCES}/{instance_id}")
         return (time.perf_counter() - started) * 1e3
 
     def page(self, region: str, query: str) -> Answer:

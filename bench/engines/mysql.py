@@ -130,24 +130,17 @@ class MySQL(Engine):
             "--hex-blob",
         )
         dump = self._program("mysqldump", address, *options, "--column-statistics=0", "rdb")
-        self._pipe(dump, ["zstd", "-1", "-q", "-o", str(path)])
+        _pipe(dump, ["zstd", "-1", "-q", "-o", str(path)])
 
     def load(self, address: tuple[str, int], path: Path, database: str) -> None:
         checks = "SET foreign_key_checks = 0, unique_checks = 0"
         load = self._program("mysql", address, f"--init-command={checks}", database)
-        self._pipe(["zstd", "-d", "-c", "-q", str(path)], load)
+        _pipe(["zstd", "-d", "-c", "-q", str(path)], load)
 
     def _program(self, name: str, address: tuple[str, int], *options: str) -> list[str]:
         login = (f"--host={address[0]}", f"--port={address[1]}", "--protocol=TCP", "--user=admin")
         command = [*self.bundle.command(name), "--no-defaults", "--ssl-mode=REQUIRED", *login]
         return [*command, *options]
-
-    @staticmethod
-    def _pipe(*commands: list[str]) -> None:
-        environment = {"PATH": os.environ["PATH"], "MYSQL_PWD": PASSWORD}
-        first = subprocess.Popen(commands[0], env=environment, stdout=subprocess.PIPE)
-        second = subprocess.run(commands[1], env=environment, stdin=first.stdout, check=False)
-        assert (first.wait(), second.returncode) == (0, 0)
 
     def _client(self, address: tuple[str, int], script: Path) -> subprocess.Popen[str]:
         command = [*self.bundle.command("mysql"), "--no-defaults", "--ssl-mode=REQUIRED"]
@@ -177,6 +170,14 @@ def _connect(address: tuple[str, int], database: str) -> Any:
         autocommit=True,
         connect_timeout=10,
     )
+
+
+def _pipe(writes: list[str], reads: list[str]) -> None:
+    """Run two commands, of which one reads what the other one writes."""
+    environment = {"PATH": os.environ["PATH"], "MYSQL_PWD": PASSWORD}
+    writer = subprocess.Popen(writes, env=environment, stdout=subprocess.PIPE)
+    reader = subprocess.run(reads, env=environment, stdin=writer.stdout, check=False)
+    assert (writer.wait(), reader.returncode) == (0, 0)
 
 
 class _ByHand(ByHand):
