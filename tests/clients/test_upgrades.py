@@ -186,9 +186,7 @@ def test_a_newer_minor_version(older: Older) -> None:
 
 
 @both
-def test_a_minor_version_leaves_the_window_of_recovery_open(
-    older: Older,
-) -> None:
+def test_a_minor_version_leaves_the_window_of_recovery_open(older: Older) -> None:
     service, engine, newest, later = older
     service.kill()
     service.keep_recovery(new_instances=True)
@@ -211,9 +209,7 @@ def test_a_minor_version_leaves_the_window_of_recovery_open(
     (after,) = recovery(service, instance.id)["windows"]
     assert after["begins"] == before["begins"]
     for moment, number in ((before["ends"], 7), (None, 8)):
-        made = restore(
-            service, instance.id, name=f"of-{number}", **({"to": moment} if moment else {})
-        )
+        made = restore(service, instance.id, name=f"of-{number}", to=moment)
         with service.connection(ready(sdk, made.json()["id"])) as session:
             assert session.execute("SELECT n FROM kept").fetchone() == (number,)
 

@@ -17,7 +17,7 @@ from tests.support.clients import TABLE, Writer
 from tests.support.held_service import HeldService
 from tests.support.kinds import last_error
 from tests.support.leftovers import leftovers
-from tests.support.programs import agent
+from tests.support.programs import agent, commands
 from tests.support.service import gone, installed, ports_of_worker, ready, wait_until
 
 KIND = "upgrade_major_version"
@@ -113,17 +113,6 @@ def test_what_pg_upgrade_started_ends_with_the_agent(service: HeldService, old: 
     assert leftovers(service) == []
 
 
-def running(service: HeldService, words: str) -> list[int]:
-    """What runs with some words in its command; some of an upgrade's programs do not run for long."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if words in command and str(service.data_dir) in command:
-                found.append(int(path.parent.name))
-    return found
-
-
 @pytest.mark.parametrize("victim", ["/bin/pg_upgrade ", "/.new -p "])
 def test_a_program_of_an_upgrade_is_killed(
     service: HeldService, old: Instance, victim: str
@@ -132,7 +121,13 @@ def test_a_program_of_an_upgrade_is_killed(
     with Writer(service, old) as writer:
         new = upgrade(service, old)
         found = list[int]()
-        wait_until(lambda: found.extend(running(service, victim)) or found)
+
+        def find() -> list[int]:
+            directory = str(service.data_dir)
+            found.extend(pid for pid, one in commands() if victim in one and directory in one)
+            return found
+
+        wait_until(find)
         for pid in found:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

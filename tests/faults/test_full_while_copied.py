@@ -33,7 +33,7 @@ FULL = 8.0
 """Seconds for which a disk is full at most."""
 ENDED = 120.0
 RESTART = "a restart of the instance helps"
-"""What MySQL needs where its clone plugin found no room for what it writes beside the copy."""
+"""In the error if MySQL's clone plugin has run out of space: further copies fail until a restart."""
 BLOCK = {"volume_type": "sbs_5k", "volume_size": 5 * 10**9}
 
 

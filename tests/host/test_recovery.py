@@ -25,6 +25,7 @@ from openrdb.spec import RecoveryState
 from openrdb.system import processes
 from openrdb.system.files import tree_size
 from tests.support.agent import Agent, Node
+from tests.support.programs import commands
 from tests.support.service import installed, port_of_server, wait_until
 
 pytestmark = pytest.mark.slow
@@ -265,15 +266,11 @@ def test_a_base_backup_survives_the_agent_and_is_made_again_if_killed(
 
 
 def base_backups(kept: Kept) -> list[int]:
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (process / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if os.fsencode(kept.directory) in line and b"pg_basebackup\0" in line.split(b"bin/")[-1]:
-            found.append(int(process.name))
-    return found
+    return [
+        pid
+        for pid, command in commands()
+        if str(kept.directory) in command and "pg_basebackup " in command.split("bin/")[-1]
+    ]
 
 
 def test_only_what_is_needed_is_kept(short_tmp: Path, cache: Path, worker_id: str) -> None:
@@ -452,7 +449,7 @@ def test_a_bound_holds_and_the_window_goes_on(short_tmp: Path, cache: Path, work
 
 
 def is_renewed(kept: Kept, node: Node, known: Collection[UUID], bound: int) -> bool:
-    """Whether only bases are left that were not known, and all takes no more than the bound."""
+    """Return whether all bases are new and everything that is kept takes at most `bound` bytes."""
     bases = {base.id for base in kept.record(node).bases}
     return bool(bases) and not bases & set(known) and tree_size(kept.directory) <= bound
 

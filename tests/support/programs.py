@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from openrdb.system import locks, processes
 from tests.support.service import Service, wait_until
+
+
+def commands() -> Iterator[tuple[int, str]]:
+    """Yield pid and command of each process, sooner than psutil does: some do not run for long."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            yield int(path.parent.name), command
 
 
 def lock_of(service: Service, instance_id: str, program: str) -> Path:
