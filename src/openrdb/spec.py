@@ -72,6 +72,8 @@ class NodeSpec:
     """Bytes that the user asked for, logs counted in; 0: an earlier version, which did not say."""
     recovery: bool = False
     """Whether its data is to be recoverable to any point in time."""
+    role: Role = "primary"
+    """What it is made as. Which node of a pair takes writes is decided by their host."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,13 @@ class NodeState:
     recovery_lost_at: datetime | None = None
     """When its window for recovery to a point in time was last ended by force."""
     recovery_lost_reason: str = ""
+    epoch: int = 0
+    """Of a pair: how often another node of it has been made the primary, from 1 on; 0: no pair."""
+    unprotected: str | None = None
+    """Of a pair's primary: why its standby does not confirm each commit, and what is done about it;
+    None: it does, or there is no pair."""
+    lag: float | None = None
+    """Of a replica or standby: seconds that it is behind; None: not known."""
 
 
 @dataclass(frozen=True)

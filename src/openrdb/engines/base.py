@@ -10,10 +10,13 @@ import signal
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar, Protocol
+from uuid import UUID
 
 from openrdb.catalog.node_types import NodeType
 from openrdb.engines.recovery import Recovery
+from openrdb.engines.replication import Replication, Upstream
 from openrdb.engines.transfers import Transfers
 from openrdb.spec import (
     Administrator,
@@ -141,7 +144,12 @@ class Templates(Protocol):
         """
 
     def renew_identity(self, data: Path) -> None:
-        """Give a copy of the template, or of another node's data, an identity of its own, durably."""
+        """Give a copy of the template, or of another node's data, an identity of its own, durably: it is
+        no part of a pair or replica any more, whatever its source was."""
+
+    def prepare_follower(self, data: Path) -> None:
+        """Turn a copy of another node's data into one that a follower starts on, durably: it is the
+        same data, by another server, which keeps nothing for the followers of its source."""
 
     def make_empty(self, bundle: Bundle, data: Path, account: Uid) -> None:
         """Make a data directory from nothing, for `upgrade`."""
@@ -193,6 +201,16 @@ class EngineNode:
     """Whether sessions read only, unless they ask for more themselves."""
     is_followed: bool = False
     """Whether an upgraded copy reads what is written meanwhile."""
+    is_inert: bool = False
+    """Whether it takes no writes after a start until it is told to, and ends when it crashes: every
+    node of a pair, and every read replica."""
+    upstream: Upstream | None = None
+    """Whose changes it gets; None: nobody's."""
+    synchronous: UUID | None = None
+    """The follower that its commits wait for."""
+    at_least: Mapping[str, int] = MappingProxyType({})
+    """Settings, by the engine's names, that must not be lower here: those of the node that it follows
+    (`Server.followed_settings`)."""
 
 
 class Copier(Protocol):
@@ -367,6 +385,12 @@ class Server(Protocol):
 
     def recovery(self) -> Recovery | None:
         """Return the interface to recovery to a point in time; None if the engine has none here."""
+
+    def replication(self) -> Replication | None:
+        """Return the interface to pairs and replicas; None if the engine has none here."""
+
+    def followed_settings(self) -> dict[str, int]:
+        """Return the settings in force in the running server that no follower of it may have lower."""
 
     def data_versions(self) -> dict[str, str]:
         """Return the versions of what indexes and stored values depend on outside the server:

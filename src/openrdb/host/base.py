@@ -27,7 +27,7 @@ from openrdb.spec import (
     Writes,
 )
 
-PROTOCOL = 7
+PROTOCOL = 8
 """Raised with each change of the verbs or of what crosses that an older side does not understand."""
 
 Copied = Literal["free", "held", "followed"]
@@ -355,6 +355,71 @@ class Recoveries(Protocol):
         """
 
 
+class Pairs(Protocol):
+    """High availability: an instance's two nodes, of which the host decides which one takes writes.
+
+    The other verbs with a spec work for a pair as well. Those that start, restart or stop a server mean
+    the pair: `ensure_running`, `ensure_accepting` that its primary is there; `ensure_restarted` that both
+    servers were started again with their configuration, by a planned switchover where the pair is
+    protected; `ensure_stopped` the node itself, which is then kept stopped. Those that ask or change what
+    is in a server (`administer`, dumps, snapshots, ...) mean the primary, whichever node they name.
+    """
+
+    def pair_obstacles(self, spec: NodeSpec) -> list[str]:
+        """Return what is in the way of a pair, each in a sentence for the user."""
+
+    def ensure_pair(self, primary: NodeSpec, standby: NodeSpec, timeout: float) -> bool:
+        """Let an instance's running node be protected by another one, from now on and by the host itself;
+        wait for it for some seconds, as for `Snapshots`.
+
+        Which of both is the primary is said only at first: afterwards the host knows.
+
+        Returns:
+            Whether every commit is on both nodes from now on.
+
+        Raises:
+            PreconditionFailed: something in the data is in the way.
+            HostError: the volume has no room, or the engine cannot.
+        """
+
+    def ensure_protected(self, spec: NodeSpec, timeout: float) -> bool:
+        """Wait for some seconds until a pair is protected; return whether it is, or there is no pair."""
+
+    def ensure_switched_over(self, spec: NodeSpec, primary: UUID) -> bool:
+        """Make a node of a pair the primary by a planned switchover; a no-op if it is.
+
+        Returns:
+            Whether it is the primary now; not where the pair is not protected.
+        """
+
+
+class Replicas(Protocol):
+    """Read replicas: nodes that follow others of their instance, and take no writes."""
+
+    def ensure_replica(self, spec: NodeSpec, timeout: float) -> bool:
+        """Make a replica of the instance's other nodes and keep it running and following, or copy it anew
+        where it cannot follow; wait for it for some seconds, as for `Snapshots`.
+
+        Returns:
+            Whether it accepts connections and follows.
+
+        Raises:
+            HostError: the volume has no room.
+        """
+
+    def ensure_replica_reset(self, spec: NodeSpec) -> None:
+        """Forget a replica's data, so that `ensure_replica` makes it anew; it is stopped until then."""
+
+    def ensure_volume_of_replica(self, spec: NodeSpec, replica: NodeSpec, timeout: float) -> bool:
+        """Make the data directory of another instance's first node from that of a replica, which is
+        given up: it ends, and its data is renamed. As for `ensure_volume_of_node` otherwise.
+        """
+
+    def ensure_no_replica(self, spec: NodeSpec) -> None:
+        """End a replica, remove all that there is of it, and keep nothing for it; a no-op if there is
+        none."""
+
+
 class Routes(Protocol):
     """What load balancers do for endpoints."""
 
@@ -368,7 +433,9 @@ class Routes(Protocol):
         """End an endpoint and its sessions; a no-op if there is none."""
 
 
-class Host(Nodes, Jobs, Transfers, Snapshots, Upgrades, Recoveries, Routes, Protocol):
+class Host(
+    Nodes, Jobs, Transfers, Snapshots, Upgrades, Recoveries, Pairs, Replicas, Routes, Protocol
+):
     """A machine, as its agent serves it."""
 
     def state(self) -> HostState: ...

@@ -146,7 +146,7 @@ class LocalHost(LocalRecovery):
         memory = self._memories.get(record.spec.node_id, Memory())
         return NodeState(
             node_id=record.spec.node_id,
-            role=record.role,
+            role=self._records.role_of(record),
             desired=record.desired,
             running=running,
             bundle=record.bundle,

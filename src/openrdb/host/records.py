@@ -30,7 +30,6 @@ class NodeRecord:
     bundle: str
     """The binaries that it runs; newer ones are a maintenance's matter."""
     desired: Desired = "stopped"
-    role: Role = "primary"
     data_versions: Mapping[str, str] | None = None
     """Versions of collations and time zones when the data was first written; None: not known yet."""
     build: str = ""
@@ -52,6 +51,27 @@ class NodeRecord:
 
 
 @dataclass(frozen=True)
+class PairRecord:
+    """Two nodes of an instance, one of which takes writes; on disk before anything follows from it."""
+
+    instance_id: UUID
+    members: tuple[UUID, UUID]
+    primary: UUID
+    """The only node that is ever opened."""
+    epoch: int = 1
+    """Raised with each change of the primary."""
+    is_armed: bool = False
+    """Whether the standby has all that the primary ever acknowledged: only then may it be promoted."""
+    unusable: bool = False
+    """Whether the standby's data is to be copied anew before it is started."""
+    format: int = FORMAT
+
+    @property
+    def standby(self) -> UUID:
+        return self.members[1] if self.primary == self.members[0] else self.members[0]
+
+
+@dataclass(frozen=True)
 class RouteRecord:
     """An endpoint as it should be."""
 
@@ -61,6 +81,7 @@ class RouteRecord:
 
 _NODE = TypeAdapter(NodeRecord)
 _ROUTE = TypeAdapter(RouteRecord)
+_PAIR = TypeAdapter(PairRecord)
 
 
 class Records:
@@ -70,6 +91,8 @@ class Records:
         self._layout = layout
         self.nodes: dict[UUID, NodeRecord] = {}
         self.routes: dict[UUID, RouteRecord] = {}
+        self.pairs: dict[UUID, PairRecord] = {}
+        """By instance."""
         self._load_nodes("*")
         for path in layout.root.glob("instances/*/routes/*.json"):
             if (route := _read(_ROUTE, path)) is not None:
@@ -79,6 +102,9 @@ class Records:
         for path in self._layout.instances.glob(f"{instance}/nodes/*/node.json"):
             if (node := _read(_NODE, path)) is not None:
                 self.nodes[node.spec.node_id] = node
+        for path in self._layout.instances.glob(f"{instance}/pair.json"):
+            if (pair := _read(_PAIR, path)) is not None:
+                self.pairs[pair.instance_id] = pair
 
     def load_instance(self, instance_id: UUID) -> None:
         """Read what is written down of an instance whose files were brought back."""
@@ -89,6 +115,23 @@ class Records:
             path = self._layout.node(record.spec.instance_id, record.spec.node_id).record
             files.write_private(path, _NODE.dump_json(record).decode())
             self.nodes[record.spec.node_id] = record
+
+    def save_pair(self, record: PairRecord) -> None:
+        if self.pairs.get(record.instance_id) != record:
+            path = self._layout.pair(record.instance_id)
+            files.write_private(path, _PAIR.dump_json(record).decode())
+            self.pairs[record.instance_id] = record
+
+    def pair_of(self, node: NodeRecord) -> PairRecord | None:
+        """Return the pair that a node is one of; None if it is none's."""
+        pair = self.pairs.get(node.spec.instance_id)
+        return pair if pair is not None and node.spec.node_id in pair.members else None
+
+    def role_of(self, node: NodeRecord) -> Role:
+        """Return what a node is now."""
+        if (pair := self.pair_of(node)) is not None:
+            return "primary" if pair.primary == node.spec.node_id else "standby"
+        return "replica" if node.spec.role == "replica" else "primary"
 
     def save_route(self, record: RouteRecord) -> None:
         route = record.route
@@ -109,6 +152,7 @@ class Records:
             del self.nodes[node_id]
         for key in [k for k, one in self.routes.items() if one.route.instance_id == instance_id]:
             del self.routes[key]
+        self.pairs.pop(instance_id, None)
 
 
 def _read(adapter: TypeAdapter[T], path: Path) -> T | None:

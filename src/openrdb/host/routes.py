@@ -80,7 +80,9 @@ class Routes:
     def _target(self, route: Route) -> Target:
         """Return what the balancer does for a route now: one backend leads."""
         records = self._records.nodes.values()
-        primaries = {one.spec.node_id for one in list(records) if one.role == "primary"}
+        primaries = {
+            one.spec.node_id for one in list(records) if self._records.role_of(one) == "primary"
+        }
         leads = leading(route, primaries)
         return Target(
             endpoint_id=route.endpoint_id,

@@ -170,6 +170,10 @@ class Layout:
         """Return what each of the instance's endpoints should do, a file each."""
         return self.instance(instance_id) / "routes"
 
+    def pair(self, instance_id: UUID) -> Path:
+        """Return which of an instance's two nodes takes writes."""
+        return self.instance(instance_id) / "pair.json"
+
     def upgrade_lock(self, instance_id: UUID, node_id: UUID) -> Path:
         """Held by all that makes a node's volume by an upgrade, or by replaying a stream."""
         return self.instance(instance_id) / f"{UPGRADE}{node_id}.lock"

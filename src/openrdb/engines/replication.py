@@ -1,0 +1,166 @@
+"""What an engine does for high availability and read replicas: one node as a part of several.
+
+A *pair* has a primary, which takes writes, and a standby, whose confirmation each commit waits for
+while the pair is *armed*. A *follower* is a standby or a read replica: it gets what its *upstream*
+writes. Who is what is decided by the host; the verbs here bring it about on one running server, and
+each may be repeated.
+
+Every server of a pair or of a replica starts inert: it takes no writes until `open`, whoever starts it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from openrdb.engines.base import EngineNode
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """The node that a follower gets its changes from."""
+
+    node_id: UUID
+    address: str
+    port: int
+    secret: str = field(repr=False)
+    """Of the replication account."""
+
+
+@dataclass(frozen=True)
+class Following:
+    """How a follower stands with its upstream."""
+
+    streams: bool
+    """Whether it receives now, on the upstream's own history: this alone is health."""
+    lag: float | None = None
+    """Seconds that what it shows is behind what its upstream shows; None: not known."""
+    lost: str | None = None
+    """Why it will never be able to follow with the data that it has; None: nothing says so. It may
+    have diverged, or miss what its upstream keeps no more: its data is to be copied anew."""
+    reason: str = ""
+    """Why it does not receive at the moment."""
+
+
+Answer = Literal["written", "full", "silent", "refused"]
+"""Of a probe: `written`: a write was committed; `full`: there is no room for it; `silent`: no answer
+in time; `refused`: an error of another kind, such as a disk that takes no writes."""
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What a probe of a primary found."""
+
+    answer: Answer
+    unconfirmed: float = 0.0
+    """Seconds since which the synchronous standby has not confirmed something that was written: 0
+    where it has everything, or nothing waits for it."""
+    reason: str = ""
+
+
+class Probe(Protocol):
+    """Looks again and again whether a primary commits, by a session of its own that stays open.
+
+    What it writes it commits locally: it must not wait for the standby, or a lost standby would look
+    like a lost primary.
+    """
+
+    def look(self, timeout: float) -> Probed:
+        """Write and commit something small; return within about so many seconds whatever happens."""
+
+    def close(self) -> None:
+        """End the session; never waits."""
+
+
+class Replication(Protocol):
+    """One server as a part of several.
+
+    What it is, is in its `EngineNode`: `is_inert` for all servers of pairs and for replicas, `upstream`
+    for followers, `synchronous` for the primary of a pair that is armed or about to be. The
+    configuration files are written for it before each verb.
+    """
+
+    hands_over_running: bool
+    """Whether a primary stays up while it hands over: where not, `hand_over` is followed by a clean
+    end of the server, which sends the rest to the follower."""
+
+    def obstacles(self) -> list[str]:
+        """Return what is in the way of a pair in the data, each in a sentence for the user."""
+
+    def warnings(self) -> list[str]:
+        """Return what works now, and would not with nodes on several hosts."""
+
+    # -- a primary ---------------------------------------------------------------------------------
+    def open(self) -> None:
+        """Let an inert server take writes, and return when it does; a no-op where it does already.
+
+        All that it has received is applied before. Its next start is inert again. Commits wait for
+        nobody afterwards.
+
+        Raises:
+            HostError: it does not within a minute.
+        """
+
+    def is_open(self) -> bool:
+        """Return whether it takes writes.
+
+        Raises:
+            HostError: it does not say.
+        """
+
+    def probe(self) -> Probe:
+        """Return what looks whether it commits."""
+
+    def admit(self, follower: UUID) -> None:
+        """Keep what a follower has not received yet from now on, within a bound that keeps the volume
+        from being filled."""
+
+    def dismiss(self, follower: UUID) -> None:
+        """Keep nothing for a follower any more, and end what it receives by; a no-op if there is none
+        of that id."""
+
+    def arm(self, follower: UUID) -> bool:
+        """Let commits wait for a follower, if it is one that can be waited for: it receives on this
+        server's own history, and has nearly everything.
+
+        Returns:
+            Whether every commit from now on waits for it, and it has on disk all that was committed
+            before. If not, some commits may wait for it: call again soon, or `disarm`.
+        """
+
+    def disarm(self) -> None:
+        """Let commits wait for nobody; those that wait now are acknowledged. Returns when it is so."""
+
+    def is_armed(self) -> bool:
+        """Return whether commits wait for a follower in the server that runs."""
+
+    # -- a follower --------------------------------------------------------------------------------
+    def follow(self) -> None:
+        """Let a running inert server receive from its `upstream`; returns at once.
+
+        Raises:
+            HostError: it cannot be told to.
+        """
+
+    def following(self) -> Following:
+        """Return how it stands with its upstream."""
+
+    # -- planned changes ---------------------------------------------------------------------------
+    def prepare_handover(self) -> None:
+        """Do what takes time before `hand_over`, while the primary works on."""
+
+    def hand_over(self, timeout: float) -> None:
+        """Let the primary commit nothing any more, and end its users' sessions.
+
+        Raises:
+            HostError: it is impossible in time; the server takes writes as before.
+        """
+
+    def take_back(self) -> None:
+        """Undo `hand_over` on a server that runs on; a no-op otherwise."""
+
+    def has_all_of(self, primary: EngineNode) -> bool:
+        """Return whether this follower has all that a primary has, which handed over (and ended, if it
+        does not hand over running): then that one can follow this one with the data that it has."""
