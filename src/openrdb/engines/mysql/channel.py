@@ -95,13 +95,21 @@ def follow(node: EngineNode) -> None:
 
 
 def _set_globals(node: EngineNode, connection: Session) -> None:
-    """Set what a server that was a primary lacks; those that start as followers have it."""
+    """Set what a server that was a primary lacks, and what only a follower may do without: syncs."""
     acknowledges = "ON" if config.acknowledges(node.spec) else "OFF"
     for statement in (
         "SET GLOBAL replica_net_timeout = 5",
         f"SET GLOBAL rpl_semi_sync_replica_enabled = {acknowledges}",
+        "SET GLOBAL sync_binlog = 0",
+        "SET GLOBAL innodb_flush_log_at_trx_commit = 2",
     ):
         run(connection, statement)
+
+
+def sync(connection: Session) -> None:
+    """Sync each commit from now on, and with the first one all before."""
+    run(connection, "SET GLOBAL innodb_flush_log_at_trx_commit = 1")
+    run(connection, "SET GLOBAL sync_binlog = 1")
 
 
 def _set_source(node: EngineNode, connection: Session, upstream: Upstream) -> None:
