@@ -111,6 +111,10 @@ class MySQLReplication:
             return semisync.is_armed(connection)
 
     def follow(self) -> None:
+        with session.connect(self._node) as connection:
+            if not writes.are_allowed(connection):
+                # Of a former primary: what it applies would wait for a follower that it has not.
+                semisync.disable(connection)
         channel.follow(self._node)
 
     def following(self) -> Following:
