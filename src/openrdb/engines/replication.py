@@ -44,9 +44,10 @@ class Following:
     """Why it does not receive at the moment."""
 
 
-Answer = Literal["written", "full", "silent", "refused"]
-"""Of a probe: `written`: a write was committed; `full`: there is no room for it; `silent`: no answer
-in time; `refused`: an error of another kind, such as a disk that takes no writes."""
+Answer = Literal["written", "full", "busy", "silent", "refused"]
+"""Of a probe: `written`: a write was committed; `full`: there is no room for it; `busy`: it answers,
+but users have all its connections; `silent`: no answer in time; `refused`: an error of another kind,
+such as a disk that takes no writes."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class Replication(Protocol):
         """Keep nothing for a follower any more, and end what it receives by; a no-op if there is none
         of that id."""
 
-    def arm(self, follower: UUID) -> bool:
+    def arm(self, follower: EngineNode) -> bool:
         """Let commits wait for a follower, if it is one that can be waited for: it receives on this
         server's own history, and has nearly everything.
 
