@@ -68,7 +68,7 @@ class Member:
     @property
     def as_upstream(self) -> Upstream:
         spec = self.node.spec
-        return Upstream(spec.node_id, spec.address, spec.port, REPLICATION_SECRET)
+        return Upstream(spec.node_id, spec.address, spec.port, REPLICATION_SECRET, self.paths)
 
     def become(
         self,

@@ -37,6 +37,7 @@ class PostgreSQLReplication:
 
     hands_over_running = False
     """A server that ends cleanly waits until its followers have all that it has written."""
+    keeps_received = True
 
     def __init__(self, node: EngineNode) -> None:
         self._node = node
