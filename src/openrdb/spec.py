@@ -107,6 +107,9 @@ class NodeState:
     unprotected: str | None = None
     """Of a pair's primary: why its standby does not confirm each commit, and what is done about it;
     None: it does, or there is no pair."""
+    follows: bool = False
+    """Of a replica or standby: whether it runs and receives what it follows now, on data that it can go
+    on with."""
     lag: float | None = None
     """Of a replica or standby: seconds that it is behind; None: not known."""
 

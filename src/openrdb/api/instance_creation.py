@@ -25,7 +25,7 @@ from openrdb.errors import (
 )
 from openrdb.host.space import capacity, has_room, no_room
 from openrdb.spec import DEFAULT_POOL, Administrator
-from openrdb.state import instances, networks, quotas
+from openrdb.state import instances, networks, quotas, read_replicas
 from openrdb.state.models import (
     LOCAL_HOST,
     AclRule,
@@ -33,6 +33,7 @@ from openrdb.state.models import (
     Instance,
     PrivateNetwork,
     Project,
+    ReadReplica,
     now,
 )
 from openrdb.state.scope import Principal
@@ -189,7 +190,7 @@ def add_endpoints(
     added = []
     if spec.private_network is not None:
         name, asked = f"{argument}.private_network", spec.private_network
-        added.append(_add_private(session, instance, asked, name, principal, settings))
+        added.append(add_private(session, instance, None, asked, name, principal, settings))
     if spec.load_balancer is not None:
         added.append(
             instances.add_load_balancer(
@@ -199,22 +200,30 @@ def add_endpoints(
     return added
 
 
-def _add_private(
+def add_private(
     session: Session,
     instance: Instance,
+    replica: ReadReplica | None,
     asked: wire.PrivateNetworkSpec,
     argument: str,
     principal: Principal,
     settings: Settings,
 ) -> Endpoint:
+    """Add a private endpoint to an instance, or to its read replica; it is shown at once.
+
+    Raises:
+        InvalidArguments, NotFound, QuotasExceeded: it is impossible.
+    """
     network = _network(session, instance, asked, argument, principal)
     endpoint = Endpoint(id=uuid4(), published=True)
+    if replica is not None:
+        endpoint = read_replicas.endpoint_of(replica, endpoint)
     try:
         networks.attach(
             session,
             network,
             endpoint,
-            instance,
+            replica or instance,
             service_ip=asked.service_ip or None,
             port=rules_of(instance.engine).port,
             public_address=settings.public_address,

@@ -88,8 +88,10 @@ async def upgrade_instance(
         added, moves = size.volume_size - before.volume_size, size.pool != before.pool
         if added > 0 or moves:
             limits = limits_of(instance.project_id, backend.settings, size.pool)
-            to_pool = size.volume_size if moves else added
-            quotas.require_bytes(session, instance.project_id, limits, added, to_pool)
+            to_pool, volumes = size.volume_size if moves else added, len(instance.every_node)
+            quotas.require_bytes(
+                session, instance.project_id, limits, added * volumes, to_pool * volumes
+            )
         instances.resize(instance, size.node_type, size.volume_size)
         _set_volume(instance, size)
         if moves:

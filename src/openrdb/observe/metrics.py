@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from uuid import UUID
 
 from prometheus_client.core import REGISTRY, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
+from sqlalchemy.orm import noload
 
+from openrdb.errors import HostError
+from openrdb.host.base import Host
 from openrdb.state.database import Database
-from openrdb.state.models import DatabaseBackup, Instance, Operation
+from openrdb.state.models import DatabaseBackup, Instance, Node, Operation, ReadReplica
 from openrdb.state.operations import late
+from openrdb.state.read_replicas import shown_status
+
+log = logging.getLogger(__name__)
 
 
 class _State(Collector):
@@ -30,6 +38,9 @@ class _State(Collector):
         backups = GaugeMetricFamily(
             "openrdb_database_backups", "Backups by status", labels=["region", "status"]
         )
+        replicas = GaugeMetricFamily(
+            "openrdb_read_replicas", "Read replicas by status", labels=["region", "status"]
+        )
         overdue = GaugeMetricFamily(
             "openrdb_operations_overdue",
             "Unfinished operations past their deadline",
@@ -43,6 +54,14 @@ class _State(Collector):
             counted = select(*of_backups, func.count()).group_by(*of_backups)
             for *labels, count in session.execute(counted):
                 backups.add_metric(labels, count)
+            shown = Counter(
+                (replica.region, shown_status(replica).value)
+                for replica in session.scalars(
+                    select(ReadReplica).options(noload(ReadReplica.endpoints))
+                )
+            )
+            for of_replicas, count in shown.items():
+                replicas.add_metric(of_replicas, count)
             for kind, count in Counter(row.kind for row in late(session)).items():
                 overdue.add_metric([kind], count)
             kinds = (Operation.kind, Operation.status)
@@ -51,9 +70,41 @@ class _State(Collector):
         yield instances
         yield backups
         yield operations
+        yield replicas
         yield overdue
 
 
-def watch(database: Database) -> None:
-    """Add the state's counts to the metrics of this process."""
+class _Lag(Collector):
+    """How far read replicas are behind, as their hosts say at each scrape."""
+
+    def __init__(self, database: Database, hosts: Mapping[UUID, Host]) -> None:
+        self._database = database
+        self._hosts = hosts
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        lags = GaugeMetricFamily(
+            "openrdb_read_replica_lag_seconds",
+            "Seconds that what a read replica shows is behind its instance, where it is known",
+            labels=["region", "instance", "read_replica"],
+        )
+        with self._database.read() as session:
+            columns = (ReadReplica.region, ReadReplica.instance_id, ReadReplica.id)
+            query = select(ReadReplica.node_id, Node.host_id, *columns).join(ReadReplica.node)
+            rows = session.execute(query).all()
+        said: dict[UUID, float | None] = {}
+        for host_id in {host_id for _, host_id, *_ in rows}:
+            try:
+                said |= {one.node_id: one.lag for one in self._hosts[host_id].nodes()}
+            except HostError as error:
+                log.debug("the lag of replicas is not known: %s", error)
+        for node_id, _, *labels in rows:
+            lag = said.get(node_id)
+            if lag is not None:
+                lags.add_metric([str(label) for label in labels], lag)
+        yield lags
+
+
+def watch(database: Database, hosts: Mapping[UUID, Host]) -> None:
+    """Add the state's counts, and the hosts' measures, to the metrics of this process."""
     REGISTRY.register(_State(database))
+    REGISTRY.register(_Lag(database, hosts))

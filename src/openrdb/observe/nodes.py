@@ -69,7 +69,8 @@ class NodeObserver:
             query = select(models.Node).where(models.Node.id.in_(batch))
             with self._database.read() as session:
                 rows = session.scalars(query).unique().all()
-            if any(_differs(row, batch[row.id]) for row in rows):
+            changed = [row for row in rows if _differs(row, batch[row.id])]
+            if changed:
                 with self._database.write(durable=False) as session:
                     for row in session.scalars(query).unique():
                         _tell_of_recovery(session, row, batch[row.id])
@@ -77,6 +78,17 @@ class NodeObserver:
                 for row in rows:
                     if row.observed_writes != batch[row.id].writes:
                         self._changes.announce(row.instance_id)
+                self._announce_replicas(changed)
+
+    def _announce_replicas(self, changed: list[models.Node]) -> None:
+        """Wake up those who wait for read replicas, whose status shows whether their nodes follow."""
+        nodes = [row.id for row in changed if row.role == "replica"]
+        if not nodes:
+            return
+        query = select(models.ReadReplica.id).where(models.ReadReplica.node_id.in_(nodes))
+        with self._database.read() as session:
+            for replica_id in session.scalars(query):
+                self._changes.announce(replica_id)
 
 
 def _state(node: NodeState) -> str:
@@ -86,7 +98,13 @@ def _state(node: NodeState) -> str:
 
 
 def _differs(row: models.Node, node: NodeState) -> bool:
-    known = (row.observed_state, row.observed_role, row.observed_reason, row.observed_writes)
+    known = (
+        row.observed_state,
+        row.observed_role,
+        row.observed_reason,
+        row.observed_writes,
+        row.observed_follows,
+    )
     is_recorded = row.volume is None or row.volume.collations is not None
     runs = (row.bundle, row.version) == (node.bundle, node.version)
     is_told = node.recovery_lost_at in (None, row.recovery_lost_at)
@@ -94,9 +112,10 @@ def _differs(row: models.Node, node: NodeState) -> bool:
     return not (runs and is_told and is_recorded) or known != _observed(node)
 
 
-def _observed(node: NodeState) -> tuple[str, str, str | None, Writes]:
+def _observed(node: NodeState) -> tuple[str, str, str | None, Writes, bool | None]:
     reason = node.reason or node.writes_reason or node.warning
-    return _state(node), node.role, reason or None, node.writes
+    follows = None if node.role == "primary" else node.follows
+    return _state(node), node.role, reason or None, node.writes, follows
 
 
 def _tell_of_recovery(session: Session, row: models.Node, node: NodeState) -> None:
@@ -116,9 +135,13 @@ def _tell_of_recovery(session: Session, row: models.Node, node: NodeState) -> No
 
 
 def _write(row: models.Node, node: NodeState) -> None:
-    row.observed_state, row.observed_role, row.observed_reason, row.observed_writes = _observed(
-        node
-    )
+    (
+        row.observed_state,
+        row.observed_role,
+        row.observed_reason,
+        row.observed_writes,
+        row.observed_follows,
+    ) = _observed(node)
     row.bundle, row.version = node.bundle, node.version
     row.observed_at = now()
     if row.volume is not None and node.data_versions is not None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from uuid import UUID
 
 from openrdb.operations.content import make_deferred
-from openrdb.operations.desired import (
-    leaving_routes,
-    node_spec,
-    routes,
-)
+from openrdb.operations.desired import every_route, leaving_routes, node_spec
 from openrdb.operations.run import Run
 from openrdb.state import instances, operations
-from openrdb.state.models import Endpoint, Instance, now
+from openrdb.state.models import Endpoint, Instance, Node, now
 from openrdb.state.statuses import instance as statuses
 from openrdb.state.statuses.instance import InstanceStatus
 
@@ -40,8 +37,13 @@ def ensure_reloaded(run: Run, instance: Instance) -> None:
 def ensure_free_public_port(run: Run) -> None:
     """Move a load balancer that nobody has seen yet to another port where a stranger has taken its
     own; private endpoints have an address of their own."""
-    for endpoint in run.instance().endpoints:
-        if endpoint.published or endpoint.kind != "load_balancer":
+    ensure_free_ports_of(run, run.instance().endpoints)
+
+
+def ensure_free_ports_of(run: Run, endpoints: Iterable[Endpoint]) -> None:
+    """Do the same for these endpoints."""
+    for endpoint in endpoints:
+        if endpoint.published or endpoint.private_network_id is not None:
             continue
         address, port = endpoint.ip, endpoint.port
         while not run.edge.port_is_free(address, port):
@@ -51,10 +53,20 @@ def ensure_free_public_port(run: Run) -> None:
                 port = row.port
 
 
+def ensure_free_port(run: Run, node: Node) -> None:
+    """Move a node that has not been started yet to another port where a stranger has taken its own."""
+    port = node.port
+    while not run.host_of(node).port_is_free(node.address, port):
+        with run.database.write() as session:
+            row = session.get_one(Node, node.id)
+            instances.another_port(session, row, run.settings.node_ports)
+            port = row.port
+
+
 def ensure_balancers(run: Run, instance: Instance) -> None:
-    """Make every endpoint lead to the instance, and then end those that are being deleted: one that
-    replaces another has to work first."""
-    for each in routes(instance):
+    """Make every endpoint lead to the instance, or to its read replica, and then end those of the
+    instance that are being deleted: one that replaces another has to work first."""
+    for each in every_route(instance):
         run.step(run.edge.ensure_route, each)
     end_leaving(run, instance)
 

@@ -41,11 +41,16 @@ def _concerned(session: Session) -> Iterator[tuple[Instance, list[Node]]]:
     for row in list(session.dirty):
         if isinstance(row, Instance) and inspect(row).attrs.status.history.has_changes():
             changed.setdefault(row, [])
-        elif isinstance(row, Node) and inspect(row).attrs.observed_writes.history.has_changes():
+        elif _is_told_of(row) and inspect(row).attrs.observed_writes.history.has_changes():
             instance = session.get(Instance, row.instance_id)
             if instance is not None:
                 changed.setdefault(instance, []).append(row)
     yield from changed.items()
+
+
+def _is_told_of(row: object) -> bool:
+    """Return whether an instance's users may write less where this row says so."""
+    return isinstance(row, Node) and row.role != "replica"
 
 
 def _tell(session: Session, node: Node) -> None:

@@ -60,9 +60,10 @@ class Filters:
 
 
 NODES_ONLY = tuple(
-    raiseload(one) for one in (Instance.tags, Instance.endpoints, Instance.acl_rules)
+    raiseload(one)
+    for one in (Instance.tags, Instance.endpoints, Instance.acl_rules, Instance.read_replicas)
 )
-"""Options of a query that spare it three others: what is inside an instance needs its nodes only."""
+"""Options of a query that spare it four others: what is inside an instance needs its nodes only."""
 
 
 def get(
@@ -171,26 +172,39 @@ def place(
     Raises:
         QuotasExceeded: a range is used up.
     """
-    port = _free(session, [select(Node.port)], node_ports, "instances")
+    node = new_node(session, instance, version=version, pool=pool, ports=node_ports)
     used = [select(Instance.uid), select(DeletedInstance.uid)]
     instance.uid = _free(session, used, uids, "instances") if uids else None
+    instance.nodes.append(node)
+    instance.read_replicas = []  # shown, so not to be loaded later
+
+
+def new_node(
+    session: Session, instance: Instance, *, version: str, pool: str, ports: tuple[int, int]
+) -> Node:
+    """Return the row of a node with a volume of an instance's size and a free port.
+
+    Raises:
+        QuotasExceeded: the range is used up.
+    """
+    port = _free(session, [select(Node.port)], ports, "instances")
     node = Node(id=uuid4(), address="127.0.0.1", port=port, version=version)
     key = f"instances/{instance.id}/nodes/{node.id}/data"
     node.volume = Volume(pool=pool, key=key, size=instance.volume_size)
-    instance.nodes.append(node)
+    return node
 
 
 def resize(instance: Instance, node_type: str, volume_size: int) -> None:
     """Give an instance, and each of its volumes, another size."""
     instance.node_type, instance.volume_size = node_type, volume_size
-    for node in instance.nodes:
+    for node in instance.every_node:
         if node.volume is not None:
             node.volume.size = volume_size
 
 
 def move(instance: Instance, pool: str) -> None:
     """Let each of an instance's volumes be in a pool."""
-    for node in instance.nodes:
+    for node in instance.every_node:
         if node.volume is not None:
             node.volume.pool = pool
 
@@ -209,10 +223,21 @@ def add_load_balancer(
     Raises:
         QuotasExceeded: the range is used up.
     """
-    port = _free(session, [select(Endpoint.port)], ports, "endpoints")
-    endpoint = Endpoint(id=uuid4(), kind="load_balancer", ip=address, port=port)
+    endpoint = public_endpoint(session, "load_balancer", address=address, ports=ports)
     instance.endpoints.append(endpoint)
     return endpoint
+
+
+def public_endpoint(
+    session: Session, kind: str, *, address: str, ports: tuple[int, int]
+) -> Endpoint:
+    """Return the row of a public endpoint, with a free port; not shown yet.
+
+    Raises:
+        QuotasExceeded: the range is used up.
+    """
+    port = _free(session, [select(Endpoint.port)], ports, "endpoints")
+    return Endpoint(id=uuid4(), kind=kind, ip=address, port=port)
 
 
 def is_taken(session: Session, row: Node | Endpoint, address: str) -> bool:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from openrdb.errors import StartFailed
 from openrdb.host.base import Host
-from openrdb.operations.desired import node_spec, routes
+from openrdb.operations.desired import every_route, node_spec
 from openrdb.operations.registry import InstanceOperation, register
+from openrdb.operations.replicas.following import refresh_replicas
 from openrdb.operations.run import Run
 from openrdb.operations.steps import catch_up, end_leaving, make_ready, readdress
 from openrdb.spec import NodeSpec, Route
@@ -44,10 +45,11 @@ class ApplySettings(InstanceOperation):
             spec = node_spec(instance, node, run.secrets)
             refusal = refusal or run.step(put_in_force, run.host_of(node), spec)
         served = []
-        for each in routes(instance) if refusal is None else []:
+        for each in every_route(instance) if refusal is None else []:
             served.append(each.endpoint_id)
             refusal = refusal or run.step(let_in, run.edge, each)
         if refusal is None:
+            run.step(refresh_replicas, run)
             if self.repairs:
                 end_leaving(run, instance)
             catch_up(run)
@@ -59,7 +61,7 @@ class ApplySettings(InstanceOperation):
         instance.settings = self.before
         for node in instance.nodes:
             run.step(put_back, run.host_of(node), node_spec(instance, node, run.secrets))
-        for each in routes(instance):
+        for each in every_route(instance):
             if self.repairs or each.endpoint_id in served:
                 run.step(run.edge.ensure_route, each)
         if self.repairs:

@@ -10,12 +10,12 @@ from openrdb.operations.registry import InstanceOperation, register
 from openrdb.operations.run import Run
 from openrdb.operations.steps import (
     ensure_balancers,
+    ensure_free_port,
     ensure_free_public_port,
     settle,
 )
 from openrdb.spec import Administrator
-from openrdb.state import instances
-from openrdb.state.models import Instance, Node
+from openrdb.state.models import Instance
 from openrdb.state.statuses import instance as statuses
 from openrdb.state.statuses.instance import InstanceStatus
 
@@ -67,12 +67,7 @@ def ensure_free_ports(run: Run) -> None:
     if instance.primary.desired == "running":  # the instance's own processes may have them
         return
     for node in instance.nodes:
-        port = node.port
-        while not run.host_of(node).port_is_free(node.address, port):
-            with run.database.write() as session:
-                row = session.get_one(Node, node.id)
-                instances.another_port(session, row, run.settings.node_ports)
-                port = row.port
+        ensure_free_port(run, node)
     ensure_free_public_port(run)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from openrdb.operations.desired import node_spec
 from openrdb.operations.instances.delete import nodes_by_host
 from openrdb.operations.registry import InstanceOperation, register
+from openrdb.operations.replicas.following import refresh_replicas
 from openrdb.operations.run import Run
 from openrdb.operations.steps import ensure_balancers, readdress, settle
 from openrdb.state.statuses.instance import InstanceRequest, InstanceStatus
@@ -33,5 +34,6 @@ class RestartInstance(InstanceOperation):
             spec, host = node_spec(instance, node, run.secrets), run.host_of(node)
             run.step(host.ensure_configuration, spec)
             run.step(host.ensure_restarted, spec)
+        run.step(refresh_replicas, run, restarts=True)
         ensure_balancers(run, instance)
         settle(run)

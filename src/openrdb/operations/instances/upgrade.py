@@ -14,6 +14,7 @@ from openrdb.errors import StartFailed
 from openrdb.host.base import Host
 from openrdb.operations.desired import node_spec
 from openrdb.operations.registry import InstanceOperation, register
+from openrdb.operations.replicas.following import refresh_replicas, resize_replicas
 from openrdb.operations.run import Run
 from openrdb.operations.steps import catch_up
 from openrdb.spec import NodeSpec, Writes
@@ -49,10 +50,14 @@ class UpgradeInstance(InstanceOperation):
             self._complete(run)
             return
         refusal = None
+        if renews:  # a follower may be newer than what it follows, not older
+            run.step(refresh_replicas, run, restarts=True, renews=True)
         for node in instance.nodes:
             spec = node_spec(instance, node, run.secrets)
             refusal = refusal or run.step(restart_with, run.host_of(node), spec, renews=renews)
         if refusal is None:
+            if not renews:
+                run.step(refresh_replicas, run, restarts=True)
             self._complete(run)
             return
         log.warning("instance %s (%r): upgrade taken back: %s", instance.id, instance.name, refusal)
@@ -60,6 +65,8 @@ class UpgradeInstance(InstanceOperation):
         for node in instance.nodes:
             spec = node_spec(instance, node, run.secrets)
             run.step(put_back, run.host_of(node), spec, self.bundle_before)
+        if self.bundle_before is not None:
+            run.step(refresh_replicas, run, restarts=True, bundle=self.bundle_before)
         run.complete(self._take_back, error=refusal)
 
     def _complete(self, run: Run) -> None:
@@ -68,6 +75,7 @@ class UpgradeInstance(InstanceOperation):
         for node in instance.nodes:
             spec = node_spec(instance, node, run.secrets)
             writes[node.id] = run.step(run.host_of(node).ensure_volume_size, spec)
+        run.step(resize_replicas, run)
         catch_up(run)
 
         def make_ready(instance: Instance) -> None:

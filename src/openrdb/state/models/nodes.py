@@ -37,6 +37,8 @@ class Node(Base):
     """Why it is not as it should be."""
     observed_writes: Mapped[str] = mapped_column(default="open", server_default="open")
     """What its users may write, as its host said: `spec.Writes`."""
+    observed_follows: Mapped[bool | None]
+    """Whether it receives what its instance's other nodes write, as its host said of a replica."""
     observed_at: Mapped[datetime | None]
     recovery_lost_at: Mapped[datetime | None]
     """When its window for recovery to a point in time was last ended by force, as its host said."""

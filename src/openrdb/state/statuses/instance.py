@@ -56,6 +56,7 @@ class InstanceRequest(StrEnum):
     """Of the instance into which a backup is restored."""
     CREATE_SNAPSHOT = "create_snapshot"
     CLONE = "clone"
+    CREATE_READ_REPLICA = "create_read_replica"
     DELETE = "delete"
     RETRY = "retry"
     """The operator's: begin a failed operation again."""
@@ -126,6 +127,7 @@ ALLOWED: Final[dict[InstanceRequest, frozenset[InstanceStatus]]] = {
     _R.RESTORE_BACKUP: _READY,
     _R.CREATE_SNAPSHOT: WORKING,
     _R.CLONE: WORKING,
+    _R.CREATE_READ_REPLICA: WORKING,
     _R.DELETE: _SETTLED,
     _R.RETRY: frozenset({_S.ERROR}),
 }
