@@ -361,12 +361,18 @@ class Pairs(Protocol):
     The other verbs with a spec work for a pair as well. Those that start, restart or stop a server mean
     the pair: `ensure_running`, `ensure_accepting` that its primary is there; `ensure_restarted` that both
     servers were started again with their configuration, by a planned switchover where the pair is
-    protected; `ensure_stopped` the node itself, which is then kept stopped. Those that ask or change what
-    is in a server (`administer`, dumps, snapshots, ...) mean the primary, whichever node they name.
+    protected; `ensure_stopped` the node itself, which is then kept stopped, until `ensure_pair`.
+    `ensure_reloaded` is called for both nodes: a standby that is not there reads its files at its next
+    start. So are `ensure_configuration`, `ensure_bundle`, `ensure_volume_size`, `ensure_recovery` and
+    `ensure_logs_pruned`. Those that ask or change what is in a server (`administer`, dumps, snapshots,
+    ...) mean the primary, whichever node they name.
     """
 
     def pair_obstacles(self, spec: NodeSpec) -> list[str]:
         """Return what is in the way of a pair, each in a sentence for the user."""
+
+    def pair_warnings(self, spec: NodeSpec) -> list[str]:
+        """Return what works in a pair now, and would not with its nodes on several hosts."""
 
     def ensure_pair(self, primary: NodeSpec, standby: NodeSpec, timeout: float) -> bool:
         """Let an instance's running node be protected by another one, from now on and by the host itself;
@@ -380,6 +386,14 @@ class Pairs(Protocol):
         Raises:
             PreconditionFailed: something in the data is in the way.
             HostError: the volume has no room, or the engine cannot.
+        """
+
+    def ensure_no_pair(self, primary: NodeSpec, standby: NodeSpec) -> UUID:
+        """Undo `ensure_pair`, however far it came: leave the node that takes writes, as one of no pair,
+        and remove the other one with all that there is of it. Repeated it is a no-op.
+
+        Returns:
+            The node that stays: the first one, unless the host has made the other one the primary.
         """
 
     def ensure_protected(self, spec: NodeSpec, timeout: float) -> bool:

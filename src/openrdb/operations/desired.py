@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from openrdb.catalog.engines import engine_version
 from openrdb.catalog.node_types import NodeType, node_type
 from openrdb.engines import rules_of
-from openrdb.spec import DEFAULT_POOL, Backend, LogsPolicy, NodeSpec, Route
+from openrdb.spec import DEFAULT_POOL, Backend, LogsPolicy, NodeSpec, Role, Route
 from openrdb.state.endpoints import TO_NODE
 from openrdb.state.models import Endpoint, Instance, Node
 from openrdb.state.secrets import Secrets
@@ -15,6 +17,8 @@ _CONNECTIONS = "max_connections"
 
 
 def main_spec(instance: Instance, secrets: Secrets) -> NodeSpec:
+    """Return the spec that means an instance's servers as a whole: a pair's host knows which of both
+    nodes is the primary, whichever is named."""
     return node_spec(instance, instance.primary, secrets)
 
 
@@ -56,6 +60,7 @@ def node_spec(instance: Instance, node: Node, secrets: Secrets) -> NodeSpec:
         pool=node.volume.pool if node.volume is not None else DEFAULT_POOL,
         volume_size=instance.volume_size,
         recovery=instance.recovery,
+        role=cast(Role, node.role),
     )
 
 
