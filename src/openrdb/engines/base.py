@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import ClassVar, Protocol
 from uuid import UUID
 
@@ -211,7 +210,7 @@ class EngineNode:
     """Whose changes it gets; None: nobody's."""
     synchronous: UUID | None = None
     """The follower that its commits wait for."""
-    at_least: Mapping[str, int] = MappingProxyType({})
+    at_least: Mapping[str, int] = field(default_factory=dict)
     """Settings, by the engine's names, that must not be lower here: those of the node that it follows
     (`Server.followed_settings`)."""
 
