@@ -146,8 +146,8 @@ class Templates(Protocol):
         """
 
     def renew_identity(self, data: Path) -> None:
-        """Give a copy of the template, or of another node's data, an identity of its own, durably: it is
-        no part of a pair or replica any more, whatever its source was."""
+        """Give a copy of the template, or of another node's data, an identity of its own, durably: it
+        is no part of a pair or replica any more, whatever its source was."""
 
     def prepare_follower(self, data: Path) -> None:
         """Turn a copy of another node's data into one that a follower starts on, durably: it is the

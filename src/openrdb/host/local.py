@@ -48,8 +48,9 @@ class LocalHost(LocalRecovery):
         """Adopt what runs, start what should run, and heal from now on."""
         self._end_upgrades()
         self._ports_guard.ensure([record.spec for record in self._records.nodes.values()])
-        for program in self._node_programs(self._wanted_nodes()):
-            self._healer.keep_later(program)
+        for record in self._wanted_nodes():
+            self._keep_if_installed(record)
+        self._keep_pairs()
         for program in self._routes.programs():
             self._healer.keep_later(program)
         self._healer.each_round(self._round)
@@ -74,6 +75,7 @@ class LocalHost(LocalRecovery):
     def close(self) -> None:
         """Stop healing; what runs runs on."""
         self._watch.close()
+        self._leave_pairs()
         self._healer.close()
         self._templates.close()
 
@@ -83,6 +85,7 @@ class LocalHost(LocalRecovery):
         Raises:
             HostError: something does not end.
         """
+        self._leave_pairs()
         nodes = [self._program_to_end(one.spec) for one in list(self._records.nodes.values())]
         self._healer.release_all([*nodes, *self._routes.programs()])
         # Last, so that they have all that the servers wrote to their end.
@@ -112,7 +115,7 @@ class LocalHost(LocalRecovery):
         opened = self._pools.look()
         for record in self._wanted_nodes():
             if record.pool in opened:
-                self._healer.keep_later(self._program(record.spec))
+                self._keep_later(record.spec)
 
     # -- what there is -------------------------------------------------------------------------
 
@@ -143,6 +146,7 @@ class LocalHost(LocalRecovery):
     def _node_state(self, record: NodeRecord) -> NodeState:
         name = program_name(record.spec)
         running = self._healer.pid(name) is not None
+        epoch, unprotected = self._pair_state(record)
         memory = self._memories.get(record.spec.node_id, Memory())
         return NodeState(
             node_id=record.spec.node_id,
@@ -159,6 +163,8 @@ class LocalHost(LocalRecovery):
             volume_size=record.spec.volume_size,
             recovery_lost_at=memory.lost_at,
             recovery_lost_reason=memory.lost_reason,
+            epoch=epoch,
+            unprotected=unprotected,
         )
 
     def port_is_free(self, address: str, port: int) -> bool:
@@ -213,7 +219,7 @@ class LocalHost(LocalRecovery):
                 continue
             log.warning("the sockets of node %s were removed: restarting it", spec.node_id)
             try:
-                self._healer.replace(self._program(spec))
+                self._replace(spec)
             except (HostError, KeyError) as error:
                 log.warning("node %s is restarted later: %s", spec.node_id, error)
 

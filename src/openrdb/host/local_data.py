@@ -10,7 +10,8 @@ from uuid import UUID
 from openrdb.engines import templates_of
 from openrdb.errors import HostError
 from openrdb.host import backups
-from openrdb.host.local_nodes import LocalNodes, program_name
+from openrdb.host.local_nodes import program_name
+from openrdb.host.local_pairs import LocalPairs
 from openrdb.host.space import LEAST_FREE
 from openrdb.host.volumes import Volume
 from openrdb.spec import (
@@ -22,7 +23,7 @@ from openrdb.spec import (
 from openrdb.system import files
 
 
-class LocalData(LocalNodes):
+class LocalData(LocalPairs):
     """The part of `LocalHost` that cares for what servers keep."""
 
     # -- volumes -------------------------------------------------------------------------------
@@ -52,6 +53,7 @@ class LocalData(LocalNodes):
         self._healer.in_background(self._pools.remove_deleted)
 
     def ensure_removed(self, instance_id: UUID, node_ids: Sequence[UUID], keep: bool) -> None:
+        self._leave_pair(instance_id)
         nodes = [self._records.nodes[one] for one in node_ids if one in self._records.nodes]
         for node in nodes:
             self._pools.named(node.pool)  # else some of it would stay there
@@ -99,13 +101,13 @@ class LocalData(LocalNodes):
     def start_dump(self, spec: NodeSpec, dump: DumpSpec) -> None:
         if not self._backups.started(dump.job_id):
             self._accepting_server(spec)
-            record = self._record(spec.node_id)
+            record = self._leading(spec)
             self._backups.start(record.spec, self._bundle(record), self._paths(record), dump)
 
     def start_restore(self, spec: NodeSpec, restore: RestoreSpec) -> None:
         if self._backups.started(restore.job_id):
             return
-        server, record = self._accepting_server(spec), self._record(spec.node_id)
+        server, record = self._accepting_server(spec), self._leading(spec)
         # A server of older code lets the role that loads dumps in from now on.
         self._write_configuration(record)
         server.reload()
@@ -120,18 +122,20 @@ class LocalData(LocalNodes):
     # -- snapshots -----------------------------------------------------------------------------
 
     def obstacle_to_copying(self, spec: NodeSpec) -> str | None:
-        if (record := self._records.nodes.get(spec.node_id)) is None:
+        if spec.node_id not in self._records.nodes:
             return None
+        record = self._leading(spec)
         volume = self._pools.volume_of(record)
         if self._pools.named(volume.pool).is_atomic(volume):
             return None
         return self._accepting_server(spec).obstacle_to_copying()
 
     def ensure_snapshot(self, spec: NodeSpec, snapshot_id: UUID, timeout: float) -> bool:
-        record = self._accept(spec)
+        self._accept(spec)
 
         def take() -> None:
-            self._snapshots.take(snapshot_id, record, partial(self._accepting_server, spec))
+            server = partial(self._accepting_server, spec)
+            self._snapshots.take(snapshot_id, self._leading(spec), server)
 
         return self._underway.ensure(f"snapshot {snapshot_id}", take, timeout)
 
@@ -144,7 +148,8 @@ class LocalData(LocalNodes):
         return self._underway.ensure(f"volume {spec.node_id}", make, timeout)
 
     def ensure_volume_of_node(self, spec: NodeSpec, source: NodeSpec, timeout: float) -> bool:
-        record = self._accept(source)
+        self._accept(source)
+        record = self._leading(source)
         volume = self._accept_copy(spec, record.data_versions)
 
         def make() -> None:

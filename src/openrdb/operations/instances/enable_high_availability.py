@@ -95,6 +95,6 @@ def make_pair(run: Run) -> str | None:
 def undo_pair(run: Run, standby_id: UUID) -> UUID:
     """Remove the standby, and return the node that stays."""
     instance = run.instance()
-    first, standby = sorted(instance.members, key=lambda node: node.id == standby_id)
-    specs = [node_spec(instance, node, run.secrets) for node in (first, standby)]
-    return run.host_of(first).ensure_no_pair(*specs)
+    first = next(node for node in instance.members if node.id != standby_id)
+    spec = node_spec(instance, first, run.secrets)
+    return run.host_of(first).ensure_no_pair(spec, standby_id)
