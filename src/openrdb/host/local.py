@@ -16,7 +16,7 @@ from openrdb.host import volume_space
 from openrdb.host.balancer import table
 from openrdb.host.base import PROTOCOL
 from openrdb.host.local_nodes import NODE, program_name
-from openrdb.host.local_recovery import LocalRecovery
+from openrdb.host.local_replicas import LocalReplicas
 from openrdb.host.records import NodeRecord
 from openrdb.host.recovery_keeper import Memory
 from openrdb.host.space import COMFORTABLE_FREE
@@ -39,7 +39,7 @@ _SPACE_ROUND = 10.0
 _REMOVED = ".removed-"
 
 
-class LocalHost(LocalRecovery):
+class LocalHost(LocalReplicas):
     """This machine, within its agent's process."""
 
     # -- life ----------------------------------------------------------------------------------
@@ -51,6 +51,7 @@ class LocalHost(LocalRecovery):
         for record in self._wanted_nodes():
             self._keep_if_installed(record)
         self._keep_pairs()
+        self._keep_replicas()
         for program in self._routes.programs():
             self._healer.keep_later(program)
         self._healer.each_round(self._round)
@@ -147,6 +148,7 @@ class LocalHost(LocalRecovery):
         name = program_name(record.spec)
         running = self._healer.pid(name) is not None
         epoch, unprotected = self._pair_state(record)
+        lag, does_not_follow = self._replica_state(record)
         memory = self._memories.get(record.spec.node_id, Memory())
         return NodeState(
             node_id=record.spec.node_id,
@@ -155,7 +157,7 @@ class LocalHost(LocalRecovery):
             running=running,
             bundle=record.bundle,
             version=self._version(record),
-            reason="" if running else self._healer.reason(name),
+            reason=does_not_follow if running else self._healer.reason(name),
             data_versions=record.data_versions,
             warning=self._data_versions.warning(record.spec.node_id),
             writes=record.writes,
@@ -165,6 +167,7 @@ class LocalHost(LocalRecovery):
             recovery_lost_reason=memory.lost_reason,
             epoch=epoch,
             unprotected=unprotected,
+            lag=lag,
         )
 
     def port_is_free(self, address: str, port: int) -> bool:

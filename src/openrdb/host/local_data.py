@@ -12,6 +12,7 @@ from openrdb.errors import HostError
 from openrdb.host import backups
 from openrdb.host.local_nodes import program_name
 from openrdb.host.local_pairs import LocalPairs
+from openrdb.host.pairs import PairKeeper, planned
 from openrdb.host.space import LEAST_FREE
 from openrdb.host.volumes import Volume
 from openrdb.spec import (
@@ -21,6 +22,10 @@ from openrdb.spec import (
     TransferState,
 )
 from openrdb.system import files
+
+
+_LOOK = 10.0
+"""Seconds after which it is looked whether a standby could not be made."""
 
 
 class LocalData(LocalPairs):
@@ -187,6 +192,9 @@ class LocalData(LocalPairs):
         record = self._record(spec.node_id)
         if record.pool == spec.pool:
             return
+        if (keeper := self._keeper_of(spec)) is not None:
+            self._move_member(spec, keeper)
+            return
         source, pool = self._pools.volume_of(record), self._pools.named(spec.pool)
         target = replace(source, pool=spec.pool)
         self._pools.require_free(pool.name, LEAST_FREE // 2 + self._pools.usage(source))
@@ -206,6 +214,25 @@ class LocalData(LocalPairs):
             record = self._record(spec.node_id)
             if record.desired == "running":
                 self._healer.keep_later(self._program(record.spec))
+
+    def _move_member(self, spec: NodeSpec, keeper: PairKeeper) -> None:
+        """Make the volume of one of a pair's nodes anew in the spec's pool, of the other node's, which
+        takes the writes meanwhile."""
+        usage = self._pools.usage(self._pools.volume_of(self._record(spec.node_id)))
+        self._pools.require_free(spec.pool, LEAST_FREE // 2 + usage)
+        self._pools.ensure_passage(spec.pool, spec.instance_id, spec.node_id, spec.uid)
+        if keeper.record.primary == spec.node_id and not planned.switch_over(keeper):
+            raise HostError("the instance is not protected by its other node at the moment")
+        with keeper.planned() as pair:
+            if pair.standby != spec.node_id:
+                raise HostError("the instance's primary was replaced meanwhile")
+            keeper.disarm()
+            keeper.save(replace(keeper.record, unusable=True))
+            keeper.kill(spec.node_id)
+            self._set_pool(spec)
+        while not keeper.wait_armed(_LOOK, lambda: keeper.failure is not None):
+            if (failure := keeper.take_failure()) is not None:
+                raise failure
 
     def _release(self, node_id: UUID) -> None:
         self._healer.release(self._program(self._record(node_id).spec))

@@ -308,7 +308,12 @@ class LocalGround:
         return self._host._record(node_id)
 
     def _program(self, node_id: UUID) -> Program:
-        return self._host._program(self._record(node_id).spec)
+        """Return a node's program; of one whose binaries are gone what is needed to end it."""
+        spec = self._record(node_id).spec
+        try:
+            return self._host._program(spec)
+        except HostError:
+            return self._host._program_to_end(spec)
 
     def save_pair(self, record: PairRecord) -> None:
         self._host._records.save_pair(record)
@@ -323,13 +328,14 @@ class LocalGround:
         return record is not None and record.desired == "running"
 
     def adopt(self, node_id: UUID) -> Identity | None:
-        return self._host._healer.adopt(self._host._program_to_end(self._record(node_id).spec))
+        return self._host._healer.adopt(self._program(node_id))
 
     def start(self, node_id: UUID, *, anew: bool = False) -> None:
         pair = self._host._records.pair_of(self._record(node_id))
         if pair is not None and pair.primary != node_id:
             self._host._note_followed(pair.primary)
-        self._host._healer.start_once(self._program(node_id), anew=anew)
+        program = self._host._program(self._record(node_id).spec)
+        self._host._healer.start_once(program, anew=anew)
 
     def stop(self, node_id: UUID) -> None:
         self._host._healer.release(self._program(node_id))
