@@ -166,7 +166,7 @@ def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
         observer = NodeObserver(database, link.host, changes)
         observer.start(state)
         ending.callback(observer.close)
-        metrics.watch(database, hosts)
+        metrics.watch(database)
         offers = Offers(installed, settings.allow_disabled_engines)
         backend = Backend(
             settings,

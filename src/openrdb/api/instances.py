@@ -131,7 +131,7 @@ async def get_instance(
             instance = instances.get(session, region, instance_id, principal)
             return instance.status, show(instance, backend.offers)
 
-    return await backend.held(principal, instance_id, read, statuses.TRANSIENT)
+    return await backend.held(principal, instance_id, read, statuses.PASSING)
 
 
 @router.patch("/instances/{instance_id}")

@@ -53,9 +53,10 @@ async def create_read_replica(
         pool, size = instances.pool_of(instance), instance.volume_size
         limits = limits_of(instance.project_id, settings, pool)
         quotas.require_bytes(session, instance.project_id, limits, size, size)
-        node = instances.new_node(
+        node = instances.add_node(
             session,
             instance,
+            "replica",
             version=instance.primary.version,
             pool=pool,
             ports=settings.node_ports,

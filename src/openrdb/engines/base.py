@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import ClassVar, Protocol
 from uuid import UUID
 
@@ -121,6 +120,9 @@ class Rules(Protocol):
             InvalidArguments: the engine cannot take the password.
         """
 
+    def can_be_paired(self, version: str) -> bool:
+        """Return whether servers of a version, `17.11`, can have a standby that commits wait for."""
+
     def default_settings(self, node_type: NodeType) -> dict[str, str]:
         """Return the settings of new instances, which suit their node type's memory, by the
         catalogue's names and in its units."""
@@ -144,8 +146,8 @@ class Templates(Protocol):
         """
 
     def renew_identity(self, data: Path) -> None:
-        """Give a copy of the template, or of another node's data, an identity of its own, durably: it is
-        no part of a pair or replica any more, whatever its source was."""
+        """Give a copy of the template, or of another node's data, an identity of its own, durably: it
+        is no part of a pair or replica any more, whatever its source was."""
 
     def prepare_follower(self, data: Path) -> None:
         """Turn a copy of another node's data into one that a follower starts on, durably: it is the
@@ -208,7 +210,7 @@ class EngineNode:
     """Whose changes it gets; None: nobody's."""
     synchronous: UUID | None = None
     """The follower that its commits wait for."""
-    at_least: Mapping[str, int] = MappingProxyType({})
+    at_least: Mapping[str, int] = field(default_factory=dict)
     """Settings, by the engine's names, that must not be lower here: those of the node that it follows
     (`Server.followed_settings`)."""
 

@@ -121,7 +121,7 @@ class Replication(Protocol):
         """Keep nothing for a follower any more, and end what it receives by; a no-op if there is none
         of that id."""
 
-    def arm(self, follower: UUID) -> bool:
+    def arm(self, follower: EngineNode) -> bool:
         """Let commits wait for a follower, if it is one that can be waited for: it receives on this
         server's own history, and has nearly everything.
 

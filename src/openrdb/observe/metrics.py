@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from uuid import UUID
+from collections.abc import Iterator
 
 from prometheus_client.core import REGISTRY, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 from sqlalchemy.orm import noload
 
-from openrdb.errors import HostError
-from openrdb.host.base import Host
 from openrdb.state.database import Database
-from openrdb.state.models import DatabaseBackup, Instance, Node, Operation, ReadReplica
+from openrdb.state.models import DatabaseBackup, Instance, Operation, ReadReplica
 from openrdb.state.operations import late
 from openrdb.state.read_replicas import shown_status
-
-log = logging.getLogger(__name__)
 
 
 class _State(Collector):
@@ -74,37 +68,6 @@ class _State(Collector):
         yield overdue
 
 
-class _Lag(Collector):
-    """How far read replicas are behind, as their hosts say at each scrape."""
-
-    def __init__(self, database: Database, hosts: Mapping[UUID, Host]) -> None:
-        self._database = database
-        self._hosts = hosts
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        lags = GaugeMetricFamily(
-            "openrdb_read_replica_lag_seconds",
-            "Seconds that what a read replica shows is behind its instance, where it is known",
-            labels=["region", "instance", "read_replica"],
-        )
-        with self._database.read() as session:
-            columns = (ReadReplica.region, ReadReplica.instance_id, ReadReplica.id)
-            query = select(ReadReplica.node_id, Node.host_id, *columns).join(ReadReplica.node)
-            rows = session.execute(query).all()
-        said: dict[UUID, float | None] = {}
-        for host_id in {host_id for _, host_id, *_ in rows}:
-            try:
-                said |= {one.node_id: one.lag for one in self._hosts[host_id].nodes()}
-            except HostError as error:
-                log.debug("the lag of replicas is not known: %s", error)
-        for node_id, _, *labels in rows:
-            lag = said.get(node_id)
-            if lag is not None:
-                lags.add_metric([str(label) for label in labels], lag)
-        yield lags
-
-
-def watch(database: Database, hosts: Mapping[UUID, Host]) -> None:
-    """Add the state's counts, and the hosts' measures, to the metrics of this process."""
+def watch(database: Database) -> None:
+    """Add the state's counts to the metrics of this process."""
     REGISTRY.register(_State(database))
-    REGISTRY.register(_Lag(database, hosts))

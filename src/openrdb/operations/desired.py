@@ -21,6 +21,8 @@ _PUBLIC: Final = frozenset({"load_balancer", "direct_access"})
 
 
 def main_spec(instance: Instance, secrets: Secrets) -> NodeSpec:
+    """Return the spec that means an instance's servers as a whole: a pair's host knows which of both
+    nodes is the primary, whichever is named."""
     return node_spec(instance, instance.primary, secrets)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from uuid import UUID
 
 from openrdb.operations.content import make_deferred
-from openrdb.operations.desired import every_route, leaving_routes, node_spec
+from openrdb.operations.desired import every_route, leaving_routes, main_spec, node_spec
 from openrdb.operations.run import Run
 from openrdb.state import instances, operations
 from openrdb.state.models import Endpoint, Instance, Node, now
@@ -26,12 +26,16 @@ def ensure_certified(run: Run, instance_id: UUID | None = None) -> None:
     ensure_reloaded(run, run.instance(instance_id))
 
 
-def ensure_reloaded(run: Run, instance: Instance) -> None:
-    """Write every node's configuration and certificates, and load them into its server."""
-    for node in instance.nodes:
-        spec, host = node_spec(instance, node, run.secrets), run.host_of(node)
-        host.ensure_configuration(spec)
-        host.ensure_reloaded(spec)
+def ensure_reloaded(run: Run, instance: Instance) -> bool:
+    """Write every node's configuration and certificates, and load them into its server; return whether
+    some of it waits for a restart."""
+    ensure_configured(run, instance)
+    # After a crash in the middle of a restart it may find an engine that has stopped.
+    waits = [
+        run.host_of(node).ensure_reloaded(node_spec(instance, node, run.secrets))
+        for node in instance.nodes
+    ]
+    return any(waits)
 
 
 def ensure_free_public_port(run: Run) -> None:
@@ -96,14 +100,34 @@ def repair(run: Run) -> None:
     settle(run)
 
 
-def ensure_in_force(run: Run) -> None:
-    """Make every node run with its configuration; restarted where that is the only way."""
-    instance = run.instance()
+def ensure_configured(run: Run, instance: Instance) -> None:
+    """Write every node's configuration and certificates."""
     for node in instance.nodes:
-        spec, host = node_spec(instance, node, run.secrets), run.host_of(node)
-        host.ensure_configuration(spec)
-        if host.ensure_reloaded(spec):
-            host.ensure_restarted(spec)
+        run.host_of(node).ensure_configuration(node_spec(instance, node, run.secrets))
+
+
+def ensure_restarted(run: Run, instance: Instance) -> None:
+    """Restart the instance's servers, those of a pair one after the other.
+
+    Raises:
+        StartFailed: one of them does not start.
+    """
+    run.host_of(instance.primary).ensure_restarted(main_spec(instance, run.secrets))
+
+
+def put_in_force(run: Run, instance: Instance) -> None:
+    """Make every node run with its configuration; restarted where that is the only way.
+
+    Raises:
+        StartFailed: a server does not start with it.
+    """
+    if ensure_reloaded(run, instance):
+        ensure_restarted(run, instance)
+
+
+def ensure_in_force(run: Run) -> None:
+    """Make the instance run with its configuration, whatever an operation that failed has left."""
+    put_in_force(run, run.instance())
 
 
 def complete_ready(run: Run) -> None:
@@ -119,8 +143,10 @@ def settle(run: Run) -> None:
 
 
 def make_ready(instance: Instance) -> None:
-    """Make an instance `ready`, with the endpoints that stay."""
+    """Make an instance `ready`, with the endpoints that stay, and nodes that are kept running."""
     instance.first_ready_at = instance.first_ready_at or now()
+    for node in instance.members:
+        node.desired = "running"
     instance.endpoints = [endpoint for endpoint in instance.endpoints if not endpoint.leaving]
     for endpoint in instance.endpoints:
         endpoint.published = True

@@ -32,7 +32,7 @@ def get(session: Session, region: str, replica_id: UUID, principal: Principal) -
 
 def new(instance: Instance, node: Node, *, same_zone: bool) -> ReadReplica:
     """Return the row of an instance's new read replica, which will have a node."""
-    node.instance_id, node.host_id, node.role = instance.id, instance.primary.host_id, "replica"
+    node.instance_id, node.host_id = instance.id, instance.primary.host_id
     replica = ReadReplica(
         id=uuid4(),
         region=instance.region,

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from openrdb.operations.desired import first_settings, node_spec
+from openrdb.operations.pairs import ensure_protected
 from openrdb.operations.registry import InstanceOperation, register
 from openrdb.operations.run import Run
 from openrdb.operations.steps import (
@@ -43,12 +44,13 @@ class CreateInstance(InstanceOperation):
         run.step(host.ensure_volume, spec)
         bring_up(run, settings)
         run.step(host.ensure_bootstrapped, spec, self.administrator)
+        run.step(ensure_protected, run)
         settle(run)
         host.prepare_spare(spec)
 
 
 def bring_up(run: Run, settings: dict[str, str]) -> None:
-    """Start the server of a new instance on its volume, with its endpoints, until it accepts
+    """Start the first server of a new instance on its volume, with its endpoints, until it accepts
     connections."""
     instance = run.instance()
     node = instance.primary
@@ -66,9 +68,15 @@ def ensure_free_ports(run: Run) -> None:
     instance = run.instance()
     if instance.primary.desired == "running":  # the instance's own processes may have them
         return
-    for node in instance.nodes:
-        ensure_free_port(run, node)
+    ensure_free_node_ports(run)
     ensure_free_public_port(run)
+
+
+def ensure_free_node_ports(run: Run) -> None:
+    """Move nodes that were not started yet to other ports where a stranger has taken their own."""
+    for node in run.instance().nodes:
+        if node.desired != "running":
+            ensure_free_port(run, node)
 
 
 def start_keeping(run: Run, settings: dict[str, str]) -> None:

@@ -51,7 +51,8 @@ class DeleteInstance(InstanceOperation):
         run.step(stop_keeping, run)
         for each in [*routes(instance), *leaving_routes(instance)]:
             run.step(run.edge.ensure_no_route, each)
-        for node in instance.nodes:
+        # The primary last, so that no standby takes its place.
+        for node in sorted(instance.nodes, key=lambda node: node is instance.primary):
             host = run.host_of(node)
             run.step(host.ensure_stopped, node_spec(instance, node, run.secrets))
         for host_id, nodes in nodes_by_host(instance).items():

@@ -1,4 +1,4 @@
-"""POST /read-replicas/{id}/reset: initializing → ready; the data is copied again, the endpoints stay."""
+"""POST /read-replicas/{id}/reset: initializing → ready; data is copied again, endpoints stay."""
 
 from __future__ import annotations
 

@@ -102,14 +102,37 @@ class Instance(Base):
         return self.first_ready_at is None
 
     @property
+    def members(self) -> list[Node]:
+        """The nodes that may take writes: one, or the two of a pair, of which the host chooses."""
+        return [node for node in self.nodes if node.role != "replica"]
+
+    @property
     def primary(self) -> Node:
-        """The node that takes writes."""
-        return next(node for node in self.nodes if node.role == "primary")
+        """The node that takes writes, by what its host said last."""
+        return max(self.members, key=_precedence)
 
     @property
     def every_node(self) -> list[Node]:
         """Its nodes and those of its read replicas."""
         return [*self.nodes, *(replica.node for replica in self.read_replicas)]
+
+    @property
+    def standby(self) -> Node | None:
+        """The other node of a pair; None where there is none."""
+        primary = self.primary
+        return next((node for node in self.members if node is not primary), None)
+
+    @property
+    def is_pair_made(self) -> bool:
+        """Whether its two nodes have been a pair that was protected."""
+        members = self.members
+        return len(members) > 1 and all(node.desired == "running" for node in members)
+
+
+def _precedence(node: Node) -> tuple[bool, int, bool]:
+    """Return what the primary of a pair has more of: both may be noted as such for a moment, as what
+    their host says of them is not written down at once."""
+    return node.observed_role == "primary", node.observed_epoch or 0, node.role == "primary"
 
 
 class AclRule(Base):
