@@ -42,7 +42,7 @@ class Node(Base):
     """Of a pair: how often its host has made another node the primary, from 1 on; 0: no pair."""
     observed_unprotected: Mapped[str | None]
     """Of a pair's primary: why its commits are not on both nodes, and what is done about it."""
-    observed_lag: Mapped[float | None]
+    observed_lag: Mapped[int | None]
     """Of a standby or replica: seconds that it is behind; null: not known."""
     observed_at: Mapped[datetime | None]
     recovery_lost_at: Mapped[datetime | None]
