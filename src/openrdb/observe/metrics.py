@@ -16,9 +16,6 @@ from openrdb.state.models import DatabaseBackup, Instance, Node, Operation
 from openrdb.state.operations import late
 
 
-_IS_BEHIND = Node.observed_lag.is_not(None)
-
-
 class _State(Collector):
     """Counts, taken from the state at each scrape."""
 
@@ -60,9 +57,11 @@ class _State(Collector):
                 backups.add_metric(labels, count)
             for (region, engine), count in Counter(_unprotected(session)).items():
                 unprotected.add_metric([region, engine], count)
-            of_node = (Node.instance_id, Node.id, Node.observed_role, Node.observed_lag)
-            for *labels, behind in session.execute(select(*of_node).where(_IS_BEHIND)):
-                lag.add_metric([str(label) for label in labels], behind)
+            for node in session.scalars(
+                select(Node).where(Node.observed_lag.is_not(None))
+            ).unique():
+                role = node.observed_role or node.role
+                lag.add_metric([str(node.instance_id), str(node.id), role], node.observed_lag or 0)
             for kind, count in Counter(row.kind for row in late(session)).items():
                 overdue.add_metric([kind], count)
             kinds = (Operation.kind, Operation.status)

@@ -150,7 +150,7 @@ def reason(session: Session, instance: Instance) -> str | None:
 
 
 def _unprotected(instance: Instance) -> str | None:
-    """Return why a highly available instance has commits on one node only, and what is done about it."""
+    """Return why a pair's commits are on one node only, and what is done about it."""
     return instance.primary.observed_unprotected if instance.is_ha_cluster else None
 
 
