@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from openrdb.operations import pairs
 from openrdb.operations.instances.delete import nodes_by_host
-from openrdb.operations.pairs import ensure_paired
 from openrdb.operations.registry import InstanceOperation, register
 from openrdb.operations.run import Run
 from openrdb.operations.steps import (
@@ -38,5 +38,5 @@ class RestartInstance(InstanceOperation):
         run.step(ensure_configured, run, instance)
         run.step(ensure_restarted, run, instance)
         ensure_balancers(run, instance)
-        run.step(ensure_paired, run)
+        pairs.keep(run)
         settle(run)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from openrdb.errors import StartFailed
+from openrdb.operations import pairs
 from openrdb.operations.desired import node_spec
-from openrdb.operations.pairs import ensure_paired
 from openrdb.operations.registry import InstanceOperation, register
 from openrdb.operations.run import Run
 from openrdb.operations.steps import catch_up, ensure_configured, ensure_restarted
@@ -55,7 +55,7 @@ class UpgradeInstance(InstanceOperation):
         log.warning("instance %s (%r): upgrade taken back: %s", instance.id, instance.name, refusal)
         instance.node_type = self.node_type_before
         run.step(put_back, run, instance, self.bundle_before)
-        run.step(ensure_paired, run)
+        pairs.keep(run)
         run.complete(self._take_back, error=refusal)
 
     def _complete(self, run: Run) -> None:
@@ -64,7 +64,7 @@ class UpgradeInstance(InstanceOperation):
         for node in instance.nodes:
             spec = node_spec(instance, node, run.secrets)
             writes[node.id] = run.step(run.host_of(node).ensure_volume_size, spec)
-        run.step(ensure_paired, run)
+        pairs.keep(run)
         catch_up(run)
 
         def make_ready(instance: Instance) -> None:
