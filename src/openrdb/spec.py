@@ -89,7 +89,7 @@ class NodeState:
     version: str
     """Of the engine, without the packaging: `17.11`."""
     reason: str = ""
-    """Why it does not run though it should."""
+    """Why it does not run though it should; of a replica also why it does not follow."""
     data_versions: Mapping[str, str] | None = None
     """Versions of collations and time zones when its data was written; None: not known yet."""
     warning: str = ""
@@ -107,9 +107,6 @@ class NodeState:
     unprotected: str | None = None
     """Of a pair's primary: why its standby does not confirm each commit, and what is done about it;
     None: it does, or there is no pair."""
-    follows: bool = False
-    """Of a replica or standby: whether it runs and receives what it follows now, on data that it can go
-    on with."""
     lag: float | None = None
     """Of a replica or standby: seconds that it is behind; None: not known."""
 

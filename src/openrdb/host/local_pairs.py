@@ -124,6 +124,8 @@ class LocalPairs(LocalNodes):
         """Return `NodeState.epoch` and `NodeState.unprotected` of a node."""
         if (pair := self._records.pair_of(record)) is None:
             return 0, None
+        if pair.primary != record.spec.node_id:
+            return pair.epoch, None
         keeper = self._keepers.get(pair.instance_id)
         return pair.epoch, keeper.unprotected() if keeper is not None else "it is being started"
 

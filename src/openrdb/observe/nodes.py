@@ -122,7 +122,7 @@ def _observed(node: NodeState) -> dict[str, Any]:
         "observed_writes": node.writes,
         "observed_epoch": node.epoch,
         "observed_unprotected": node.unprotected,
-        "observed_follows": None if node.role == "primary" else node.follows,
+        "observed_follows": node.running and not node.reason if node.role == "replica" else None,
         # Whole seconds: else each report would be another one, and the state written for it.
         "observed_lag": None if node.lag is None else round(node.lag),
     }

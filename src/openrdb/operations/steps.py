@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from uuid import UUID
 
+from openrdb.operations import pairs
 from openrdb.operations.content import make_deferred
 from openrdb.operations.desired import every_route, leaving_routes, main_spec, node_spec
 from openrdb.operations.run import Run
@@ -96,7 +97,8 @@ def repair(run: Run) -> None:
     run.step(readdress, run)
     instance = run.instance()
     ensure_balancers(run, instance)
-    run.step(ensure_in_force, run)
+    run.step(ensure_in_force, run, instance)
+    pairs.keep(run)
     settle(run)
 
 
@@ -115,7 +117,7 @@ def ensure_restarted(run: Run, instance: Instance) -> None:
     run.host_of(instance.primary).ensure_restarted(main_spec(instance, run.secrets))
 
 
-def put_in_force(run: Run, instance: Instance) -> None:
+def ensure_in_force(run: Run, instance: Instance) -> None:
     """Make every node run with its configuration; restarted where that is the only way.
 
     Raises:
@@ -123,11 +125,6 @@ def put_in_force(run: Run, instance: Instance) -> None:
     """
     if ensure_reloaded(run, instance):
         ensure_restarted(run, instance)
-
-
-def ensure_in_force(run: Run) -> None:
-    """Make the instance run with its configuration, whatever an operation that failed has left."""
-    put_in_force(run, run.instance())
 
 
 def complete_ready(run: Run) -> None:

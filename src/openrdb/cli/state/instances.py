@@ -22,6 +22,17 @@ from openrdb.system.layout import Layout
 
 
 @dataclass(frozen=True)
+class ListedNode:
+    """A server of an instance, as its host said last."""
+
+    id: str
+    role: str
+    state: str
+    lag: int | None
+    """Seconds that it is behind; None: not known, or it is nobody's standby or replica."""
+
+
+@dataclass(frozen=True)
 class ListedInstance:
     """An instance as its operator sees it."""
 
@@ -34,6 +45,11 @@ class ListedInstance:
     """The minor version that runs."""
     node_type: str
     status: str
+    is_ha_cluster: bool
+    is_protected: bool | None
+    """Whether each commit is on both nodes of a highly available instance; None: it has one."""
+    nodes: list[ListedNode]
+    """The primary first."""
     endpoints: list[str]
     """Addresses with their ports, the public one first."""
     created_at: str
@@ -125,9 +141,21 @@ def reason(session: Session, instance: Instance) -> str | None:
         failed = select(Operation).where(*of_it, Operation.error.is_not(None))
         last = session.scalars(failed.order_by(Operation.finished_at.desc()).limit(1)).first()
         return f"{last.kind} failed: {last.error}" if last else "for no recorded reason"
-    seen = [f"node {node.id}: {node.observed_reason}" for node in instance.nodes]
-    said = [text for text, node in zip(seen, instance.nodes, strict=True) if node.observed_reason]
+    said = [
+        f"node {node.id}: {node.observed_reason}" for node in instance.nodes if node.observed_reason
+    ]
+    if (unprotected := _unprotected(instance)) is not None:
+        said.insert(0, f"not protected: {unprotected}")
     return "; ".join(said) or None
+
+
+def _unprotected(instance: Instance) -> str | None:
+    """Return why a pair's commits are on one node only, and what is done about it."""
+    return instance.primary.observed_unprotected if instance.is_ha_cluster else None
+
+
+def _is_protected(instance: Instance) -> bool:
+    return instance.is_pair_made and _unprotected(instance) is None
 
 
 def why(settings: Settings, instance_id: str) -> str:
@@ -161,6 +189,19 @@ def _endpoints(instance: Instance) -> list[Endpoint]:
     return sorted(shown, key=lambda one: one.kind != "load_balancer")
 
 
+def _nodes(instance: Instance) -> list[ListedNode]:
+    first = sorted(instance.nodes, key=lambda node: (node is not instance.primary, node.role))
+    return [
+        ListedNode(
+            id=str(node.id),
+            role=node.observed_role or node.role,
+            state=node.observed_state or "not seen yet",
+            lag=node.observed_lag,
+        )
+        for node in first
+    ]
+
+
 def _listed(session: Session, row: Instance) -> ListedInstance:
     project = session.get(Project, row.project_id)
     return ListedInstance(
@@ -172,6 +213,9 @@ def _listed(session: Session, row: Instance) -> ListedInstance:
         version=row.primary.version,
         node_type=row.node_type,
         status=row.status,
+        is_ha_cluster=row.is_ha_cluster,
+        is_protected=_is_protected(row) if row.is_ha_cluster else None,
+        nodes=_nodes(row),
         endpoints=[address_text((one.ip, one.port)) for one in _endpoints(row)],
         created_at=row.created_at.isoformat(),
         reason=reason(session, row),

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from openrdb.errors import StartFailed
 from openrdb.host.base import Host
+from openrdb.operations import pairs
 from openrdb.operations.desired import every_route
-from openrdb.operations.pairs import ensure_paired
 from openrdb.operations.registry import InstanceOperation, register
 from openrdb.operations.replicas.following import refresh_replicas
 from openrdb.operations.run import Run
@@ -20,9 +20,9 @@ from openrdb.operations.steps import (
     catch_up,
     end_leaving,
     ensure_configured,
+    ensure_in_force,
     ensure_restarted,
     make_ready,
-    put_in_force,
     readdress,
 )
 from openrdb.spec import Route
@@ -49,7 +49,7 @@ class ApplySettings(InstanceOperation):
         if self.repairs:
             run.step(readdress, run)
         instance = run.instance()
-        refusal = run.step(try_in_force, run, instance)
+        refusal = run.step(put_in_force, run, instance)
         served = []
         for each in every_route(instance) if refusal is None else []:
             served.append(each.endpoint_id)
@@ -58,7 +58,7 @@ class ApplySettings(InstanceOperation):
             run.step(refresh_replicas, run)
             if self.repairs:
                 end_leaving(run, instance)
-            run.step(ensure_paired, run)
+            pairs.keep(run)
             catch_up(run)
             run.complete(make_ready)
             return
@@ -72,15 +72,15 @@ class ApplySettings(InstanceOperation):
                 run.step(run.edge.ensure_route, each)
         if self.repairs:
             end_leaving(run, instance)
-        run.step(ensure_paired, run)
+        pairs.keep(run)
         catch_up(run)
         take_back(run, self.before, refusal)
 
 
-def try_in_force(run: Run, instance: Instance) -> str | None:
+def put_in_force(run: Run, instance: Instance) -> str | None:
     """Reload, or restart where one of the values needs it; return why the engine refuses them."""
     try:
-        put_in_force(run, instance)
+        ensure_in_force(run, instance)
     except StartFailed as failure:
         return str(failure)
     return None

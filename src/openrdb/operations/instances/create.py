@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from openrdb.operations import pairs
 from openrdb.operations.desired import first_settings, node_spec
-from openrdb.operations.pairs import ensure_protected
 from openrdb.operations.registry import InstanceOperation, register
 from openrdb.operations.run import Run
 from openrdb.operations.steps import (
@@ -44,7 +44,7 @@ class CreateInstance(InstanceOperation):
         run.step(host.ensure_volume, spec)
         bring_up(run, settings)
         run.step(host.ensure_bootstrapped, spec, self.administrator)
-        run.step(ensure_protected, run)
+        pairs.protect(run)
         settle(run)
         host.prepare_spare(spec)
 

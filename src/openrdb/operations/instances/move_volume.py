@@ -46,7 +46,8 @@ class MoveVolume(InstanceOperation):
     def sequence(self, run: Run) -> None:
         instance = run.instance()
         refusal = None
-        for node in instance.nodes:
+        # The primary of a pair last: it hands over to the other one, which is there by then.
+        for node in sorted(instance.nodes, key=lambda node: node is instance.primary):
             refusal = refusal or run.step(move_to, run, node, instances.pool_of(instance))
         if refusal is None:
             for node in instance.nodes:

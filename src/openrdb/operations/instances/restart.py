@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from openrdb.operations import pairs
 from openrdb.operations.instances.delete import nodes_by_host
-from openrdb.operations.pairs import ensure_paired
 from openrdb.operations.registry import InstanceOperation, register
 from openrdb.operations.replicas.following import refresh_replicas
 from openrdb.operations.run import Run
@@ -40,5 +40,5 @@ class RestartInstance(InstanceOperation):
         run.step(ensure_restarted, run, instance)
         run.step(refresh_replicas, run, restarts=True)
         ensure_balancers(run, instance)
-        run.step(ensure_paired, run)
+        pairs.keep(run)
         settle(run)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from openrdb.operations import pairs
 from openrdb.operations.desired import main_spec
 from openrdb.operations.instances.create import ensure_free_ports
 from openrdb.operations.instances.delete import forget, nodes_by_host
-from openrdb.operations.pairs import ensure_paired
 from openrdb.operations.registry import InstanceOperation, register
 from openrdb.operations.run import Run
 from openrdb.operations.steps import ensure_balancers, ensure_configured, readdress, settle
@@ -36,7 +36,7 @@ class UndeleteInstance(InstanceOperation):
         host, spec = run.host_of(instance.primary), main_spec(instance, run.secrets)
         run.step(host.ensure_accepting, spec)
         ensure_balancers(run, instance)
-        run.step(ensure_paired, run)
+        pairs.keep(run)
         settle(run)
 
 

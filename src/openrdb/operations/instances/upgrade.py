@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from openrdb.errors import StartFailed
+from openrdb.operations import pairs
 from openrdb.operations.desired import node_spec
-from openrdb.operations.pairs import ensure_paired
 from openrdb.operations.registry import InstanceOperation, register
 from openrdb.operations.replicas.following import refresh_replicas, resize_replicas
 from openrdb.operations.run import Run
@@ -62,7 +62,7 @@ class UpgradeInstance(InstanceOperation):
         run.step(put_back, run, instance, self.bundle_before)
         if self.bundle_before is not None:
             run.step(refresh_replicas, run, restarts=True, bundle=self.bundle_before)
-        run.step(ensure_paired, run)
+        pairs.keep(run)
         run.complete(self._take_back, error=refusal)
 
     def _complete(self, run: Run) -> None:
@@ -72,7 +72,7 @@ class UpgradeInstance(InstanceOperation):
             spec = node_spec(instance, node, run.secrets)
             writes[node.id] = run.step(run.host_of(node).ensure_volume_size, spec)
         run.step(resize_replicas, run)
-        run.step(ensure_paired, run)
+        pairs.keep(run)
         catch_up(run)
 
         def make_ready(instance: Instance) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
+from openrdb.operations import pairs
 from openrdb.operations.desired import main_spec
 from openrdb.operations.instances.create import bring_up, ensure_free_ports
-from openrdb.operations.pairs import ensure_protected
 from openrdb.operations.registry import Concern, InstanceOperation, register
 from openrdb.operations.run import Run
 from openrdb.operations.snapshots.copying import (
@@ -60,7 +60,7 @@ class RestoreSnapshot(InstanceOperation):
         run.step(copy_snapshot, run, self.snapshot_id)
         bring_up(run, run.instance().settings)
         run.step(take_over_from_snapshot, run, self.snapshot_id)
-        run.step(ensure_protected, run)
+        pairs.protect(run)
         catch_up(run)
 
         def change(instance: Instance) -> None:
@@ -92,7 +92,7 @@ class CloneInstance(InstanceOperation):
         run.step(copy_source, run, self.source_id)
         bring_up(run, run.instance().settings)
         run.step(take_over_from_instance, run, self.source_id)
-        run.step(ensure_protected, run)
+        pairs.protect(run)
         catch_up(run)
 
         def change(instance: Instance) -> None:

@@ -43,8 +43,8 @@ class Node(Base):
     observed_unprotected: Mapped[str | None]
     """Of a pair's primary: why its commits are not on both nodes, and what is done about it."""
     observed_follows: Mapped[bool | None]
-    """Of a standby or replica: whether it receives what it follows; null: nothing was said yet."""
-    observed_lag: Mapped[float | None]
+    """Of a replica: whether it receives what its upstream has; null: nothing was said yet."""
+    observed_lag: Mapped[int | None]
     """Of a standby or replica: seconds that it is behind; null: not known."""
     observed_at: Mapped[datetime | None]
     recovery_lost_at: Mapped[datetime | None]

@@ -10,10 +10,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    epoch = sa.Column("observed_epoch", sa.Integer(), server_default="0", nullable=False)
+    epoch = sa.Column("observed_epoch", sa.BigInteger(), server_default="0", nullable=False)
     op.add_column("nodes", epoch)
     op.add_column("nodes", sa.Column("observed_unprotected", sa.String(), nullable=True))
-    op.add_column("nodes", sa.Column("observed_lag", sa.Float(), nullable=True))
+    op.add_column("nodes", sa.Column("observed_lag", sa.BigInteger(), nullable=True))
 
 
 def downgrade() -> None:
