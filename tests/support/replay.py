@@ -43,6 +43,8 @@ CONFLICT = {"message": "Tuple concurrently updated"}
 """Recorded when two changes of privileges met; here they are made one after the other."""
 ANOTHER_PRODUCT = "instance/v1/"
 """Flexible addresses of virtual machines, which the recorded client only put into an ACL."""
+REPLICA = "read-replica-"
+"""What the names of read replicas begin with, before the first eight characters of their ids."""
 DOWNLOAD = ".custom"
 """What the path of an object in the recorded service's store ends in."""
 
@@ -243,6 +245,8 @@ class _Replay:
                     assert (ours[key] > 0) == (recorded[key] > 0), here
                 elif recorded[key] in (None, ""):
                     assert ours[key] == recorded[key], here
+                elif key == "port" and "direct_access" in recorded:
+                    self._bind("direct port", recorded[key], ours[key], here)
                 else:
                     self._same_field(key, recorded[key], ours[key], here)
         elif isinstance(recorded, list):
@@ -276,6 +280,11 @@ class _Replay:
             self._bind(key if key in SHARED else "id", recorded, ours, here)
         elif key in ADDRESSES:
             self._same_address(recorded, ours, here)
+        elif key == "name" and recorded.startswith(REPLICA):
+            ids = {theirs: mine for (kind, theirs), mine in self.ours.items() if kind == "id"}
+            short = recorded.removeprefix(REPLICA)
+            (own,) = {mine for theirs, mine in ids.items() if theirs.startswith(short)}
+            assert ours == f"{REPLICA}{own[:8]}", here
         elif key == "mac_address":
             assert MAC_FORM.fullmatch(ours), here
             self._bind(key, recorded, ours, here)

@@ -105,10 +105,20 @@ def _of_deployment(found: Deployment, data_dir: Path) -> list[str]:
 
 def _text(value: object) -> str:
     if isinstance(value, list):
-        return " ".join(_node(one) if isinstance(one, dict) else str(one) for one in value)
+        return " ".join(_part(one) if isinstance(one, dict) else str(one) for one in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value if value is not None else "-")
+
+
+def _part(part: dict[str, Any]) -> str:
+    """Return a node or a read replica in a few words."""
+    return _node(part) if "role" in part else _replica(part)
+
+
+def _replica(replica: dict[str, Any]) -> str:
+    why = f": {replica['reason']}" if replica["reason"] else ""
+    return " ".join([f"{replica['id'][:8]} ({replica['status']}{why})", *replica["endpoints"]])
 
 
 def _node(node: dict[str, Any]) -> str:
