@@ -44,9 +44,10 @@ class Following:
     """Why it does not receive at the moment."""
 
 
-Answer = Literal["written", "full", "silent", "refused"]
-"""Of a probe: `written`: a write was committed; `full`: there is no room for it; `silent`: no answer
-in time; `refused`: an error of another kind, such as a disk that takes no writes."""
+Answer = Literal["written", "full", "busy", "silent", "refused"]
+"""Of a probe: `written`: a write was committed; `full`: there is no room for it; `busy`: the server is
+well, but users hold a lock on everything, or all connections; `silent`: no answer in time; `refused`:
+an error of another kind, such as a disk that takes no writes."""
 
 
 @dataclass(frozen=True)

@@ -256,6 +256,18 @@ class Healer:
             if kept.wanted and kept.running is not None:
                 self.restart(program)
 
+    def kill(self, program: Program) -> None:
+        """Kill a program's main process, whatever else is being done to it; a no-op if it does not run.
+
+        It is started again, as whenever it ends, if it is kept running.
+        """
+        with self._guard:
+            kept = self._kept.get(program.name)
+            running = kept.running if kept else None
+            # Its descriptor is closed only after it is forgotten there.
+            if running is not None and self._by_descriptor.get(running.descriptor) is kept:
+                send(running.descriptor, signal.SIGKILL)
+
     # -- what runs -----------------------------------------------------------------------------
 
     def pid(self, name: str) -> int | None:
@@ -370,7 +382,7 @@ class Healer:
             one.stopped_rounds = one.stopped_rounds + 1 if frozen else 0
             if running is not None and one.stopped_rounds >= _FROZEN_ROUNDS:
                 log.warning("%s is frozen: replacing it", one.program.name)
-                send(running.descriptor, signal.SIGKILL)
+                self.kill(one.program)
 
     # -- one program ---------------------------------------------------------------------------
 

@@ -213,6 +213,8 @@ class LocalPairs(LocalNodes):
     # -- verbs of pairs ------------------------------------------------------------------------
 
     def pair_obstacles(self, spec: NodeSpec) -> list[str]:
+        if spec.node_id not in self._records.nodes:
+            return []
         replication = self._accepting_server(spec).replication()
         if replication is None:
             return [f"{spec.engine} has no high availability here"]

@@ -138,9 +138,12 @@ class MySQLRecovery:
             *(f"--socket={session.socket(self._node.paths)}", f"--user={SUPERUSER[0]}"),
         ]
         place = quoted_literal(str(directory / _CLONE))
-        clone = f"CLONE LOCAL DATA DIRECTORY = {place}; UNINSTALL PLUGIN {copying.PLUGIN}"
+        clone = f"CLONE LOCAL DATA DIRECTORY = {place}"
+        others = f"{copying.OTHERS} LIMIT 1"
+        if not self._node.is_inert:
+            clone += f"; UNINSTALL PLUGIN {copying.PLUGIN}"
         return Command(
-            ["/bin/sh", "-c", _BASE, "sh", str(directory), _STATUS, clone, copying.OTHERS, *client],
+            ["/bin/sh", "-c", _BASE, "sh", str(directory), _STATUS, clone, others, *client],
             self._environment(),
             self._node.secret,
         )
