@@ -216,7 +216,9 @@ def release_ip(region: Region, ip_id: UUID, backend: CurrentBackend, caller: Cur
     with backend.database.write() as session:
         ip = _get(session, region, ip_id, caller.principal)
         if ip.endpoint_id is not None:
-            help_message = "the address is attached to an instance or read replica; delete its endpoint first"
+            help_message = (
+                "the address is attached to an instance or read replica; delete its endpoint first"
+            )
             raise PreconditionFailed("resource_still_in_use", help_message)
         session.delete(ip)
         events.accepted(session, caller, "ip", ip.id)
