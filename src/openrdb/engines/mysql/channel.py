@@ -17,7 +17,7 @@ from pymysql.constants import ER
 from pymysql.cursors import DictCursor
 
 from openrdb.engines.base import EngineNode
-from openrdb.engines.mysql import config, gtids, session
+from openrdb.engines.mysql import config, gtids, replication, session
 from openrdb.engines.mysql.admin import user_sessions
 from openrdb.engines.mysql.reserved import REPLICATION
 from openrdb.engines.mysql.session import Session
@@ -122,7 +122,10 @@ def _set_source(node: EngineNode, connection: Session, upstream: Upstream) -> No
 
 
 def _start(connection: Session, upstream: Upstream) -> None:
-    user, password = quoted_literal(REPLICATION[0]), quoted_literal(upstream.secret)
+    user, password = (
+        quoted_literal(REPLICATION[0]),
+        quoted_literal(replication.password(upstream.secret)),
+    )
     run(connection, f"START REPLICA USER = {user} PASSWORD = {password}")
 
 
@@ -191,7 +194,7 @@ def _session_of(node: EngineNode, upstream: Upstream) -> Session:
         host=upstream.address,
         port=upstream.port,
         user=REPLICATION[0],
-        password=upstream.secret,
+        password=replication.password(upstream.secret),
         ssl_ca=str(node.paths.authority),
         ssl_verify_cert=True,
         ssl_verify_identity=False,

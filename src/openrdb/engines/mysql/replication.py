@@ -7,6 +7,7 @@ from openrdb.engines.mysql import accounts, caching_sha2, session
 from openrdb.engines.mysql.reserved import REPLICATION
 from openrdb.engines.mysql.sql import quoted_account, rows, run
 
+_LONGEST = 32
 _AS_CONFIGURED = "SELECT @@gtid_mode = 'ON' AND @@log_bin AND @@log_replica_updates"
 
 
@@ -25,9 +26,15 @@ def making() -> list[str]:
     ]
 
 
+def password(secret: str) -> str:
+    """Return the account's password: servers that receive take no longer one than this, and say nothing
+    of the rest."""
+    return secret[:_LONGEST]
+
+
 def unlocked(secret: str) -> str:
     """Return the end of an ALTER USER statement that opens the account to who knows the secret."""
-    identified = accounts.identified(caching_sha2.verifier(secret))
+    identified = accounts.identified(caching_sha2.verifier(password(secret)))
     return f"{quoted_account(REPLICATION)} {identified} ACCOUNT UNLOCK"
 
 
