@@ -16,6 +16,7 @@ from uuid import UUID
 
 if TYPE_CHECKING:
     from openrdb.engines.base import EngineNode
+    from openrdb.system.layout import NodePaths
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class Upstream:
     port: int
     secret: str = field(repr=False)
     """Of the replication account."""
+    paths: NodePaths
+    """Where the superuser gets in, by the socket: the secret is the same on all nodes. Its port lets
+    nobody in but the instance's own account."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,10 @@ class Replication(Protocol):
     hands_over_running: bool
     """Whether a primary stays up while it hands over: where not, `hand_over` is followed by a clean
     end of the server, which sends the rest to the follower."""
+
+    keeps_received: bool
+    """Whether what a follower has confirmed is on its disk, and stays there when its server ends: else
+    only one that lives may become the primary, and one whose host lost power is copied anew."""
 
     def obstacles(self) -> list[str]:
         """Return what is in the way of a pair in the data, each in a sentence for the user."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from contextlib import closing, suppress
+from dataclasses import replace
 from typing import Any, Final
 
-import pymysql
 from pymysql import MySQLError
 from pymysql.constants import ER
 from pymysql.cursors import DictCursor
@@ -95,13 +95,21 @@ def follow(node: EngineNode) -> None:
 
 
 def _set_globals(node: EngineNode, connection: Session) -> None:
-    """Set what a server that was a primary lacks; those that start as followers have it."""
+    """Set what a server that was a primary lacks, and what only a follower may do without: syncs."""
     acknowledges = "ON" if config.acknowledges(node.spec) else "OFF"
     for statement in (
         "SET GLOBAL replica_net_timeout = 5",
         f"SET GLOBAL rpl_semi_sync_replica_enabled = {acknowledges}",
+        "SET GLOBAL sync_binlog = 0",
+        "SET GLOBAL innodb_flush_log_at_trx_commit = 2",
     ):
         run(connection, statement)
+
+
+def sync(connection: Session) -> None:
+    """Sync each commit from now on, and with the first one all before."""
+    run(connection, "SET GLOBAL innodb_flush_log_at_trx_commit = 1")
+    run(connection, "SET GLOBAL sync_binlog = 1")
 
 
 def _set_source(node: EngineNode, connection: Session, upstream: Upstream) -> None:
@@ -189,18 +197,9 @@ def _errant(node: EngineNode, connection: Session) -> str:
 
 
 def _session_of(node: EngineNode, upstream: Upstream) -> Session:
-    """Return a session of the replication account on the upstream, which may read what is executed."""
-    return pymysql.connect(
-        host=upstream.address,
-        port=upstream.port,
-        user=REPLICATION[0],
-        password=replication.password(upstream.secret),
-        ssl_ca=str(node.paths.authority),
-        ssl_verify_cert=True,
-        ssl_verify_identity=False,
-        connect_timeout=_UPSTREAM_TIMEOUT,
-        read_timeout=_UPSTREAM_TIMEOUT,
-        autocommit=True,
+    there = replace(node.spec, node_id=upstream.node_id, port=upstream.port)
+    return session.connect(
+        replace(node, spec=there, paths=upstream.paths), patience=_UPSTREAM_TIMEOUT
     )
 
 

@@ -38,6 +38,9 @@ class MySQLReplication:
     it keeps its binary log are copied anew."""
 
     hands_over_running = True
+    keeps_received = False
+    """What it has received and not applied it asks for again when it starts, and what it applies it
+    does not sync: it would fall behind a primary whose commits share their syncs."""
 
     def __init__(self, node: EngineNode) -> None:
         self._node = node
@@ -64,6 +67,7 @@ class MySQLReplication:
         with session.connect(self._node) as connection:
             if not writes.are_allowed(connection):
                 _apply_received(connection)
+                channel.sync(connection)
                 semisync.disable(connection)
                 writes.allow(self._node, connection)
         # After a transaction whose rest never came the applier does not end at once.
