@@ -16,6 +16,7 @@ from uuid import UUID
 
 if TYPE_CHECKING:
     from openrdb.engines.base import EngineNode
+    from openrdb.system.layout import NodePaths
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class Upstream:
     port: int
     secret: str = field(repr=False)
     """Of the replication account."""
+    paths: NodePaths
+    """Where the superuser gets in, by the socket: the secret is the same on all nodes. Its port lets
+    nobody in but the instance's own account."""
 
 
 @dataclass(frozen=True)

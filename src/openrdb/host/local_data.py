@@ -23,7 +23,6 @@ from openrdb.spec import (
 )
 from openrdb.system import files
 
-
 _LOOK = 10.0
 """Seconds after which it is looked whether a standby could not be made."""
 

@@ -97,8 +97,9 @@ class LocalPairs(LocalNodes):
         return self._as_follower(node, pair.primary)
 
     def _as_follower(self, node: EngineNode, upstream: UUID) -> EngineNode:
-        source = self._record(upstream).spec
-        place = Upstream(upstream, source.address, source.port, source.replication_secret)
+        record = self._record(upstream)
+        source, paths = record.spec, self._paths(record)
+        place = Upstream(upstream, source.address, source.port, source.replication_secret, paths)
         least = self._followed.get(upstream, {})
         return replace(node, is_inert=True, upstream=place, at_least=least)
 

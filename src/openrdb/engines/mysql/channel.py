@@ -9,9 +9,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from contextlib import closing, suppress
+from dataclasses import replace
 from typing import Any, Final
 
-import pymysql
 from pymysql import MySQLError
 from pymysql.constants import ER
 from pymysql.cursors import DictCursor
@@ -186,18 +186,9 @@ def _errant(node: EngineNode, connection: Session) -> str:
 
 
 def _session_of(node: EngineNode, upstream: Upstream) -> Session:
-    """Return a session of the replication account on the upstream, which may read what is executed."""
-    return pymysql.connect(
-        host=upstream.address,
-        port=upstream.port,
-        user=REPLICATION[0],
-        password=upstream.secret,
-        ssl_ca=str(node.paths.authority),
-        ssl_verify_cert=True,
-        ssl_verify_identity=False,
-        connect_timeout=_UPSTREAM_TIMEOUT,
-        read_timeout=_UPSTREAM_TIMEOUT,
-        autocommit=True,
+    there = replace(node.spec, node_id=upstream.node_id, port=upstream.port)
+    return session.connect(
+        replace(node, spec=there, paths=upstream.paths), patience=_UPSTREAM_TIMEOUT
     )
 
 

@@ -300,7 +300,7 @@ class PairKeeper:
     def _look(self, pair: PairRecord) -> Probed:
         """Ask the primary whether it commits; kill one that does not, or that does not answer."""
         found = self._probe_of(pair.primary).look(_ANSWER)
-        if found.answer in ("written", "full"):
+        if found.answer in ("written", "full", "busy"):
             self._misses = 0
             return found
         self.drop_probe()
