@@ -152,9 +152,9 @@ def test_replica_of_an_instance_at_work(service: Service, instance: Instance) ->
     (shown,) = ready(service.sdk(), instance.id).read_replicas
     assert (shown.id, shown.status) == (replica.id, "ready")
 
-    with login.connect() as session, pytest.raises(Exception, match="read-only|read only"):
+    with login.connect() as session, pytest.raises(Exception, match=r"read-only|read only"):
         session.execute("INSERT INTO numbers VALUES (-1)")
-    with login.connect() as session, pytest.raises(Exception, match="read-only|read only"):
+    with login.connect() as session, pytest.raises(Exception, match=r"read-only|read only"):
         session.execute(login.tenant.create_user("somebody", "S0mebody-of-them"))
 
     # The instance's rules are the direct access's as well; no rules let nobody in.

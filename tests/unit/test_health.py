@@ -1,4 +1,4 @@
-"""An instance that works is `ready` or `disk_full`, whoever writes the row."""
+"""An instance that works is `ready`, `autohealing` or `disk_full`, whoever writes the row."""
 
 from __future__ import annotations
 
@@ -79,3 +79,83 @@ def test_an_error_stays_one(database: Database, instance_id: UUID) -> None:
     move(database, instance_id, InstanceStatus.CONFIGURING)
     move(database, instance_id, InstanceStatus.ERROR)
     assert observe(database, instance_id, "read_only") == "error"
+
+
+# -- pairs ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pair(database: Database) -> UUID:
+    """An instance whose two nodes have been protected."""
+    made = row(first_key(database), is_ha_cluster=True)
+    of = {"address": "127.0.0.1", "version": "17.11", "desired": "running"}
+    seen = {"observed_epoch": 1, "observed_writes": "open"}
+    made.nodes = [
+        Node(port=20000, role="primary", observed_role="primary", **of, **seen),
+        Node(port=20001, role="standby", observed_role="standby", **of, **seen),
+    ]
+    with database.write() as session:
+        session.add(made)
+    return made.id
+
+
+def note(database: Database, instance_id: UUID, made_as: str, **seen: object) -> str:
+    """Write down what the host says of the node that was made in a role; return the status then."""
+    with database.write() as session:
+        nodes = session.get_one(Instance, instance_id).nodes
+        (node,) = (one for one in nodes if one.role == made_as)
+        for name, value in seen.items():
+            setattr(node, f"observed_{name}", value)
+    return status(database, instance_id)
+
+
+def told(database: Database, instance_id: UUID) -> list[tuple[str, str, str | None]]:
+    with database.read() as session:
+        found = events.of_subject(session, instance_id)
+        return [(one.action, one.outcome, one.reason) for one in found]
+
+
+def test_an_unprotected_pair_heals(database: Database, pair: UUID) -> None:
+    assert note(database, pair, "primary", unprotected="the standby ended") == "autohealing"
+    assert note(database, pair, "primary", unprotected="it is copied") == "autohealing"
+    assert note(database, pair, "primary", unprotected=None) == "ready"
+    assert told(database, pair) == [
+        ("protection", "ended", "the standby ended"),
+        ("protection", "began", None),
+    ]
+
+
+def test_a_failover_is_told_once(database: Database, pair: UUID) -> None:
+    note(database, pair, "primary", role="standby", epoch=2)
+    why = "the standby follows"
+    assert note(database, pair, "standby", role="primary", epoch=2, unprotected=why)
+    assert status(database, pair) == "autohealing"
+    with database.read() as session:
+        primary = session.get_one(Instance, pair).primary
+    assert primary.role == "standby"
+    changed, ended = told(database, pair)
+    assert changed[:2] == ("primary_changed", "done")
+    assert str(primary.id) in str(changed[2])
+    assert ended == ("protection", "ended", why)
+    note(database, pair, "standby", epoch=4)  # and back, before anybody looked
+    assert told(database, pair)[-1][:2] == ("primary_changed", "done")
+
+
+def test_a_full_disk_comes_first(database: Database, pair: UUID) -> None:
+    assert note(database, pair, "primary", unprotected="no room", writes="read_only") == "disk_full"
+    assert note(database, pair, "primary", writes="open") == "autohealing"
+
+
+def test_a_pair_that_is_being_made_is_not_told_of(database: Database, pair: UUID) -> None:
+    with database.write() as session:
+        instance = session.get_one(Instance, pair)
+        statuses.move(instance, InstanceStatus.INITIALIZING)
+        instance.nodes[1].desired = "stopped"
+    assert note(database, pair, "primary", unprotected="it is copied") == "initializing"
+    assert told(database, pair) == []
+
+
+def test_a_standalone_instance_is_never_autohealing(database: Database, instance_id: UUID) -> None:
+    with database.write() as session:
+        session.get_one(Instance, instance_id).nodes[0].observed_unprotected = "a pair is undone"
+    assert status(database, instance_id) == "ready"

@@ -130,10 +130,8 @@ def _set_source(node: EngineNode, connection: Session, upstream: Upstream) -> No
 
 
 def _start(connection: Session, upstream: Upstream) -> None:
-    user, password = (
-        quoted_literal(REPLICATION[0]),
-        quoted_literal(replication.password(upstream.secret)),
-    )
+    user = quoted_literal(REPLICATION[0])
+    password = quoted_literal(replication.password(upstream.secret))
     run(connection, f"START REPLICA USER = {user} PASSWORD = {password}")
 
 

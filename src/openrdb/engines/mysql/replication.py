@@ -7,7 +7,6 @@ from openrdb.engines.mysql import accounts, caching_sha2, session
 from openrdb.engines.mysql.reserved import REPLICATION
 from openrdb.engines.mysql.sql import quoted_account, rows, run
 
-_LONGEST = 32
 _AS_CONFIGURED = "SELECT @@gtid_mode = 'ON' AND @@log_bin AND @@log_replica_updates"
 
 
@@ -26,9 +25,12 @@ def making() -> list[str]:
     ]
 
 
+_LONGEST = 32
+"""Characters of a password that a replica connects with; what is longer is cut off in silence."""
+
+
 def password(secret: str) -> str:
-    """Return the account's password: servers that receive take no longer one than this, and say nothing
-    of the rest."""
+    """Return the account's password: as much of the secret as a replica can have."""
     return secret[:_LONGEST]
 
 
