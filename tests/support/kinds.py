@@ -230,7 +230,7 @@ CASES = {
             "ensure_free_ports",
             "readdress",
             "keep_running",
-            "ensure_configuration",
+            "ensure_configured",
             "ensure_accepting",
             "ensure_route",
         ),
@@ -240,7 +240,7 @@ CASES = {
     ),
     "restart_instance": Case(
         "restart_instance",
-        ("readdress", "ensure_configuration", "ensure_restarted", "ensure_route"),
+        ("readdress", "ensure_configured", "ensure_restarted", "ensure_route"),
         lambda s, n: s.request("POST", "{one}/restart"),
         lambda s, n: True,
         before=without_private,

@@ -120,6 +120,9 @@ class Rules(Protocol):
             InvalidArguments: the engine cannot take the password.
         """
 
+    def can_be_paired(self, version: str) -> bool:
+        """Return whether servers of a version, `17.11`, can have a standby that commits wait for."""
+
     def default_settings(self, node_type: NodeType) -> dict[str, str]:
         """Return the settings of new instances, which suit their node type's memory, by the
         catalogue's names and in its units."""

@@ -361,9 +361,11 @@ class Pairs(Protocol):
     The other verbs with a spec work for a pair as well. Those that start, restart or stop a server mean
     the pair: `ensure_running`, `ensure_accepting` that its primary is there; `ensure_restarted` that
     both servers were started again with their configuration, by a planned switchover where the pair is
-    protected; `ensure_stopped` the node itself, which is then kept stopped. Those that ask or change
-    what is in a server (`administer`, dumps, snapshots, ...) mean the primary, whichever node they
-    name.
+    protected; `ensure_stopped` the node itself, which is then kept stopped. `ensure_reloaded` is called
+    for both nodes: a standby that is not there reads its files at its next start. So are
+    `ensure_configuration`, `ensure_bundle`, `ensure_volume_size`, `ensure_recovery` and
+    `ensure_logs_pruned`. Those that ask or change what is in a server (`administer`, dumps, snapshots,
+    ...) mean the primary, whichever node they name.
     """
 
     def pair_obstacles(self, spec: NodeSpec) -> list[str]:
@@ -390,9 +392,13 @@ class Pairs(Protocol):
         """Wait for some seconds until a pair is protected; return whether it is, or there is no
         pair."""
 
-    def ensure_no_pair(self, spec: NodeSpec, standby: UUID) -> None:
-        """Let a pair's primary be alone again, and remove the other node and all that there is of it; a
-        no-op if it is alone."""
+    def ensure_no_pair(self, spec: NodeSpec, standby: UUID) -> UUID:
+        """Undo `ensure_pair`, however far it came: let the primary be alone again, and remove the other
+        node and all that there is of it.
+
+        Returns:
+            The node that stays: the spec's, unless the host has made the other one the primary.
+        """
 
     def ensure_switched_over(self, spec: NodeSpec, primary: UUID) -> bool:
         """Make a node of a pair the primary by a planned switchover; a no-op if it is.

@@ -256,7 +256,7 @@ class Healer:
             if kept.wanted and kept.running is not None:
                 self.restart(program)
 
-    def kill(self, program: Program) -> None:
+    def kill_main(self, program: Program) -> None:
         """Kill a program's main process, whatever else is being done to it; a no-op if it does not run.
 
         It is started again, as whenever it ends, if it is kept running.
@@ -382,7 +382,7 @@ class Healer:
             one.stopped_rounds = one.stopped_rounds + 1 if frozen else 0
             if running is not None and one.stopped_rounds >= _FROZEN_ROUNDS:
                 log.warning("%s is frozen: replacing it", one.program.name)
-                self.kill(one.program)
+                self.kill_main(one.program)
 
     # -- one program ---------------------------------------------------------------------------
 

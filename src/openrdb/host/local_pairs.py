@@ -126,6 +126,8 @@ class LocalPairs(LocalNodes):
         """Return `NodeState.epoch` and `NodeState.unprotected` of a node."""
         if (pair := self._records.pair_of(record)) is None:
             return 0, None
+        if pair.primary != record.spec.node_id:
+            return pair.epoch, None
         keeper = self._keepers.get(pair.instance_id)
         return pair.epoch, keeper.unprotected() if keeper is not None else "it is being started"
 
@@ -213,6 +215,8 @@ class LocalPairs(LocalNodes):
     # -- verbs of pairs ------------------------------------------------------------------------
 
     def pair_obstacles(self, spec: NodeSpec) -> list[str]:
+        if spec.node_id not in self._records.nodes:
+            return []
         replication = self._accepting_server(spec).replication()
         if replication is None:
             return [f"{spec.engine} has no high availability here"]
@@ -266,22 +270,25 @@ class LocalPairs(LocalNodes):
         keeper = self._keeper_of(spec)
         return keeper is not None and planned.switch_over(keeper, primary)
 
-    def ensure_no_pair(self, spec: NodeSpec, standby: UUID) -> None:
-        """Let a node be alone again, and remove the other one of its pair; a no-op if it is alone."""
+    def ensure_no_pair(self, spec: NodeSpec, standby: UUID) -> UUID:
         self._accept(spec)
         pair = self._records.pairs.get(spec.instance_id)
-        if pair is None or pair.primary != spec.node_id:
-            return
+        if pair is None:
+            self._remove_node(standby)
+            return spec.node_id
         keeper = self._keep_pair(spec.instance_id)
         with keeper.planned():
+            pair = self._records.pairs[spec.instance_id]
             keeper.disarm()
-            keeper.replication(spec.node_id).dismiss(standby)
+            keeper.replication(pair.primary).dismiss(pair.standby)
         self._leave_pair(spec.instance_id)
         self._records.remove_pair(spec.instance_id)
-        self._write_configuration(self._record(spec.node_id))
-        self._healer.keep(self._program(spec))
-        self._server(self._record(spec.node_id)).reload()
-        self._remove_node(standby)
+        kept = self._record(pair.primary)
+        self._write_configuration(kept)
+        self._healer.keep(self._program(kept.spec))
+        self._server(kept).reload()
+        self._remove_node(pair.standby)
+        return pair.primary
 
     def _remove_node(self, node_id: UUID) -> None:
         """End one of an instance's nodes, and remove all that there is of it."""

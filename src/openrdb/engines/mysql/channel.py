@@ -17,7 +17,7 @@ from pymysql.constants import ER
 from pymysql.cursors import DictCursor
 
 from openrdb.engines.base import EngineNode
-from openrdb.engines.mysql import config, gtids, session
+from openrdb.engines.mysql import config, gtids, replication, session
 from openrdb.engines.mysql.admin import user_sessions
 from openrdb.engines.mysql.reserved import REPLICATION
 from openrdb.engines.mysql.session import Session
@@ -128,7 +128,8 @@ def _set_source(node: EngineNode, connection: Session, upstream: Upstream) -> No
 
 
 def _start(connection: Session, upstream: Upstream) -> None:
-    user, password = quoted_literal(REPLICATION[0]), quoted_literal(upstream.secret)
+    user = quoted_literal(REPLICATION[0])
+    password = quoted_literal(replication.password(upstream.secret))
     run(connection, f"START REPLICA USER = {user} PASSWORD = {password}")
 
 
