@@ -1,4 +1,4 @@
-"""Pairs of an agent without a control plane: what is killed, frozen or stale, and what is lost: nothing."""
+"""Pairs without a control plane: what is killed, frozen or stale, and what is lost: nothing."""
 
 from __future__ import annotations
 

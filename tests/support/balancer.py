@@ -16,6 +16,7 @@ from uuid import uuid4
 import pytest
 
 from openrdb.host.balancer import Balancer, Target
+from openrdb.host.balancer.base import Place
 from openrdb.host.balancer.haproxy import HAProxy
 from openrdb.host.balancer.nftables import Nftables, why_unusable
 from openrdb.host.bundles.cache import Bundles
@@ -83,6 +84,28 @@ class Session:
         self._connection.close()
 
 
+def connect(listen: Place, source: str | None = None) -> Session | None:
+    """A client's session; None where it is refused."""
+    try:
+        connection = socket.create_connection(listen, PATIENCE, (source, 0) if source else None)
+        name = connection.recv(100).decode()
+    except ConnectionError:
+        return None
+    if not name:
+        connection.close()
+        return None
+    return Session(connection, name)
+
+
+def leader(listen: Place) -> str | None:
+    """The name of the node that a new client gets to; None where it is refused."""
+    session = connect(listen)
+    if session is None:
+        return None
+    session.close()
+    return session.node
+
+
 def led(target: Target, node: Node | None) -> Target:
     """The endpoint, led to another node from the next term on."""
     return replace(target, leads=node and node.place, term=target.term + 1)
@@ -129,18 +152,16 @@ class World:
 
     def session(self, target: Target, source: str | None = None) -> Session | None:
         """A client's session; None where it is refused."""
-        try:
-            connection = socket.create_connection(
-                target.listen, PATIENCE, (source, 0) if source else None
-            )
-            name = connection.recv(100).decode()
-        except ConnectionError:
-            return None
-        if not name:
-            connection.close()
-            return None
-        self.ending.callback(connection.close)
-        return Session(connection, name)
+        session = connect(target.listen, source)
+        if session is not None:
+            self.ending.callback(session.close)
+        return session
+
+    def opened(self, listen: Place) -> Session:
+        session = connect(listen)
+        assert session
+        self.ending.callback(session.close)
+        return session
 
     def lets_in(self, target: Target, source: str) -> bool:
         session = self.session(target, source)

@@ -18,7 +18,7 @@ import pymysql
 from pymysql.connections import Connection
 
 from openrdb import certificates
-from openrdb.engines import rules_of, server_of, server_of_node, templates_of
+from openrdb.engines import rules_of, server_of_node, templates_of
 from openrdb.engines.base import EngineNode
 from openrdb.engines.base import Server as EngineServer
 from openrdb.engines.mysql.admin.administration import Administration
@@ -122,7 +122,7 @@ class Server:
     def refusal(self, settings: Mapping[str, str]) -> str | None:
         """Why the API refuses these settings; None if it does not."""
         spec = dataclasses.replace(self.spec, settings=settings)
-        engine = server_of(spec, self._bundle, self.paths, SECRET)
+        engine = server_of_node(dataclasses.replace(self.node, spec=spec))
         directory = self.paths.root / "check"
         accounts.ensure_directory(directory, spec.uid)
         for name, text in engine.configuration().items():

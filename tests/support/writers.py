@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, pairwise
 
 from tests.support.tenants import Login, Session
 
@@ -74,7 +74,7 @@ class Writers:
     def gap(self) -> float:
         """The largest time in which nothing was acknowledged."""
         moments = sorted(self.moments)
-        return max((b - a for a, b in zip(moments, moments[1:], strict=False)), default=0.0)
+        return max((b - a for a, b in pairwise(moments)), default=0.0)
 
     def lost(self) -> set[int]:
         """What was acknowledged and is not there."""

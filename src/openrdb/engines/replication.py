@@ -91,6 +91,10 @@ class Replication(Protocol):
     """Whether a primary stays up while it hands over: where not, `hand_over` is followed by a clean
     end of the server, which sends the rest to the follower."""
 
+    keeps_received: bool
+    """Whether what a follower has confirmed is on its disk, and stays there when its server ends: else
+    only one that lives may become the primary, and one whose host lost power is copied anew."""
+
     def obstacles(self) -> list[str]:
         """Return what is in the way of a pair in the data, each in a sentence for the user."""
 

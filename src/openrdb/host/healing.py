@@ -179,7 +179,7 @@ class Healer:
             if kept.running is None:
                 self._start(kept)
 
-    def kill(self, program: Program) -> None:
+    def kill_all(self, program: Program) -> None:
         """Kill a program to its last process, whatever it is doing; a no-op if it does not run.
 
         Raises:

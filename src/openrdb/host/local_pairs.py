@@ -19,6 +19,7 @@ from openrdb.host.pairs import PairKeeper, planned
 from openrdb.host.processes import Program
 from openrdb.host.records import NodeRecord, PairRecord
 from openrdb.spec import NodeSpec
+from openrdb.system import processes
 from openrdb.system.processes import Identity
 
 log = logging.getLogger(__name__)
@@ -346,7 +347,12 @@ class LocalGround:
         self._host._healer.release(self._program(node_id))
 
     def kill(self, node_id: UUID) -> None:
-        self._host._healer.kill(self._host._program_to_end(self._record(node_id).spec))
+        self._host._healer.kill_all(self._host._program_to_end(self._record(node_id).spec))
+
+    def lost_power(self, node_id: UUID) -> bool:
+        program = self._host._program_to_end(self._record(node_id).spec)
+        last = processes.saved(program.record)
+        return last is not None and last.boot != processes.boot()
 
     def failure(self, node_id: UUID) -> str | None:
         name = program_name(self._record(node_id).spec)

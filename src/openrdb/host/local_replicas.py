@@ -217,6 +217,9 @@ class LocalReplicaGround:
     def has_volume(self, node_id: UUID) -> bool:
         return self._host._pools.exists(self._host._pools.volume_of(self._record(node_id)))
 
+    def lost_power(self, node_id: UUID) -> bool:
+        return self._host._ground.lost_power(node_id)
+
     def run(self, node_id: UUID) -> None:
         host, record = self._host, self._record(node_id)
         if record.desired == "running" and host._healer.pid(program_name(record.spec)) is None:

@@ -51,6 +51,9 @@ class ReplicaGround(Protocol):
 
     def has_volume(self, node_id: UUID) -> bool: ...
 
+    def lost_power(self, node_id: UUID) -> bool:
+        """Return whether a node's server was last seen alive before its host was started anew."""
+
     def run(self, node_id: UUID) -> None:
         """Keep a node's server running.
 
@@ -138,7 +141,8 @@ class ReplicaKeeper:
     def _turn(self) -> float:
         """Bring the replica one step nearer; return the seconds until it is looked again."""
         primary = self._ground.primary(self.node_id)
-        if not self._ground.has_volume(self.node_id):
+        is_damaged = self._ground.lost_power(self.node_id) and not self._keeps_received()
+        if is_damaged or not self._ground.has_volume(self.node_id):
             return self._copy(primary, "its data is being copied")
         self._choose_upstream(primary)
         self._ground.run(self.node_id)
@@ -205,6 +209,9 @@ class ReplicaKeeper:
         own.follow()
         self._is_told = True
         return own.following()
+
+    def _keeps_received(self) -> bool:
+        return self._replication(self.node_id).keeps_received
 
     def _replication(self, node_id: UUID) -> Replication:
         found = self._ground.server(node_id).replication()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from contextlib import closing, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pymysql import MySQLError
@@ -28,7 +28,6 @@ from openrdb.errors import HostError
 Status = Mapping[str, Any]
 """What SHOW REPLICA STATUS answers; empty where the server follows nobody."""
 
-PATIENCE = 5.0
 _UPSTREAM_TIMEOUT = 2
 _STOP_TIMEOUT = 0.2
 """Seconds that threads may take to end by themselves: in the middle of a transaction whose rest never
@@ -48,6 +47,7 @@ _PASSING: Final = {
 _UNREADABLE: Final = {1201, 1872, 13117, 13124}
 """ER_REPLICA_CONNECTION_METADATA..., ER_REPLICA_RLI_INIT_REPOSITORY: of what was received there is less
 than the server knows of."""
+_AHEAD = "it waits until its upstream has what it has already"
 _DIVERGED = "it has transactions that its upstream has not: "
 
 
@@ -63,45 +63,51 @@ def received(connection: Session) -> str:
     return gtids.union(status(connection).get("Retrieved_Gtid_Set", ""), gtids.executed(connection))
 
 
-def follow(node: EngineNode) -> None:
+def follow(node: EngineNode, connection: Session) -> None:
     """Let a server that takes no writes receive from its upstream; see `Replication.follow`.
 
-    One that has diverged is left as it is: `following` says so.
+    One that has what its upstream has not is left as it is: `following` says why.
     """
-    upstream = _upstream(node)
-    with session.connect(node) as connection:
-        now = status(connection)
-        is_set = _is_from(now, upstream)
-        if is_set and _is_running(now):
+    upstream, now = _upstream(node), status(connection)
+    is_set = _is_from(now, upstream)
+    if is_set and _is_running(now):
+        return
+    if rows(connection, "SELECT @@super_read_only") != [(1,)]:
+        raise HostError("the server takes writes: it cannot follow another one")
+    if _ahead(node, connection):
+        return
+    _set_globals(node, connection)
+    if is_set:
+        try:
+            _start(connection, upstream)
             return
-        if rows(connection, "SELECT @@super_read_only") != [(1,)]:
-            raise HostError("the server takes writes: it cannot follow another one")
-        if _errant(node, connection):
-            return
-        _set_globals(node, connection)
-        if now and not is_set:
-            end(node)
-        if is_set:
-            try:
-                _start(connection, upstream)
-                return
-            except MySQLError as error:
-                if error.args[0] not in _UNREADABLE:
-                    raise
-            # What a copy has received is not in it. It comes again: nothing was confirmed by it.
-            end(node)
-        _set_source(node, connection, upstream)
-        _start(connection, upstream)
+        except MySQLError as error:
+            if error.args[0] not in _UNREADABLE:
+                raise
+    # Also in a copy, which is without what its source has received.
+    end(node)
+    _set_source(node, connection, upstream)
+    _start(connection, upstream)
 
 
 def _set_globals(node: EngineNode, connection: Session) -> None:
-    """Set what a server that was a primary lacks; those that start as followers have it."""
+    """Set what a server that was a primary lacks, and what only a follower may do without: syncs."""
     acknowledges = "ON" if config.acknowledges(node.spec) else "OFF"
     for statement in (
+        # Users were kept out when it handed over; they do not come here now.
+        f"SET GLOBAL offline_mode = {'ON' if node.writes == 'closed' else 'OFF'}",
         "SET GLOBAL replica_net_timeout = 5",
         f"SET GLOBAL rpl_semi_sync_replica_enabled = {acknowledges}",
+        "SET GLOBAL sync_binlog = 0",
+        "SET GLOBAL innodb_flush_log_at_trx_commit = 2",
     ):
         run(connection, statement)
+
+
+def sync(connection: Session) -> None:
+    """Sync each commit from now on, and with the first one all before."""
+    run(connection, "SET GLOBAL innodb_flush_log_at_trx_commit = 1")
+    run(connection, "SET GLOBAL sync_binlog = 1")
 
 
 def _set_source(node: EngineNode, connection: Session, upstream: Upstream) -> None:
@@ -127,21 +133,19 @@ def _start(connection: Session, upstream: Upstream) -> None:
     run(connection, f"START REPLICA USER = {user} PASSWORD = {password}")
 
 
-def following(node: EngineNode) -> Following:
+def following(node: EngineNode, connection: Session) -> Following:
     """Return how a server stands with its upstream; see `Replication.following`."""
-    upstream = _upstream(node)
-    with session.connect(node, patience=PATIENCE) as connection:
-        now = status(connection)
-        is_set = _is_from(now, upstream)
-        if is_set and is_streaming(now):
-            lag = now["Seconds_Behind_Source"]
-            return Following(streams=True, lag=None if lag is None else float(lag))
-        lost, reason = _why_lost(now) if is_set else None, ""
-        try:
-            if lost is None and (errant := _errant(node, connection)):
-                lost = f"{_DIVERGED}{errant}"
-        except HostError as error:
-            reason = error.message
+    now = status(connection)
+    is_set = _is_from(now, _upstream(node))
+    if is_set and is_streaming(now):
+        lag = now["Seconds_Behind_Source"]
+        return Following(streams=True, lag=None if lag is None else float(lag))
+    lost, reason = _why_lost(now) if is_set else None, ""
+    try:
+        if lost is None and (ahead := _ahead(node, connection)):
+            lost, reason = ahead.lost, _AHEAD
+    except HostError as error:
+        reason = error.message
     if is_set:
         reason = now["Last_IO_Error"] or now["Last_SQL_Error"] or reason
     return Following(streams=False, lost=lost, reason=reason or "it does not receive")
@@ -171,19 +175,32 @@ def is_applying(now: Status) -> bool:
     return bool(now["Replica_SQL_Running"] == _ON)
 
 
-def _errant(node: EngineNode, connection: Session) -> str:
-    """Return what a server has committed and its upstream has not: then they have diverged.
+@dataclass(frozen=True)
+class _Ahead:
+    """A server has what its upstream has not."""
+
+    lost: str | None
+    """Why that will be so for good; None: the upstream may just not have got it yet."""
+
+
+def _ahead(node: EngineNode, connection: Session) -> _Ahead | None:
+    """Return whether a server has committed what its upstream has not.
 
     Raises:
         HostError: the upstream does not answer.
     """
-    upstream = _upstream(node)
     own = gtids.executed(connection)
     try:
-        with closing(_session_of(node, upstream)) as other:
-            return gtids.difference(other, own, gtids.written(other))
+        with closing(_session_of(node, _upstream(node))) as other:
+            # In this order: one that is open has applied all that it will ever get of others.
+            is_open = rows(other, "SELECT @@super_read_only") == [(0,)]
+            source = status(other).get("Source_UUID") or None
+            if not (found := gtids.difference(other, own, gtids.written(other))):
+                return None
     except (MySQLError, OSError) as error:
         raise HostError(f"the upstream does not answer: {error}") from error
+    is_lost = is_open or (source is not None and gtids.sources(found) != {source})
+    return _Ahead(f"{_DIVERGED}{found}" if is_lost else None)
 
 
 def _session_of(node: EngineNode, upstream: Upstream) -> Session:

@@ -218,7 +218,8 @@ def _inert(node: EngineNode) -> dict[str, str]:
         "read_only": "ON",
         "super_read_only": "ON",
         "event_scheduler": "OFF",
-        "relay_log_recovery": "ON",
+        # A standby that ended applies what it has confirmed: it is nowhere else if its primary is lost.
+        "relay_log_recovery": "OFF" if acknowledges(node.spec) else "ON",
         "plugin_load_add": ";".join("=".join(one) for one in plugins(node.bundle).items()),
         "loose_rpl_semi_sync_replica_enabled": "ON" if acknowledges(node.spec) else "OFF",
     }

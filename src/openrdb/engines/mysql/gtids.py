@@ -45,3 +45,8 @@ def count(gtids: str) -> int:
             if matched := _RANGE.fullmatch(interval.strip()):  # else it is a tag
                 found += int(matched[2] or matched[1]) - int(matched[1]) + 1
     return found
+
+
+def sources(gtids: str) -> set[str]:
+    """Return the UUIDs of the servers that the transactions of a set come from."""
+    return {part.split(":")[0].strip() for part in gtids.split(",") if part.strip()}

@@ -19,7 +19,7 @@ _MAKE = f"CREATE TABLE {_TABLE} (id TINYINT PRIMARY KEY, at DATETIME(6)) ENGINE 
 _WRITE = f"REPLACE INTO {_TABLE} VALUES (1, UTC_TIMESTAMP(6))"  # noqa: S608
 # Followers get nothing of it, so it waits for none.
 _PIN = "SET SESSION sql_log_bin = 0, lock_wait_timeout = 1, innodb_lock_wait_timeout = 1"
-_DOES = "SELECT state FROM information_schema.processlist WHERE id = %s"
+_DOES = "SELECT command, state FROM information_schema.processlist WHERE id = %s"
 _DOES_TIMEOUT = 0.5
 _LOCKED = ("Waiting for global read lock", "Waiting for commit lock")
 """By FLUSH TABLES WITH READ LOCK, which administrators may say."""
@@ -28,8 +28,8 @@ _ANSWERS: dict[int, Answer] = {
     ER.DISK_FULL: "full",
     ER.RECORD_FILE_FULL: "full",
     3675: "full",  # no tablespace can be made
-    ER.LOCK_WAIT_TIMEOUT: "busy",
-    ER.CON_COUNT_ERROR: "busy",
+    ER.LOCK_WAIT_TIMEOUT: "written",
+    ER.CON_COUNT_ERROR: "written",
     **dict.fromkeys(_LOST, "silent"),
 }
 
@@ -96,12 +96,11 @@ class MySQLProbe:
         return Probed(answer, reason=str(error.args[-1]))
 
     def _second_opinion(self, number: int) -> Answer:
-        """Return whether the server answers another session: that the first one waits for a lock."""
+        """Return whether it is only users' lock that the session waits for, or its answer came late."""
         try:
             with session.connect(self._node, patience=_DOES_TIMEOUT) as connection:
                 found = rows(connection, _DOES, number)
-                if found and found[0][0] in _LOCKED:
-                    return "busy"
         except MySQLError:
-            pass
-        return "silent"
+            return "silent"
+        is_well = not found or found[0][0] == "Sleep" or found[0][1] in _LOCKED
+        return "written" if is_well else "silent"

@@ -9,19 +9,22 @@ from openrdb.engines.mysql.sql import quoted_account, rows, run
 
 _AS_CONFIGURED = "SELECT @@gtid_mode = 'ON' AND @@log_bin AND @@log_replica_updates"
 
+_PRIVILEGES = "REPLICATION SLAVE, REPLICATION CLIENT, BACKUP_ADMIN, SYSTEM_USER, CONNECTION_ADMIN"
+
 
 def making() -> list[str]:
     """Return the statements that make the account, locked and without a password.
 
-    It reads the binary log, and copies the whole server by the clone plugin. It has SYSTEM_USER
-    because who lacks that can neither change the account nor take its place; and CONNECTION_ADMIN
-    because a follower must come in where users do not, as all connections are taken or closed.
+    It reads the binary log and how the server itself follows another one, and copies the whole server
+    by the clone plugin. It has SYSTEM_USER because who lacks that can neither change the account nor
+    take its place; and CONNECTION_ADMIN because a follower must come in where users do not, as all
+    connections are taken or closed.
     """
     quoted = quoted_account(REPLICATION)
     return [
         f"CREATE USER IF NOT EXISTS {quoted} IDENTIFIED WITH caching_sha2_password "
         "REQUIRE SSL ACCOUNT LOCK",
-        f"GRANT REPLICATION SLAVE, BACKUP_ADMIN, SYSTEM_USER, CONNECTION_ADMIN ON *.* TO {quoted}",
+        f"GRANT {_PRIVILEGES} ON *.* TO {quoted}",
     ]
 
 

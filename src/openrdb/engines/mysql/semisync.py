@@ -16,8 +16,9 @@ from openrdb.engines.mysql import channel, config, gtids, identity, plugins, ses
 from openrdb.engines.mysql.admin import user_sessions
 from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import rows, run
+from openrdb.system.bundle import Bundle
 
-_PATIENCE = 5.0
+_PATIENCE = 2.0
 _NEARLY = 1000
 """Transactions that a follower may lack when commits begin to wait for it."""
 _CATCH_UP_TIMEOUT, _PAUSE = 2.0, 0.02
@@ -26,39 +27,35 @@ _ENABLED = "SELECT @@rpl_semi_sync_source_enabled AND @@rpl_semi_sync_source_wai
 _SOURCE, _REPLICA = "Rpl_semi_sync_source_", "Rpl_semi_sync_replica_"
 
 
-def admit(node: EngineNode) -> None:
+def admit(connection: Session, bundle: Bundle) -> None:
     """Bring a server that was started alone to what those that replicate start with."""
-    with session.connect(node) as connection:
-        if is_enabled(connection):
-            return
-        for name, library in config.plugins(node.bundle).items():
-            plugins.load(connection, name, library)
-        for name, value in config.REPLICATING.items():
-            run(connection, f"SET GLOBAL {name.removeprefix('loose_')} = {value}")
+    if is_enabled(connection):
+        return
+    for name, library in config.plugins(bundle).items():
+        plugins.load(connection, name, library)
+    for name, value in config.REPLICATING.items():
+        run(connection, f"SET GLOBAL {name.removeprefix('loose_')} = {value}")
 
 
-def dismiss(node: EngineNode, follower: UUID) -> None:
+def dismiss(connection: Session, follower: UUID) -> None:
     """End the sessions of followers, if one of them is this one's: the others are back at once.
 
     Which of them is whose the server tells only by its performance schema, which small nodes lack.
     """
-    with session.connect(node, patience=_PATIENCE) as connection:
-        if identity.server_id(follower) in _followers(connection):
-            _end_dumps(connection)
+    if identity.server_id(follower) in _followers(connection):
+        _end_dumps(connection)
 
 
-def arm(node: EngineNode, follower: EngineNode) -> bool:
+def arm(connection: Session, follower: EngineNode) -> bool:
     """Let commits wait for a follower; see `Replication.arm`. If it is not ready, none waits."""
-    with session.connect(node, patience=_PATIENCE) as connection:
-        try:
-            with session.connect(follower, patience=_PATIENCE) as other:
-                if _is_ready(connection, other, follower) and _enable(connection, other):
-                    return True
-        except MySQLError:
+    is_done = False
+    try:
+        with session.connect(follower, patience=_PATIENCE) as other:
+            is_done = _is_ready(connection, other, follower) and _enable(connection, other)
+    finally:
+        if not is_done:
             disable(connection)
-            raise
-        disable(connection)
-    return False
+    return is_done
 
 
 def _is_ready(connection: Session, other: Session, follower: EngineNode) -> bool:
@@ -99,14 +96,8 @@ def _enable(connection: Session, other: Session) -> bool:
     return is_armed(connection)
 
 
-def disarm(node: EngineNode) -> None:
-    """Let commits wait for nobody; those that wait are acknowledged."""
-    with session.connect(node, patience=_PATIENCE) as connection:
-        disable(connection)
-
-
 def disable(connection: Session) -> None:
-    """Let commits wait for nobody."""
+    """Let commits wait for nobody; those that wait are acknowledged."""
     try:
         # This releases also what waits for a follower that is there, but does not confirm.
         run(connection, "SET GLOBAL rpl_semi_sync_source_enabled = OFF")

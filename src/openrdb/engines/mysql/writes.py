@@ -64,9 +64,9 @@ def stop(connection: Session, timeout: float) -> None:
     run(connection, f"SET GLOBAL {_READ_ONLY} = ON")
 
 
-def are_stopped(connection: Session) -> bool:
-    """Return whether that was done; a server that has just started takes users in."""
-    return rows(connection, f"SELECT @@{_READ_ONLY}, @@{_OFFLINE}") == [(1, 1)]
+def are_users_out(connection: Session) -> bool:
+    """Return whether users are kept out, by `stop` if not by what they may write."""
+    return rows(connection, f"SELECT @@{_OFFLINE}") == [(1,)]
 
 
 def release_space(node: EngineNode) -> None:

@@ -83,7 +83,8 @@ class Carer:
         primary = keeper.replication(pair.primary)
         if not keeper.arming and primary.is_armed():
             keeper.disarm()  # an earlier agent was about to arm it, or to disarm it
-        if pair.unusable or not ground.has_volume(pair.standby):
+        is_damaged = ground.lost_power(pair.standby) and not primary.keeps_received
+        if pair.unusable or is_damaged or not ground.has_volume(pair.standby):
             self._copy(pair)
             return False
         primary.admit(pair.standby)

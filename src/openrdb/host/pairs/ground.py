@@ -51,6 +51,9 @@ class Ground(Protocol):
             HostError: something of it does not end.
         """
 
+    def lost_power(self, node_id: UUID) -> bool:
+        """Return whether a node's server was last seen alive before its host was started anew."""
+
     def failure(self, node_id: UUID) -> str | None:
         """Return why a server ended soon after each of several starts; None if it did not."""
 

@@ -39,6 +39,8 @@ _MISSES = 3
 is frozen."""
 _MISSES_ALONE = 20
 """The same for one that has none: it can only be started again, and may just be slow."""
+_WELL = ("written", "full", "busy")
+"""What a server answers that need not be replaced."""
 _UNCONFIRMED = 2.0
 """Seconds without a confirmation after which a standby is given up: commits wait for it."""
 _ACCEPTING = 1.0
@@ -229,7 +231,7 @@ class PairKeeper:
         self._judge(pair, found)
         if not self.record.is_armed:
             self._carer.wake()
-        return 0.0 if found.answer == "silent" else _LOOK
+        return _LOOK if found.answer in _WELL else _AFTER_FAILURE
 
     def _replace(self, pair: PairRecord) -> float:
         """Put something in the place of a primary that is dead: the standby if it has all that was
@@ -243,7 +245,8 @@ class PairKeeper:
             self.note("the primary ended: it is started again")
             return self._start_again(pair)
         if not self.watch.lives(pair.standby):
-            if self.ground.failure(pair.primary) is None:
+            keeps = self.replication(pair.standby).keeps_received
+            if not keeps or self.ground.failure(pair.primary) is None:
                 # It has all that it acknowledged, and nobody wrote since.
                 self.note("both servers ended: they are started again")
                 return self._start_again(pair)
@@ -300,7 +303,7 @@ class PairKeeper:
     def _look(self, pair: PairRecord) -> Probed:
         """Ask the primary whether it commits; kill one that does not, or that does not answer."""
         found = self._probe_of(pair.primary).look(_ANSWER)
-        if found.answer in ("written", "full", "busy"):
+        if found.answer in _WELL:
             self._misses = 0
             return found
         self.drop_probe()
