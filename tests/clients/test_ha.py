@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,8 +15,10 @@ import pytest
 from scaleway import ScalewayException
 from scaleway.rdb.v1 import Instance, InstanceSetting
 
+from tests.support.held_service import HeldService
+from tests.support.kinds import last_error
 from tests.support.programs import holder
-from tests.support.service import Service, gone, ready, wait_until
+from tests.support.service import Service, gone, ports_of_worker, ready, wait_until
 from tests.support.tenants import tenant_of
 from tests.support.writers import Writers
 
@@ -40,8 +44,6 @@ def instance(service: Service, newest: str) -> Iterator[Instance]:
 
 def printed(service: Service, instance: Instance) -> dict[str, Any]:
     """What its operator is told of an instance."""
-    import json
-
     done = service.run("status", instance.id, "--json", "--data-dir", str(service.data_dir))
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
@@ -216,18 +218,38 @@ def nodes(service: Service, instance: Instance) -> list[Path]:
     return [*service.data_dir.glob(f"instances/{UUID(instance.id)}/nodes/*")]
 
 
-def test_a_pair_that_cannot_be_made_is_taken_back(service: Service, newest: str) -> None:
-    """A file that nobody can copy is in the way, which only the operation finds."""
-    sdk, one = service.sdk(), service.create(newest, name="taken-back")
-    (node,) = nodes(service, one)
-    os.mkfifo(node / "data" / "fifo")
-    sdk.upgrade_instance(instance_id=one.id, enable_ha=True)
-    kept = ready(sdk, one.id)
-    assert (kept.is_ha_cluster, kept.endpoints) == (False, one.endpoints)
-    assert nodes(service, one) == [node]
-    with service.connection(one) as session:
-        assert session.execute("SELECT 1").fetchone() == (1,)
-    (node / "data" / "fifo").unlink()
-    sdk.upgrade_instance(instance_id=one.id, enable_ha=True)
-    assert ready(sdk, one.id).is_ha_cluster is True
-    remove(service, one)
+@contextmanager
+def in_the_way(service: Service, instance: Instance) -> Iterator[None]:
+    """Let there be what no standby can be made of, as the API does not see it any more."""
+    if instance.engine.startswith("MySQL"):
+        with service.connection(instance) as session:
+            session.execute("CREATE TABLE rdb.tale (a int) ENGINE=MyISAM")
+            yield
+            session.execute("DROP TABLE rdb.tale")
+    else:
+        fifo = nodes(service, instance)[0] / "data" / "fifo"
+        os.mkfifo(fifo)
+        yield
+        fifo.unlink()
+
+
+def test_a_pair_that_cannot_be_made_is_taken_back(cache: Path, worker_id: str, newest: str) -> None:
+    with HeldService(cache, ports_of_worker(worker_id, 1)) as service:
+        service.start()
+        sdk, one = service.sdk(), service.create(newest, name="taken-back")
+        before = nodes(service, one)
+        service.hold("enable_high_availability", 0)
+        sdk.upgrade_instance(instance_id=one.id, enable_ha=True)
+        assert service.wait_begun() == "ensure_free_ports"
+        with in_the_way(service, one):
+            service.let_go()
+            kept = ready(sdk, one.id)
+        assert (kept.is_ha_cluster, kept.endpoints) == (False, one.endpoints)
+        assert nodes(service, one) == before
+        status, error = last_error(service, "enable_high_availability")
+        assert (status, bool(error)) == ("failed", True)
+        with service.connection(one) as session:
+            assert session.execute("SELECT 1").fetchone() == (1,)
+        sdk.upgrade_instance(instance_id=one.id, enable_ha=True)
+        assert ready(sdk, one.id).is_ha_cluster is True
+        remove(service, one)

@@ -11,6 +11,7 @@ from typing import Any
 import requests
 
 from tests.support.backup_kinds import BACKUP_CASES
+from tests.support.pair_kinds import PAIR_CASES
 from tests.support.recovery_kinds import RECOVERY_CASES
 from tests.support.scenes import Case, Scene
 from tests.support.service import PASSWORD, Service, creation, gone, ready, wait_until
@@ -376,6 +377,7 @@ CASES = {
         is_set,
         before=lambda s, n: s.must("POST", "{one}/users", user(f"may{n}")),
     ),
+    **PAIR_CASES,
     **SNAPSHOT_CASES,
     **UPGRADE_CASES,
     **RECOVERY_CASES,
