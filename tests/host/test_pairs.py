@@ -136,14 +136,13 @@ def test_both_killed_come_back(pair: Pair, writers: Writers) -> None:
     standby = pair.record.standby
     pair.signal(standby, signal.SIGKILL)
     pair.kill_primary(main_only=False)
-    pair.wait_open()
     pair.wait_protected()
     writers.wait_for(20)
 
 
 def test_without_a_standby_the_primary_starts_again(pair: Pair, writers: Writers) -> None:
     """Not the other one, which lacks what was written since."""
-    with pair.without_volume(pair.record.standby):
+    with pair.left_alone(pair.record.standby):
         epoch, primary = pair.record.epoch, pair.record.primary
         pair.signal(pair.record.standby, signal.SIGKILL)
         wait_until(lambda: not pair.record.is_armed)
@@ -159,18 +158,18 @@ def test_a_stale_standby_never_becomes_the_primary(pair: Pair, writers: Writers)
     """Nodes come back in another order than they went: cloudnative-pg/cloudnative-pg#1688."""
     standby, primary, epoch = pair.record.standby, pair.record.primary, pair.record.epoch
     with ExitStack() as away:
-        with pair.without_volume(standby):
+        with pair.left_alone(standby):
             pair.signal(standby, signal.SIGKILL)
             wait_until(lambda: not pair.record.is_armed)
             writers.wait_for(20)  # which the standby has not
             away.enter_context(pair.without_volume(primary))
             pair.kill_primary(main_only=False)
             wait_until(lambda: not pair.keeper.is_open)
-        pair.agent.host._ground.start(standby, anew=True)
+            pair.agent.host._ground.start(standby, anew=True)
         wait_until(lambda: pair.agent.host._ground.failure(primary) is not None)
         assert (pair.record.epoch, pair.keeper.is_open) == (epoch, False)
         assert pair.state_of(primary).unprotected
-    pair.wait_open()
+    wait_until(lambda: pair.keeper.is_open)
     assert pair.record.primary == primary
     pair.wait_protected()
 
@@ -211,7 +210,7 @@ def test_a_primary_dies_while_the_standby_is_copied(
 def test_a_standby_that_missed_too_much_is_copied_anew(pair: Pair, writers: Writers) -> None:
     """It waited for ever for what was removed: apecloud/kubeblocks-addons#3171."""
     standby = pair.record.standby
-    with pair.without_volume(standby):
+    with pair.left_alone(standby):
         pair.signal(standby, signal.SIGKILL)
         wait_until(lambda: not pair.record.is_armed)
         pair.remove_history()

@@ -111,6 +111,15 @@ class Pair:
         return self.keeper.wait_open(timeout)
 
     @contextmanager
+    def left_alone(self, node_id: UUID) -> Iterator[None]:
+        """Nobody starts a node, or makes its volume anew, within the context."""
+        host = self.agent.host
+        host._accept(self.spec_of(node_id), "stopped")
+        yield
+        host._accept(self.spec_of(node_id), "running")
+        self.keeper.wake()
+
+    @contextmanager
     def without_volume(self, node_id: UUID) -> Iterator[None]:
         """A node's volume is away within the context: its server cannot be started."""
         place = self.volume(node_id)

@@ -22,6 +22,7 @@ _ACCEPTING = 5.0
 _PATIENCE = 15.0
 """Seconds after which a standby that runs and does not receive is copied anew."""
 _AFTER_FAILURE, _LONGEST_PAUSE = 1.0, 60.0
+_TRIES = 3
 
 
 class Carer:
@@ -63,8 +64,11 @@ class Carer:
                     keeper.disarm()
             if isinstance(error, OpenRDBError):
                 why = error.explanation
-                with keeper.changed:
-                    keeper.failure = error
+                # One that ends in a moment's way is tried again before anybody hears of it.
+                if self._failures >= _TRIES or type(error) is not HostError:
+                    with keeper.changed:
+                        keeper.failure = error
+                        keeper.changed.notify_all()
                 log.warning("pair %s: the standby is tried again: %s", keeper.instance_id, why)
             else:
                 why = "an unexpected fault, see the log"
