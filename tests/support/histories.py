@@ -252,8 +252,8 @@ class Appender(Clients):
         underway, began = _Underway(), time.monotonic()
         try:
             session.execute("BEGIN")
-            for _ in range(self._random[number].randint(1, 4)):
-                self._do(session, number, underway.operations)
+            for key in self._keys(number):
+                self._do(session, number, key, underway.operations)
             underway.commits = True
             session.execute("COMMIT")
         except FAILED as error:
@@ -267,11 +267,15 @@ class Appender(Clients):
             self._record(underway, "committed", began)
         return True
 
-    def _do(self, session: Session, number: int, done: list[Append | Read]) -> None:
+    def _keys(self, number: int) -> list[int]:
+        """Return the lists of a transaction, in order: a deadlock costs a second in PostgreSQL."""
         source = self._random[number]
         first = min(sum(self._values) // self._appends, self._lists - self._at_once)
-        key = first + source.randrange(self._at_once)
-        if source.random() < 0.5:
+        many = source.randint(1, 4)
+        return sorted(first + source.randrange(self._at_once) for _ in range(many))
+
+    def _do(self, session: Session, number: int, key: int, done: list[Append | Read]) -> None:
+        if self._random[number].random() < 0.5:
             row = session.execute("SELECT v FROM lists WHERE k = %s", [key]).fetchone()
             done.append(Read(key, _values(row)))
             return

@@ -262,24 +262,34 @@ _IN_REAL_TIME = tuple(
 
 
 def _cycles(edges: Sequence[Edge]) -> Iterator[Anomaly]:
-    """Yield the worst phenomenon of each knot of transactions, with and without real time."""
+    """Yield the worst phenomenon of each knot of transactions; with real time if there is no other."""
     for phenomena in (_PHENOMENA, _IN_REAL_TIME):
-        kinds = phenomena[-1].kinds
-        for knot in _knots([edge for edge in edges if edge.kind in kinds]):
-            found = ((one.name, _cycle(knot, one)) for one in phenomena)
-            worst = next(((name, cycle) for name, cycle in found if cycle), None)
-            if worst is not None:
-                name, cycle = worst
-                yield Anomaly(name, "; ".join(map(str, cycle)))
+        found = [
+            worst
+            for knot in _knots([edge for edge in edges if edge.kind in phenomena[-1].kinds])
+            if (worst := _worst(knot, phenomena)) is not None
+        ]
+        yield from found
+        if found:
+            return
+
+
+def _worst(knot: Sequence[Edge], phenomena: Sequence[_Phenomenon]) -> Anomaly | None:
+    for one in phenomena:
+        if cycle := _cycle(knot, one):
+            return Anomaly(one.name, "; ".join(map(str, cycle)))
+    return None
 
 
 def _cycle(knot: Sequence[Edge], wanted: _Phenomenon) -> list[Edge]:
     """Return a cycle of a kind, as short as one of its edges is in; [] if there is none."""
+    edges = [edge for edge in knot if edge.kind in wanted.kinds]
+    if not wanted.rw:  # then all edges of a knot are in such cycles, and others in none
+        edges = [edge for inner in _knots(edges) for edge in inner]
     graph = defaultdict[Transaction, list[Edge]](list)
-    for edge in knot:
-        if edge.kind in wanted.kinds:
-            graph[edge.source].append(edge)
-    starts = (edge for edge in knot if edge.kind == wanted.first)
+    for edge in edges:
+        graph[edge.source].append(edge)
+    starts = (edge for edge in edges if edge.kind == wanted.first)
     return next(filter(None, (_way_back(graph, edge, wanted) for edge in starts)), [])
 
 
