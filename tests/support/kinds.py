@@ -11,6 +11,7 @@ from typing import Any
 import requests
 
 from tests.support.backup_kinds import BACKUP_CASES
+from tests.support.pair_kinds import PAIR_CASES
 from tests.support.recovery_kinds import RECOVERY_CASES
 from tests.support.scenes import Case, Scene
 from tests.support.service import PASSWORD, Service, creation, gone, ready, wait_until
@@ -230,7 +231,7 @@ CASES = {
             "ensure_free_ports",
             "readdress",
             "keep_running",
-            "ensure_configuration",
+            "ensure_configured",
             "ensure_accepting",
             "ensure_route",
         ),
@@ -240,7 +241,7 @@ CASES = {
     ),
     "restart_instance": Case(
         "restart_instance",
-        ("readdress", "ensure_configuration", "ensure_restarted", "ensure_route"),
+        ("readdress", "ensure_configured", "ensure_restarted", "ensure_route"),
         lambda s, n: s.request("POST", "{one}/restart"),
         lambda s, n: True,
         before=without_private,
@@ -376,6 +377,7 @@ CASES = {
         is_set,
         before=lambda s, n: s.must("POST", "{one}/users", user(f"may{n}")),
     ),
+    **PAIR_CASES,
     **SNAPSHOT_CASES,
     **UPGRADE_CASES,
     **RECOVERY_CASES,

@@ -18,7 +18,7 @@ import pymysql
 from pymysql.connections import Connection
 
 from openrdb import certificates
-from openrdb.engines import rules_of, server_of, templates_of
+from openrdb.engines import rules_of, server_of_node, templates_of
 from openrdb.engines.base import EngineNode
 from openrdb.engines.base import Server as EngineServer
 from openrdb.engines.mysql.admin.administration import Administration
@@ -56,6 +56,8 @@ class Server:
         self.spec = NodeSpec(*ids, engine, address, port, account, memory, init_settings=init)
         self.paths = NodePaths(place / "node", place / "run")
         self._bundle, self._options = bundle, options
+        self.part: dict[str, Any] = {}
+        """What it is of a pair or as a replica: fields of its `EngineNode`."""
         for path in (place, self.paths.root, self.paths.configuration):
             accounts.ensure_passage(path, account)
         for path in (self.paths.sockets, self.paths.log):
@@ -67,11 +69,11 @@ class Server:
 
     @property
     def node(self) -> EngineNode:
-        return EngineNode(self.spec, self._bundle, self.paths, SECRET)
+        return EngineNode(self.spec, self._bundle, self.paths, SECRET, **self.part)
 
     @property
     def engine(self) -> EngineServer:
-        return server_of(self.spec, self._bundle, self.paths, SECRET)
+        return server_of_node(self.node)
 
     @property
     def administration(self) -> Administration:
@@ -81,23 +83,33 @@ class Server:
         spec, paths, templates = self.spec, self.paths, templates_of(self.spec.engine)
         templates.make(self._bundle, paths.data, spec.uid, _TEMPLATE_SECRET, spec.init_settings)
         templates.renew_identity(paths.data)
-        of_instance = (spec.instance_id, "fr-par", [spec.address])
-        made = certificates.issue(certificates.make_authority(*of_instance), *of_instance)
-        accounts.write_file(paths.certificate, made.presented, spec.uid)
-        accounts.write_file(paths.authority, made.authority, spec.uid)
-        accounts.write_file(paths.key, made.key, spec.uid)
-        self._run()
+        self.run()
         first = Administrator("admin", self.verifier) if administrator else None
         self.engine.bootstrap(_TEMPLATE_SECRET, REPLICATION_SECRET, first)
 
-    def _run(self) -> None:
-        self.engine.prepare_start()
-        self._write_configuration()
-        command = [*self.engine.command(), *_OPTIONS, *self._options]
-        self._process = subprocess.Popen(accounts.as_account(self.spec.uid, command), cwd="/")
-        assert self.engine.wait_accepting(self._process.pid, 60), "it does not start"
+    @functools.cached_property
+    def authority(self) -> certificates.Authority:
+        """The instance's; set it before the server runs where there is one already."""
+        return certificates.make_authority(self.spec.instance_id, "fr-par", [self.spec.address])
 
-    def _write_configuration(self) -> None:
+    def _write_certificate(self) -> None:
+        spec, paths = self.spec, self.paths
+        made = certificates.issue(self.authority, spec.instance_id, "fr-par", [spec.address])
+        accounts.write_file(paths.certificate, made.presented, spec.uid)
+        accounts.write_file(paths.authority, made.authority, spec.uid)
+        accounts.write_file(paths.key, made.key, spec.uid)
+
+    def run(self) -> None:
+        """Run what its data directory has."""
+        if not self.paths.key.exists():
+            self._write_certificate()
+        self.engine.prepare_start()
+        self.write_configuration()
+        command = [*self.engine.command(), *_OPTIONS, *self._options]
+        self.process = subprocess.Popen(accounts.as_account(self.spec.uid, command), cwd="/")
+        assert self.engine.wait_accepting(self.process.pid, 60), "it does not start"
+
+    def write_configuration(self) -> None:
         for name, text in self.engine.configuration().items():
             accounts.write_file(self.paths.configuration / name, text, self.spec.uid)
 
@@ -105,12 +117,12 @@ class Server:
         """With these of the user's."""
         self.stop()
         self.spec = dataclasses.replace(self.spec, settings=settings)
-        self._run()
+        self.run()
 
     def refusal(self, settings: Mapping[str, str]) -> str | None:
         """Why the API refuses these settings; None if it does not."""
         spec = dataclasses.replace(self.spec, settings=settings)
-        engine = server_of(spec, self._bundle, self.paths, SECRET)
+        engine = server_of_node(dataclasses.replace(self.node, spec=spec))
         directory = self.paths.root / "check"
         accounts.ensure_directory(directory, spec.uid)
         for name, text in engine.configuration().items():
@@ -125,12 +137,12 @@ class Server:
     def reload(self, settings: Mapping[str, str]) -> bool:
         """The same without a restart; whether one is needed."""
         self.spec = dataclasses.replace(self.spec, settings=settings)
-        self._write_configuration()
+        self.write_configuration()
         return self.engine.reload()
 
     def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait(60)
+        self.process.terminate()
+        self.process.wait(60)
 
     def superuser(self) -> Connection:
         return connect(self.node)

@@ -9,7 +9,9 @@ from openrdb.engines.base import EngineNode
 from openrdb.engines.mysql import (
     accounts,
     caching_sha2,
+    channel,
     copying,
+    definitions,
     replication,
     reserved,
     session,
@@ -40,8 +42,10 @@ def run(
 def take_over(node: EngineNode, former_secret: str) -> None:
     """Set the superuser's secret in a copy of another node's data."""
     with _first_session(node, former_secret) as connection:
-        copying.unload(connection)  # which the copy was made with
+        copying.unload(connection)  # which older code has left in copies
         sql.run(connection, f"ALTER USER {_superuser(node)}")
+        channel.end(node)
+        definitions.enable_events(connection)
 
 
 def _superuser(node: EngineNode) -> str:

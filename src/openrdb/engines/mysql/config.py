@@ -17,6 +17,7 @@ from openrdb.system.layout import NodePaths
 MAIN_FILE = "my.cnf"
 ERROR_LOG = "mysql-error.log"
 READ_ONLY = "transaction_read_only"
+RELAY_LOG = "relay"
 _MIB = 2**20
 _GIB = 2**30
 _OWN_FILES, _FILES_OF_TABLE = 10, 2
@@ -34,6 +35,21 @@ INITIAL = {
     "secure-file-priv": "NULL",
 }
 """With what a template is made."""
+
+_SEMI_SYNC = {
+    "rpl_semi_sync_source": "semisync_source.so",
+    "rpl_semi_sync_replica": "semisync_replica.so",
+}
+_PLUGINS = _SEMI_SYNC | {"clone": "mysql_clone.so"}
+REPLICATING = {
+    "replica_net_timeout": "5",
+    "loose_rpl_semi_sync_source_timeout": str(2**32 - 1),  # milliseconds: the longest
+    "loose_rpl_semi_sync_source_wait_point": "AFTER_SYNC",
+    "loose_rpl_semi_sync_source_wait_no_replica": "OFF",
+    "loose_rpl_semi_sync_source_enabled": "OFF",
+}
+"""What servers that replicate have, and can be set while they run. They wait for a follower only once
+they have been told to. Whether the plugins are loaded is not known when the files are checked."""
 
 _SESSION_MEMORY = (
     *("join_buffer_size", "read_buffer_size", "read_rnd_buffer_size", "sort_buffer_size"),
@@ -59,6 +75,7 @@ def files(node: EngineNode) -> dict[str, str]:
         directories(bundle),
         _fixed(spec, paths),
         dict.fromkeys(switches(node.writes), "ON"),
+        _inert(node) if node.is_inert else {},
     )
     lines = [f"{name} = {_quoted(value)}" for part in sections for name, value in part.items()]
     return {MAIN_FILE: "\n".join(["[mysqld]", *lines]) + "\n"}
@@ -178,6 +195,36 @@ def _defaults(spec: NodeSpec) -> dict[str, str]:
     }
 
 
+def plugins(bundle: Bundle) -> dict[str, str]:
+    """Return those that servers load which may be read-only: then they can load none."""
+    directory = Path(directories(bundle).get("plugin-dir", ""))
+    return {name: one for name, one in _PLUGINS.items() if (directory / one).exists()}
+
+
+def can_replicate(bundle: Bundle) -> bool:
+    """Return whether a bundle has what pairs need."""
+    return plugins(bundle).keys() >= _SEMI_SYNC.keys()
+
+
+def acknowledges(spec: NodeSpec) -> bool:
+    """Return whether a server tells its source what it has received: no replica may be taken for the
+    standby."""
+    return spec.role != "replica"
+
+
+def _inert(node: EngineNode) -> dict[str, str]:
+    """Return with what a server starts that takes no writes until it is told to."""
+    return REPLICATING | {
+        "read_only": "ON",
+        "super_read_only": "ON",
+        "event_scheduler": "OFF",
+        # A standby that ended applies what it has confirmed: it is nowhere else if its primary is lost.
+        "relay_log_recovery": "OFF" if acknowledges(node.spec) else "ON",
+        "plugin_load_add": ";".join("=".join(one) for one in plugins(node.bundle).items()),
+        "loose_rpl_semi_sync_replica_enabled": "ON" if acknowledges(node.spec) else "OFF",
+    }
+
+
 def _fixed(spec: NodeSpec, paths: NodePaths) -> dict[str, str]:
     return {
         "datadir": str(paths.data),
@@ -209,6 +256,7 @@ def _fixed(spec: NodeSpec, paths: NodePaths) -> dict[str, str]:
         "enforce_gtid_consistency": "ON",
         "log_replica_updates": "ON",
         "skip_replica_start": "ON",
+        "relay_log": RELAY_LOG,  # else the host's name is in it, which may change
         # Expired ones go only when one is full, or at a start.
         "max_binlog_size": "128M",
         "binlog_expire_logs_seconds": str(24 * 3600),

@@ -1,7 +1,8 @@
 """A copy of a running server's data, which the server itself makes by its clone plugin.
 
 Copying the files instead is silently wrong now and then: InnoDB's checkpoint moves on meanwhile. The
-plugin is loaded for as long as it is needed.
+plugin is loaded for as long as it is needed; a node of a pair and a replica have it always, as nothing
+can be loaded while they are read-only.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ import pymysql
 from pymysql.constants import ER
 
 from openrdb.engines.base import Copier, EngineNode
-from openrdb.engines.mysql import reserved, session
+from openrdb.engines.mysql import plugins, reserved, session
 from openrdb.engines.mysql.session import Session
-from openrdb.engines.mysql.sql import quoted_literal, rows, run
+from openrdb.engines.mysql.sql import Row, quoted_literal, rows, run
 from openrdb.errors import HostError, PreconditionFailed
 from openrdb.system import accounts, files
 
 _LONGEST = 24 * 3600.0
 PLUGIN = "clone"
-_LIBRARY = "mysql_clone.so"
+LIBRARY = "mysql_clone.so"
 _NO_PLUGIN = (
     "the binaries of this version have no clone plugin, without which an instance on this kind of "
     "volume cannot be copied"
@@ -32,7 +33,6 @@ _BROKEN_OFF = (
     "the server broke off copying itself; if it does so again, as after its disk was full, a restart "
     "of the instance helps"
 )
-_LOADED = "SELECT 1 FROM information_schema.plugins WHERE plugin_name = %s"
 _CLONING = (
     "SELECT id FROM information_schema.processlist WHERE user = %s AND id <> CONNECTION_ID() "
     "AND info LIKE 'CLONE LOCAL%%'"
@@ -40,15 +40,20 @@ _CLONING = (
 OTHERS = (
     "SELECT table_schema, table_name, engine FROM information_schema.tables "
     "WHERE table_type = 'BASE TABLE' AND engine <> 'InnoDB' AND table_schema NOT IN "
-    "('mysql', 'sys', 'information_schema', 'performance_schema') LIMIT 1"
+    "('mysql', 'sys', 'information_schema', 'performance_schema')"
 )
+
+
+def others(connection: Session, most: int) -> list[Row]:
+    """Return the tables of other engines: their databases, names and engines."""
+    return rows(connection, f"{OTHERS} LIMIT {most}")
 
 
 def obstacle(node: EngineNode) -> str | None:
     """Return why a server cannot be copied as it is; None if nothing is known of."""
     with session.connect(node) as connection:
         ((directory,),) = rows(connection, "SELECT @@plugin_dir")
-        if not Path(str(directory), _LIBRARY).exists():
+        if not Path(str(directory), LIBRARY).exists():
             return _NO_PLUGIN
         return _not_cloned(connection)
 
@@ -74,7 +79,8 @@ def _clone(node: EngineNode, data: Path) -> None:
                     raise HostError(_BROKEN_OFF) from error
                 raise
             finally:
-                unload(connection)
+                if not node.is_inert:
+                    unload(connection)
             _require_innodb(connection)  # also of what was made meanwhile
         files.sync_file_system(work)
         work.rename(data)
@@ -98,7 +104,7 @@ def _require_innodb(connection: Session) -> None:
 
 def _not_cloned(connection: Session) -> str | None:
     """Return what the plugin would leave empty, in words; None if it copies everything."""
-    for schema, table, engine in rows(connection, OTHERS):
+    for schema, table, engine in others(connection, 1):
         return (
             f"the table {schema}.{table} is of the engine {engine}: on this kind of volume only "
             "tables of InnoDB can be copied; ALTER TABLE … ENGINE = InnoDB makes it one"
@@ -107,10 +113,8 @@ def _not_cloned(connection: Session) -> str | None:
 
 
 def _load(connection: Session) -> None:
-    if rows(connection, _LOADED, PLUGIN):
-        return
     try:
-        run(connection, f"INSTALL PLUGIN {PLUGIN} SONAME '{_LIBRARY}'")
+        plugins.load(connection, PLUGIN, LIBRARY)
     except pymysql.err.MySQLError as error:
         if error.args[:1] != (ER.CANT_OPEN_LIBRARY,):
             raise
@@ -119,8 +123,7 @@ def _load(connection: Session) -> None:
 
 def unload(connection: Session) -> None:
     """Unload the plugin; a no-op where it is not loaded."""
-    if rows(connection, _LOADED, PLUGIN):
-        run(connection, f"UNINSTALL PLUGIN {PLUGIN}")
+    plugins.unload(connection, PLUGIN)
 
 
 def _end_earlier(connection: Session) -> None:

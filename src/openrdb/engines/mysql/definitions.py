@@ -46,6 +46,13 @@ _QUOTED = r"`(?:[^`]|``)*`"
 _DEFINER = re.compile(rf"^(CREATE (?:ALGORITHM=\w+ )?)DEFINER={_QUOTED}@{_QUOTED}")
 _GONE = (ER.NO_SUCH_TABLE, ER.BAD_FIELD_ERROR, ER.SP_DOES_NOT_EXIST)
 """The server keeps what is granted on a table or column that is dropped, and cannot grant it again."""
+# Those that a follower was told of are so; who sets that for an event of this server keeps it.
+_NOT_RUN_HERE = """
+    SELECT event_schema, event_name, definer, sql_mode, time_zone, character_set_client,
+        collation_connection
+    FROM information_schema.events
+    WHERE status IN ('REPLICA_SIDE_DISABLED', 'SLAVESIDE_DISABLED') AND originator <> @@server_id
+"""
 _OWN = "SELECT @@sql_mode, @@character_set_client, @@collation_connection, @@time_zone"
 # Where SHOW CREATE has the statement, and the settings.
 _COLUMNS = {
@@ -170,9 +177,26 @@ def defined_by(one: Definition, account: Account) -> Definition:
     return one | {"statement": f"{found[1]}{definer}{one['statement'][found.end() :]}"}
 
 
+def enable_events(session: Session) -> None:
+    """Let a server run the events that it was told of while it followed another one."""
+    for schema, name, definer, mode, zone, client, connection in rows(session, _NOT_RUN_HERE):
+        own = _settings(session)
+        _set(
+            session,
+            {
+                **{"sql_mode": mode, "time_zone": zone},
+                **{"character_set_client": client, "collation_connection": connection},
+            },
+        )
+        try:
+            on = f"{quoted_identifier(str(schema))}.{quoted_identifier(str(name))}"
+            run(session, f"ALTER DEFINER={_account(str(definer))} EVENT {on} ENABLE")
+        finally:
+            _set(session, own)
+
+
 def _make(session: Session, one: Definition) -> None:
-    settings = one["settings"]
-    ((mode, client, connection, zone),) = rows(session, _OWN)
+    settings, own = one["settings"], _settings(session)
     # The server keeps the statement as its maker's client wrote it. It knows more sets of characters,
     # and characters of them, than Python: "binary", and what is undefined in Windows' code pages.
     charset = quoted_identifier(settings["character_set_client"])
@@ -181,8 +205,13 @@ def _make(session: Session, one: Definition) -> None:
     try:
         session.query(bytes.fromhex(str(written)))
     finally:
-        own = {"character_set_client": client, "collation_connection": connection}
-        _set(session, own | {"sql_mode": mode, "time_zone": zone})
+        _set(session, own)
+
+
+def _settings(session: Session) -> dict[str, Any]:
+    ((mode, client, connection, zone),) = rows(session, _OWN)
+    own = {"character_set_client": client, "collation_connection": connection}
+    return own | {"sql_mode": mode, "time_zone": zone}
 
 
 def _set(session: Session, settings: dict[str, Any]) -> None:

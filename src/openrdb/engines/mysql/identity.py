@@ -9,6 +9,8 @@ from uuid import UUID, uuid4
 from openrdb.system import files
 
 _FILE = "auto.cnf"
+_RECEIVED = ("relay.[0-9]*", "relay.index", "*-relay-bin.[0-9]*", "*-relay-bin.index")
+"""Relay logs, also those of servers that older code has started. No database's directory has a dot."""
 
 
 def renew_server_uuid(data: Path) -> UUID:
@@ -23,6 +25,14 @@ def renew_server_uuid(data: Path) -> UUID:
         os.fsync(descriptor)
     files.sync_directory(data)
     return identifier
+
+
+def forget_received(data: Path) -> None:
+    """Remove what a stopped server's copy has received of another one and not applied, durably."""
+    for pattern in _RECEIVED:
+        for path in data.glob(pattern):
+            path.unlink()
+    files.sync_directory(data)
 
 
 def server_id(node_id: UUID) -> int:

@@ -19,6 +19,7 @@ from openrdb.engines.mysql import (
     writes,
 )
 from openrdb.engines.mysql.admin.administration import Administration
+from openrdb.engines.mysql.pairs import MySQLReplication
 from openrdb.engines.mysql.recovery import MySQLRecovery, MySQLStream
 from openrdb.engines.mysql.transfers import Transfers
 from openrdb.errors import HostError
@@ -133,6 +134,13 @@ class MySQLServer:
     def recovery(self) -> MySQLRecovery | None:
         is_able = MySQLStream().serves(self._node.bundle.version)
         return MySQLRecovery(self._node) if is_able else None
+
+    def replication(self) -> MySQLReplication | None:
+        is_able = config.can_replicate(self._node.bundle)
+        return MySQLReplication(self._node) if is_able else None
+
+    def followed_settings(self) -> dict[str, int]:
+        return {}
 
     def data_versions(self) -> dict[str, str]:
         # Collations are the server's own code, each named by its Unicode version, and time zones are

@@ -49,12 +49,13 @@ def pid_file(paths: NodePaths) -> Path:
     return paths.data / "mysqld.pid"
 
 
-def _close(session: Session) -> None:
-    with suppress(MySQLError):  # its server has gone
+def close(session: Session) -> None:
+    """End a session, whose server may have gone."""
+    with suppress(MySQLError):
         session.close()
 
 
-_kept = Kept(close=_close)
+_kept = Kept(close=close)
 
 
 @contextmanager
@@ -66,7 +67,7 @@ def use(node: EngineNode) -> Iterator[Session]:
     """
     session = _taken(node) or connect(node)
     with ExitStack() as ending:
-        ending.callback(_close, session)
+        ending.callback(close, session)
         yield session
         ending.pop_all()
     _kept.leave(node.spec.node_id, "", session)
@@ -79,7 +80,7 @@ def _taken(node: EngineNode) -> Session | None:
     try:
         _pin(session)
     except MySQLError:
-        _close(session)
+        close(session)
         return None
     return session
 
@@ -102,6 +103,7 @@ def connect(
     """
     session = _connect(
         node.spec.node_id,
+        min(_FULL_TIMEOUT, patience),
         unix_socket=str(socket(node.paths)),
         ssl_disabled=True,  # nobody listens there, and the driver would read all authorities' files
         user=SUPERUSER,
@@ -109,7 +111,7 @@ def connect(
         database=database,
         charset="utf8mb4",
         autocommit=True,
-        connect_timeout=_CONNECT_TIMEOUT,
+        connect_timeout=min(_CONNECT_TIMEOUT, patience),
         read_timeout=patience,
         write_timeout=_STATEMENT_TIMEOUT,
         program_name="openrdb",
@@ -123,10 +125,10 @@ def _pin(session: Session) -> None:
         cursor.execute(_PIN, list(_PINNED.values()))
 
 
-def _connect(node_id: UUID, **options: Any) -> Session:  # noqa: ANN401
+def _connect(node_id: UUID, patience: float, **options: Any) -> Session:  # noqa: ANN401
     """Connect, within some seconds also where all connections are taken: the server keeps one for
     its administrators, and tells nobody when one gets free."""
-    deadline = time.monotonic() + _FULL_TIMEOUT
+    deadline = time.monotonic() + patience
     while True:
         try:
             return pymysql.connect(**options)

@@ -33,7 +33,7 @@ _HOLLOW = ("#innodb_redo/*", "ibdata1", "undo_*", "mysql.ibd")
 
 
 class MySQLTemplates:
-    format: ClassVar[int] = 3
+    format: ClassVar[int] = 4
 
     def make(
         self, bundle: Bundle, data: Path, account: Uid, secret: str, init: Mapping[str, str]
@@ -41,7 +41,12 @@ class MySQLTemplates:
         _make(bundle, data, account, secret, init)
 
     def renew_identity(self, data: Path) -> None:
+        identity.forget_received(data)
         identity.renew_server_uuid(data)
+
+    def prepare_follower(self, data: Path) -> None:
+        # Where its source stood with another one is in tables: `channel.follow` resets it.
+        self.renew_identity(data)
 
     def make_empty(self, bundle: Bundle, data: Path, account: Uid) -> None:
         del data, account

@@ -139,7 +139,7 @@ class HAProxy:
             self._lead(target)
         except HostError:
             # Its sessions end with it. What is started reads the newest term, or hears it afterwards.
-            self._healer.kill(program)
+            self._healer.kill_main(program)
 
     def _lead(self, target: Target) -> None:
         """Let a process that runs lead as the newest term says."""

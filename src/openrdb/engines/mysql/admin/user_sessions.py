@@ -23,6 +23,7 @@ _Wanted = Callable[[str, str, object, object], bool]
 """Of a user, a host as it is shown, a current database, and a command."""
 
 _WITH_TRANSACTION = "SELECT trx_mysql_thread_id FROM information_schema.innodb_trx"
+_DUMP = "Binlog Dump"
 _NOTE = "ending"
 _NOTED = (
     f"SELECT user_attributes->'$.metadata.{_NOTE}' FROM mysql.user WHERE user = %s AND host = %s"  # noqa: S608
@@ -91,7 +92,8 @@ def end_within(session: Session, database: str) -> None:
 
 
 def end_all(session: Session) -> None:
-    _end(session, lambda *_: True)
+    """End all but those by which others receive the binary log, which no user can."""
+    _end(session, lambda _, __, ___, command: not str(command).startswith(_DUMP))
 
 
 def end_idle(session: Session) -> None:
@@ -99,7 +101,7 @@ def end_idle(session: Session) -> None:
     busy = {number for (number,) in rows(session, _WITH_TRANSACTION)}
     for number, _, shown, _, command, *_ in rows(session, "SHOW PROCESSLIST"):
         if ":" in str(shown) and command == "Sleep" and number not in busy:
-            _kill(session, int(str(number)))
+            kill(session, int(str(number)))
 
 
 def _end(session: Session, is_wanted: _Wanted) -> None:
@@ -107,12 +109,13 @@ def _end(session: Session, is_wanted: _Wanted) -> None:
         host = str(shown)
         is_event = command == "Connect"
         if (is_event or ":" in host) and is_wanted(str(user), host, current, command):
-            _kill(session, int(str(number)))
+            kill(session, int(str(number)))
 
 
-def _kill(session: Session, number: int) -> None:
+def kill(session: Session, number: int) -> None:
+    """End a session; a no-op if it has ended by itself."""
     try:
         run(session, f"KILL {number}")
     except MySQLError as error:
-        if error.args[0] != ER.NO_SUCH_THREAD:  # it has ended by itself
+        if error.args[0] != ER.NO_SUCH_THREAD:
             raise

@@ -1,0 +1,248 @@
+"""What a follower receives by, and applies.
+
+The account's password is given whenever receiving begins, and kept in memory only: the server would
+write it into a table, and with it into every copy of the data.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from pymysql import MySQLError
+from pymysql.constants import ER
+from pymysql.cursors import DictCursor
+
+from openrdb.engines.base import EngineNode
+from openrdb.engines.mysql import config, gtids, replication, session
+from openrdb.engines.mysql.admin import user_sessions
+from openrdb.engines.mysql.reserved import REPLICATION
+from openrdb.engines.mysql.session import Session
+from openrdb.engines.mysql.sql import quoted_literal, rows, run
+from openrdb.engines.replication import Following, Upstream
+from openrdb.errors import HostError
+
+Status = Mapping[str, Any]
+"""What SHOW REPLICA STATUS answers; empty where the server follows nobody."""
+
+_UPSTREAM_TIMEOUT = 2
+_STOP_TIMEOUT = 0.2
+"""Seconds that threads may take to end by themselves: in the middle of a transaction whose rest never
+comes they wait for a minute."""
+_LONGEST_STOP = 90.0
+_APPLIER = "system user"
+_ON, _CONNECTING = "Yes", "Connecting"
+_READING_FAILED: Final = {1236, 13114}
+"""ER_SOURCE_FATAL_ERROR_READING_BINLOG, of 8.0 and later. Of a source that is reached."""
+_REPLACED = "same server_uuid"
+_PASSING: Final = {
+    *(ER.LOCK_WAIT_TIMEOUT, ER.LOCK_DEADLOCK, ER.QUERY_INTERRUPTED, ER.NEW_ABORTING_CONNECTION),
+    *(ER.DISK_FULL, ER.RECORD_FILE_FULL, ER.ERROR_ON_WRITE, ER.OUTOFMEMORY, ER.OUT_OF_RESOURCES),
+    3675,  # ER_CREATE_TABLESPACE_..., as the disk is full
+}
+"""Errors of the applier that say nothing of the data."""
+_UNREADABLE: Final = {1201, 1872, 13117, 13124}
+"""ER_REPLICA_CONNECTION_METADATA..., ER_REPLICA_RLI_INIT_REPOSITORY: of what was received there is less
+than the server knows of."""
+_AHEAD = "it waits until its upstream has what it has already"
+_DIVERGED = "it has transactions that its upstream has not: "
+
+
+def status(connection: Session) -> Status:
+    """Return how a server stands with its upstream, in its own words."""
+    with connection.cursor(DictCursor) as cursor:
+        cursor.execute("SHOW REPLICA STATUS")
+        return cursor.fetchone() or {}
+
+
+def received(connection: Session) -> str:
+    """Return what a follower has, whether it has applied it already."""
+    return gtids.union(status(connection).get("Retrieved_Gtid_Set", ""), gtids.executed(connection))
+
+
+def follow(node: EngineNode, connection: Session) -> None:
+    """Let a server that takes no writes receive from its upstream; see `Replication.follow`.
+
+    One that has what its upstream has not is left as it is: `following` says why.
+    """
+    upstream, now = _upstream(node), status(connection)
+    is_set = _is_from(now, upstream)
+    if is_set and _is_running(now):
+        return
+    if rows(connection, "SELECT @@super_read_only") != [(1,)]:
+        raise HostError("the server takes writes: it cannot follow another one")
+    if _ahead(node, connection):
+        return
+    _set_globals(node, connection)
+    if is_set:
+        try:
+            _start(connection, upstream)
+            return
+        except MySQLError as error:
+            if error.args[0] not in _UNREADABLE:
+                raise
+    # Also in a copy, which is without what its source has received.
+    end(node)
+    _set_source(node, connection, upstream)
+    _start(connection, upstream)
+
+
+def _set_globals(node: EngineNode, connection: Session) -> None:
+    """Set what a server that was a primary lacks, and what only a follower may do without: syncs."""
+    acknowledges = "ON" if config.acknowledges(node.spec) else "OFF"
+    for statement in (
+        # Users were kept out when it handed over; they do not come here now.
+        f"SET GLOBAL offline_mode = {'ON' if node.writes == 'closed' else 'OFF'}",
+        "SET GLOBAL replica_net_timeout = 5",
+        f"SET GLOBAL rpl_semi_sync_replica_enabled = {acknowledges}",
+        "SET GLOBAL sync_binlog = 0",
+        "SET GLOBAL innodb_flush_log_at_trx_commit = 2",
+    ):
+        run(connection, statement)
+
+
+def sync(connection: Session) -> None:
+    """Sync each commit from now on, and with the first one all before."""
+    run(connection, "SET GLOBAL innodb_flush_log_at_trx_commit = 1")
+    run(connection, "SET GLOBAL sync_binlog = 1")
+
+
+def _set_source(node: EngineNode, connection: Session, upstream: Upstream) -> None:
+    source = {
+        "SOURCE_HOST": quoted_literal(upstream.address),
+        "SOURCE_PORT": upstream.port,
+        "SOURCE_AUTO_POSITION": 1,
+        "SOURCE_SSL": 1,
+        # By its authority alone: certificates name endpoints, not nodes.
+        "SOURCE_SSL_CA": quoted_literal(str(node.paths.authority)),
+        "SOURCE_SSL_VERIFY_SERVER_CERT": 0,
+        "SOURCE_CONNECT_RETRY": 1,
+        "SOURCE_RETRY_COUNT": 86400,
+        "SOURCE_HEARTBEAT_PERIOD": 1,
+    }
+    options = ", ".join(f"{name} = {value}" for name, value in source.items())
+    run(connection, f"CHANGE REPLICATION SOURCE TO {options}")
+
+
+def _start(connection: Session, upstream: Upstream) -> None:
+    user = quoted_literal(REPLICATION[0])
+    password = quoted_literal(replication.password(upstream.secret))
+    run(connection, f"START REPLICA USER = {user} PASSWORD = {password}")
+
+
+def following(node: EngineNode, connection: Session) -> Following:
+    """Return how a server stands with its upstream; see `Replication.following`."""
+    now = status(connection)
+    is_set = _is_from(now, _upstream(node))
+    if is_set and is_streaming(now):
+        lag = now["Seconds_Behind_Source"]
+        return Following(streams=True, lag=None if lag is None else float(lag))
+    lost, reason = _why_lost(now) if is_set else None, ""
+    try:
+        if lost is None and (ahead := _ahead(node, connection)):
+            lost, reason = ahead.lost, _AHEAD
+    except HostError as error:
+        reason = error.message
+    if is_set:
+        reason = now["Last_IO_Error"] or now["Last_SQL_Error"] or reason
+    return Following(streams=False, lost=lost, reason=reason or "it does not receive")
+
+
+def _why_lost(now: Status) -> str | None:
+    why = str(now["Last_IO_Error"])
+    has_ended = now["Replica_IO_Running"] not in {_ON, _CONNECTING}
+    if has_ended and int(now["Last_IO_Errno"]) in _READING_FAILED and _REPLACED not in why:
+        return why
+    return failure_to_apply(now)
+
+
+def failure_to_apply(now: Status) -> str | None:
+    """Return why a follower can never apply what it has received; None: it goes on, or may."""
+    if is_applying(now) or int(now["Last_SQL_Errno"]) in {0, *_PASSING}:
+        return None
+    return str(now["Last_SQL_Error"])
+
+
+def is_streaming(now: Status) -> bool:
+    """Return whether a server receives and applies."""
+    return now.get("Replica_IO_Running") == _ON and is_applying(now)
+
+
+def is_applying(now: Status) -> bool:
+    return bool(now["Replica_SQL_Running"] == _ON)
+
+
+@dataclass(frozen=True)
+class _Ahead:
+    """A server has what its upstream has not."""
+
+    lost: str | None
+    """Why that will be so for good; None: the upstream may just not have got it yet."""
+
+
+def _ahead(node: EngineNode, connection: Session) -> _Ahead | None:
+    """Return whether a server has committed what its upstream has not.
+
+    Raises:
+        HostError: the upstream does not answer.
+    """
+    own = gtids.executed(connection)
+    try:
+        with closing(_session_of(node, _upstream(node))) as other:
+            # In this order: one that is open has applied all that it will ever get of others.
+            is_open = rows(other, "SELECT @@super_read_only") == [(0,)]
+            source = status(other).get("Source_UUID") or None
+            if not (found := gtids.difference(other, own, gtids.written(other))):
+                return None
+    except (MySQLError, OSError) as error:
+        raise HostError(f"the upstream does not answer: {error}") from error
+    is_lost = is_open or (source is not None and gtids.sources(found) != {source})
+    return _Ahead(f"{_DIVERGED}{found}" if is_lost else None)
+
+
+def _session_of(node: EngineNode, upstream: Upstream) -> Session:
+    there = replace(node.spec, node_id=upstream.node_id, port=upstream.port)
+    return session.connect(
+        replace(node, spec=there, paths=upstream.paths), patience=_UPSTREAM_TIMEOUT
+    )
+
+
+def end(node: EngineNode) -> None:
+    """Let a server follow nobody, and drop what it has received and not applied."""
+    with session.connect(node, patience=_LONGEST_STOP) as connection:
+        if not status(connection):
+            return
+        ending = threading.Timer(_STOP_TIMEOUT, _end_threads, [node])
+        ending.start()
+        try:
+            run(connection, "STOP REPLICA")
+        finally:
+            ending.cancel()
+        run(connection, "RESET REPLICA ALL")
+
+
+def _end_threads(node: EngineNode) -> None:
+    """End what applies: after STOP REPLICA it only waits for the rest of a transaction, which was not
+    confirmed, and holds the locks of its beginning."""
+    with suppress(MySQLError), session.connect(node) as connection:
+        for number, user, *_ in rows(connection, "SHOW PROCESSLIST"):
+            if user == _APPLIER:
+                user_sessions.kill(connection, int(str(number)))
+
+
+def _upstream(node: EngineNode) -> Upstream:
+    if node.upstream is None:
+        raise HostError("the node follows nobody")
+    return node.upstream
+
+
+def _is_from(now: Status, upstream: Upstream) -> bool:
+    place = (now.get("Source_Host"), now.get("Source_Port"))
+    return place == (upstream.address, upstream.port)
+
+
+def _is_running(now: Status) -> bool:
+    return now["Replica_IO_Running"] in {_ON, _CONNECTING} and is_applying(now)

@@ -1,0 +1,186 @@
+"""One server as a part of a pair or as a replica: it receives by GTIDs, and confirms by semi-sync."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+from pymysql import MySQLError
+
+from openrdb.engines.base import EngineNode
+from openrdb.engines.mysql import channel, copying, definitions, gtids, semisync, session, writes
+from openrdb.engines.mysql.probing import MySQLProbe
+from openrdb.engines.mysql.session import Session
+from openrdb.engines.mysql.sql import quoted_identifier, rows, run
+from openrdb.engines.replication import Following
+from openrdb.errors import HostError
+
+log = logging.getLogger(__name__)
+
+_ANSWER, _ACTION, _LONG = 2.0, 5.0, 60.0
+"""Seconds that a server may take for a statement: where it is only asked; where others wait for what
+it does; and where it may wait for others itself."""
+_OPEN_TIMEOUT = 60.0
+_APPLIED = "SELECT WAIT_FOR_EXECUTED_GTID_SET(%s, 1)"
+"""Waits for a second."""
+_NAMED = 5
+_WITHOUT_KEY = f"""
+    SELECT one.table_schema, one.table_name FROM information_schema.tables AS one
+    LEFT JOIN information_schema.table_constraints AS its ON its.table_schema = one.table_schema
+        AND its.table_name = one.table_name AND its.constraint_type = 'PRIMARY KEY'
+    WHERE one.table_type = 'BASE TABLE' AND its.table_name IS NULL AND one.table_schema NOT IN
+        ('mysql', 'sys', 'information_schema', 'performance_schema')
+    ORDER BY 1, 2 LIMIT {_NAMED}
+"""  # noqa: S608
+
+
+class MySQLReplication:
+    """See `Replication`. The server keeps nothing for followers: those that were away for longer than
+    it keeps its binary log are copied anew."""
+
+    hands_over_running = True
+    keeps_received = False
+    """What it has received and not applied it asks for again when it starts, and what it applies it
+    does not sync: it would fall behind a primary whose commits share their syncs."""
+
+    def __init__(self, node: EngineNode) -> None:
+        self._node = node
+
+    def obstacles(self) -> list[str]:
+        found = []
+        with self._session() as connection:
+            for schema, table, engine in copying.others(connection, _NAMED):
+                quoted = ".".join(quoted_identifier(str(name)) for name in (schema, table))
+                found.append(
+                    f"the table {schema}.{table} is of the engine {engine}, which loses what was "
+                    f"committed: ALTER TABLE {quoted} ENGINE = InnoDB makes it one that does not"
+                )
+        return found
+
+    def warnings(self) -> list[str]:
+        with self._session() as connection:
+            return [
+                f"the table {schema}.{table} has no primary key, which nodes on several hosts need"
+                for schema, table in rows(connection, _WITHOUT_KEY)
+            ]
+
+    def open(self) -> None:
+        with self._session() as connection:
+            if not writes.are_allowed(connection):
+                _apply_received(connection)
+                channel.sync(connection)
+                semisync.disable(connection)
+                writes.allow(self._node, connection)
+        # After a transaction whose rest never came the applier does not end at once.
+        threading.Thread(target=self._settle, daemon=True).start()
+
+    def _settle(self) -> None:
+        """Bring an open server to what one has that never followed another; `open` begins it again."""
+        try:
+            with self._session() as connection:
+                if writes.are_allowed(connection):
+                    channel.end(self._node)
+                    definitions.enable_events(connection)
+        except HostError as error:
+            log.warning("node %s keeps what it followed by: %s", self._node.spec.node_id, error)
+
+    def is_open(self) -> bool:
+        with self._session(_ANSWER) as connection:
+            return writes.are_allowed(connection)
+
+    def probe(self) -> MySQLProbe:
+        return MySQLProbe(self._node)
+
+    def admit(self, follower: UUID) -> None:
+        del follower  # nothing is kept for it
+        with self._session() as connection:
+            semisync.admit(connection, self._node.bundle)
+
+    def dismiss(self, follower: UUID) -> None:
+        with self._session(_ACTION) as connection:
+            semisync.dismiss(connection, follower)
+
+    def arm(self, follower: EngineNode) -> bool:
+        with self._session(_ACTION) as connection:
+            return semisync.arm(connection, follower)
+
+    def disarm(self) -> None:
+        with self._session(_ACTION) as connection:
+            semisync.disable(connection)
+
+    def is_armed(self) -> bool:
+        with self._session(_ANSWER) as connection:
+            return semisync.is_armed(connection)
+
+    def follow(self) -> None:
+        with self._session() as connection:
+            if not writes.are_allowed(connection):
+                # Of a former primary: what it applies would wait for a follower that it has not.
+                semisync.disable(connection)
+            channel.follow(self._node, connection)
+
+    def following(self) -> Following:
+        with self._session(_ANSWER) as connection:
+            return channel.following(self._node, connection)
+
+    def prepare_handover(self) -> None:
+        """Do nothing: a hand-over waits for nothing but commits."""
+
+    def hand_over(self, timeout: float) -> None:
+        with self._session() as connection:
+            try:
+                writes.stop(connection, timeout)
+            except MySQLError as error:
+                self.take_back()
+                raise HostError(f"commits do not end: {error}") from error
+
+    def take_back(self) -> None:
+        with self._session() as connection:
+            if writes.are_users_out(connection):  # a server that was started anew lets them in
+                writes.allow(self._node, connection)
+
+    def has_all_of(self, primary: EngineNode) -> bool:
+        """Return whether both servers have the same, for which it waits a second."""
+        with self._session(_ACTION) as own, session.connect(primary, patience=_ACTION) as source:
+            if writes.are_allowed(source):
+                return False
+            wanted = gtids.executed(source)
+            if rows(own, _APPLIED, wanted) != [(0,)]:
+                return False
+            return not gtids.difference(own, gtids.executed(own), wanted)
+
+    @contextmanager
+    def _session(self, patience: float = _LONG) -> Iterator[Session]:
+        """Yield a session of the superuser.
+
+        Raises:
+            HostError: the server does not answer, or refuses something.
+        """
+        try:
+            with session.connect(self._node, patience=patience) as connection:
+                yield connection
+        except MySQLError as error:
+            raise HostError(
+                f"the server does not do what it is told to: {error.args[-1]}"
+            ) from error
+
+
+def _apply_received(connection: Session) -> None:
+    """Receive nothing more, and wait until all that was received is applied."""
+    if not channel.status(connection):
+        return
+    run(connection, "STOP REPLICA IO_THREAD")
+    received = channel.status(connection)["Retrieved_Gtid_Set"]
+    deadline = time.monotonic() + _OPEN_TIMEOUT
+    while rows(connection, _APPLIED, received) != [(0,)]:
+        now = channel.status(connection)
+        if why := channel.failure_to_apply(now):
+            raise HostError(f"what the server has received cannot be applied: {why}")
+        if time.monotonic() > deadline:
+            raise HostError("the server has not applied all that it has received within a minute")
+        if not channel.is_applying(now):
+            run(connection, "START REPLICA SQL_THREAD")
