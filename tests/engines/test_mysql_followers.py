@@ -175,7 +175,7 @@ def remake(replica: Member, source: Member) -> None:
 
 def test_events_run_on_the_primary_only(pair: Pair) -> None:
     with pair.primary.session() as run:
-        run("CREATE TABLE rdb.ticks (at DATETIME(6) PRIMARY KEY, who INT)")
+        run("CREATE TABLE rdb.ticks (at DATETIME(6) PRIMARY KEY, who BIGINT)")
         run("SET time_zone = '+05:00', sql_mode = 'ANSI_QUOTES'")
         run(
             "CREATE EVENT rdb.tick ON SCHEDULE EVERY 1 SECOND "
