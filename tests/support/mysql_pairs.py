@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ from uuid import uuid4
 import pymysql
 
 from openrdb.engines import templates_of
+from openrdb.engines.mysql import channel, semisync
 from openrdb.engines.mysql.pairs import MySQLReplication
 from openrdb.engines.replication import Following, Upstream
 from openrdb.spec import Role
@@ -45,6 +48,20 @@ def until(is_so: Callable[[], Any], timeout: float = TIMEOUT) -> Any:
         assert time.monotonic() < deadline, "it did not come to be so in time"
         time.sleep(0.02)
     return found
+
+
+@contextmanager
+def in_background(work: Callable[[], object]) -> Iterator[None]:
+    """Run something that the server may end."""
+
+    def run() -> None:
+        with suppress(pymysql.err.MySQLError):
+            work()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    yield
+    thread.join(TIMEOUT)
 
 
 class Member(Server):
@@ -86,6 +103,14 @@ class Member(Server):
     def wait_streaming(self) -> Following:
         return until(lambda: found if (found := self.replication.following()).streams else None)  # type: ignore[no-any-return]
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        os.kill(self.process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.process.pid, signal.SIGCONT)
+
     def arm(self, standby: Member) -> None:
         self.become(synchronous=standby.spec.node_id)
         until(lambda: self.replication.arm(standby.node))
@@ -93,6 +118,21 @@ class Member(Server):
     def kill(self) -> None:
         self.process.kill()
         self.process.wait(TIMEOUT)
+
+    def status(self) -> channel.Status:
+        with self.superuser() as session:
+            return channel.status(session)
+
+    def is_waiting(self) -> bool:
+        """Whether a commit waits for the standby."""
+        with self.superuser() as session:
+            return semisync.numbers(session)["wait_sessions"] != "0"
+
+    def position(self) -> int:
+        """How far the server has come in the file of its binary log."""
+        with self.superuser() as session, session.cursor() as cursor:
+            cursor.execute("SHOW BINARY LOG STATUS")
+            return int(cursor.fetchall()[0][1])
 
     def ask(self, query: str, *arguments: object) -> Any:
         """The only value that a query answers."""
@@ -102,22 +142,84 @@ class Member(Server):
             return value
 
 
+class Pair:
+    """A primary and its standby, whichever server that is."""
+
+    def __init__(self, primary: Member, standby: Member) -> None:
+        self.primary, self.standby = primary, standby
+        self.keys = 0
+        """So many were written, or tried."""
+
+    def mend(self) -> None:
+        """Bring the pair to where each commit waits for the standby, whatever has happened."""
+        for one in (self.primary, self.standby):
+            if one.process.poll() is not None:
+                one.run()
+            os.kill(one.process.pid, signal.SIGCONT)
+        self.primary.become()
+        self.primary.replication.take_back()
+        self.primary.replication.open()
+        self.primary.replication.admit(self.standby.spec.node_id)
+        self.primary.replication.disarm()
+        if self.rejoin().lost is not None:
+            self.standby.kill()
+            shutil.rmtree(self.standby.paths.data)
+            self.standby.copy(self.primary)
+            self.standby.run()
+            assert self.rejoin().streams
+        self.primary.arm(self.standby)
+
+    def rejoin(self) -> Following:
+        """Let the standby follow; answer how it stands once that is decided."""
+        self.standby.follow(self.primary)
+
+        def found() -> Following | None:
+            now = self.standby.replication.following()
+            return now if now.streams or now.lost else None
+
+        return until(found)  # type: ignore[no-any-return]
+
+    def swap(self) -> None:
+        self.primary, self.standby = self.standby, self.primary
+
+    def promote(self) -> None:
+        """Let the standby take the place of its primary."""
+        self.swap()
+        self.primary.become()
+        self.primary.replication.open()
+
+    @contextmanager
+    def writing(self) -> Iterator[Writer]:
+        writer = Writer(self.primary, self.keys)
+        try:
+            with writer:
+                yield writer
+        finally:
+            self.keys = writer.tried
+
+    def lost(self, writer: Writer) -> set[int]:
+        """Of the acknowledged keys those that the primary lacks."""
+        with self.primary.superuser() as session, session.cursor() as cursor:
+            cursor.execute("SELECT id FROM rdb.keys_")
+            return set(writer.acknowledged) - {key for (key,) in cursor.fetchall()}
+
+
 class Writer:
     """A tenant that commits one key after the other, and keeps those that were acknowledged."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, tried: int) -> None:
         self.acknowledged: list[int] = []
+        self.tried = tried
         self._server = server
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._write)
-        self._next = 0
 
     def _write(self) -> None:
         with suppress(pymysql.err.MySQLError), self._server.session() as run:
             while not self._is_over.is_set():
-                self._next += 1
-                run("INSERT INTO rdb.keys_ (id) VALUES (%s)", self._next)
-                self.acknowledged.append(self._next)
+                self.tried += 1
+                run("INSERT INTO rdb.keys_ (id) VALUES (%s)", self.tried)
+                self.acknowledged.append(self.tried)
 
     def __enter__(self) -> Writer:
         self._thread.start()
@@ -136,7 +238,7 @@ _DURABLE = ("--innodb-flush-log-at-trx-commit=1", "--sync-binlog=1")
 
 
 @contextmanager
-def running(bundle: Bundle) -> Iterator[Callable[..., Member]]:
+def running(bundle: Bundle, *options: str) -> Iterator[Callable[..., Member]]:
     """Yield what makes members: the first alone, the others as followers of the one that is given.
 
     All are ended at the end, and nothing is left of them.
@@ -148,7 +250,7 @@ def running(bundle: Bundle) -> Iterator[Callable[..., Member]]:
             place = new_place()
             ending.callback(shutil.rmtree, place)
             if source is None:
-                one = Member(bundle, place, _DURABLE, {})
+                one = Member(bundle, place, (*_DURABLE, *options), {})
                 one.start()
                 with one.superuser() as session, session.cursor() as cursor:
                     cursor.execute("CREATE TABLE rdb.keys_ (id BIGINT PRIMARY KEY)")

@@ -94,6 +94,9 @@ def _set_globals(node: EngineNode, connection: Session) -> None:
     """Set what a server that was a primary lacks, and what only a follower may do without: syncs."""
     acknowledges = "ON" if config.acknowledges(node.spec) else "OFF"
     for statement in (
+        # What it applies would wait for a standby; since it takes no writes nothing else does.
+        "SET GLOBAL rpl_semi_sync_source_enabled = OFF",
+        "SET GLOBAL rpl_semi_sync_source_wait_no_replica = OFF",
         # Users were kept out when it handed over; they do not come here now.
         f"SET GLOBAL offline_mode = {'ON' if node.writes == 'closed' else 'OFF'}",
         "SET GLOBAL replica_net_timeout = 5",
