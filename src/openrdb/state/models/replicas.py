@@ -41,5 +41,9 @@ class ReadReplica(Base):
 
     @property
     def name(self) -> str:
-        """What it is called where it has no name of its own, as recorded: `read-replica-c14aebf0`."""
-        return f"read-replica-{str(self.id)[:8]}"
+        return replica_name(self.id)
+
+
+def replica_name(replica_id: UUID) -> str:
+    """Return what a replica is called, which has no name, as recorded: `read-replica-c14aebf0`."""
+    return f"read-replica-{str(replica_id)[:8]}"
