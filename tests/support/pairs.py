@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import psutil
 
+from openrdb.engines import server_of_node
+from openrdb.engines.mysql import session as mysql_session
+from openrdb.engines.postgresql import session as postgresql_session
 from openrdb.host.pairs import PairKeeper
 from openrdb.host.records import PairRecord
 from openrdb.spec import Backend, NodeSpec, NodeState, Route
@@ -68,6 +74,12 @@ class Pair:
     def state_of(self, node_id: UUID) -> NodeState:
         return next(one for one in self.agent.host.nodes() if one.node_id == node_id)
 
+    def pid(self, node_id: UUID) -> int | None:
+        return self.agent.host._healer.pid(f"node-{node_id}")
+
+    def volume(self, node_id: UUID) -> Path:
+        return self.agent.host._paths(self.agent.host._record(node_id)).data
+
     # -- what is done to it ----------------------------------------------------------------------
 
     def processes(self, node_id: UUID) -> list[psutil.Process]:
@@ -97,3 +109,42 @@ class Pair:
 
     def wait_open(self, timeout: float = PROTECTED) -> UUID:
         return self.keeper.wait_open(timeout)
+
+    @contextmanager
+    def without_volume(self, node_id: UUID) -> Iterator[None]:
+        """A node's volume is away within the context: its server cannot be started."""
+        place = self.volume(node_id)
+        away = place.with_name("away")
+        place.rename(away)
+        yield
+        if place.exists():
+            shutil.rmtree(place)
+        away.rename(place)
+
+    def replication_password(self, secret: str) -> None:
+        """Let the primary know another one than its followers, which lose their connections."""
+        host, pair = self.agent.host, self.record
+        server = host._server(host._record(pair.primary))
+        server.ensure_replication_ready(secret)
+        replication = server.replication()
+        assert replication is not None
+        replication.dismiss(pair.standby)
+
+    def remove_history(self) -> None:
+        """Let the primary forget all that its followers have not received."""
+        host, pair = self.agent.host, self.record
+        node = host._engine_node(host._record(pair.primary))
+        replication = server_of_node(node).replication()
+        assert replication is not None
+        replication.dismiss(pair.standby)
+        if node.spec.engine.startswith("MySQL"):
+            with mysql_session.connect(node) as connection, connection.cursor() as cursor:
+                cursor.execute("FLUSH BINARY LOGS")
+                cursor.execute("PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 DAY")
+            return
+        with postgresql_session.connect(node, "postgres") as superuser:
+            superuser.autocommit = True
+            for _ in range(3):
+                superuser.execute("SELECT pg_logical_emit_message(true, 'tests', '')")
+                superuser.execute("SELECT pg_switch_wal()")
+                superuser.execute("CHECKPOINT")

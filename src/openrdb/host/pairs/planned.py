@@ -96,12 +96,13 @@ def restart(keeper: PairKeeper) -> None:
     try:
         if keeper.is_open:
             _restart_standby(keeper)
-            is_replaced = switch_over(keeper)
-            if is_replaced:
-                _wait_protected(keeper)
+            if switch_over(keeper):
                 primary = keeper.wait_open(_STARTED)
-            if is_replaced and not keeper.ground.server(primary).reload():
-                return
+                if keeper.replication(primary).hands_over_running:
+                    _restart_standby(keeper)
+                _wait_protected(keeper)
+                if not keeper.ground.server(primary).reload():
+                    return
         _restart_primary(keeper)
         _restart_standby(keeper)
     finally:
