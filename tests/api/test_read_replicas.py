@@ -14,7 +14,7 @@ from cryptography import x509
 
 from openrdb.operations import desired
 from openrdb.operations.replicas.delete import forget
-from openrdb.operations.replicas.following import make_following
+from openrdb.operations.replicas.following import make_following, make_ready
 from openrdb.state.master_key import open_secrets
 from openrdb.state.models import Endpoint, Instance, Ip, Node, ReadReplica
 from openrdb.state.statuses.instance import TRANSIENT as MOVING
@@ -292,6 +292,11 @@ def test_deleted_endpoint_is_not_shown(api: Api) -> None:
     shown = get(api, replica_id)
     assert (shown["status"], shown["endpoints"]) == ("configuring", [])
     assert api.request("GET", f"/endpoints/{endpoint['id']}").status_code == 404
+    with api.database.write() as session:
+        make_ready(session.get_one(ReadReplica, UUID(replica_id)))
+    with api.database.read() as session:
+        assert session.get(Endpoint, UUID(endpoint["id"])) is None
+    assert get(api, replica_id)["status"] == "ready"
 
 
 def test_certificates_name_replicas_and_the_authority_stays(api: Api, tmp_path: Any) -> None:

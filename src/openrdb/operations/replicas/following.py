@@ -130,8 +130,9 @@ def end_leaving(run: Run, instance: Instance, replica: ReadReplica) -> None:
 
 def make_ready(replica: ReadReplica) -> None:
     """Make a replica that follows `ready`, with the endpoints that stay."""
-    replica.endpoints = [endpoint for endpoint in replica.endpoints if not endpoint.leaving]
-    for endpoint in replica.endpoints:
+    for endpoint in list(replica.endpoints):
+        if endpoint.leaving:
+            session_of(replica).delete(endpoint)
         endpoint.published = True
     statuses.move(replica, ReadReplicaStatus.READY)
 

@@ -35,7 +35,7 @@ class ReadReplica(Base):
     endpoints: Mapped[list[Endpoint]] = relationship(
         primaryjoin=lambda: ReadReplica.node_id == foreign(Endpoint.node_id),
         order_by="Endpoint.created_at",
-        cascade="all, delete-orphan",
+        cascade="all",  # without orphans: one that leaves it may become an instance's
         lazy="selectin",
     )
 
