@@ -20,9 +20,10 @@ import psycopg
 from openrdb import certificates
 from openrdb.engines import server_of_node, templates_of
 from openrdb.engines.base import EngineNode, Server
+from openrdb.engines.postgresql import session
 from openrdb.engines.replication import Replication, Upstream
 from openrdb.spec import Administrator, NodeSpec
-from openrdb.system import accounts, copying, files
+from openrdb.system import accounts, copying, files, processes
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import NodePaths
 from tests.support.postgresql_server import REPLICATION_SECRET, SECRETS, VERIFIER, Connection
@@ -113,6 +114,10 @@ class Member:
         main = psutil.Process(self.process.pid)
         return [main, *main.children(recursive=True)]
 
+    def process_of(self, kind: str) -> psutil.Process:
+        """Return the process of the server whose title has a word in it."""
+        return next(one for one in self.processes() if kind in " ".join(one.cmdline()))
+
     def send(self, number: signal.Signals) -> None:
         """Send a signal to all processes of the server."""
         for one in self.processes():
@@ -125,7 +130,8 @@ class Member:
         found = self.processes()
         self.send(signal.SIGKILL)
         self.process.wait(60)
-        psutil.wait_procs(found[1:], 60)
+        # Of some there is only the exit status left, which nobody may come for.
+        wait_until(lambda: not any(processes.is_alive(one.pid) for one in found))
         self.process = None
 
     def stop(self) -> None:
@@ -165,6 +171,11 @@ class Member:
             autocommit=True,
             connect_timeout=10,
         )
+
+    def superuser(self) -> Connection:
+        connection = session.connect(self.node, "postgres")
+        connection.autocommit = True
+        return connection
 
     def ask(self, query: str) -> object:
         """Return the one value that a tenant's query has."""
@@ -303,9 +314,9 @@ class Writer:
 
 
 @contextmanager
-def writing(*members: Member) -> Iterator[list[Writer]]:
+def writing(*members: Member, first: int = 0) -> Iterator[list[Writer]]:
     """Write by several sessions; the writers have keys of their own."""
-    writers = [Writer(member, number * 10**9) for number, member in enumerate(members)]
+    writers = [Writer(member, first + number * 10**9) for number, member in enumerate(members)]
     with ExitStack() as ending:
         for writer in writers:
             writer._thread.start()

@@ -12,6 +12,7 @@ from openrdb.engines.base import EngineNode
 from openrdb.engines.postgresql import session
 from openrdb.engines.replication import Answer, Probed
 
+_NAME = "openrdb probe"
 _WRITE = "SELECT pg_logical_emit_message(true, 'openrdb', '')"
 _POSITION = """
     SELECT pg_current_wal_flush_lsn() - '0/0', (
@@ -60,7 +61,9 @@ class PostgreSQLProbe:
                 if not self._session.closed or time.monotonic() > deadline:
                     raise
         left = max(deadline - time.monotonic(), _LEAST)
-        self._session = session.connect_in_time(self._node, "postgres", left, self._options)
+        self._session = session.connect_in_time(
+            self._node, "postgres", left, application=_NAME, options=self._options
+        )
         return self._write(self._session, deadline)
 
     def _write(self, connection: session.Session, deadline: float) -> None:

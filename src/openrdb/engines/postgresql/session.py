@@ -198,7 +198,12 @@ def connect(
 
 
 def connect_in_time(
-    node: EngineNode, database: str, timeout: float, options: str | None = None
+    node: EngineNode,
+    database: str,
+    timeout: float,
+    *,
+    application: str = APPLICATION,
+    options: str | None = None,
 ) -> Session:
     """Return a session of the superuser that commits each statement, if the server gives it within so
     many seconds, which is then what each of its statements may take: nothing is tried twice.
@@ -206,7 +211,8 @@ def connect_in_time(
     Raises:
         psycopg.OperationalError: the server does not accept connections, or does not answer.
     """
-    line = _line(node, dbname=database, options=options or options_of(node.spec))
+    options = options_of(node.spec) if options is None else options
+    line = _line(node, dbname=database, application_name=application, options=options)
     opening = _until(generators.connect(line), time.monotonic() + timeout)
     connection = _prepared(Session(waiting.wait_conn(opening, interval=_PAUSE)))
     connection.autocommit = True

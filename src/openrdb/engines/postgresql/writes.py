@@ -69,6 +69,7 @@ def _reset_overrides(connection: Connection[Row]) -> bool:
 def end_users(node: EngineNode) -> None:
     """End the sessions of users; others may begin."""
     with session.connect(node, "postgres") as connection:
+        connection.autocommit = True
         _end_users(connection)
 
 
