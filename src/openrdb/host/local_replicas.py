@@ -90,6 +90,12 @@ class LocalReplicas(LocalRecovery):
 
     # -- verbs ---------------------------------------------------------------------------------
 
+    def ensure_configuration(self, spec: NodeSpec) -> None:
+        keeper = self._replicas.get(spec.node_id)
+        if keeper is not None and keeper.upstream is not None:
+            self._note_followed(keeper.upstream)  # it may have lower settings by now
+        super().ensure_configuration(spec)
+
     def ensure_stopped(self, spec: NodeSpec) -> None:
         if self._is_replica(spec.node_id):
             self._accept(spec, "stopped")
