@@ -13,7 +13,14 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session, object_session
 
-from openrdb.errors import HostError, HostUnavailable, NotFound, OutdatedSpec, TransientState
+from openrdb.errors import (
+    HostError,
+    HostUnavailable,
+    NotFound,
+    OutdatedSpec,
+    StartFailed,
+    TransientState,
+)
 from openrdb.host.base import Host
 from openrdb.operations.desired import node_spec, replica_routes, route
 from openrdb.operations.registry import Operation
@@ -170,7 +177,7 @@ def refresh_replicas(
     run: Run, *, restarts: bool = False, renews: bool = False, bundle: str | None = None
 ) -> None:
     """Bring an instance's replicas to its configuration and certificate, where they run; the others
-    start with it.
+    start with it. Their endpoints let in as many as the instance's.
 
     Their failures are none of the instance's: their host goes on trying.
 
@@ -189,6 +196,22 @@ def refresh_replicas(
 
     for replica in _following(run):
         _attempt(run, replica, refresh)
+    try:
+        ensure_replica_routes(run)
+    except StartFailed as failure:
+        log.warning("endpoints of read replicas are as they were: %s", failure)
+
+
+def ensure_replica_routes(run: Run) -> None:
+    """Bring the endpoints of an instance's replicas to its rules and settings.
+
+    In one step, however many there are: they come and go while their instance is changed.
+    """
+    instance = run.instance()
+    for replica in instance.read_replicas:
+        if replica.status in statuses.SERVING:
+            for each in replica_routes(instance, replica):
+                run.edge.ensure_route(each)
 
 
 def resize_replicas(run: Run) -> None:
