@@ -122,7 +122,8 @@ def ensure_endpoints(run: Run) -> None:
     instance, replica = find(run)
     spec, host = node_spec(instance, replica.node, run.secrets), run.host_of(replica.node)
     host.ensure_configuration(spec)
-    host.ensure_reloaded(spec)
+    if host.ensure_reloaded(spec):  # its instance's settings have changed in between
+        host.ensure_restarted(spec)
     for each in replica_routes(instance, replica):
         run.edge.ensure_route(each)
     end_leaving(run, instance, replica)
