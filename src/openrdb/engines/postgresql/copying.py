@@ -109,7 +109,10 @@ def _row(
 def _complete(
     connection: Connection[tuple[object, ...]], source: Path, data: Path, start: str, stop: str
 ) -> None:
-    """Put into a copy what recovery needs: the WAL of the time of copying, and a whole `pg_control`."""
+    """Put into a copy what recovery needs: the WAL of the time of copying, and a whole `pg_control`.
+
+    With it goes the history of the server's timelines, without which no standby could follow the copy.
+    """
     for name in _RUNTIME:
         (data / name).unlink(missing_ok=True)
     target = data / "pg_wal"
@@ -118,8 +121,9 @@ def _complete(
             path.unlink()
     size = int(_row(connection, sql.SQL(_SEGMENT_SIZE))[0])
     wanted = wal.segments(start, stop, size)
+    histories = {path.name for path in (source / "pg_wal").glob("*.history")}
     try:
-        copying.copy_files(source / "pg_wal", wanted, target)
+        copying.copy_files(source / "pg_wal", wanted | histories, target)
     except FileNotFoundError:
         raise _too_much() from None
     # A segment that was taken for other content meanwhile has another name by now.
