@@ -77,8 +77,8 @@ def test_made_and_killed(service: Service, instance: Instance) -> None:
         writers.wait_for(50)
         before = kill_primary(service, instance)
         writers.wait_for(50)
-    assert writers.lost() == set()
     kept = ready(sdk, instance.id)
+    assert writers.lost() == set()
     assert primary(service, instance) != before
     assert kept.endpoints == instance.endpoints
     assert service.certificate(instance).read_bytes() == certificate
@@ -113,8 +113,8 @@ def test_enabled_on_an_instance_at_work(service: Service, newest: str) -> None:
         assert session.execute("SELECT 1").fetchone() == (1,)
         kill_primary(service, paired)
         writers.wait_for(50)
-    assert writers.lost() == set()
     assert ready(sdk, one.id).endpoints == one.endpoints
+    assert writers.lost() == set()
     assert sdk.upgrade_instance(instance_id=one.id, enable_ha=True).is_ha_cluster is True
     remove(service, one)
 
