@@ -14,7 +14,7 @@ from cryptography import x509
 
 from openrdb.operations import desired
 from openrdb.operations.replicas.delete import forget
-from openrdb.operations.replicas.following import make_following, make_ready
+from openrdb.operations.replicas.following import make_ready
 from openrdb.state.master_key import open_secrets
 from openrdb.state.models import Endpoint, Instance, Ip, Node, ReadReplica
 from openrdb.state.statuses.instance import TRANSIENT as MOVING
@@ -45,7 +45,7 @@ def following(api: Api, instance_id: str, *endpoints: Json) -> str:
     with api.database.write() as session:
         replica = session.get_one(ReadReplica, UUID(identifier))
         replica.status = "initializing"
-        make_following(replica)
+        make_ready(replica)
     return identifier
 
 
@@ -95,7 +95,7 @@ def test_direct_access_is_what_a_replica_has_by_default(api: Api, sent: Json) ->
     with api.database.write() as session:
         replica = session.get_one(ReadReplica, UUID(made["id"]))
         replica.status = "initializing"
-        make_following(replica)
+        make_ready(replica)
     (endpoint,) = get(api, made["id"])["endpoints"]
     assert endpoint.keys() == {"direct_access", "id", "ip", "name", "port"}
     assert (endpoint["direct_access"], endpoint["name"]) == ({}, None)

@@ -62,13 +62,13 @@ class Carer:
                 if keeper.arming:
                     keeper.disarm()
             if isinstance(error, OpenRDBError):
-                why = error.explanation
-                with keeper.changed:
-                    keeper.failure = error
+                failure, why = error, error.explanation
                 log.warning("pair %s: the standby is tried again: %s", keeper.instance_id, why)
             else:
-                why = "an unexpected fault, see the log"
+                failure, why = HostError(str(error)), "an unexpected fault, see the log"
                 log.exception("pair %s: the standby is tried again", keeper.instance_id)
+            with keeper.changed:
+                keeper.failure = failure
             keeper.note(f"there is no standby at the moment: {why}")
 
     def _is_needed(self) -> bool:

@@ -145,12 +145,6 @@ def make_ready(replica: ReadReplica) -> None:
     statuses.move(replica, ReadReplicaStatus.READY)
 
 
-def make_following(replica: ReadReplica) -> None:
-    """Do the same for one that is known to follow, whatever its host has said before."""
-    replica.node.observed_follows = True
-    make_ready(replica)
-
-
 # -- ending one -------------------------------------------------------------------------------------
 
 
