@@ -35,7 +35,7 @@ def printed(service: Service, instance: Instance) -> dict[str, Any]:
 def primary(service: Service, instance: Instance) -> str:
     """The node that takes writes, as soon as the pair is protected."""
     ready(service.sdk(), instance.id)
-    first, second = printed(service, instance)["nodes"]
+    first, second, *_ = printed(service, instance)["nodes"]
     assert (first["role"], second["role"]) == ("primary", "standby")
     return str(first["id"])
 
