@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import pytest
 from scaleway import ScalewayException
 from scaleway.rdb.v1 import Instance, InstanceSetting
 
 from tests.support.held_service import HeldService
+from tests.support.high_availability import kill_primary, nodes, primary, remove
 from tests.support.kinds import last_error
-from tests.support.programs import holder
-from tests.support.service import Service, gone, ports_of_worker, ready, wait_until
+from tests.support.service import Service, ports_of_worker, ready, wait_until
 from tests.support.tenants import tenant_of
 from tests.support.writers import Writers
 
 GB = 10**9
-
-
-def remove(service: Service, instance: Instance) -> None:
-    """Delete an instance; nothing of it is left."""
-    sdk = service.sdk()
-    sdk.delete_instance(instance_id=instance.id)
-    wait_until(lambda: gone(sdk, instance.id))
-    wait_until(lambda: not service.processes(instance.id))
-    wait_until(lambda: not [*service.data_dir.glob(f"instances/{instance.id}")])
 
 
 @pytest.fixture
@@ -40,31 +28,6 @@ def instance(service: Service, newest: str) -> Iterator[Instance]:
     made = service.create(newest, name="pair", is_ha_cluster=True)
     yield made
     remove(service, made)
-
-
-def printed(service: Service, instance: Instance) -> dict[str, Any]:
-    """What its operator is told of an instance."""
-    done = service.run("status", instance.id, "--json", "--data-dir", str(service.data_dir))
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
-def primary(service: Service, instance: Instance) -> str:
-    """The node that takes writes, as soon as the pair is protected."""
-    ready(service.sdk(), instance.id)
-    first, second = printed(service, instance)["nodes"]
-    assert (first["role"], second["role"]) == ("primary", "standby")
-    return str(first["id"])
-
-
-def kill_primary(service: Service, instance: Instance) -> str:
-    """Kill the main process of the primary; return which node it was."""
-    node = primary(service, instance)
-    pid = holder(service, instance.id, f"node-{node}")
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)
-    return node
 
 
 def test_made_and_killed(service: Service, instance: Instance) -> None:
@@ -77,8 +40,8 @@ def test_made_and_killed(service: Service, instance: Instance) -> None:
         writers.wait_for(50)
         before = kill_primary(service, instance)
         writers.wait_for(50)
-    assert writers.lost() == set()
     kept = ready(sdk, instance.id)
+    assert writers.lost() == set()
     assert primary(service, instance) != before
     assert kept.endpoints == instance.endpoints
     assert service.certificate(instance).read_bytes() == certificate
@@ -113,8 +76,8 @@ def test_enabled_on_an_instance_at_work(service: Service, newest: str) -> None:
         assert session.execute("SELECT 1").fetchone() == (1,)
         kill_primary(service, paired)
         writers.wait_for(50)
-    assert writers.lost() == set()
     assert ready(sdk, one.id).endpoints == one.endpoints
+    assert writers.lost() == set()
     assert sdk.upgrade_instance(instance_id=one.id, enable_ha=True).is_ha_cluster is True
     remove(service, one)
 
@@ -211,11 +174,6 @@ def test_what_is_in_the_way_is_named(service: Service) -> None:
     assert (kept.status, kept.is_ha_cluster) == ("ready", False)
     assert len(nodes(service, one)) == 1
     remove(service, one)
-
-
-def nodes(service: Service, instance: Instance) -> list[Path]:
-    """The directories of an instance's nodes."""
-    return [*service.data_dir.glob(f"instances/{UUID(instance.id)}/nodes/*")]
 
 
 @contextmanager

@@ -362,6 +362,10 @@ class LocalGround:
     def server(self, node_id: UUID) -> Server:
         return self._host._server(self._record(node_id))
 
+    def renew_replication(self, node_id: UUID) -> None:
+        secret = self._record(node_id).spec.replication_secret
+        self.server(node_id).ensure_replication_ready(secret)
+
     def engine_node(self, node_id: UUID) -> EngineNode:
         return self._host._engine_node(self._record(node_id))
 

@@ -90,6 +90,26 @@ class LocalReplicas(LocalRecovery):
 
     # -- verbs ---------------------------------------------------------------------------------
 
+    def ensure_configuration(self, spec: NodeSpec) -> None:
+        keeper = self._replicas.get(spec.node_id)
+        if keeper is not None and keeper.upstream is not None:
+            self._note_followed(keeper.upstream)  # it may have lower settings by now
+        super().ensure_configuration(spec)
+
+    def ensure_reloaded(self, spec: NodeSpec) -> bool:
+        if not self._is_replica(spec.node_id):
+            return super().ensure_reloaded(spec)
+        record = self._accept(spec, "running")
+        # One that is not there, as its data is being copied, reads its files at its next start.
+        return self._serves(record) and self._server(record).reload()
+
+    def ensure_restarted(self, spec: NodeSpec) -> None:
+        if self._is_replica(spec.node_id):
+            record = self._accept(spec, "running")
+            if self._healer.pid(program_name(record.spec)) is None:
+                return
+        super().ensure_restarted(spec)
+
     def ensure_stopped(self, spec: NodeSpec) -> None:
         if self._is_replica(spec.node_id):
             self._accept(spec, "stopped")

@@ -25,6 +25,8 @@ _BACK = 60.0
 _LOST = 30.0
 """Seconds without receiving from the primary, while that works, after which it is copied anew."""
 _AFTER_FAILURE, _LONGEST_PAUSE = 1.0, 60.0
+_LAG, _LAG_PART = 1.0, 0.1
+"""Seconds, and the part of what was told last, by which a lag that is told differs."""
 
 
 class ReplicaGround(Protocol):
@@ -76,6 +78,7 @@ class ReplicaKeeper:
         self.follows = False
         """Whether it receives what its upstream has."""
         self.lag: float | None = None
+        self._told_lag: float | None = None
         self.doing = "it is being started"
         self.failure: OpenRDBError | None = None
         self._received_at = time.monotonic()
@@ -219,14 +222,20 @@ class ReplicaKeeper:
             raise HostError("these binaries cannot replicate")
         return found
 
+    def _has_moved(self, lag: float | None) -> bool:
+        """Return whether a lag is worth telling: not each second of a replica that falls behind."""
+        if lag is None or self._told_lag is None:
+            return lag is not self._told_lag
+        return abs(lag - self._told_lag) >= max(_LAG, _LAG_PART * self._told_lag)
+
     def _see(self, found: Following | None, doing: str) -> None:
         """Note how it stands; who waits for it is told of what matters."""
-        follows = found is not None
+        follows, lag = found is not None, found.lag if found is not None else None
         with self.changed:
-            is_news = (follows, doing) != (self.follows, self.doing)
-            self.follows, self.doing = follows, doing
-            self.lag = found.lag if found is not None else None
+            is_news = (follows, doing) != (self.follows, self.doing) or self._has_moved(lag)
+            self.follows, self.doing, self.lag = follows, doing, lag
             if is_news:
+                self._told_lag = lag
                 self.changed.notify_all()
         if is_news:
             self._ground.tell(self.node_id)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from prometheus_client.core import REGISTRY, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session, noload
+from sqlalchemy.orm import Session, raiseload
 
 from openrdb.state.database import Database
 from openrdb.state.instances import NODES_ONLY
@@ -62,7 +62,7 @@ class _State(Collector):
             shown = Counter(
                 (replica.region, shown_status(replica).value)
                 for replica in session.scalars(
-                    select(ReadReplica).options(noload(ReadReplica.endpoints))
+                    select(ReadReplica).options(raiseload(ReadReplica.endpoints))
                 )
             )
             for of_replicas, count in shown.items():

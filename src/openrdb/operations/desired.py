@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import Final, cast
 
 from openrdb.catalog.engines import engine_version
@@ -12,7 +11,6 @@ from openrdb.spec import DEFAULT_POOL, Backend, LogsPolicy, NodeSpec, Role, Rout
 from openrdb.state.endpoints import TO_NODE
 from openrdb.state.models import Endpoint, Instance, Node, ReadReplica
 from openrdb.state.secrets import Secrets
-from openrdb.state.statuses.read_replica import SERVING
 
 _CONNECTIONS = "max_connections"
 """Every engine's setting of this name."""
@@ -92,13 +90,6 @@ def leaving_routes(instance: Instance) -> list[Route]:
 def replica_routes(instance: Instance, replica: ReadReplica) -> list[Route]:
     """Return the routes of a read replica's endpoints that stay."""
     return [route(instance, one) for one in replica.endpoints if not one.leaving]
-
-
-def every_route(instance: Instance) -> list[Route]:
-    """Return the routes of the endpoints that stay, those of read replicas that serve among them."""
-    serving = [one for one in instance.read_replicas if one.status in SERVING]
-    of_replicas = [replica_routes(instance, replica) for replica in serving]
-    return [*routes(instance), *chain.from_iterable(of_replicas)]
 
 
 def route(instance: Instance, endpoint: Endpoint) -> Route:

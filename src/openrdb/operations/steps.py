@@ -7,7 +7,7 @@ from uuid import UUID
 
 from openrdb.operations import pairs
 from openrdb.operations.content import make_deferred
-from openrdb.operations.desired import every_route, leaving_routes, main_spec, node_spec
+from openrdb.operations.desired import leaving_routes, main_spec, node_spec, routes
 from openrdb.operations.run import Run
 from openrdb.state import instances, operations
 from openrdb.state.models import Endpoint, Instance, Node, now
@@ -69,9 +69,9 @@ def ensure_free_port(run: Run, node: Node) -> None:
 
 
 def ensure_balancers(run: Run, instance: Instance) -> None:
-    """Make every endpoint lead to the instance, or to its read replica, and then end those of the
-    instance that are being deleted: one that replaces another has to work first."""
-    for each in every_route(instance):
+    """Make every endpoint lead to the instance, and then end those that are being deleted: one that
+    replaces another has to work first."""
+    for each in routes(instance):
         run.step(run.edge.ensure_route, each)
     end_leaving(run, instance)
 

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Select, column, func, or_, select
-from sqlalchemy.orm import Session, noload
+from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
 
 from openrdb.state.models import Endpoint, Instance, Ip, PrivateNetwork, ReadReplica, Vpc
+from openrdb.state.models.replicas import replica_name
 from openrdb.state.scope import (
     Columns,
     Condition,
@@ -113,8 +114,8 @@ def of_resources(ids: Collection[UUID]) -> Condition:
 
 def of_named(session: Session, part: str) -> Condition:
     """Return the condition that an address is of an instance or replica whose name has a part."""
-    replicas = session.scalars(select(ReadReplica).options(noload(ReadReplica.endpoints)))
-    nodes = [one.node_id for one in replicas.unique() if part.lower() in one.name]
+    replicas = session.execute(select(ReadReplica.id, ReadReplica.node_id))
+    nodes = [node_id for one, node_id in replicas if part.lower() in replica_name(one)]
     is_named = Instance.name.icontains(part, autoescape=True) & Endpoint.node_id.is_(None)
     return of_endpoint(or_(is_named, Endpoint.node_id.in_(nodes)))
 
@@ -135,14 +136,13 @@ class Holder(NamedTuple):
 def holders(session: Session, ips: Collection[Ip]) -> dict[UUID, Holder]:
     """Return whose endpoints' addresses these are, by the address' id."""
     found = (
-        select(Ip.id, Instance.id, Instance.name, ReadReplica)
+        select(Ip.id, Instance.id, Instance.name, ReadReplica.id)
         .join(Endpoint, Endpoint.id == Ip.endpoint_id)
         .join(Instance, Instance.id == Endpoint.instance_id)
         .outerjoin(ReadReplica, ReadReplica.node_id == Endpoint.node_id)
         .where(Ip.id.in_([ip.id for ip in ips]))
-        .options(noload(ReadReplica.endpoints))
     )
     return {
-        ip_id: Holder(instance_id, name if replica is None else replica.name)
-        for ip_id, instance_id, name, replica in session.execute(found)
+        ip_id: Holder(instance_id, name if replica_id is None else replica_name(replica_id))
+        for ip_id, instance_id, name, replica_id in session.execute(found)
     }

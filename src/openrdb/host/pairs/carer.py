@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 
 _PAUSE = 0.1
 _ACCEPTING = 5.0
-_PATIENCE = 15.0
-"""Seconds after which a standby that runs and does not receive is copied anew."""
+_PATIENCE = 10.0
+"""Seconds after which something is done about a standby that runs and does not receive."""
 _AFTER_FAILURE, _LONGEST_PAUSE = 1.0, 60.0
 _TRIES = 3
 
@@ -34,6 +34,8 @@ class Carer:
         self._thread: threading.Thread | None = None
         self._failures = 0
         self._not_before = 0.0
+        self._is_renewed = False
+        """Whether the account that it receives by was brought to what it should be."""
 
     def wake(self) -> None:
         """Begin, unless it works already or has just failed."""
@@ -63,16 +65,16 @@ class Carer:
                 if keeper.arming:
                     keeper.disarm()
             if isinstance(error, OpenRDBError):
-                why = error.explanation
-                # One that ends in a moment's way is tried again before anybody hears of it.
-                if self._failures >= _TRIES or type(error) is not HostError:
-                    with keeper.changed:
-                        keeper.failure = error
-                        keeper.changed.notify_all()
+                failure, why = error, error.explanation
                 log.warning("pair %s: the standby is tried again: %s", keeper.instance_id, why)
             else:
-                why = "an unexpected fault, see the log"
+                failure, why = HostError(str(error)), "an unexpected fault, see the log"
                 log.exception("pair %s: the standby is tried again", keeper.instance_id)
+            # What was in its way for a moment is tried again before anybody hears of it.
+            if self._failures >= _TRIES or type(failure) is not HostError:
+                with keeper.changed:
+                    keeper.failure = failure
+                    keeper.changed.notify_all()
             keeper.note(f"there is no standby at the moment: {why}")
 
     def _is_needed(self) -> bool:
@@ -150,13 +152,20 @@ class Carer:
         while self._is_needed() and self._is_current(pair) and keeper.watch.lives(pair.standby):
             found = standby.following()
             if found.streams:
+                self._is_renewed = False
                 return True
+            if found.lost is None and time.monotonic() > deadline and not self._is_renewed:
+                # It may be the account that it comes in by.
+                self._is_renewed, deadline = True, time.monotonic() + _PATIENCE
+                keeper.ground.renew_replication(pair.primary)
             if found.lost is not None or time.monotonic() > deadline:
                 why = found.lost or found.reason or "it receives nothing"
                 log.warning("pair %s: the standby is copied anew: %s", keeper.instance_id, why)
                 self._mark_unusable(pair)
+                if found.lost is None:
+                    raise HostError(why)  # so that it is not copied again and again
                 return False
-            keeper.note("the standby connects to the primary")
+            keeper.note(f"the standby connects to the primary: {found.reason}".rstrip(": "))
             keeper.wait(_PAUSE)
         return False
 

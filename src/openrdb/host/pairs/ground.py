@@ -61,6 +61,10 @@ class Ground(Protocol):
     def server(self, node_id: UUID) -> Server:
         """Return a node's server, as it is meant to be now."""
 
+    def renew_replication(self, node_id: UUID) -> None:
+        """Bring the account that followers receive by to what it should be, in a server that takes
+        writes."""
+
     def engine_node(self, node_id: UUID) -> EngineNode:
         """Return what a node's server is built from."""
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from openrdb.operations.desired import every_route
+from openrdb.operations.desired import routes
 from openrdb.operations.registry import InstanceOperation, register
-from openrdb.operations.replicas.following import refresh_replicas
+from openrdb.operations.replicas.following import ensure_replica_routes, refresh_replicas
 from openrdb.operations.run import Run
 from openrdb.operations.steps import complete_ready, repair
 from openrdb.state.statuses.instance import InstanceRequest, InstanceStatus
@@ -27,8 +27,9 @@ class ApplyAcl(InstanceOperation):
     """Whether the instance was in `error`: then only a repair makes it `ready`."""
 
     def sequence(self, run: Run) -> None:
-        for each in every_route(run.instance()):
+        for each in routes(run.instance()):
             run.step(run.edge.ensure_route, each)
+        run.step(ensure_replica_routes, run)
         if self.repairs:
             run.step(refresh_replicas, run)
             repair(run)

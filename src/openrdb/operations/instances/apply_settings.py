@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from openrdb.errors import StartFailed
 from openrdb.host.base import Host
 from openrdb.operations import pairs
-from openrdb.operations.desired import every_route
+from openrdb.operations.desired import routes
 from openrdb.operations.registry import InstanceOperation, register
 from openrdb.operations.replicas.following import refresh_replicas
 from openrdb.operations.run import Run
@@ -51,7 +51,7 @@ class ApplySettings(InstanceOperation):
         instance = run.instance()
         refusal = run.step(put_in_force, run, instance)
         served = []
-        for each in every_route(instance) if refusal is None else []:
+        for each in routes(instance) if refusal is None else []:
             served.append(each.endpoint_id)
             refusal = refusal or run.step(let_in, run.edge, each)
         if refusal is None:
@@ -67,7 +67,7 @@ class ApplySettings(InstanceOperation):
         )
         instance.settings = self.before
         run.step(put_back, run, instance)
-        for each in every_route(instance):
+        for each in routes(instance):
             if self.repairs or each.endpoint_id in served:
                 run.step(run.edge.ensure_route, each)
         if self.repairs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from openrdb.operations.registry import register
-from openrdb.operations.replicas.following import ReplicaOperation, bring_up, make_following
+from openrdb.operations.replicas.following import ReplicaOperation, bring_up, make_ready
 from openrdb.operations.run import Run
 from openrdb.operations.snapshots.copying import LONGEST
 from openrdb.state.statuses.read_replica import ReadReplicaStatus
@@ -22,4 +22,4 @@ class CreateReadReplica(ReplicaOperation):
 
     def sequence(self, run: Run) -> None:
         bring_up(run)
-        run.complete(make_following)
+        run.complete(make_ready)

@@ -13,7 +13,14 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session, object_session
 
-from openrdb.errors import HostError, HostUnavailable, NotFound, OutdatedSpec, TransientState
+from openrdb.errors import (
+    HostError,
+    HostUnavailable,
+    NotFound,
+    OutdatedSpec,
+    StartFailed,
+    TransientState,
+)
 from openrdb.host.base import Host
 from openrdb.operations.desired import node_spec, replica_routes, route
 from openrdb.operations.registry import Operation
@@ -115,7 +122,8 @@ def ensure_endpoints(run: Run) -> None:
     instance, replica = find(run)
     spec, host = node_spec(instance, replica.node, run.secrets), run.host_of(replica.node)
     host.ensure_configuration(spec)
-    host.ensure_reloaded(spec)
+    if host.ensure_reloaded(spec):  # its instance's settings have changed in between
+        host.ensure_restarted(spec)
     for each in replica_routes(instance, replica):
         run.edge.ensure_route(each)
     end_leaving(run, instance, replica)
@@ -130,16 +138,11 @@ def end_leaving(run: Run, instance: Instance, replica: ReadReplica) -> None:
 
 def make_ready(replica: ReadReplica) -> None:
     """Make a replica that follows `ready`, with the endpoints that stay."""
-    replica.endpoints = [endpoint for endpoint in replica.endpoints if not endpoint.leaving]
-    for endpoint in replica.endpoints:
+    for endpoint in list(replica.endpoints):
+        if endpoint.leaving:
+            session_of(replica).delete(endpoint)
         endpoint.published = True
     statuses.move(replica, ReadReplicaStatus.READY)
-
-
-def make_following(replica: ReadReplica) -> None:
-    """Do the same for one that is known to follow, whatever its host has said before."""
-    replica.node.observed_follows = True
-    make_ready(replica)
 
 
 # -- ending one -------------------------------------------------------------------------------------
@@ -169,7 +172,7 @@ def refresh_replicas(
     run: Run, *, restarts: bool = False, renews: bool = False, bundle: str | None = None
 ) -> None:
     """Bring an instance's replicas to its configuration and certificate, where they run; the others
-    start with it.
+    start with it. Their endpoints let in as many as the instance's.
 
     Their failures are none of the instance's: their host goes on trying.
 
@@ -188,6 +191,22 @@ def refresh_replicas(
 
     for replica in _following(run):
         _attempt(run, replica, refresh)
+    try:
+        ensure_replica_routes(run)
+    except StartFailed as failure:
+        log.warning("endpoints of read replicas are as they were: %s", failure)
+
+
+def ensure_replica_routes(run: Run) -> None:
+    """Bring the endpoints of an instance's replicas to its rules and settings.
+
+    In one step, however many there are: they come and go while their instance is changed.
+    """
+    instance = run.instance()
+    for replica in instance.read_replicas:
+        if replica.status in statuses.SERVING:
+            for each in replica_routes(instance, replica):
+                run.edge.ensure_route(each)
 
 
 def resize_replicas(run: Run) -> None:

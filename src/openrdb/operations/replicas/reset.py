@@ -8,7 +8,7 @@ from openrdb.operations.registry import register
 from openrdb.operations.replicas.following import (
     ReplicaOperation,
     bring_up,
-    make_following,
+    make_ready,
     specified,
 )
 from openrdb.operations.run import Run
@@ -29,7 +29,7 @@ class ResetReadReplica(ReplicaOperation):
     def sequence(self, run: Run) -> None:
         run.step(reset, run)
         bring_up(run)
-        run.complete(make_following)
+        run.complete(make_ready)
 
 
 def reset(run: Run) -> None:

@@ -35,11 +35,15 @@ class ReadReplica(Base):
     endpoints: Mapped[list[Endpoint]] = relationship(
         primaryjoin=lambda: ReadReplica.node_id == foreign(Endpoint.node_id),
         order_by="Endpoint.created_at",
-        cascade="all, delete-orphan",
+        cascade="all",  # without orphans: one that leaves it may become an instance's
         lazy="selectin",
     )
 
     @property
     def name(self) -> str:
-        """What it is called where it has no name of its own, as recorded: `read-replica-c14aebf0`."""
-        return f"read-replica-{str(self.id)[:8]}"
+        return replica_name(self.id)
+
+
+def replica_name(replica_id: UUID) -> str:
+    """Return what a replica is called, which has no name, as recorded: `read-replica-c14aebf0`."""
+    return f"read-replica-{str(replica_id)[:8]}"
