@@ -12,7 +12,7 @@ from typing import Final
 from openrdb.engines.base import EngineNode
 from openrdb.engines.postgresql import session
 from openrdb.engines.postgresql.control import LIMITS, Control, write_limits
-from openrdb.system import accounts
+from openrdb.system import accounts, files
 
 FILE: Final = "limits.conf"
 """Included last by the files of a server that starts inert, and written when it is about to start."""
@@ -37,7 +37,24 @@ def prepare_start(configured: Mapping[str, str], node: EngineNode) -> None:
         }
         if least != control.limits:
             write_limits(node.paths.data, least)
-    lines = [f"{name} = {value}" for name, value in _higher(configured, least).items()]
+    _write(node, _higher(configured, least))
+
+
+def drop(configured: Mapping[str, str], node: EngineNode) -> None:
+    """Let the files of a server that follows nobody any more say what is configured, without the bounds
+    of its last start: what was lowered is seen to wait for a restart, which finds bounds of its own.
+
+    What is not configured stays: a setting that is taken out of the files waits for a restart too.
+    """
+    lines = files.read_tail(node.paths.configuration / FILE).splitlines()
+    values = dict(line.split(" = ", 1) for line in lines if " = " in line)
+    kept = {name: value for name, value in values.items() if name not in configured}
+    if kept != values:
+        _write(node, kept)
+
+
+def _write(node: EngineNode, values: Mapping[str, str]) -> None:
+    lines = [f"{name} = {value}" for name, value in values.items()]
     path = node.paths.configuration / FILE
     accounts.write_file(path, "\n".join([*lines, ""]), node.spec.uid)
 

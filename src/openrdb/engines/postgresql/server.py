@@ -117,6 +117,8 @@ class PostgreSQLServer:
         return bootstrap.ensure_current(self._node, replication_secret)
 
     def reload(self) -> bool:
+        if self._node.is_inert and self._node.upstream is None:
+            limits.drop(config.values(self._node), self._node)
         return settings.reload(self._node)
 
     def release_space(self) -> None:
