@@ -126,10 +126,15 @@ class PairKeeper:
 
     # -- what is known ---------------------------------------------------------------------------
 
+    @property
+    def is_protected(self) -> bool:
+        """Whether the primary takes writes, and each commit is on both nodes."""
+        return self.record.is_armed and self.is_open
+
     def unprotected(self) -> str | None:
         """Return why not every commit is on both nodes, and what is done about it; None if it is."""
         with self.changed:
-            return None if self.record.is_armed and self.is_open else self.doing
+            return None if self.is_protected else self.doing
 
     def wait_open(self, timeout: float) -> UUID:
         """Return the primary as soon as it takes writes.
@@ -161,9 +166,9 @@ class PairKeeper:
         """
         with self.changed:
             self.changed.wait_for(
-                lambda: self.record.is_armed or self.is_closed or gives_up(), timeout
+                lambda: self.is_protected or self.is_closed or gives_up(), timeout
             )
-            return self.record.is_armed
+            return self.is_protected
 
     def take_failure(self) -> OpenRDBError | None:
         """Return why the standby could not be made, once."""
