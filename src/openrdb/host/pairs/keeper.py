@@ -297,10 +297,12 @@ class PairKeeper:
             if pair.is_armed:
                 # Once it is open its commits wait for nobody.
                 pair = self.save(replace(pair, is_armed=False))
+                self.ground.write_configuration(pair.primary)
             replication.open()
         elif pair.is_armed and not replication.is_armed():
             pair = self.save(replace(pair, is_armed=False))
         self.ground.lead(pair.instance_id, pair.primary)
+        self.ground.write_configuration(pair.primary)  # it may have followed until now
         self._failures = self._misses = 0
         self.set_open(is_open=True)
         return 0.0
