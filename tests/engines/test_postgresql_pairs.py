@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import threading
 import time
@@ -10,12 +11,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from openrdb.engines import templates_of
+from openrdb.engines import stream_of, templates_of
 from openrdb.engines.base import Upgrade
+from openrdb.engines.recovery import Replay
 from openrdb.errors import HostError
-from openrdb.system import copying
+from openrdb.system import accounts, copying, files
 from tests.conftest import POSTGRESQL
 from tests.support.postgresql_pair import Member, Members, arm, wait_until, writing
+from tests.support.postgresql_server import SECRETS
 from tests.support.service import installed
 
 pytestmark = pytest.mark.timeout(180)
@@ -163,6 +166,16 @@ def test_who_was_killed_has_not_handed_over(members: Members) -> None:
     assert not standby.replication.has_all_of(primary.node)
 
 
+def test_a_frozen_standby_does_not_keep_the_primary_from_ending(members: Members) -> None:
+    primary, standby = members.pair()
+    standby.send(signal.SIGSTOP)
+    with primary.superuser() as session:
+        session.execute("SELECT pg_logical_emit_message(false, '', repeat('x', 100000))")
+    primary.stop()
+    standby.send(signal.SIGCONT)
+    assert standby.replication.following().lost is None
+
+
 def test_an_open_server_does_not_follow(members: Members) -> None:
     primary, standby = members.pair()
     replication = primary.become(upstream=standby)
@@ -276,8 +289,11 @@ def test_unlogged_tables_are_told(members: Members) -> None:
 
 def test_the_files_of_a_pair_are_upgraded(members: Members, cache: Path) -> None:
     primary = members.primary()
-    add(primary, 1)
     primary.kill()
+    primary.start()
+    primary.replication.open()
+    add(primary, 1)
+    primary.kill()  # before its first checkpoint on the new timeline is certain
     old, newest = primary.node.bundle, installed(cache, POSTGRESQL[-1])
     if primary.node.spec.engine == newest:
         pytest.skip("there is no newer one")
@@ -293,6 +309,36 @@ def test_the_files_of_a_pair_are_upgraded(members: Members, cache: Path) -> None
     other.become(inert=False)
     other.start()
     add(other, 2)
+
+
+def test_a_pair_is_recovered_from_a_base(members: Members) -> None:
+    primary, standby = members.pair()
+    add(primary, 1)
+    other, uid = members.new(), primary.node.spec.uid
+    base, stream = (other.node.paths.root / name for name in ("base", "stream"))
+    for directory in (base, stream):
+        accounts.ensure_directory(directory, uid)
+    recovery = primary.engine.recovery()
+    assert recovery is not None
+    command = recovery.base(base)
+    done = accounts.run(uid, command.arguments, command.environment, f"{command.secret}\n")
+    assert done.returncode == 0, done.stderr
+    add(primary, 2)
+    with primary.superuser() as session:
+        session.execute("SELECT pg_switch_wal()")
+    for path in (primary.data / "pg_wal").iterdir():
+        if path.is_file():
+            shutil.copy(path, stream)
+    files.give_tree(stream, uid)
+    tools, node = stream_of(other.node.spec.engine), other.node
+    span = tools.span(base)
+    last = (None, uid, SECRETS[1], {}, node.paths.sockets, node.spec.memory, None)
+    tools.replay(Replay(node.bundle, other.data, base, span, stream, *last))
+    templates_of(node.spec.engine).renew_identity(other.data)
+    other.become(inert=False)
+    other.start()
+    assert other.ask("SELECT count(*) FROM written") == 2
+    assert standby.replication.following().streams
 
 
 def test_what_is_made_of_a_pair_is_none(members: Members) -> None:
