@@ -236,7 +236,7 @@ def test_a_new_agent_goes_on_with_what_runs(pair: Pair, writers: Writers) -> Non
     before = {spec.node_id: pair.pid(spec.node_id) for spec in pair.specs}
     pair.agent.restart()
     wait_until(lambda: {one.node_id: pair.pid(one.node_id) for one in pair.specs} == before)
-    assert pair.record.is_armed
+    wait_until(lambda: pair.keeper.is_protected)
     writers.wait_for(20)
 
 

@@ -22,6 +22,7 @@ from openrdb.engines import server_of_node, templates_of
 from openrdb.engines.base import EngineNode, Server
 from openrdb.engines.postgresql import session
 from openrdb.engines.replication import Replication, Upstream
+from openrdb.host.bundles.cache import Bundles
 from openrdb.spec import Administrator, NodeSpec
 from openrdb.system import accounts, copying, files, processes
 from openrdb.system.bundle import Bundle
@@ -221,11 +222,15 @@ class Members:
         )
         self._all: list[Member] = []
 
-    def new(self) -> Member:
+    def new(self, engine: str | None = None) -> Member:
+        """Return one that does not run; of another version, it has other data."""
         with socket.create_server((_ADDRESS, 0)) as free:
             port = free.getsockname()[1]
         spec = replace(self._spec, node_id=uuid4(), port=port)
-        member = Member(self._place / f"n{len(self._all)}", self._bundle, spec)
+        bundle = self._bundle
+        if engine is not None:
+            spec, bundle = replace(spec, engine=engine), Bundles(bundle.path.parent).find(engine)
+        member = Member(self._place / f"n{len(self._all)}", bundle, spec)
         self._all.append(member)
         return member
 

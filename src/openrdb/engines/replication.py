@@ -85,6 +85,8 @@ class Replication(Protocol):
     What it is, is in its `EngineNode`: `is_inert` for all servers of pairs and for replicas, `upstream`
     for followers, `synchronous` for the primary of a pair that is armed or about to be. The
     configuration files are written for it before each verb.
+
+    Any verb raises HostError where the server does not do it.
     """
 
     hands_over_running: bool

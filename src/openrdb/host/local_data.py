@@ -21,7 +21,6 @@ from openrdb.spec import (
     RestoreSpec,
     TransferState,
 )
-from openrdb.system import files
 
 _LOOK = 10.0
 """Seconds after which it is looked whether a standby could not be made."""
@@ -75,11 +74,7 @@ class LocalData(LocalPairs):
             self._pools.delete(instance_id)
             self._healer.in_background(self._pools.remove_deleted)
         for owner in (instance_id, *node_ids):
-            files.remove_tree(self._layout.sockets(owner))
-            self._guards.pop(owner, None)
-            self._configuring.pop(owner, None)
-            self._changes.forget(owner)
-            self._data_versions.forget(owner)
+            self._forget(owner)
 
     def ensure_restored(self, instance_id: UUID) -> bool:
         if not self._pools.put_back(instance_id):

@@ -19,7 +19,7 @@ from openrdb.host.pairs import PairKeeper, planned
 from openrdb.host.processes import Program
 from openrdb.host.records import NodeRecord, PairRecord
 from openrdb.spec import NodeSpec
-from openrdb.system import processes
+from openrdb.system import files, processes
 from openrdb.system.processes import Identity
 
 log = logging.getLogger(__name__)
@@ -301,7 +301,16 @@ class LocalPairs(LocalNodes):
         self._pools.tidy(volume.pool, record.spec.instance_id, node_id)
         self._records.forget_node(node_id)
         self._ports_guard.forget([node_id])
+        self._forget(node_id)
         self._healer.in_background(self._pools.remove_deleted)
+
+    def _forget(self, owner: UUID) -> None:
+        """Drop what is kept of a node that is gone, or of an instance, besides its record."""
+        files.remove_tree(self._layout.sockets(owner))
+        self._guards.pop(owner, None)
+        self._configuring.pop(owner, None)
+        self._changes.forget(owner)
+        self._data_versions.forget(owner)
 
 
 class LocalGround:

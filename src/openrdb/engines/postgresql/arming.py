@@ -91,7 +91,7 @@ def arm(node: EngineNode, follower: EngineNode) -> bool:
             settings.reload(node)
             _pass_checkpointer(node)
             return _has_all(couple)
-    except psycopg.Error:
+    except (psycopg.Error, HostError):
         return False
 
 
@@ -151,5 +151,5 @@ def _commits(node: EngineNode, timeout: float) -> bool:
 
 def is_armed(node: EngineNode) -> bool:
     """Return whether commits wait for a follower, as far as new sessions are told."""
-    with session.use(node, "postgres") as connection:
+    with session.connect_in_time(node, "postgres", _ANSWER) as connection:
         return connection.execute(_ARMED).fetchone() == (True,)

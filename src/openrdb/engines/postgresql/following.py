@@ -23,11 +23,14 @@ _HISTORIES = r"""
     SELECT max(('x' || left(name, 8))::bit(32)::int) FROM pg_ls_waldir()
     WHERE name ~ '^[0-9A-F]{8}\.history$'
 """
+# Both times of the last message are the receiver's own until there is one: it also takes itself for
+# streaming while the upstream looks whether it still has what is to be sent.
 _STATE = f"""
     SELECT pg_is_in_recovery(), pg_is_wal_replay_paused(),
-        status = 'streaming' AND sender_host = %s AND sender_port = %s,
+        status = 'streaming' AND sender_host = %s AND sender_port = %s
+            AND last_msg_send_time <> last_msg_receipt_time,
         received_tli >= coalesce(({_HISTORIES}), 1),
-        CASE WHEN status = 'streaming' AND pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn()
+        CASE WHEN status = 'streaming' AND pg_last_wal_receive_lsn() <= pg_last_wal_replay_lsn()
             THEN 0
             ELSE extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())
         END::float
@@ -65,6 +68,9 @@ _LOST = re.compile(
     re.MULTILINE,
 )
 _COMPLAINT = re.compile(_OWN_LINE + r"(?:FATAL|PANIC|WARNING): +(.+)", re.MULTILINE)
+_PAUSED = (
+    "settings of it are lower than those of its upstream: it has to be started again with them"
+)
 _PAUSED = (
     "settings of it are lower than those of its upstream: it has to be started again with them"
 )

@@ -13,22 +13,15 @@ import stat
 import time
 from pathlib import Path
 
-import psycopg
-from psycopg import errors
-
 from openrdb.engines.base import EngineNode
-from openrdb.engines.postgresql import postmaster, session
+from openrdb.engines.postgresql import postmaster
+from openrdb.engines.postgresql.control import Control
 from openrdb.errors import HostError
 from openrdb.system import files
 
 _SIGNAL, _PROMOTE = "standby.signal", "promote"
 _OPENED = 60.0
-_ASKED_AGAIN = 1.0
-"""Seconds: a server that has just begun to start removes the file, as one that was left."""
 _PAUSE = 0.01
-_STATE = """
-    SELECT pg_is_in_recovery(), CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() END
-"""
 
 
 def ensure(data: Path) -> None:
@@ -48,39 +41,35 @@ def end(data: Path) -> None:
 def open_server(node: EngineNode) -> None:
     """Let a server take writes, and return when it does; its next start is inert again.
 
+    No connection is needed: a server that has just been started may not accept any before.
+
     Raises:
         HostError: it does not run, or not within a minute.
     """
     deadline = time.monotonic() + _OPENED
-    while (why := _why_not_opened(node)) is not None:
+    while not is_open(node):
         if time.monotonic() > deadline:
-            raise HostError(f"the server does not begin to take writes: {why}")
+            raise HostError("the server does not begin to take writes")
+        # Again and again: a start removes the file, as one that was left.
+        _put(node.paths.data / _PROMOTE)
+        postmaster.send(node, signal.SIGUSR1)
+        time.sleep(_PAUSE)
     with contextlib.suppress(OSError):  # of a full volume: each start does it as well
         ensure(node.paths.data)
 
 
-def _why_not_opened(node: EngineNode) -> str | None:
-    """Tell a server to take writes; return why it does not within a moment; None if it does."""
-    _put(node.paths.data / _PROMOTE)
-    postmaster.send(node, signal.SIGUSR1)
-    until = time.monotonic() + _ASKED_AGAIN
+def is_open(node: EngineNode) -> bool:
+    """Return whether a running server takes writes, by its files.
+
+    Raises:
+        HostError: it does not run.
+    """
+    postmaster.check(node)
     try:
-        with session.connect_in_time(node, "postgres", _ASKED_AGAIN) as connection:
-            while time.monotonic() < until:
-                with contextlib.suppress(errors.ObjectNotInPrerequisiteState):  # just between both
-                    row = connection.execute(_STATE).fetchone()
-                    if row == (False, None):
-                        return None
-                    if row == (True, True):
-                        raise HostError(
-                            "the server cannot take writes: settings of it are lower than those of the "
-                            "one that it followed"
-                        )
-                time.sleep(_PAUSE)
-    except psycopg.OperationalError as error:
-        time.sleep(_PAUSE)
-        return str(error)
-    return "it is still reading what was written before"
+        control = Control.read(node.paths.data)
+    except HostError:  # it is just being written
+        return False
+    return control.takes_writes and postmaster.is_ready(node)
 
 
 def _put(path: Path) -> None:
@@ -94,6 +83,5 @@ def _put(path: Path) -> None:
     try:
         owner = path.parent.stat()
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)

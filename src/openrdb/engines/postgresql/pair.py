@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from uuid import UUID
 
 import psycopg
@@ -19,7 +21,6 @@ from openrdb.engines.postgresql import (
     upstream,
     writes,
 )
-from openrdb.engines.postgresql.control import Control
 from openrdb.engines.postgresql.probe import PostgreSQLProbe
 from openrdb.engines.replication import Following
 from openrdb.errors import HostError
@@ -27,9 +28,19 @@ from openrdb.errors import HostError
 _ANSWER = 10.0
 _OPEN = "SELECT NOT pg_is_in_recovery()"
 _UNLOGGED = """
-    SELECT count(*) FROM pg_class WHERE relpersistence = 'u' AND relkind IN ('r', 'm')
-    AND oid >= 16384
+    SELECT EXISTS (
+        SELECT FROM pg_class WHERE relpersistence = 'u' AND relkind = 'r' AND oid >= 16384
+    )
 """
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Tell an error of the server's as one of the host."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise HostError(f"the server does not do it: {error}") from error
 
 
 class PostgreSQLReplication:
@@ -46,38 +57,40 @@ class PostgreSQLReplication:
         return []
 
     def warnings(self) -> list[str]:
-        found = []
-        for name, _ in session.databases(self._node):
-            with session.use(self._node, name) as connection:
-                row = connection.execute(_UNLOGGED).fetchone()
-            if row is not None and row[0]:
-                found.append(
-                    f"{row[0]} unlogged tables of the database {name!r} are empty on others"
-                )
-        return found
+        with _answering():
+            names = [name for name, _ in session.databases(self._node) if self._has_unlogged(name)]
+        return [
+            f"unlogged tables of the database {name} are empty after a failover" for name in names
+        ]
+
+    def _has_unlogged(self, database: str) -> bool:
+        with session.use(self._node, database) as connection:
+            return connection.execute(_UNLOGGED).fetchone() == (True,)
 
     # -- a primary -------------------------------------------------------------------------------
 
     def open(self) -> None:
         inert.open_server(self._node)
-        if arming.is_armed(self._node):  # by files that it was started with
+        if self.is_armed():  # by files that it was started with
             self.disarm()
 
     def is_open(self) -> bool:
-        try:
-            with session.connect_in_time(self._node, "postgres", _ANSWER) as connection:
-                return connection.execute(_OPEN).fetchone() == (True,)
-        except psycopg.Error as error:
-            raise HostError(f"the server does not say whether it takes writes: {error}") from error
+        with (
+            _answering(),
+            session.connect_in_time(self._node, "postgres", _ANSWER) as connection,
+        ):
+            return connection.execute(_OPEN).fetchone() == (True,)
 
     def probe(self) -> PostgreSQLProbe:
         return PostgreSQLProbe(self._node)
 
     def admit(self, follower: UUID) -> None:
-        slots.ensure_physical(self._node, replication.slot_of(follower))
+        with _answering():
+            slots.ensure_physical(self._node, replication.slot_of(follower))
 
     def dismiss(self, follower: UUID) -> None:
-        slots.drop(self._node, replication.slot_of(follower))
+        with _answering():
+            slots.drop(self._node, replication.slot_of(follower))
 
     def arm(self, follower: EngineNode) -> bool:
         return arming.arm(self._node, follower)
@@ -86,12 +99,13 @@ class PostgreSQLReplication:
         arming.disarm(self._node)
 
     def is_armed(self) -> bool:
-        return arming.is_armed(self._node)
+        with _answering():
+            return arming.is_armed(self._node)
 
     # -- a follower ------------------------------------------------------------------------------
 
     def follow(self) -> None:
-        if Control.read(self._node.paths.data).takes_writes:
+        if inert.is_open(self._node):
             raise HostError("the server takes writes: it has to be started again to follow another")
         upstream.write_secret(self._node)
         postmaster.reload(self._node)
@@ -106,7 +120,8 @@ class PostgreSQLReplication:
 
     def hand_over(self, timeout: float) -> None:
         del timeout  # the end of the server, which follows, ends what these sessions leave
-        writes.end_users(self._node)
+        with _answering():
+            writes.end_users(self._node)
 
     def take_back(self) -> None:
         """Do nothing: the server has not changed."""

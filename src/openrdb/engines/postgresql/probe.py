@@ -13,7 +13,7 @@ from openrdb.engines.postgresql import session
 from openrdb.engines.replication import Answer, Probed
 
 _NAME = "openrdb probe"
-_WRITE = "SELECT pg_logical_emit_message(true, 'openrdb', '')"
+_WRITE = "SELECT pg_logical_emit_message(%s, 'openrdb', '')"
 _POSITION = """
     SELECT pg_current_wal_flush_lsn() - '0/0', (
         SELECT max(flush_lsn) - '0/0' FROM pg_stat_replication
@@ -69,7 +69,9 @@ class PostgreSQLProbe:
     def _write(self, connection: session.Session, deadline: float) -> None:
         """Write something, and note what the standby has of it."""
         connection.patience = max(deadline - time.monotonic(), _LEAST)
-        connection.execute(_WRITE)
+        # By the numbers of transactions it is told whether users write while they should not: see
+        # `written`. Then what is written here takes none.
+        connection.execute(_WRITE, [not self._node.is_held])
         connection.patience = max(deadline - time.monotonic(), _LEAST)
         row = connection.execute(_POSITION).fetchone()
         assert row is not None  # noqa: S101

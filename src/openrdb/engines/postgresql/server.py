@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from openrdb.engines.base import Copier, EngineNode
@@ -16,6 +17,7 @@ from openrdb.engines.postgresql import (
     followed,
     inert,
     limits,
+    postmaster,
     session,
     settings,
     upgrade,
@@ -30,9 +32,6 @@ from openrdb.engines.postgresql.recovery import PostgreSQLRecovery
 from openrdb.engines.postgresql.transfers import Transfers
 from openrdb.spec import Administrator
 from openrdb.system import files
-
-_READY = {"ready", "standby"}
-"""The latter of an inert server, whose sessions read only."""
 
 
 class PostgreSQLServer:
@@ -66,14 +65,8 @@ class PostgreSQLServer:
             inert.end(paths.data)
 
     def wait_accepting(self, pid: int, timeout: float) -> bool:
-        state = self._node.paths.data / "postmaster.pid"
-
-        def ready() -> bool:
-            # Line 1 is the server's pid, line 8 its state (src/include/utils/pidfile.h).
-            lines = files.read_tail(state).splitlines()
-            return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() in _READY
-
-        return files.wait_for(state.parent, ready, timeout, pid=pid)
+        ready = partial(postmaster.is_ready, self._node, pid)
+        return files.wait_for(self._node.paths.data, ready, timeout, pid=pid)
 
     def failure_reason(self, output: Path) -> str:
         return failures.reason(self._node.paths.log, output)

@@ -126,10 +126,15 @@ class PairKeeper:
 
     # -- what is known ---------------------------------------------------------------------------
 
+    @property
+    def is_protected(self) -> bool:
+        """Whether the primary takes writes, and each commit is on both nodes."""
+        return self.record.is_armed and self.is_open
+
     def unprotected(self) -> str | None:
         """Return why not every commit is on both nodes, and what is done about it; None if it is."""
         with self.changed:
-            return None if self.record.is_armed and self.is_open else self.doing
+            return None if self.is_protected else self.doing
 
     def wait_open(self, timeout: float) -> UUID:
         """Return the primary as soon as it takes writes.
@@ -161,9 +166,9 @@ class PairKeeper:
         """
         with self.changed:
             self.changed.wait_for(
-                lambda: self.record.is_armed or self.is_closed or gives_up(), timeout
+                lambda: self.is_protected or self.is_closed or gives_up(), timeout
             )
-            return self.record.is_armed
+            return self.is_protected
 
     def take_failure(self) -> OpenRDBError | None:
         """Return why the standby could not be made, once."""
@@ -292,10 +297,12 @@ class PairKeeper:
             if pair.is_armed:
                 # Once it is open its commits wait for nobody.
                 pair = self.save(replace(pair, is_armed=False))
+                self.ground.write_configuration(pair.primary)
             replication.open()
         elif pair.is_armed and not replication.is_armed():
             pair = self.save(replace(pair, is_armed=False))
         self.ground.lead(pair.instance_id, pair.primary)
+        self.ground.write_configuration(pair.primary)  # it may have followed until now
         self._failures = self._misses = 0
         self.set_open(is_open=True)
         return 0.0
