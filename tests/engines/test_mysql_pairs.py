@@ -12,6 +12,7 @@ import pytest
 from openrdb import certificates
 from openrdb.engines.mysql import gtids
 from openrdb.engines.mysql.reserved import REPLICATION
+from openrdb.engines.mysql.sql import rows
 from openrdb.errors import HostError
 from openrdb.system.bundle import Bundle
 from tests.support.mysql_pairs import Pair, in_background, running, until
@@ -202,7 +203,14 @@ def test_server_that_misses_what_was_purged_is_lost(pair: Pair) -> None:
     pair.standby.stop()
     with pair.writing() as writer:
         writer.wait(5)
-    pair.primary.engine.release_space()
+
+    def is_purged() -> bool:
+        """A file that is being sent stays until the server notices that nobody receives it."""
+        pair.primary.engine.release_space()
+        with pair.primary.superuser() as session:
+            return len(rows(session, "SHOW BINARY LOGS")) == 1
+
+    until(is_purged)
     pair.standby.run()
     found = pair.rejoin()
     assert found.lost is not None
@@ -225,6 +233,18 @@ def test_upstream_must_have_a_certificate_of_the_instance(pair: Pair) -> None:
             until(lambda: "certificate" in standby.status()["Last_IO_Error"])
     finally:
         standby.paths.authority.write_text(own)
+
+
+def test_standby_that_cannot_read_what_it_confirmed_is_not_opened(pair: Pair) -> None:
+    pair.standby.kill()
+    pair.primary.kill()
+    for path in pair.standby.paths.data.glob("relay.*"):
+        path.unlink()
+    pair.standby.become()
+    pair.standby.run()
+    with pytest.raises(HostError):
+        pair.standby.replication.open()
+    assert not pair.standby.replication.is_open()
 
 
 def test_sets_of_transactions() -> None:

@@ -18,7 +18,7 @@ from pymysql.constants import ER
 from pymysql.cursors import DictCursor
 
 from openrdb.engines.base import EngineNode
-from openrdb.engines.mysql import config, gtids, session
+from openrdb.engines.mysql import config, definitions, gtids, session
 from openrdb.engines.mysql.admin import user_sessions
 from openrdb.engines.mysql.reserved import REPLICATION
 from openrdb.engines.mysql.session import Session
@@ -86,7 +86,9 @@ def follow(node: EngineNode, connection: Session) -> None:
             if error.args[0] not in _UNREADABLE:
                 raise
     # Also in a copy, which is without what its source has received.
-    end(node)
+    if now:
+        _stop(node)
+        run(connection, "RESET REPLICA ALL")
     _set_source(node, connection, upstream)
     _start(connection, upstream)
 
@@ -214,18 +216,24 @@ def _session_of(node: EngineNode, upstream: Upstream) -> Session:
     )
 
 
-def end(node: EngineNode) -> None:
-    """Let a server follow nobody, and drop what it has received and not applied."""
-    with session.connect(node, patience=_LONGEST_STOP) as connection:
-        if not status(connection):
-            return
-        ending = threading.Timer(_STOP_TIMEOUT, _end_threads, [node])
-        ending.start()
-        try:
-            run(connection, "STOP REPLICA")
-        finally:
-            ending.cancel()
+def leave(node: EngineNode, connection: Session) -> None:
+    """Let a server that takes writes follow nobody any more, and run its events; a no-op if it did not
+    follow anybody: it may have events then that are to stay as they are."""
+    if status(connection):
+        _stop(node)
+        definitions.enable_events(connection)
         run(connection, "RESET REPLICA ALL")
+
+
+def _stop(node: EngineNode) -> None:
+    """Let a server receive and apply nothing any more."""
+    ending = threading.Timer(_STOP_TIMEOUT, _end_threads, [node])
+    ending.start()
+    try:
+        with session.connect(node, patience=_LONGEST_STOP) as connection:
+            run(connection, "STOP REPLICA")
+    finally:
+        ending.cancel()
 
 
 def _end_threads(node: EngineNode) -> None:
