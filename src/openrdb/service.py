@@ -69,7 +69,8 @@ def adopt_nodes(database: Database, host: Host, secrets: Secrets) -> None:
     version made."""
     known = {node.node_id: node for node in host.nodes()}
     with database.read() as session:
-        running = list(session.scalars(select(Node.id).where(Node.desired == "running")))
+        is_own = (Node.desired == "running") & (Node.role != "replica")
+        running = list(session.scalars(select(Node.id).where(is_own)))
         for node_id in [one for one in running if one not in known or not known[one].volume_size]:
             node = session.get_one(Node, node_id)
             instance = session.get_one(Instance, node.instance_id)

@@ -89,7 +89,7 @@ class NodeState:
     version: str
     """Of the engine, without the packaging: `17.11`."""
     reason: str = ""
-    """Why it does not run though it should."""
+    """Why it does not run though it should; of a replica also why it does not follow."""
     data_versions: Mapping[str, str] | None = None
     """Versions of collations and time zones when its data was written; None: not known yet."""
     warning: str = ""

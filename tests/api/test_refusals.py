@@ -370,9 +370,12 @@ WRONG: list[tuple[dict[str, Any], str, str | None]] = [
     ({"volume_type": "sbs_5k", "volume_size": BIG - 1}, "volume_size", "constraint"),
     ({"volume_size": BIG}, "volume_size", "constraint"),
     ({"volume_size": -BIG * BIG}, "volume_size", "constraint"),
-    # what this version has not
-    ({"is_ha_cluster": True}, "is_ha_cluster", "constraint"),
-    ({"high_availability_mode": "single_zone"}, "high_availability_mode", "constraint"),
+    # what contradicts itself
+    (
+        {"is_ha_cluster": True, "high_availability_mode": "disabled"},
+        "high_availability_mode",
+        "constraint",
+    ),
     # passwords
     ({"password": ""}, "password", "constraint"),
     ({"password": "Short1!"}, "password", "constraint"),

@@ -355,8 +355,7 @@ def test_without_a_public_endpoint_a_copy_gets_none(
     ("sent", "argument"),
     [
         ({"node_type": "db-none"}, "node_type"),
-        ({"is_ha_cluster": True}, "is_ha_cluster"),
-        ({"high_availability_mode": "single_zone"}, "high_availability_mode"),
+        ({"is_ha_cluster": True, "high_availability_mode": "disabled"}, "high_availability_mode"),
         ({"instance_name": 7}, "instance_name"),
     ],
 )

@@ -62,10 +62,8 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], set[str]]] = [
     # types of volumes
     (SBS, {"volume_type": "lssd"}, {"volume_type"}),
     ({}, {"volume_type": "ssd"}, {"volume_type"}),
-    # what this version has not
-    ({}, {"enable_ha": True}, {"enable_ha"}),
+    # what only becomes true
     ({}, {"enable_ha": False}, {"enable_ha"}),
-    ({}, {"high_availability_mode": "single_zone"}, {"high_availability_mode"}),
     ({}, {"enable_encryption": False}, {"enable_encryption"}),
     # versions
     ({}, {"upgradable_version_id": VERSION}, {"upgradable_version_id"}),

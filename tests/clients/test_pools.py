@@ -23,9 +23,11 @@ from openrdb.system.layout import Layout
 from tests.cli.test_undelete import delete, undelete
 from tests.support.backups import back_up, restore
 from tests.support.held_service import HeldService
+from tests.support.high_availability import primary
 from tests.support.kinds import finished_count, last_error
 from tests.support.leftovers import leftovers
 from tests.support.service import creation, ports_of_worker, ready, wait_until
+from tests.support.writers import Writers
 
 
 @dataclass(frozen=True)
@@ -257,3 +259,18 @@ def test_a_pool_that_is_no_longer_configured(deployment: Deployment) -> None:
     assert deployment.homes(old) == {"block"}
     assert rows(deployment, old) == 1000
     wait_until(lambda: not leftovers(service))
+
+
+def test_a_pair_is_moved(deployment: Deployment, newest: str) -> None:
+    service = deployment.service
+    service.start()
+    sdk = service.sdk()
+    instance = service.create(newest, is_ha_cluster=True, volume_type="sbs_5k")
+    with Writers(service.login(instance)) as writers:
+        writers.wait_for(20)
+        deployment.upgrade(instance, volume_type="sbs_15k")
+        ready(sdk, instance.id)
+        writers.wait_for(20)
+    primary(service, instance)
+    assert writers.lost() == set()
+    assert deployment.homes(instance) == {"fast"}

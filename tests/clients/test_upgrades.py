@@ -20,10 +20,12 @@ from openrdb.host.bundles.cache import Bundles
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import Layout
 from tests.support.held_service import HeldService
+from tests.support.high_availability import nodes, primary
 from tests.support.kinds import last_error
 from tests.support.recovery_kinds import can_go_back, recovery, restore
 from tests.support.service import Service, gone, installed, ports_of_worker, ready, wait_until
 from tests.support.tenants import tenant_of
+from tests.support.writers import Writers
 
 GB = 10**9
 BUFFERS = {
@@ -183,6 +185,28 @@ def test_a_newer_minor_version(older: Older) -> None:
     assert service.processes(str(later), instance.id)
     with service.connection(upgraded) as session:
         assert session.execute("SELECT n FROM kept").fetchone() == (7,)
+
+
+@both
+def test_a_newer_minor_version_of_a_pair(older: Older) -> None:
+    """Both nodes run it, and no acknowledged row is lost."""
+    service, engine, newest, later = older
+    instance = service.create(engine, is_ha_cluster=True)
+    service.kill()
+    shutil.copytree(newest.path, later, symlinks=True)
+    service.start()
+    sdk = service.sdk()
+    (offered,) = sdk.get_instance(instance_id=instance.id).upgradable_version
+    with Writers(service.login(instance)) as writers:
+        writers.wait_for(20)
+        sdk.upgrade_instance(instance_id=instance.id, upgradable_version_id=offered.id)
+        upgraded = ready(sdk, instance.id)
+        writers.wait_for(20)
+    assert (upgraded.upgradable_version, upgraded.endpoints) == ([], instance.endpoints)
+    primary(service, instance)
+    assert writers.lost() == set()
+    for node in nodes(service, instance):
+        assert service.processes(str(later), node.name)
 
 
 @both

@@ -17,6 +17,7 @@ from openrdb.system import accounts
 from openrdb.system.bundle import Bundle
 from tests.support import mysql_server
 from tests.support.place import new_place
+from tests.support.postgresql_pair import Members
 from tests.support.postgresql_server import Server
 from tests.support.service import port_of_server
 
@@ -56,6 +57,16 @@ def server(
         servers[postgresql] = Server(place, bundle, postgresql, port).__enter__()
     yield servers[postgresql]
     servers[postgresql].tidy()
+
+
+@pytest.fixture
+def members(bundle: Bundle, postgresql: str) -> Iterator[Members]:
+    """Servers of one instance, of which the test makes as many as it needs."""
+    place = new_place()
+    place.mkdir(mode=0o755)
+    made = Members(place, bundle, postgresql)
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session", params=["MySQL-8", "MySQL-9"])

@@ -160,7 +160,7 @@ def test_probe(pair: Pair) -> None:
     with pair.primary.session() as run:
         run("FLUSH TABLES WITH READ LOCK")
         for timeout in (0.5, 1, 3):
-            assert probe.look(timeout).answer == "written"
+            assert probe.look(timeout).answer == "busy"
     found = probe.look(5)
     assert (found.answer, found.unconfirmed) == ("written", 0.0)
     pair.primary.kill()

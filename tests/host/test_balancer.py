@@ -10,19 +10,16 @@ import select
 import shutil
 import socket
 import subprocess
-import tempfile
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from openrdb.errors import HostError
-from openrdb.host.balancer import Balancer, Target, choose
+from openrdb.host.balancer import choose
 from openrdb.host.balancer.choice import NftablesFirst
 from openrdb.host.balancer.haproxy import HAProxy
 from openrdb.host.balancer.nftables import Nftables, why_unusable
@@ -30,186 +27,10 @@ from openrdb.host.bundles.cache import Bundles
 from openrdb.host.cgroups import Cgroups
 from openrdb.host.healing import Healer
 from openrdb.system.layout import Layout
-from tests.support.network import Neighbour, ip, nft, own_network
-from tests.support.service import ports_of_worker
+from tests.support.balancer import PATIENCE, Session, World
+from tests.support.network import Neighbour, ip, nft
 
-_PATIENCE = 20.0
-"""Seconds after which a test gives up; nothing is expected to take that long."""
-
-
-class Node:
-    """A server that says its name, then what it hears, and "end" to who has no more to say."""
-
-    def __init__(self, name: str, address: str, port: int) -> None:
-        self.name, self.place = name, (address, port)
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self._listener = socket.create_server(self.place, family=family, backlog=128)
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-        self._thread.start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # closed
-            while True:
-                client, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        with client, contextlib.suppress(ConnectionError):
-            client.sendall(self.name.encode())
-            while heard := client.recv(100):
-                client.sendall(heard)
-            client.sendall(b"end")
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join(_PATIENCE)
-
-
-class Session:
-    def __init__(self, connection: socket.socket, node: str) -> None:
-        self._connection = connection
-        self.node = node
-
-    def echoes(self) -> bool:
-        self._connection.sendall(b"still there?")
-        return self._connection.recv(100) == b"still there?"
-
-    def last_word(self) -> str:
-        """The answer to the end of what we have to say."""
-        self._connection.shutdown(socket.SHUT_WR)
-        return self._connection.recv(100).decode()
-
-    def has_ended(self) -> bool:
-        """Without a word of ours: an idle client learns of it too."""
-        try:
-            return self._connection.recv(100) == b""
-        except ConnectionError:
-            return True
-
-    def close(self) -> None:
-        self._connection.close()
-
-
-@dataclass
-class World:
-    """A balancer, what it needs, and the sessions that come through it."""
-
-    balancer: Balancer
-    healer: Healer
-    layout: Layout
-    ports: Iterator[int]
-    ending: contextlib.ExitStack
-    targets: list[Target] = field(default_factory=list)
-
-    def node(self, name: str, address: str = "127.0.0.1") -> Node:
-        node = Node(name, address, next(self.ports))
-        self.ending.callback(node.close)
-        return node
-
-    def target(
-        self, node: Node, *allowed: str, address: str = "127.0.0.1", private: bool = False
-    ) -> Target:
-        """An endpoint of a node, not made yet."""
-        listen = (address, next(self.ports))
-        networks = None if private else allowed
-        target = Target(uuid4(), uuid4(), listen, node.place, 100, None, networks)
-        self.ending.callback(self.balancer.remove, target)
-        self.targets.append(target)
-        return target
-
-    def endpoint(self, node: Node, *allowed: str, address: str = "127.0.0.1") -> Target:
-        target = self.target(node, *allowed, address=address)
-        self.balancer.ensure(target)
-        return target
-
-    def session(self, target: Target, source: str | None = None) -> Session | None:
-        """A client's session; None where it is refused."""
-        try:
-            connection = socket.create_connection(
-                target.listen, _PATIENCE, (source, 0) if source else None
-            )
-            name = connection.recv(100).decode()
-        except ConnectionError:
-            return None
-        if not name:
-            connection.close()
-            return None
-        self.ending.callback(connection.close)
-        return Session(connection, name)
-
-    def lets_in(self, target: Target, source: str) -> bool:
-        session = self.session(target, source)
-        if session is not None:
-            session.close()
-        return session is not None
-
-    def lose_everything(self) -> None:
-        """What a reboot, or a careless hand, takes away."""
-        if isinstance(self.balancer, Nftables):
-            nft("flush", "ruleset")
-        else:
-            for target in self.targets:
-                self.healer.release(self.balancer.program(target))
-            shutil.rmtree(self.layout.root / "instances")
-
-    def heal(self, *targets: Target) -> int:
-        """What a round of healing does; how many endpoints something was missing of."""
-        missing = self.balancer.missing(targets)
-        self.balancer.ensure_all(list(missing))
-        for program in filter(None, map(self.balancer.program, targets)):
-            self.healer.keep(program)
-        return len(missing)
-
-
-@pytest.fixture(scope="module")
-def network() -> Iterator[None]:
-    if os.geteuid() == 0:
-        with own_network():
-            yield
-    else:
-        yield  # HAProxy alone, on ports that no other test uses
-
-
-@pytest.fixture(scope="module")
-def layout(network: None) -> Iterator[Layout]:
-    layout = Layout(Path(tempfile.mkdtemp(prefix="ordb-", dir="/tmp")))
-    layout.run.mkdir()
-    yield layout
-    shutil.rmtree(layout.root)
-
-
-@pytest.fixture(scope="module")
-def healer(layout: Layout) -> Iterator[Healer]:
-    healer = Healer()
-    healer.start()
-    yield healer
-    healer.close()
-
-
-@pytest.fixture(scope="module")
-def ports(worker_id: str) -> Iterator[int]:
-    first, last, *_ = ports_of_worker(worker_id, 1)
-    return iter(range(first, last))
-
-
-@pytest.fixture(params=["haproxy", "nftables"], scope="module")
-def balancer(
-    request: pytest.FixtureRequest, layout: Layout, healer: Healer, cache: Path
-) -> Balancer:
-    if request.param == "haproxy":
-        return HAProxy(layout, Bundles(cache).haproxy(), healer, None)
-    if why := why_unusable("127.0.0.1"):
-        pytest.skip(why)
-    return Nftables(layout)
-
-
-@pytest.fixture
-def world(
-    balancer: Balancer, layout: Layout, healer: Healer, ports: Iterator[int]
-) -> Iterator[World]:
-    with contextlib.ExitStack() as ending:
-        yield World(balancer, healer, layout, ports, ending)
+pytest_plugins = ["tests.support.balancer"]
 
 
 @pytest.fixture
@@ -305,7 +126,8 @@ def test_another_node(world: World) -> None:
     target = world.endpoint(world.node("old"), "127.0.0.0/8")
     before = world.session(target)
     assert before and before.node == "old"
-    world.balancer.ensure(replace(target, node=world.node("new").place))
+    new = world.node("new").place
+    world.balancer.ensure(replace(target, nodes=(new,), leads=new))
     assert before.has_ended(), "it would write to a node that is no longer the main one"
     after = world.session(target)
     assert after and after.node == "new"
@@ -450,7 +272,7 @@ def test_what_a_hand_changes_is_mended(kernel: World) -> None:
     allowed = f"allowed_{target.endpoint_id.hex}"
     alarm = kernel.ending.enter_context(kernel.balancer.alarm())
     nft("add", "element", "inet", kernel.balancer.table, allowed, "{ 127.0.0.9 }")
-    assert select.select([alarm], [], [], _PATIENCE)[0], "healing would look only after a while"
+    assert select.select([alarm], [], [], PATIENCE)[0], "healing would look only after a while"
     intruder = kernel.session(target, "127.0.0.9")
     assert intruder
     assert kernel.heal(target) == 1

@@ -11,7 +11,9 @@ from typing import Any
 import requests
 
 from tests.support.backup_kinds import BACKUP_CASES
+from tests.support.pair_kinds import PAIR_CASES
 from tests.support.recovery_kinds import RECOVERY_CASES
+from tests.support.replica_kinds import REPLICA_CASES
 from tests.support.scenes import Case, Scene
 from tests.support.service import PASSWORD, Service, creation, gone, ready, wait_until
 from tests.support.snapshot_kinds import SNAPSHOT_CASES
@@ -175,7 +177,7 @@ def applied(settings: dict[str, tuple[str, int]]) -> Case:
 
     return Case(
         "apply_settings",
-        ("put_in_force", "let_in"),
+        ("put_in_force", "let_in", "refresh_replicas"),
         lambda s, n: s.request("PUT", "{one}/settings", {"settings": [setting(s, n)]}),
         holds,
         before=without_private,
@@ -230,7 +232,7 @@ CASES = {
             "ensure_free_ports",
             "readdress",
             "keep_running",
-            "ensure_configuration",
+            "ensure_configured",
             "ensure_accepting",
             "ensure_route",
         ),
@@ -240,14 +242,14 @@ CASES = {
     ),
     "restart_instance": Case(
         "restart_instance",
-        ("readdress", "ensure_configuration", "ensure_restarted", "ensure_route"),
+        ("readdress", "ensure_configured", "ensure_restarted", "refresh_replicas", "ensure_route"),
         lambda s, n: s.request("POST", "{one}/restart"),
         lambda s, n: True,
         before=without_private,
     ),
     "renew_certificate": Case(
         "renew_certificate",
-        ("renew", "ensure_reloaded"),
+        ("renew", "ensure_reloaded", "refresh_replicas"),
         lambda s, n: s.request("POST", "{one}/renew-certificate"),
         lambda s, n: s.service.certificate(s.one).read_text() != s.added,
         before=certificate,
@@ -265,14 +267,14 @@ CASES = {
     ),
     "upgrade_instance": Case(
         "upgrade_instance",
-        ("restart_with", "ensure_volume_size"),
+        ("restart_with", "refresh_replicas", "ensure_volume_size", "resize_replicas"),
         lambda s, n: s.request("POST", f"/instances/{s.added}/upgrade", {"node_type": LARGER}),
         is_larger,
         before=with_block_storage,
     ),
     "move_volume": Case(
         "move_volume",
-        ("move_to", "ensure_only_volume"),
+        ("move_to", "ensure_only_volume", "remake_replicas"),
         ask_move,
         is_in(FAST, "fast"),
         before=to_be_moved,
@@ -287,7 +289,7 @@ CASES = {
     ),
     "apply_acl": Case(
         "apply_acl",
-        ("ensure_route",),
+        ("ensure_route", "ensure_replica_routes"),
         lambda s, n: s.request("POST", "{one}/acls", {"rules": [{"ip": f"192.0.2.{n % 250}"}]}),
         lambda s, n: f"192.0.2.{n % 250}/32" in s.request("GET", "{one}/acls?page_size=100").text,
         before=without_private,
@@ -376,6 +378,8 @@ CASES = {
         is_set,
         before=lambda s, n: s.must("POST", "{one}/users", user(f"may{n}")),
     ),
+    **PAIR_CASES,
+    **REPLICA_CASES,
     **SNAPSHOT_CASES,
     **UPGRADE_CASES,
     **RECOVERY_CASES,

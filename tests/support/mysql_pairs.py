@@ -95,7 +95,8 @@ class Member(Server):
 
     def follow(self, source: Server) -> None:
         spec = source.spec
-        upstream = Upstream(spec.node_id, spec.address, spec.port, REPLICATION_SECRET)
+        place = (spec.node_id, spec.address, spec.port, REPLICATION_SECRET)
+        upstream = Upstream(*place, source.paths)
         self.become(upstream=upstream)
         self.replication.follow()
 

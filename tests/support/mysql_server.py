@@ -34,8 +34,8 @@ from tests.support.service import PASSWORD
 SECRET = "a-secret-of-the-tests"
 _TEMPLATE_SECRET = "a-secret-of-the-template"
 REPLICATION_SECRET = "a-secret-of-the-nodes"
-_TLS = ssl.create_default_context()
-_TLS.check_hostname, _TLS.verify_mode = False, ssl.CERT_NONE
+UNCHECKED = ssl.create_default_context()
+UNCHECKED.check_hostname, UNCHECKED.verify_mode = False, ssl.CERT_NONE
 _OPTIONS = (
     "--innodb-flush-log-at-trx-commit=0",
     "--sync-binlog=0",
@@ -157,7 +157,7 @@ class Server:
         self, user: str = "admin", database: str | None = None, **more: Any
     ) -> Iterator[Any]:
         """A tenant's session: a function that runs a statement and answers its rows."""
-        options = {"host": "127.0.0.1", "port": self.spec.port, "ssl": _TLS}
+        options = {"host": "127.0.0.1", "port": self.spec.port, "ssl": UNCHECKED}
         options |= {"password": PASSWORD, "autocommit": True, "user": user, "database": database}
         with pymysql.connect(**(options | more)) as connection:
 

@@ -27,13 +27,12 @@ NOT_THERE_YET = {
     "/apply-maintenance": "maintenances",
     "/prepare-logs": "logs",
     "/purge-logs": "logs",
-    "/read-replicas": "read replicas",
 }
 """What this version lacks, by a word of the calls' paths."""
 
 TRANSITORY = {
     *("provisioning", "initializing", "configuring", "restarting", "backuping", "deleting"),
-    *("snapshotting", "creating", "exporting", "restoring"),
+    *("snapshotting", "creating", "exporting", "restoring", "promoting"),
 }
 
 
@@ -78,7 +77,7 @@ def _status(step: Step) -> Json:
     return step["response"].get("status") if isinstance(step["response"], dict) else None
 
 
-_COLLECTIONS = ("/instances", "/backups", "/snapshots")
+_COLLECTIONS = ("/instances", "/backups", "/snapshots", "/read-replicas")
 
 
 def created_at(path: str) -> str:
@@ -86,6 +85,8 @@ def created_at(path: str) -> str:
     path = re.sub(
         "/snapshots/[^/]*/create-instance$|/instances/[^/]*/(clone|upgrade)$", "/instances", path
     )
+    path = re.sub("/read-replicas/[^/]*/promote$", "/instances", path)
+    path = re.sub("/read-replicas/[^/]*/reset$", "/read-replicas", path)
     return re.sub("/instances/[^/]*/snapshots$", "/snapshots", path)
 
 

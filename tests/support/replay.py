@@ -43,6 +43,8 @@ CONFLICT = {"message": "Tuple concurrently updated"}
 """Recorded when two changes of privileges met; here they are made one after the other."""
 ANOTHER_PRODUCT = "instance/v1/"
 """Flexible addresses of virtual machines, which the recorded client only put into an ACL."""
+REPLICA = "read-replica-"
+"""What the names of read replicas begin with, before the first eight characters of their ids."""
 DOWNLOAD = ".custom"
 """What the path of an object in the recorded service's store ends in."""
 
@@ -181,10 +183,7 @@ class _Replay:
         if sent is None:
             return None
         self.sent += json.dumps(sent)
-        sent = json.loads(self._translated(json.dumps(sent)))
-        if "is_ha_cluster" in sent:
-            sent["is_ha_cluster"] = False  # this version has no high availability
-        return sent
+        return json.loads(self._translated(json.dumps(sent)))
 
     def _translated(self, text: str) -> str:
         """With our ids and key in the place of the recorded ones."""
@@ -243,6 +242,8 @@ class _Replay:
                     assert (ours[key] > 0) == (recorded[key] > 0), here
                 elif recorded[key] in (None, ""):
                     assert ours[key] == recorded[key], here
+                elif key == "port" and "direct_access" in recorded:
+                    self._bind("direct port", recorded[key], ours[key], here)
                 else:
                     self._same_field(key, recorded[key], ours[key], here)
         elif isinstance(recorded, list):
@@ -255,8 +256,6 @@ class _Replay:
     def _same_field(self, key: str, recorded: Json, ours: Json, here: str) -> None:
         if key == "upgradable_version":
             self._same_versions(recorded, ours, here)
-        elif key == "is_ha_cluster":
-            assert ours is False, here
         elif key == "status":
             # What a change before this one set going may be over already.
             over = {"ready"} if self.changing and recorded == "configuring" else set()
@@ -276,6 +275,11 @@ class _Replay:
             self._bind(key if key in SHARED else "id", recorded, ours, here)
         elif key in ADDRESSES:
             self._same_address(recorded, ours, here)
+        elif key == "name" and recorded.startswith(REPLICA):
+            ids = {theirs: mine for (kind, theirs), mine in self.ours.items() if kind == "id"}
+            short = recorded.removeprefix(REPLICA)
+            (own,) = {mine for theirs, mine in ids.items() if theirs.startswith(short)}
+            assert ours == f"{REPLICA}{own[:8]}", here
         elif key == "mac_address":
             assert MAC_FORM.fullmatch(ours), here
             self._bind(key, recorded, ours, here)

@@ -3,14 +3,15 @@ other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from uuid import UUID
 
 import pytest
 from sqlalchemy.orm import object_session
 
-from openrdb.host.routes import leading
+from openrdb.host.routes import candidates, leading
 from openrdb.operations import desired
+from openrdb.spec import Role, Route
 from openrdb.state import endpoints
 from openrdb.state.database import Database
 from openrdb.state.models import AclRule, Endpoint, Instance, Node
@@ -115,6 +116,19 @@ def test_backends_by_rule(database: Database) -> None:
         endpoint.rule, endpoint.node_id = endpoints.TO_NODE, standby.id
         to_standby = desired.route(instance, endpoint)
     assert {one.node_id for one in to_primary.backends} == {primary.id, standby.id}
-    assert leading(to_primary, {primary.id}).node_id == primary.id
-    assert leading(to_primary, {standby.id}).node_id == standby.id  # it took over
-    assert leading(to_standby, {primary.id}).node_id == standby.id
+    before: dict[object, Role] = {primary.id: "primary", standby.id: "standby"}
+    after: dict[object, Role] = {primary.id: "standby", standby.id: "primary"}
+    assert node_of(to_primary, before) == primary.id
+    assert node_of(to_primary, after) == standby.id  # it took over
+    assert node_of(to_primary, {}) is None, "nobody knows which one"
+    assert node_of(to_standby, before) is None, "a standby is never reachable"
+    apart: dict[object, Role] = {primary.id: "primary", standby.id: "replica"}
+    assert node_of(to_standby, apart) == standby.id
+    assert candidates(to_primary, apart) == [
+        one for one in to_primary.backends if one.node_id == primary.id
+    ]
+
+
+def node_of(route: Route, roles: Mapping[object, Role]) -> UUID | None:
+    leads = leading(candidates(route, roles), roles)
+    return None if leads is None else leads.node_id

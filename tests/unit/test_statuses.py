@@ -48,6 +48,7 @@ LEADS_TO = {
     "restore_backup": "backuping",
     "create_snapshot": "snapshotting",
     "clone": "snapshotting",
+    "create_read_replica": None,
     "retry": "configuring",
 }
 

@@ -24,6 +24,7 @@ from openrdb.api import (
     instances,
     objects,
     privileges,
+    read_replicas,
     recovery,
     settings,
     snapshots,
@@ -39,7 +40,7 @@ from openrdb.api.targets import AbsoluteTargets
 _SWAGGER = next(Path(swagger_ui_bundle.__path__[0], "vendor").glob("swagger-ui-*"))
 _RDB = (
     *(engines, instances, upgrades, users, databases, privileges, acls, settings, endpoints),
-    *(backups, snapshots),
+    *(backups, snapshots, read_replicas),
 )
 _REFUSALS = {
     "400": "an argument is wrong",

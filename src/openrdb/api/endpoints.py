@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, cast
 from uuid import UUID
 
@@ -12,8 +13,13 @@ from openrdb.api import wire
 from openrdb.api.auth import CurrentCaller, CurrentPrincipal
 from openrdb.api.common import PREFIX, CurrentBackend, the_instance
 from openrdb.api.instance_creation import add_endpoints
+from openrdb.api.replica_endpoints import (
+    check_taker,
+    delete_of_replica,
+    migrate_of_replica,
+    of_replica,
+)
 from openrdb.config import Region
-from openrdb.engines import rules_of
 from openrdb.errors import InvalidArguments
 from openrdb.operations.endpoints.create import CreateEndpoint
 from openrdb.operations.endpoints.delete import DeleteEndpoint
@@ -26,6 +32,8 @@ router = APIRouter(prefix=PREFIX)
 
 
 def show(endpoint: Endpoint) -> wire.Endpoint:
+    if endpoint.kind == "direct_access":
+        return wire.DirectAccessEndpoint(id=endpoint.id, ip=endpoint.ip, port=endpoint.port)
     if endpoint.private_network_id is None:
         return wire.LoadBalancerEndpoint(id=endpoint.id, ip=endpoint.ip, port=endpoint.port)
     details = wire.PrivateNetworkDetails(
@@ -37,6 +45,11 @@ def show(endpoint: Endpoint) -> wire.Endpoint:
     return wire.PrivateNetworkEndpoint(
         id=endpoint.id, ip=endpoint.ip, port=endpoint.port, private_network=details
     )
+
+
+def show_all(rows: Iterable[Endpoint]) -> list[wire.Endpoint]:
+    """Return those of an instance's or replica's endpoints that are shown."""
+    return [show(one) for one in rows if one.published and not one.leaving]
 
 
 @router.get("/endpoints/{endpoint_id}")
@@ -89,12 +102,17 @@ def migrate_endpoint(
 ) -> wire.Endpoint:
     """Move an endpoint with its address and port to another instance, its rules and certificate."""
     principal = caller.principal
+    if (replica_id := of_replica(backend, region, endpoint_id, principal)) is not None:
+        return show(migrate_of_replica(backend, caller, region, endpoint_id, replica_id, body))
 
     def find(session: Session) -> Instance:
         endpoint = endpoints.get(session, region, endpoint_id, principal)
         instance = instances.get(session, region, endpoint.instance_id, principal)
         other = instances.get(session, region, body.instance_id, principal)
-        _check_migration(endpoint, instance, other)
+        if instance.id == other.id:
+            help_message = "the endpoint is this instance's already"
+            raise InvalidArguments(("instance_id", "constraint", help_message))
+        check_taker(endpoint, instance, other)
         return instance
 
     def prepare(session: Session, instance: Instance) -> MigrateEndpoint:
@@ -109,26 +127,14 @@ def migrate_endpoint(
     return show(moved[0])
 
 
-def _check_migration(endpoint: Endpoint, instance: Instance, other: Instance) -> None:
-    """Raise InvalidArguments where the other instance cannot have the endpoint."""
-    why = None
-    if instance.id == other.id:
-        why = "the endpoint is this instance's already"
-    elif rules_of(instance.engine) is not rules_of(other.engine):
-        why = "the instance has another engine"
-    elif any(present.kind == endpoint.kind for present in other.endpoints):
-        why = "the instance has an endpoint of this kind already"
-    elif endpoint.private_network_id is not None and instance.project_id != other.project_id:
-        why = "the instance is in another project than the private network"
-    if why is not None:
-        raise InvalidArguments(("instance_id", "constraint", why))
-
-
 @router.delete("/endpoints/{endpoint_id}", status_code=204)
 def delete_endpoint(
     region: Region, endpoint_id: UUID, backend: CurrentBackend, caller: CurrentCaller
 ) -> None:
     principal = caller.principal
+    if (replica_id := of_replica(backend, region, endpoint_id, principal)) is not None:
+        delete_of_replica(backend, caller, region, endpoint_id, replica_id)
+        return
 
     def find(session: Session) -> Instance:
         endpoint = endpoints.get(session, region, endpoint_id, principal)

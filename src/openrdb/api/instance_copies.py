@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from openrdb.api import wire
 from openrdb.api.common import Backend
 from openrdb.api.engine_calls import Kind
+from openrdb.api.high_availability import STANDALONE, HighAvailability, check_engine
 from openrdb.api.instance_creation import (
     add_endpoints,
     check_quotas,
@@ -96,11 +97,12 @@ def add_copy(
     node_type_name: str,
     principal: Principal,
     backend: Backend,
+    availability: HighAvailability = STANDALONE,
 ) -> Instance:
     """Add the row of an instance that gets a source's data, and endpoints of the kinds that it had.
 
     Raises:
-        InvalidArguments: `node_type` cannot have the data.
+        InvalidArguments: `node_type` cannot have the data, or the engine no standby.
         PreconditionFailed: the engine, or an encrypted pool, is not there any more.
         QuotasExceeded: the project, or the disk, may not take another such instance.
     """
@@ -108,6 +110,9 @@ def add_copy(
     if backend.offers.find(source.engine) is None:
         help_message = f"{source.engine} is not offered here any more"
         raise PreconditionFailed("resource_not_usable", help_message)
+    version = backend.offers.installed[source.engine]
+    if availability.is_enabled:
+        check_engine("is_ha_cluster", source.engine, version)
     volume, size = _volume(kind, source)
     created_at = now()
     instance = Instance(
@@ -122,8 +127,8 @@ def add_copy(
         volume_type=volume,
         volume_class=volume_type(kind, volume).class_,
         volume_size=size,
-        is_ha_cluster=False,
-        high_availability_mode="unknown_high_availability_mode",
+        is_ha_cluster=availability.is_enabled,
+        high_availability_mode=availability.mode,
         encryption=origin.encryption,
         settings=_settings(kind, source),
         init_settings=origin.init_settings,
@@ -146,7 +151,7 @@ def add_copy(
     instances.place(
         session,
         instance,
-        version=backend.offers.installed[instance.engine],
+        version=version,
         pool=pool,
         node_ports=settings.node_ports,
         uids=settings.instance_uids if os.geteuid() == 0 else None,

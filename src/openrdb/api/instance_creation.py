@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.orm import Session
 
-from openrdb.api import wire
+from openrdb.api import high_availability, wire
 from openrdb.api.common import Backend
 from openrdb.catalog.node_types import NodeType, node_type, volume_size, volume_type
 from openrdb.catalog.offers import Offer
@@ -25,7 +25,7 @@ from openrdb.errors import (
 )
 from openrdb.host.space import capacity, has_room, no_room
 from openrdb.spec import DEFAULT_POOL, Administrator
-from openrdb.state import instances, networks, quotas
+from openrdb.state import instances, networks, quotas, read_replicas
 from openrdb.state.models import (
     LOCAL_HOST,
     AclRule,
@@ -33,6 +33,7 @@ from openrdb.state.models import (
     Instance,
     PrivateNetwork,
     Project,
+    ReadReplica,
     now,
 )
 from openrdb.state.scope import Principal
@@ -52,7 +53,9 @@ def new_instance(
     offer = _offer(body.engine, backend)
     kind = offered_node_type(body.node_type)
     volume = volume_type(kind, body.volume_type or kind.volumes[0].type)
-    check_high_availability(body.is_ha_cluster, body.high_availability_mode)
+    availability = high_availability.asked(body.is_ha_cluster, body.high_availability_mode)
+    if availability.is_enabled:
+        high_availability.check_engine("is_ha_cluster", offer.version.name, offer.minor)
     created_at = now()
     is_encrypted = bool(body.encryption and body.encryption.enabled)
     instance = Instance(
@@ -67,8 +70,8 @@ def new_instance(
         volume_type=volume.type,
         volume_class=volume.class_,
         volume_size=volume_size(kind, volume.type, body.volume_size or 0),
-        is_ha_cluster=False,
-        high_availability_mode=body.high_availability_mode or "unknown_high_availability_mode",
+        is_ha_cluster=availability.is_enabled,
+        high_availability_mode=availability.mode,
         encryption=is_encrypted,
         settings={},
         init_settings=_init_settings(body, offer),
@@ -107,7 +110,8 @@ def check_room(backend: Backend, pool: str) -> None:
 def check_quotas(session: Session, instance: Instance, settings: Settings, pool: str) -> None:
     """Raise QuotasExceeded if the project, or the disk, may not take another such instance."""
     limits = limits_of(instance.project_id, settings, pool)
-    quotas.require(session, instance.project_id, limits, instance.volume_size)
+    volumes = high_availability.of(instance).nodes
+    quotas.require(session, instance.project_id, limits, instance.volume_size * volumes)
 
 
 def limits_of(project_id: UUID, settings: Settings, pool: str) -> quotas.Limits:
@@ -189,7 +193,7 @@ def add_endpoints(
     added = []
     if spec.private_network is not None:
         name, asked = f"{argument}.private_network", spec.private_network
-        added.append(_add_private(session, instance, asked, name, principal, settings))
+        added.append(add_private(session, instance, None, asked, name, principal, settings))
     if spec.load_balancer is not None:
         added.append(
             instances.add_load_balancer(
@@ -199,22 +203,30 @@ def add_endpoints(
     return added
 
 
-def _add_private(
+def add_private(
     session: Session,
     instance: Instance,
+    replica: ReadReplica | None,
     asked: wire.PrivateNetworkSpec,
     argument: str,
     principal: Principal,
     settings: Settings,
 ) -> Endpoint:
+    """Add a private endpoint to an instance, or to its read replica; it is shown at once.
+
+    Raises:
+        InvalidArguments, NotFound, QuotasExceeded: it is impossible.
+    """
     network = _network(session, instance, asked, argument, principal)
     endpoint = Endpoint(id=uuid4(), published=True)
+    if replica is not None:
+        endpoint = read_replicas.endpoint_of(replica, endpoint)
     try:
         networks.attach(
             session,
             network,
             endpoint,
-            instance,
+            replica or instance,
             service_ip=asked.service_ip or None,
             port=rules_of(instance.engine).port,
             public_address=settings.public_address,
@@ -312,10 +324,3 @@ def _init_settings(body: wire.CreateInstance, offer: Offer) -> dict[str, str]:
             argument = f"init_settings.{position}.value"
             raise InvalidArguments((argument, "constraint", f"{setting.name} {why}"))
     return {setting.name: setting.value for setting in body.init_settings or []}
-
-
-def check_high_availability(is_ha_cluster: bool | None, mode: str | None) -> None:
-    """Raise InvalidArguments if several nodes are asked for, which this version does not have."""
-    if is_ha_cluster or mode in ("single_zone", "multiple_zone"):
-        argument = "is_ha_cluster" if is_ha_cluster else "high_availability_mode"
-        raise InvalidArguments((argument, "constraint", "high availability is not available here"))

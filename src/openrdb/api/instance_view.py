@@ -8,12 +8,12 @@ from openrdb.api import endpoints, wire
 from openrdb.catalog.offers import Offer, Offers
 from openrdb.config import Region
 from openrdb.engines import rules_of
-from openrdb.state.models import Instance
+from openrdb.state import read_replicas
+from openrdb.state.models import Instance, ReadReplica
 
 
 def show(instance: Instance, offers: Offers) -> wire.Instance:
-    present = [one for one in instance.endpoints if one.published and not one.leaving]
-    shown = [endpoints.show(endpoint) for endpoint in present]
+    shown = endpoints.show_all(instance.endpoints)
     public = [one for one in shown if isinstance(one, wire.LoadBalancerEndpoint)]
     return wire.Instance(
         id=instance.id,
@@ -34,7 +34,7 @@ def show(instance: Instance, offers: Offers) -> wire.Instance:
         ),
         is_ha_cluster=instance.is_ha_cluster,
         high_availability_mode=cast(wire.HighAvailabilityMode, instance.high_availability_mode),
-        read_replicas=[],
+        read_replicas=[show_replica(replica) for replica in instance.read_replicas],
         node_type=instance.node_type,
         volume=wire.Volume(
             type=cast(wire.VolumeTypeName, instance.volume_type),
@@ -55,6 +55,17 @@ def show(instance: Instance, offers: Offers) -> wire.Instance:
     )
 
 
+def show_replica(replica: ReadReplica) -> wire.ReadReplica:
+    return wire.ReadReplica(
+        id=replica.id,
+        endpoints=endpoints.show_all(replica.endpoints),
+        status=read_replicas.shown_status(replica).value,
+        instance_id=replica.instance_id,
+        region=cast(Region, replica.region),
+        same_zone=replica.same_zone,
+    )
+
+
 def upgrades(instance: Instance, version: str, offers: Offers) -> list[Offer]:
     """Return what an instance that runs a minor version can be upgraded to."""
     majors = rules_of(instance.engine).upgrades_majors
@@ -62,7 +73,7 @@ def upgrades(instance: Instance, version: str, offers: Offers) -> list[Offer]:
 
 
 def _upgrades(instance: Instance, offers: Offers) -> list[wire.UpgradableVersion]:
-    versions = [node.version for node in instance.nodes if node.role == "primary"]
+    versions = [instance.primary.version] if instance.members else []
     return [
         wire.UpgradableVersion(
             id=offer.id,

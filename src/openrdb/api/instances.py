@@ -131,7 +131,7 @@ async def get_instance(
             instance = instances.get(session, region, instance_id, principal)
             return instance.status, show(instance, backend.offers)
 
-    return await backend.held(principal, instance_id, read, statuses.TRANSIENT)
+    return await backend.held(principal, instance_id, read, statuses.PASSING)
 
 
 @router.patch("/instances/{instance_id}")
@@ -199,10 +199,13 @@ def _update_logs_policy(instance: Instance, policy: wire.LogsPolicyRequest | Non
 def delete_instance(
     region: Region, instance_id: UUID, backend: CurrentBackend, caller: CurrentCaller
 ) -> wire.Instance:
+    """Delete an instance with its read replicas."""
+
+    def prepare(_: Session, instance: Instance) -> DeleteInstance:
+        return DeleteInstance(instance.id, tuple(one.id for one in instance.read_replicas))
+
     find = the_instance(region, instance_id, caller)
-    begun = backend.begin(
-        caller, find, DeleteInstance.request, lambda _, instance: DeleteInstance(instance.id)
-    )
+    begun = backend.begin(caller, find, DeleteInstance.request, prepare)
     return show(begun.subject, backend.offers)
 
 

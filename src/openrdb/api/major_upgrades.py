@@ -9,6 +9,7 @@ from uuid import uuid4
 from sqlalchemy.orm import Session
 
 from openrdb.api.common import Backend
+from openrdb.api.high_availability import UNKNOWN
 from openrdb.api.instance_creation import check_quotas, pool_of
 from openrdb.catalog.offers import Offer
 from openrdb.catalog.setting_values import problem
@@ -87,7 +88,7 @@ def _copy_of(source: Instance, offer: Offer) -> Instance:
         status=InstanceStatus.PROVISIONING.value,
         engine=offer.version.name,
         is_ha_cluster=False,
-        high_availability_mode="unknown_high_availability_mode",
+        high_availability_mode=UNKNOWN,
         settings=settings,
         created_at=now(),
         **{name: getattr(source, name) for name in _COPIED},

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from openrdb.api import wire
+from openrdb.api import high_availability, wire
 from openrdb.api import wire_snapshots as own_wire
 from openrdb.api.auth import CurrentCaller, CurrentPrincipal
 from openrdb.api.common import (
@@ -29,7 +29,7 @@ from openrdb.api.instance_copies import (
     require_copyable,
     source_of,
 )
-from openrdb.api.instance_creation import check_high_availability, check_room
+from openrdb.api.instance_creation import check_room
 from openrdb.api.instance_view import show as show_instance
 from openrdb.catalog.node_types import LOCAL
 from openrdb.config import Region
@@ -185,7 +185,7 @@ def create_instance_from_snapshot(
     caller: CurrentCaller,
 ) -> wire.Instance:
     """Record a new instance, and begin to make it of a snapshot."""
-    check_high_availability(body.is_ha_cluster, body.high_availability_mode)
+    availability = high_availability.asked(body.is_ha_cluster, body.high_availability_mode)
     with backend.database.read() as session:
         asked = snapshots.get(session, region, snapshot_id, caller.principal)
     encrypted = snapshots.origin(asked).encryption
@@ -206,7 +206,9 @@ def create_instance_from_snapshot(
             origin=snapshots.origin(snapshot),
         )
         kind = body.node_type or snapshot.node_type
-        return add_copy(session, source, body.instance_name, kind, caller.principal, backend)
+        return add_copy(
+            session, source, body.instance_name, kind, caller.principal, backend, availability
+        )
 
     begun = backend.begin(
         caller, add, None, lambda _, instance: RestoreSnapshot(instance.id, snapshot_id)

@@ -10,10 +10,11 @@ from fastapi import APIRouter
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from openrdb.api import wire
+from openrdb.api import high_availability, wire
 from openrdb.api.auth import CurrentCaller
 from openrdb.api.common import PREFIX, Backend, CurrentBackend, the_instance
 from openrdb.api.engine_calls import Kind
+from openrdb.api.high_availability import UNKNOWN, HighAvailability, require_possible
 from openrdb.api.instance_creation import check_room, limits_of, offered_node_type, pool_of
 from openrdb.api.instance_view import show, upgrades
 from openrdb.api.major_upgrades import begin_major_upgrade
@@ -22,8 +23,10 @@ from openrdb.catalog.offers import Offer, Offers
 from openrdb.config import Region, Settings
 from openrdb.errors import InvalidArguments, PreconditionFailed
 from openrdb.operations.desired import main_spec, node_type_of
+from openrdb.operations.instances.enable_high_availability import EnableHighAvailability
 from openrdb.operations.instances.move_volume import MoveVolume
 from openrdb.operations.instances.upgrade import UpgradeInstance
+from openrdb.operations.registry import InstanceOperation
 from openrdb.state import instances, quotas
 from openrdb.state.models import Instance
 from openrdb.state.statuses import instance as statuses
@@ -34,7 +37,7 @@ _TARGETS: Final = (
     *("node_type", "enable_ha", "high_availability_mode", "volume_size", "volume_type"),
     *("upgradable_version_id", "major_upgrade_workflow", "enable_encryption"),
 )
-_ABSENT: Final = (None, "", "unknown_high_availability_mode")
+_ABSENT: Final = (None, "", UNKNOWN)
 _GIB = 2**30
 
 
@@ -70,7 +73,9 @@ async def upgrade_instance(
         size = _asked_shape(instance, body, backend)
         if size.node_type != instance.node_type:
             _check_memory(instance, size, backend)
-        if size.pool != instances.pool_of(instance):
+        if size.pool != instances.pool_of(instance) or size.availability != high_availability.of(
+            instance
+        ):
             check_room(backend, size.pool)
         return instance, size
 
@@ -79,17 +84,23 @@ async def upgrade_instance(
         await backend.engine_calls.run(
             instance, Kind.CHECK, lambda: _check_by_engine(backend, instance, asked)
         )
+    if asked.availability.is_enabled and not instance.is_ha_cluster:
+        await require_possible(backend, instance)
 
-    def prepare(session: Session, instance: Instance) -> UpgradeInstance | MoveVolume | None:
+    def prepare(session: Session, instance: Instance) -> InstanceOperation | None:
         before = _Shape.of(instance)
         size = _asked_shape(instance, body, backend)
         if size == before:
             return None
+        if size.availability != before.availability:
+            return _enable_high_availability(session, instance, size, backend)
         added, moves = size.volume_size - before.volume_size, size.pool != before.pool
         if added > 0 or moves:
             limits = limits_of(instance.project_id, backend.settings, size.pool)
-            to_pool = size.volume_size if moves else added
-            quotas.require_bytes(session, instance.project_id, limits, added, to_pool)
+            to_pool, volumes = size.volume_size if moves else added, len(instance.every_node)
+            quotas.require_bytes(
+                session, instance.project_id, limits, added * volumes, to_pool * volumes
+            )
         instances.resize(instance, size.node_type, size.volume_size)
         _set_volume(instance, size)
         if moves:
@@ -116,6 +127,7 @@ class _Shape:
     """The pool that the volume is in."""
     version: str
     """The minor version."""
+    availability: HighAvailability
 
     @classmethod
     def of(cls, instance: Instance) -> _Shape:
@@ -126,7 +138,32 @@ class _Shape:
             instance.encryption,
             instances.pool_of(instance),
             instance.primary.version,
+            high_availability.of(instance),
         )
+
+
+def _enable_high_availability(
+    session: Session, instance: Instance, size: _Shape, backend: Backend
+) -> EnableHighAvailability | None:
+    """Give an instance a standby; only another mode where it has one.
+
+    Raises:
+        QuotasExceeded: the project, or the pool, may not take another such volume.
+    """
+    before = high_availability.of(instance)
+    instance.is_ha_cluster = size.availability.is_enabled
+    instance.high_availability_mode = size.availability.mode
+    if before.is_enabled:
+        return None
+    primary, volume = instance.primary, size.volume_size
+    limits = limits_of(instance.project_id, backend.settings, size.pool)
+    quotas.require_bytes(session, instance.project_id, limits, volume, volume)
+    ports = backend.settings.node_ports
+    standby = instances.add_node(
+        session, instance, "standby", version=primary.version, pool=size.pool, ports=ports
+    )
+    standby.host_id = primary.host_id  # no volume leaves its host
+    return EnableHighAvailability(instance.id, standby.id, before.mode)
 
 
 def _set_volume(instance: Instance, size: _Shape) -> None:
@@ -167,10 +204,8 @@ def _asked_shape(instance: Instance, body: wire.UpgradeInstance, backend: Backen
             return _encrypted(instance, before, backend.settings)
         case "enable_encryption":
             raise _refusal(target, "can only be true")
-        case "enable_ha" if not body.enable_ha:
-            raise _refusal(target, "can only be true")
         case "enable_ha" | "high_availability_mode":
-            raise _refusal(target, "high availability is not available here")
+            return _available(instance, before, body)
         case _:
             return _with_version(instance, before, body.upgradable_version_id, backend.offers)
 
@@ -184,12 +219,24 @@ def _only_target(body: wire.UpgradeInstance) -> str:
     given = [name for name in _TARGETS if getattr(body, name) not in _ABSENT]
     if body.volume_size == 0:
         given.remove("volume_size")
+    if given == ["enable_ha", "high_availability_mode"]:
+        return given[0]  # the mode says how
     if len(given) == 1:
         return given[0]
     rule = f"exactly one of {', '.join(_TARGETS)} must be set"
     if not given:
         raise InvalidArguments((_TARGETS[0], "required", rule))
     raise InvalidArguments(*((name, "constraint", rule) for name in given))
+
+
+def _available(instance: Instance, before: _Shape, body: wire.UpgradeInstance) -> _Shape:
+    """Return the shape with high availability."""
+    availability = high_availability.enabled(
+        before.availability, body.enable_ha, body.high_availability_mode
+    )
+    if availability.is_enabled and not before.availability.is_enabled:
+        high_availability.check_engine("enable_ha", instance.engine, before.version)
+    return dataclasses.replace(before, availability=availability)
 
 
 def _with_node_type(instance: Instance, before: _Shape, name: str) -> _Shape:

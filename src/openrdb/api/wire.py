@@ -201,8 +201,39 @@ class PrivateNetworkEndpoint(Answer):
     private_network: PrivateNetworkDetails
 
 
-Endpoint = LoadBalancerEndpoint | PrivateNetworkEndpoint
-"""Direct access, that of read replicas, follows with them."""
+class DirectAccessEndpoint(Answer):
+    """The public endpoint of a read replica."""
+
+    ip: str
+    port: int
+    name: None = None
+    id: UUID
+    direct_access: dict[str, Any] = Field(default_factory=dict)
+
+
+Endpoint = LoadBalancerEndpoint | PrivateNetworkEndpoint | DirectAccessEndpoint
+
+
+ReadReplicaStatus = Literal[
+    "unknown",
+    "provisioning",
+    "initializing",
+    "ready",
+    "deleting",
+    "error",
+    "locked",
+    "configuring",
+    "promoting",
+]
+
+
+class ReadReplica(Answer):
+    id: UUID
+    endpoints: list[Endpoint]
+    status: ReadReplicaStatus
+    instance_id: UUID
+    region: Region
+    same_zone: bool
 
 
 class ComingEndpoint(Answer):
@@ -261,7 +292,7 @@ class Instance(Answer):
     backup_schedule: BackupSchedule
     is_ha_cluster: bool
     high_availability_mode: HighAvailabilityMode
-    read_replicas: list[dict[str, Any]]
+    read_replicas: list[ReadReplica]
     node_type: str
     volume: Volume
     init_settings: list[InstanceSetting]

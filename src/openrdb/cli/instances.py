@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -49,13 +49,21 @@ def list_instances(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     if as_json:
         out.print_json(data=[asdict(one) for one in found])
         return
-    table = Table("name", "engine", "status", "endpoints", "id", box=None)
+    table = Table("name", "engine", "status", "nodes", "endpoints", "id", box=None)
     for column in table.columns[1:]:
         column.no_wrap = True
     for one in found:
-        cells = (one.name, one.engine, one.status, "\n".join(one.endpoints), one.id[:8])
+        nodes, endpoints = _availability(one), "\n".join(one.endpoints)
+        cells = (one.name, one.engine, one.status, nodes, endpoints, one.id[:8])
         table.add_row(*(Text(cell, overflow="fold") for cell in cells))
     out.print(table)
+
+
+def _availability(one: ListedInstance) -> str:
+    count = str(len(one.nodes))
+    if not one.is_ha_cluster:
+        return count
+    return f"{count}, {'protected' if one.is_protected else 'not protected'}"
 
 
 @app.command()
@@ -71,7 +79,7 @@ def status(name: OptionalName = None, data_dir: DataDir = None, as_json: AsJson 
     else:
         shown = one = instances.details(settings, name)
         lines = [
-            f"{field.replace('_', ' '):10} {_text(value)}" for field, value in asdict(one).items()
+            f"{field.replace('_', ' '):13} {_text(value)}" for field, value in asdict(one).items()
         ]
     if as_json:
         out.print_json(data=asdict(shown))
@@ -96,7 +104,26 @@ def _of_deployment(found: Deployment, data_dir: Path) -> list[str]:
 
 
 def _text(value: object) -> str:
-    return " ".join(value) if isinstance(value, list) else str(value if value is not None else "-")
+    if isinstance(value, list):
+        return " ".join(_part(one) if isinstance(one, dict) else str(one) for one in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value if value is not None else "-")
+
+
+def _part(part: dict[str, Any]) -> str:
+    """Return a node or a read replica in a few words."""
+    return _node(part) if "role" in part else _replica(part)
+
+
+def _replica(replica: dict[str, Any]) -> str:
+    why = f": {replica['reason']}" if replica["reason"] else ""
+    return " ".join([f"{replica['id'][:8]} ({replica['status']}{why})", *replica["endpoints"]])
+
+
+def _node(node: dict[str, Any]) -> str:
+    lag = f", {node['lag']} s behind" if node["lag"] is not None else ""
+    return f"{node['role']} {node['id'][:8]} ({node['state']}{lag})"
 
 
 @app.command(context_settings={"ignore_unknown_options": True})

@@ -120,6 +120,9 @@ class Rules(Protocol):
             InvalidArguments: the engine cannot take the password.
         """
 
+    def can_be_paired(self, version: str) -> bool:
+        """Return whether servers of a version, `17.11`, can have a standby that commits wait for."""
+
     def default_settings(self, node_type: NodeType) -> dict[str, str]:
         """Return the settings of new instances, which suit their node type's memory, by the
         catalogue's names and in its units."""
@@ -143,8 +146,8 @@ class Templates(Protocol):
         """
 
     def renew_identity(self, data: Path) -> None:
-        """Give a copy of the template, or of another node's data, an identity of its own, durably: it is
-        no part of a pair or replica any more, whatever its source was."""
+        """Give a copy of the template, or of another node's data, an identity of its own, durably: it
+        is no part of a pair or replica any more, whatever its source was."""
 
     def prepare_follower(self, data: Path) -> None:
         """Turn a copy of another node's data into one that a follower starts on, durably: it is the

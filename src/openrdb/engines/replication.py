@@ -16,6 +16,7 @@ from uuid import UUID
 
 if TYPE_CHECKING:
     from openrdb.engines.base import EngineNode
+    from openrdb.system.layout import NodePaths
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class Upstream:
     port: int
     secret: str = field(repr=False)
     """Of the replication account."""
+    paths: NodePaths
+    """Where the superuser gets in, by the socket: the secret is the same on all nodes. Its port lets
+    nobody in but the instance's own account."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +48,10 @@ class Following:
     """Why it does not receive at the moment."""
 
 
-Answer = Literal["written", "full", "silent", "refused"]
-"""Of a probe: `written`: a write was committed, or would be if users did not hold a lock on everything,
-or all connections; `full`: there is no room for it; `silent`: no answer in time; `refused`: an error of
-another kind, such as a disk that takes no writes."""
+Answer = Literal["written", "full", "busy", "silent", "refused"]
+"""Of a probe: `written`: a write was committed; `full`: there is no room for it; `busy`: the server is
+well, but users hold a lock on everything, or all connections; `silent`: no answer in time; `refused`:
+an error of another kind, such as a disk that takes no writes."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +85,17 @@ class Replication(Protocol):
     What it is, is in its `EngineNode`: `is_inert` for all servers of pairs and for replicas, `upstream`
     for followers, `synchronous` for the primary of a pair that is armed or about to be. The
     configuration files are written for it before each verb.
+
+    Any verb raises HostError where the server does not do it.
     """
 
     hands_over_running: bool
     """Whether a primary stays up while it hands over: where not, `hand_over` is followed by a clean
     end of the server, which sends the rest to the follower."""
+
+    keeps_received: bool
+    """Whether what a follower has confirmed is on its disk, and stays there when its server ends: else
+    only one that lives may become the primary, and one whose host lost power is copied anew."""
 
     def obstacles(self) -> list[str]:
         """Return what is in the way of a pair in the data, each in a sentence for the user."""

@@ -359,18 +359,24 @@ class Pairs(Protocol):
     """High availability: an instance's two nodes, of which the host decides which one takes writes.
 
     The other verbs with a spec work for a pair as well. Those that start, restart or stop a server mean
-    the pair: `ensure_running`, `ensure_accepting` that its primary is there; `ensure_restarted` that both
-    servers were started again with their configuration, by a planned switchover where the pair is
-    protected; `ensure_stopped` the node itself, which is then kept stopped. Those that ask or change what
-    is in a server (`administer`, dumps, snapshots, ...) mean the primary, whichever node they name.
+    the pair: `ensure_running`, `ensure_accepting` that its primary is there; `ensure_restarted` that
+    both servers were started again with their configuration, by a planned switchover where the pair is
+    protected; `ensure_stopped` the node itself, which is then kept stopped. `ensure_reloaded` is called
+    for both nodes: a standby that is not there reads its files at its next start. So are
+    `ensure_configuration`, `ensure_bundle`, `ensure_volume_size`, `ensure_recovery` and
+    `ensure_logs_pruned`. Those that ask or change what is in a server (`administer`, dumps, snapshots,
+    ...) mean the primary, whichever node they name.
     """
 
     def pair_obstacles(self, spec: NodeSpec) -> list[str]:
         """Return what is in the way of a pair, each in a sentence for the user."""
 
+    def pair_warnings(self, spec: NodeSpec) -> list[str]:
+        """Return what works as a pair on one host, and would not with nodes on several."""
+
     def ensure_pair(self, primary: NodeSpec, standby: NodeSpec, timeout: float) -> bool:
-        """Let an instance's running node be protected by another one, from now on and by the host itself;
-        wait for it for some seconds, as for `Snapshots`.
+        """Let an instance's running node be protected by another one, from now on and by the host
+        itself; wait for it for some seconds, as for `Snapshots`.
 
         Which of both is the primary is said only at first: afterwards the host knows.
 
@@ -383,7 +389,16 @@ class Pairs(Protocol):
         """
 
     def ensure_protected(self, spec: NodeSpec, timeout: float) -> bool:
-        """Wait for some seconds until a pair is protected; return whether it is, or there is no pair."""
+        """Wait for some seconds until a pair is protected; return whether it is, or there is no
+        pair."""
+
+    def ensure_no_pair(self, spec: NodeSpec, standby: UUID) -> UUID:
+        """Undo `ensure_pair`, however far it came: let the primary be alone again, and remove the other
+        node and all that there is of it.
+
+        Returns:
+            The node that stays: the spec's, unless the host has made the other one the primary.
+        """
 
     def ensure_switched_over(self, spec: NodeSpec, primary: UUID) -> bool:
         """Make a node of a pair the primary by a planned switchover; a no-op if it is.
@@ -397,8 +412,8 @@ class Replicas(Protocol):
     """Read replicas: nodes that follow others of their instance, and take no writes."""
 
     def ensure_replica(self, spec: NodeSpec, timeout: float) -> bool:
-        """Make a replica of the instance's other nodes and keep it running and following, or copy it anew
-        where it cannot follow; wait for it for some seconds, as for `Snapshots`.
+        """Make a replica of the instance's other nodes and keep it running and following, or copy it
+        anew where it cannot follow; wait for it for some seconds, as for `Snapshots`.
 
         Returns:
             Whether it accepts connections and follows.

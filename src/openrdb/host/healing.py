@@ -25,7 +25,7 @@ from functools import partial
 from openrdb.errors import HostError, StartFailed
 from openrdb.host import processes
 from openrdb.host.processes import Program, Running
-from openrdb.system.processes import is_stopped, send
+from openrdb.system.processes import Identity, is_stopped, send, wait_ended
 
 log = logging.getLogger(__name__)
 
@@ -151,6 +151,49 @@ class Healer:
                 kept.failures = 0
                 self._start(kept)
 
+    def adopt(self, program: Program) -> Identity | None:
+        """Watch a program that runs, and return its main process; None if it does not run."""
+        kept = self._entry(program)
+        with kept.changed:
+            kept.program, kept.wanted = program, True
+            if kept.running is not None and wait_ended([kept.running.descriptor], 0.0):
+                self._note_end(kept, kept.running)  # before the loop hears of it
+            if kept.running is None:
+                self._adopt(kept)
+            return kept.running.identity if kept.running is not None else None
+
+    def start_once(self, program: Program, *, anew: bool) -> None:
+        """Start a program that is not restarted by itself; a no-op if it runs.
+
+        Args:
+            anew: Forget that earlier starts failed.
+
+        Raises:
+            HostError: it cannot be started.
+        """
+        kept = self._entry(program)
+        with kept.changed:
+            kept.program, kept.wanted = program, True
+            if anew:
+                kept.failures, kept.reason = 0, ""
+            if kept.running is None:
+                self._start(kept)
+
+    def kill_all(self, program: Program) -> None:
+        """Kill a program to its last process, whatever it is doing; a no-op if it does not run.
+
+        Raises:
+            HostError: something of it does not end.
+        """
+        kept = self._entry(program)
+        with kept.changed:
+            if kept.running is None:
+                self._adopt(kept)
+            running = kept.running
+            self._forget(kept)
+            processes.kill(program, running)
+            self._tell(kept)
+
     def keep_later(self, program: Program) -> None:
         """Keep a program running from now on, adopting or starting it in the background."""
         kept = self._entry(program)
@@ -212,6 +255,18 @@ class Healer:
         with kept.changed:
             if kept.wanted and kept.running is not None:
                 self.restart(program)
+
+    def kill_main(self, program: Program) -> None:
+        """Kill a program's main process, whatever else is being done to it; a no-op if it does not run.
+
+        It is started again, as whenever it ends, if it is kept running.
+        """
+        with self._guard:
+            kept = self._kept.get(program.name)
+            running = kept.running if kept else None
+            # Its descriptor is closed only after it is forgotten there.
+            if running is not None and self._by_descriptor.get(running.descriptor) is kept:
+                send(running.descriptor, signal.SIGKILL)
 
     # -- what runs -----------------------------------------------------------------------------
 
@@ -327,7 +382,7 @@ class Healer:
             one.stopped_rounds = one.stopped_rounds + 1 if frozen else 0
             if running is not None and one.stopped_rounds >= _FROZEN_ROUNDS:
                 log.warning("%s is frozen: replacing it", one.program.name)
-                send(running.descriptor, signal.SIGKILL)
+                self.kill_main(one.program)
 
     # -- one program ---------------------------------------------------------------------------
 
@@ -376,7 +431,8 @@ class Healer:
 
     def _revive(self, kept: _Kept) -> None:
         with kept.changed:
-            if kept.wanted and kept.running is None and not self._stopping.is_set():
+            is_ours = kept.wanted and kept.program.is_restarted
+            if is_ours and kept.running is None and not self._stopping.is_set():
                 with contextlib.suppress(HostError):
                     self._start(kept)
 
@@ -385,20 +441,28 @@ class Healer:
             running = kept.running
             if running is None or running.descriptor != descriptor:
                 return  # ended on purpose
-            kept.running = None
-            was_killed = running.reap()
-            if not kept.wanted or self._stopping.is_set():
-                return
-            if time.monotonic() - running.started < _STEADY:
-                # What is killed has no last words; those in its files are of another time. What ends
-                # by itself may have a process that still writes them down.
-                if not was_killed:
-                    processes.wait_gone(kept.program, _LAST_WORDS)
-                self._note_failure(kept, "it was killed" if was_killed else kept.program.explain())
-            else:
-                log.warning("%s ended: starting it again", kept.program.name)
-                kept.failures = 0
-                self._revive(kept)
+            self._note_end(kept, running)
+
+    def _note_end(self, kept: _Kept, running: Running) -> None:
+        """Take note of a program's end, and start it again if that is wanted."""
+        self._unwatch(running.descriptor)
+        kept.running = None
+        was_killed = running.reap()
+        if not kept.wanted or self._stopping.is_set():
+            return
+        if time.monotonic() - running.started < _STEADY:
+            # What is killed has no last words; those in its files are of another time. What ends
+            # by itself may have a process that still writes them down.
+            if not was_killed and kept.program.is_restarted:
+                processes.wait_gone(kept.program, _LAST_WORDS)
+            self._note_failure(kept, "it was killed" if was_killed else kept.program.explain())
+        elif kept.program.is_restarted:
+            log.warning("%s ended: starting it again", kept.program.name)
+            kept.failures = 0
+            self._revive(kept)
+        else:
+            kept.failures = 0
+            self._tell(kept)
 
     def _note_failure(self, kept: _Kept, reason: str) -> None:
         kept.failures += 1

@@ -16,7 +16,7 @@ from openrdb.host import volume_space
 from openrdb.host.balancer import table
 from openrdb.host.base import PROTOCOL
 from openrdb.host.local_nodes import NODE, program_name
-from openrdb.host.local_recovery import LocalRecovery
+from openrdb.host.local_replicas import LocalReplicas
 from openrdb.host.records import NodeRecord
 from openrdb.host.recovery_keeper import Memory
 from openrdb.host.space import COMFORTABLE_FREE
@@ -39,7 +39,7 @@ _SPACE_ROUND = 10.0
 _REMOVED = ".removed-"
 
 
-class LocalHost(LocalRecovery):
+class LocalHost(LocalReplicas):
     """This machine, within its agent's process."""
 
     # -- life ----------------------------------------------------------------------------------
@@ -48,8 +48,10 @@ class LocalHost(LocalRecovery):
         """Adopt what runs, start what should run, and heal from now on."""
         self._end_upgrades()
         self._ports_guard.ensure([record.spec for record in self._records.nodes.values()])
-        for program in self._node_programs(self._wanted_nodes()):
-            self._healer.keep_later(program)
+        for record in self._wanted_nodes():
+            self._keep_if_installed(record)
+        self._keep_pairs()
+        self._keep_replicas()
         for program in self._routes.programs():
             self._healer.keep_later(program)
         self._healer.each_round(self._round)
@@ -74,6 +76,7 @@ class LocalHost(LocalRecovery):
     def close(self) -> None:
         """Stop healing; what runs runs on."""
         self._watch.close()
+        self._leave_pairs()
         self._healer.close()
         self._templates.close()
 
@@ -83,6 +86,7 @@ class LocalHost(LocalRecovery):
         Raises:
             HostError: something does not end.
         """
+        self._leave_pairs()
         nodes = [self._program_to_end(one.spec) for one in list(self._records.nodes.values())]
         self._healer.release_all([*nodes, *self._routes.programs()])
         # Last, so that they have all that the servers wrote to their end.
@@ -112,7 +116,7 @@ class LocalHost(LocalRecovery):
         opened = self._pools.look()
         for record in self._wanted_nodes():
             if record.pool in opened:
-                self._healer.keep_later(self._program(record.spec))
+                self._keep_later(record.spec)
 
     # -- what there is -------------------------------------------------------------------------
 
@@ -143,6 +147,8 @@ class LocalHost(LocalRecovery):
     def _node_state(self, record: NodeRecord) -> NodeState:
         name = program_name(record.spec)
         running = self._healer.pid(name) is not None
+        epoch, unprotected = self._pair_state(record)
+        lag, does_not_follow = self._replica_state(record)
         memory = self._memories.get(record.spec.node_id, Memory())
         return NodeState(
             node_id=record.spec.node_id,
@@ -151,7 +157,7 @@ class LocalHost(LocalRecovery):
             running=running,
             bundle=record.bundle,
             version=self._version(record),
-            reason="" if running else self._healer.reason(name),
+            reason=does_not_follow if running else self._healer.reason(name),
             data_versions=record.data_versions,
             warning=self._data_versions.warning(record.spec.node_id),
             writes=record.writes,
@@ -159,6 +165,9 @@ class LocalHost(LocalRecovery):
             volume_size=record.spec.volume_size,
             recovery_lost_at=memory.lost_at,
             recovery_lost_reason=memory.lost_reason,
+            epoch=epoch,
+            unprotected=unprotected,
+            lag=lag,
         )
 
     def port_is_free(self, address: str, port: int) -> bool:
@@ -213,7 +222,7 @@ class LocalHost(LocalRecovery):
                 continue
             log.warning("the sockets of node %s were removed: restarting it", spec.node_id)
             try:
-                self._healer.replace(self._program(spec))
+                self._replace(spec)
             except (HostError, KeyError) as error:
                 log.warning("node %s is restarted later: %s", spec.node_id, error)
 

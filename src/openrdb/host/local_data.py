@@ -10,7 +10,9 @@ from uuid import UUID
 from openrdb.engines import templates_of
 from openrdb.errors import HostError
 from openrdb.host import backups
-from openrdb.host.local_nodes import LocalNodes, program_name
+from openrdb.host.local_nodes import program_name
+from openrdb.host.local_pairs import LocalPairs
+from openrdb.host.pairs import PairKeeper, planned
 from openrdb.host.space import LEAST_FREE
 from openrdb.host.volumes import Volume
 from openrdb.spec import (
@@ -19,10 +21,12 @@ from openrdb.spec import (
     RestoreSpec,
     TransferState,
 )
-from openrdb.system import files
+
+_LOOK = 10.0
+"""Seconds after which it is looked whether a standby could not be made."""
 
 
-class LocalData(LocalNodes):
+class LocalData(LocalPairs):
     """The part of `LocalHost` that cares for what servers keep."""
 
     # -- volumes -------------------------------------------------------------------------------
@@ -52,6 +56,7 @@ class LocalData(LocalNodes):
         self._healer.in_background(self._pools.remove_deleted)
 
     def ensure_removed(self, instance_id: UUID, node_ids: Sequence[UUID], keep: bool) -> None:
+        self._leave_pair(instance_id)
         nodes = [self._records.nodes[one] for one in node_ids if one in self._records.nodes]
         for node in nodes:
             self._pools.named(node.pool)  # else some of it would stay there
@@ -69,11 +74,7 @@ class LocalData(LocalNodes):
             self._pools.delete(instance_id)
             self._healer.in_background(self._pools.remove_deleted)
         for owner in (instance_id, *node_ids):
-            files.remove_tree(self._layout.sockets(owner))
-            self._guards.pop(owner, None)
-            self._configuring.pop(owner, None)
-            self._changes.forget(owner)
-            self._data_versions.forget(owner)
+            self._forget(owner)
 
     def ensure_restored(self, instance_id: UUID) -> bool:
         if not self._pools.put_back(instance_id):
@@ -99,13 +100,13 @@ class LocalData(LocalNodes):
     def start_dump(self, spec: NodeSpec, dump: DumpSpec) -> None:
         if not self._backups.started(dump.job_id):
             self._accepting_server(spec)
-            record = self._record(spec.node_id)
+            record = self._leading(spec)
             self._backups.start(record.spec, self._bundle(record), self._paths(record), dump)
 
     def start_restore(self, spec: NodeSpec, restore: RestoreSpec) -> None:
         if self._backups.started(restore.job_id):
             return
-        server, record = self._accepting_server(spec), self._record(spec.node_id)
+        server, record = self._accepting_server(spec), self._leading(spec)
         # A server of older code lets the role that loads dumps in from now on.
         self._write_configuration(record)
         server.reload()
@@ -120,18 +121,20 @@ class LocalData(LocalNodes):
     # -- snapshots -----------------------------------------------------------------------------
 
     def obstacle_to_copying(self, spec: NodeSpec) -> str | None:
-        if (record := self._records.nodes.get(spec.node_id)) is None:
+        if spec.node_id not in self._records.nodes:
             return None
+        record = self._leading(spec)
         volume = self._pools.volume_of(record)
         if self._pools.named(volume.pool).is_atomic(volume):
             return None
         return self._accepting_server(spec).obstacle_to_copying()
 
     def ensure_snapshot(self, spec: NodeSpec, snapshot_id: UUID, timeout: float) -> bool:
-        record = self._accept(spec)
+        self._accept(spec)
 
         def take() -> None:
-            self._snapshots.take(snapshot_id, record, partial(self._accepting_server, spec))
+            server = partial(self._accepting_server, spec)
+            self._snapshots.take(snapshot_id, self._leading(spec), server)
 
         return self._underway.ensure(f"snapshot {snapshot_id}", take, timeout)
 
@@ -144,7 +147,8 @@ class LocalData(LocalNodes):
         return self._underway.ensure(f"volume {spec.node_id}", make, timeout)
 
     def ensure_volume_of_node(self, spec: NodeSpec, source: NodeSpec, timeout: float) -> bool:
-        record = self._accept(source)
+        self._accept(source)
+        record = self._leading(source)
         volume = self._accept_copy(spec, record.data_versions)
 
         def make() -> None:
@@ -182,6 +186,9 @@ class LocalData(LocalNodes):
         record = self._record(spec.node_id)
         if record.pool == spec.pool:
             return
+        if (keeper := self._keeper_of(spec)) is not None:
+            self._move_member(spec, keeper)
+            return
         source, pool = self._pools.volume_of(record), self._pools.named(spec.pool)
         target = replace(source, pool=spec.pool)
         self._pools.require_free(pool.name, LEAST_FREE // 2 + self._pools.usage(source))
@@ -201,6 +208,25 @@ class LocalData(LocalNodes):
             record = self._record(spec.node_id)
             if record.desired == "running":
                 self._healer.keep_later(self._program(record.spec))
+
+    def _move_member(self, spec: NodeSpec, keeper: PairKeeper) -> None:
+        """Make the volume of one of a pair's nodes anew in the spec's pool, of the other node's, which
+        takes the writes meanwhile."""
+        usage = self._pools.usage(self._pools.volume_of(self._record(spec.node_id)))
+        self._pools.require_free(spec.pool, LEAST_FREE // 2 + usage)
+        self._pools.ensure_passage(spec.pool, spec.instance_id, spec.node_id, spec.uid)
+        if keeper.record.primary == spec.node_id and not planned.switch_over(keeper):
+            raise HostError("the instance is not protected by its other node at the moment")
+        with keeper.planned() as pair:
+            if pair.standby != spec.node_id:
+                raise HostError("the instance's primary was replaced meanwhile")
+            keeper.disarm()
+            keeper.save(replace(keeper.record, unusable=True))
+            keeper.kill(spec.node_id)
+            self._set_pool(spec)
+        while not keeper.wait_armed(_LOOK, lambda: keeper.failure is not None):
+            if (failure := keeper.take_failure()) is not None:
+                raise failure
 
     def _release(self, node_id: UUID) -> None:
         self._healer.release(self._program(self._record(node_id).spec))

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -57,7 +57,7 @@ from openrdb.system.layout import Layout, NodePaths
 log = logging.getLogger(__name__)
 
 _ACCEPT_TIMEOUT = 300.0
-_HEAL_TIMEOUT = 10.0
+HEAL_TIMEOUT = 10.0
 """Seconds in which an engine that was found dead is back."""
 LOGS_ROUND = 60.0
 NODE = "node-"
@@ -168,6 +168,10 @@ class LocalNodes:
     def _record(self, node_id: UUID) -> NodeRecord:
         return self._records.nodes[node_id]
 
+    def _leading(self, spec: NodeSpec) -> NodeRecord:
+        """Return the record of the node that takes the writes of a node's instance."""
+        return self._record(spec.node_id)
+
     def _wanted_nodes(self) -> list[NodeRecord]:
         return [one for one in list(self._records.nodes.values()) if one.desired == "running"]
 
@@ -246,7 +250,7 @@ class LocalNodes:
         paths = self._layout.node(spec.instance_id, spec.node_id)
         record = self._accept(spec, desired, earlier=True)
         if paths.data.exists() and desired == "running":
-            self._healer.keep_later(self._program(record.spec))
+            self._keep_later(record.spec)
             self._healer.in_background(partial(self._renew_if_possible, spec))
 
     def _renew_servers(self) -> None:
@@ -266,7 +270,7 @@ class LocalNodes:
 
     def _renew(self, spec: NodeSpec) -> None:
         """Give a server of older code the accounts, roles and rules that others are born with."""
-        self._wait_accepting(spec, self._program(spec), _HEAL_TIMEOUT, patient=True)
+        self._wait_accepting(spec, self._program(spec), HEAL_TIMEOUT, patient=True)
         with self._changing[spec.instance_id]:
             with self._guards[spec.node_id]:
                 record = self._record(spec.node_id)
@@ -281,15 +285,12 @@ class LocalNodes:
 
     # -- processes -----------------------------------------------------------------------------
 
-    def _node_programs(self, records: Collection[NodeRecord]) -> list[Program]:
-        """Return the programs of nodes, but for those whose binaries are gone."""
-        found = []
-        for record in records:
-            try:
-                found.append(self._program(record.spec))
-            except HostError as error:
-                log.error("node %s: %s", record.spec.node_id, error)
-        return found
+    def _keep_if_installed(self, record: NodeRecord) -> None:
+        """Keep a node running, unless its binaries are gone."""
+        try:
+            self._keep_later(record.spec)
+        except HostError as error:
+            log.error("node %s: %s", record.spec.node_id, error)
 
     def _program(self, spec: NodeSpec) -> Program:
         record = self._record(spec.node_id)
@@ -377,6 +378,16 @@ class LocalNodes:
         self._accept(spec, "stopped")
         self._healer.release(self._program_to_end(spec), at_once=True)
 
+    def _replace(self, spec: NodeSpec) -> None:
+        """End a node's server at once and start it again."""
+        program = self._program(spec)
+        self._healer.release(program, at_once=True)
+        self._healer.keep(program)
+
+    def _keep_later(self, spec: NodeSpec) -> None:
+        """Keep a node running from now on, adopting or starting it in the background."""
+        self._healer.keep_later(self._program(spec))
+
     def _wait_accepting(
         self, spec: NodeSpec, program: Program, timeout: float, *, patient: bool = False
     ) -> None:
@@ -431,7 +442,7 @@ class LocalNodes:
 
         def reopen() -> None:
             with contextlib.suppress(HostError):  # else its next start opens them
-                self._wait_accepting(spec, self._program(spec), _HEAL_TIMEOUT, patient=True)
+                self._wait_accepting(spec, self._program(spec), HEAL_TIMEOUT, patient=True)
                 self._server(self._record(spec.node_id)).reopen_logs()
 
         # Not with the lock of changes: one that waits for a tenant would keep their logs growing.
@@ -453,7 +464,7 @@ class LocalNodes:
             PreconditionFailed: it does not start.
         """
         try:
-            self._wait_accepting(spec, self._program(spec), _HEAL_TIMEOUT, patient=True)
+            self._wait_accepting(spec, self._program(spec), HEAL_TIMEOUT, patient=True)
         except (HostError, KeyError):
             is_known = spec.node_id in self._records.nodes
             if not is_known or self._healer.is_failing(program_name(spec)):

@@ -150,6 +150,8 @@ class LocalRecovery(LocalSpace):
         record = self._records.nodes.get(node_id)
         if record is None or record.desired != "running" or not record.spec.recovery:
             return None
+        if self._records.role_of(record) != "primary":
+            return None
         if record.held is not None:  # a mark of ours would be taken for a tenant's write
             return None
         engine = self._server(record).recovery()

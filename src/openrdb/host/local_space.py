@@ -164,6 +164,10 @@ class LocalSpace(LocalUpgrades):
                 self._write_configuration(record)
             if not self._accepts(record):
                 return  # its files say it to the next start
+            if self._records.role_of(record) != "primary":
+                self._server(record).reload()  # for the day that it becomes the primary
+                self._note_enforced(node_id)
+                return
             enforce = partial(self._server(record).enforce_writes, changed=changed)
             if changed and record.writes == "closed":
                 self._close(record, enforce)
@@ -172,13 +176,16 @@ class LocalSpace(LocalUpgrades):
         except Exception as error:
             log.warning("what users of node %s may write is enforced later: %s", node_id, error)
         else:
-            with self._guards[node_id]:
-                record = self._records.nodes.get(node_id, record)
-                if changed:
-                    self._records.save_node(replace(record, are_writes_in_force=True))
+            if changed:
+                self._note_enforced(node_id)
         finally:
             if changed:
                 self._changes.note(node_id)
+
+    def _note_enforced(self, node_id: UUID) -> None:
+        with self._guards[node_id]:
+            if (record := self._records.nodes.get(node_id)) is not None:
+                self._records.save_node(replace(record, are_writes_in_force=True))
 
     def _close(self, record: NodeRecord, enforce: Callable[[], None]) -> None:
         """Shut users out of a server; one that does not obey in time starts again without them."""
@@ -186,9 +193,7 @@ class LocalSpace(LocalUpgrades):
             self._in_time(record, "close", enforce)
         except Exception as error:
             log.warning("node %s does not shut its users out: %s", record.spec.node_id, error)
-            program = self._program(record.spec)
-            self._healer.release(program, at_once=True)
-            self._healer.keep(program)
+            self._replace(record.spec)
 
     # -- the pool ------------------------------------------------------------------------------
 

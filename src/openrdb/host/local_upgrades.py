@@ -37,7 +37,8 @@ class LocalUpgrades(LocalData):
         return self._underway.ensure(f"volume {spec.node_id}", make, timeout)
 
     def _make_upgraded_volume(self, spec: NodeSpec, source: NodeSpec, copied: Copied) -> None:
-        record = self._accept(source)
+        self._accept(source)
+        record = self._leading(source)
         there, here = (
             self._pools.volume_of(record),
             self._pools.volume_of(self._record(spec.node_id)),
@@ -103,6 +104,7 @@ class LocalUpgrades(LocalData):
 
     def _hold(self, spec: NodeSpec) -> None:
         """Hold a node's writes, and note what has been written by then."""
+        spec = self._leading(spec).spec
         self._set_held(spec.node_id, "")
         self._put_in_force(spec)
         self._set_held(spec.node_id, self._accepting_server(spec).end_writers())
@@ -118,6 +120,7 @@ class LocalUpgrades(LocalData):
         return self._layout.node(spec.instance_id, spec.node_id).root / "position.json"
 
     def _begin_followed(self, source: NodeSpec) -> str:
+        source = self._leading(source).spec
         self._set_followed(source.node_id, followed=True)
         self._put_in_force(source)
         return self._accepting_server(source).begin_followed()
@@ -128,7 +131,7 @@ class LocalUpgrades(LocalData):
 
         def catch_up() -> None:
             server, path = self._accepting_server(spec), self._position(spec)
-            node = self._engine_node(self._record(source.node_id))
+            node = self._engine_node(self._leading(source))
             self._accepting_server(source)
             if position := path.read_text():
                 server.catch_up(node, position, partial(self._hold, source))
@@ -140,6 +143,7 @@ class LocalUpgrades(LocalData):
 
     def _end_followed(self, spec: NodeSpec) -> None:
         """Let no copy read changes any more, and keep none."""
+        spec = self._leading(spec).spec
         with self._guards[spec.node_id]:
             self._write_files(replace(self._record(spec.node_id), followed=False))
         self.ensure_reloaded(spec)
@@ -162,6 +166,7 @@ class LocalUpgrades(LocalData):
         self._put_in_force(spec)
 
     def _put_in_force(self, spec: NodeSpec) -> None:
+        spec = self._leading(spec).spec
         self._write_configuration(self._record(spec.node_id))
         self.ensure_reloaded(spec)
 

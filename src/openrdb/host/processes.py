@@ -62,6 +62,8 @@ class Program:
     """Follow a start, given the main process' pid, until the program does what it is for."""
     prepare: Callable[[], None] = _nothing
     """Make again whatever it needs and somebody removed; called before each start."""
+    is_restarted: bool = True
+    """Whether it is started again when it ends; not where something else decides what is started."""
     explain: Callable[[], str] = lambda: "it ended"
     """Return why it ended, in its own words."""
 
@@ -240,6 +242,21 @@ def end(program: Program, running: Running | None, *, at_once: bool = False) -> 
         group.kill()  # a process may have closed the lock's descriptor and stayed
         group.wait_empty(_KILLED)
         group.remove()
+
+
+def kill(program: Program, running: Running | None) -> None:
+    """Kill a program to its last process at once.
+
+    Raises:
+        HostError: something of it does not end.
+    """
+    if running is not None:
+        processes.send(running.descriptor, signal.SIGKILL)
+    end_leftovers(program)
+    if running is not None:
+        processes.wait_ended([running.descriptor], _KILLED)
+        running.reap()
+    files.remove_file(program.record)
 
 
 def end_leftovers(program: Program) -> None:

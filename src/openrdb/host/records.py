@@ -122,6 +122,15 @@ class Records:
             files.write_private(path, _PAIR.dump_json(record).decode())
             self.pairs[record.instance_id] = record
 
+    def remove_pair(self, instance_id: UUID) -> None:
+        files.remove_file(self._layout.pair(instance_id))
+        self.pairs.pop(instance_id, None)
+
+    def forget_node(self, node_id: UUID) -> None:
+        """Drop one node of an instance that stays, with all but its volume."""
+        if (record := self.nodes.pop(node_id, None)) is not None:
+            files.remove_tree(self._layout.node(record.spec.instance_id, node_id).root)
+
     def pair_of(self, node: NodeRecord) -> PairRecord | None:
         """Return the pair that a node is one of; None if it is none's."""
         pair = self.pairs.get(node.spec.instance_id)

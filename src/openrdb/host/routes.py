@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import socket
-from collections.abc import Collection
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 from openrdb.errors import HostError, OutdatedSpec
 from openrdb.host.balancer import Balancer, Target
+from openrdb.host.balancer.base import Place
 from openrdb.host.processes import Program
 from openrdb.host.records import Records, RouteRecord
-from openrdb.spec import Backend, Route
+from openrdb.spec import Backend, Role, Route
 from openrdb.system import accounts
 from openrdb.system.layout import Layout
 
 log = logging.getLogger(__name__)
+
+_AT_ONCE = 16
+"""Endpoints whose leader is changed at once."""
 
 
 class Routes:
@@ -25,9 +31,13 @@ class Routes:
         self._layout = layout
         self._records = records
         self._balancer = balancer
+        self._led: dict[UUID, tuple[int, UUID | None]] = {}
+        """By instance, where it was said: the term, and the node that leads; None: nobody."""
+        self._terms = itertools.count(1)
+        self._workers = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="routes")
 
     def ensure(self, route: Route) -> None:
-        """Make an endpoint lead to its node.
+        """Make an endpoint lead to its node, or to nobody while `lead` says so.
 
         Raises:
             OutdatedSpec: something newer is written down.
@@ -43,6 +53,29 @@ class Routes:
         """End an endpoint and its sessions; a no-op if there is none."""
         self._records.remove_route(route)
         self._balancer.remove(self._target(route))
+        if not self._of_instance(route.instance_id):
+            self._led.pop(route.instance_id, None)
+
+    def lead(self, instance_id: UUID, node_id: UUID | None) -> None:
+        """Let the endpoints of an instance's primary lead to a node from now on; None: to nobody.
+
+        Sessions that lead elsewhere are cut. A balancer that does not obey within a second is replaced
+        in the background. Until the agent ends nobody else leads; afterwards the record's primary does.
+        """
+        self._led[instance_id] = (next(self._terms), node_id)
+        roles = self._roles(instance_id)
+        routes = self._of_instance(instance_id)
+        targets = [self._target(one) for one in routes if roles.get(one.rule) != "replica"]
+        if len(targets) == 1:
+            self._lead(targets[0])
+        else:
+            list(self._workers.map(self._lead, targets))
+
+    def _lead(self, target: Target) -> None:
+        try:
+            self._balancer.lead(target)
+        except HostError as error:
+            log.warning("endpoint %s does not change its node yet: %s", target.endpoint_id, error)
 
     def heal(self) -> None:
         """Put back what was lost of endpoints."""
@@ -77,29 +110,57 @@ class Routes:
         """Take away what the kernel does for endpoints."""
         self._balancer.clear()
 
+    def _of_instance(self, instance_id: UUID) -> list[Route]:
+        routes = [one.route for one in list(self._records.routes.values())]
+        return [route for route in routes if route.instance_id == instance_id]
+
     def _target(self, route: Route) -> Target:
-        """Return what the balancer does for a route now: one backend leads."""
-        records = self._records.nodes.values()
-        primaries = {
-            one.spec.node_id for one in list(records) if self._records.role_of(one) == "primary"
-        }
-        leads = leading(route, primaries)
+        """Return what the balancer does for a route now."""
+        # Roles only after the term: they are written down before a node is said to lead.
+        term, said = self._led.get(route.instance_id, (0, None))
+        roles = self._roles(route.instance_id)
+        nodes = candidates(route, roles)
+        leads = leading(nodes, roles)
+        if term and route.rule == "primary" and leads is not None and leads.node_id != said:
+            leads = None  # it is about to be another one
         return Target(
             endpoint_id=route.endpoint_id,
             instance_id=route.instance_id,
             listen=(route.address, route.port),
-            node=(leads.address, leads.port),
+            nodes=tuple(map(_place, nodes)),
+            leads=None if leads is None else _place(leads),
             connections=route.connections,
             uid=route.uid,
             allowed=route.allowed,
+            term=term,
         )
 
+    def _roles(self, instance_id: UUID) -> dict[object, Role]:
+        """Return what the instance's nodes are."""
+        everything = list(self._records.nodes.values())
+        nodes = [one for one in everything if one.spec.instance_id == instance_id]
+        roles: dict[object, Role] = {one.spec.node_id: self._records.role_of(one) for one in nodes}
+        primaries = [one.spec for one in nodes if roles[one.spec.node_id] == "primary"]
+        if len(primaries) > 1:  # they are no pair yet
+            roles |= {spec.node_id: spec.role for spec in primaries}
+        return roles
 
-def leading(route: Route, primaries: Collection[UUID]) -> Backend:
-    """Return the backend that takes a route's connections.
 
-    By the rule `primary` that is the backend among the host's `primaries`, otherwise the node that
-    the rule names. The first one takes them where there is none such.
-    """
-    wanted = primaries if route.rule == "primary" else {route.rule}
-    return next((one for one in route.backends if one.node_id in wanted), route.backends[0])
+def candidates(route: Route, roles: Mapping[object, Role]) -> list[Backend]:
+    """Return the backends that a route may ever lead to: those of the primary and its standby, or the
+    node that the rule names."""
+    if route.rule == "primary":
+        return [one for one in route.backends if roles.get(one.node_id) != "replica"]
+    return [one for one in route.backends if one.node_id == route.rule]
+
+
+def leading(backends: Sequence[Backend], roles: Mapping[object, Role]) -> Backend | None:
+    """Return which of a route's candidates takes its connections: never a standby; None: nobody."""
+    if len(backends) == 1:
+        return backends[0] if roles.get(backends[0].node_id) != "standby" else None
+    primaries = [one for one in backends if roles.get(one.node_id) == "primary"]
+    return primaries[0] if len(primaries) == 1 else None
+
+
+def _place(backend: Backend) -> Place:
+    return backend.address, backend.port

@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from prometheus_client.core import REGISTRY, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session, raiseload
 
 from openrdb.state.database import Database
-from openrdb.state.models import DatabaseBackup, Instance, Operation
+from openrdb.state.instances import NODES_ONLY
+from openrdb.state.models import DatabaseBackup, Instance, Node, Operation, ReadReplica
 from openrdb.state.operations import late
+from openrdb.state.read_replicas import shown_status
 
 
 class _State(Collector):
@@ -30,10 +33,23 @@ class _State(Collector):
         backups = GaugeMetricFamily(
             "openrdb_database_backups", "Backups by status", labels=["region", "status"]
         )
+        replicas = GaugeMetricFamily(
+            "openrdb_read_replicas", "Read replicas by status", labels=["region", "status"]
+        )
         overdue = GaugeMetricFamily(
             "openrdb_operations_overdue",
             "Unfinished operations past their deadline",
             labels=["kind"],
+        )
+        unprotected = GaugeMetricFamily(
+            "openrdb_instances_unprotected",
+            "Highly available instances whose commits are on one node only",
+            labels=["region", "engine"],
+        )
+        lag = GaugeMetricFamily(
+            "openrdb_node_lag_seconds",
+            "Seconds that a standby or replica is behind",
+            labels=["instance", "node", "role"],
         )
         with self._database.read() as session:
             group = (Instance.region, Instance.engine, Instance.status)
@@ -43,15 +59,41 @@ class _State(Collector):
             counted = select(*of_backups, func.count()).group_by(*of_backups)
             for *labels, count in session.execute(counted):
                 backups.add_metric(labels, count)
+            shown = Counter(
+                (replica.region, shown_status(replica).value)
+                for replica in session.scalars(
+                    select(ReadReplica).options(raiseload(ReadReplica.endpoints))
+                )
+            )
+            for of_replicas, count in shown.items():
+                replicas.add_metric(of_replicas, count)
+            for (region, engine), count in Counter(_unprotected(session)).items():
+                unprotected.add_metric([region, engine], count)
+            for node in session.scalars(
+                select(Node).where(Node.observed_lag.is_not(None))
+            ).unique():
+                role = node.observed_role or node.role
+                lag.add_metric([str(node.instance_id), str(node.id), role], node.observed_lag or 0)
             for kind, count in Counter(row.kind for row in late(session)).items():
                 overdue.add_metric([kind], count)
             kinds = (Operation.kind, Operation.status)
             for *labels, count in session.execute(select(*kinds, func.count()).group_by(*kinds)):
                 operations.add_metric(labels, count)
         yield instances
+        yield unprotected
+        yield lag
         yield backups
         yield operations
+        yield replicas
         yield overdue
+
+
+def _unprotected(session: Session) -> Iterator[tuple[str, str]]:
+    """Yield region and engine of each highly available instance that is not protected."""
+    paired = select(Instance).where(Instance.is_ha_cluster, Instance.first_ready_at.is_not(None))
+    for instance in session.scalars(paired.options(*NODES_ONLY)).unique():
+        if instance.primary.observed_unprotected is not None:
+            yield instance.region, instance.engine
 
 
 def watch(database: Database) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -12,7 +13,7 @@ from openrdb.engines.versions import TIME_ZONES
 from openrdb.errors import HostError
 from openrdb.host.base import Host
 from openrdb.observe.changes import Changes
-from openrdb.spec import HostState, NodeState, Writes
+from openrdb.spec import HostState, NodeState
 from openrdb.state import models
 from openrdb.state.database import Database
 from openrdb.state.models import now
@@ -69,14 +70,26 @@ class NodeObserver:
             query = select(models.Node).where(models.Node.id.in_(batch))
             with self._database.read() as session:
                 rows = session.scalars(query).unique().all()
-            if any(_differs(row, batch[row.id]) for row in rows):
+            changed = [row for row in rows if _differs(row, batch[row.id])]
+            if changed:
                 with self._database.write(durable=False) as session:
                     for row in session.scalars(query).unique():
                         _tell_of_recovery(session, row, batch[row.id])
                         _write(row, batch[row.id])
                 for row in rows:
-                    if row.observed_writes != batch[row.id].writes:
+                    if _concerns_status(row, batch[row.id]):
                         self._changes.announce(row.instance_id)
+                self._announce_replicas(changed)
+
+    def _announce_replicas(self, changed: list[models.Node]) -> None:
+        """Wake up those who wait for read replicas, whose status shows whether their nodes follow."""
+        nodes = [row.id for row in changed if row.role == "replica"]
+        if not nodes:
+            return
+        query = select(models.ReadReplica.id).where(models.ReadReplica.node_id.in_(nodes))
+        with self._database.read() as session:
+            for replica_id in session.scalars(query):
+                self._changes.announce(replica_id)
 
 
 def _state(node: NodeState) -> str:
@@ -85,8 +98,14 @@ def _state(node: NodeState) -> str:
     return "failed" if node.desired == "running" else "stopped"
 
 
+def _concerns_status(row: models.Node, node: NodeState) -> bool:
+    """Return whether the instance may get another status by what its host says (`state.health`)."""
+    known = (row.observed_writes, row.observed_role, row.observed_unprotected)
+    return known != (node.writes, node.role, node.unprotected)
+
+
 def _differs(row: models.Node, node: NodeState) -> bool:
-    known = (row.observed_state, row.observed_role, row.observed_reason, row.observed_writes)
+    known = {name: getattr(row, name) for name in _observed(node)}
     is_recorded = row.volume is None or row.volume.collations is not None
     runs = (row.bundle, row.version) == (node.bundle, node.version)
     is_told = node.recovery_lost_at in (None, row.recovery_lost_at)
@@ -94,9 +113,19 @@ def _differs(row: models.Node, node: NodeState) -> bool:
     return not (runs and is_told and is_recorded) or known != _observed(node)
 
 
-def _observed(node: NodeState) -> tuple[str, str, str | None, Writes]:
-    reason = node.reason or node.writes_reason or node.warning
-    return _state(node), node.role, reason or None, node.writes
+def _observed(node: NodeState) -> dict[str, Any]:
+    """Return what is written down of a node's state, by the names of the columns."""
+    return {
+        "observed_state": _state(node),
+        "observed_role": node.role,
+        "observed_reason": node.reason or node.writes_reason or node.warning or None,
+        "observed_writes": node.writes,
+        "observed_epoch": node.epoch,
+        "observed_unprotected": node.unprotected,
+        "observed_follows": node.running and not node.reason if node.role == "replica" else None,
+        # Whole seconds: else each report would be another one, and the state written for it.
+        "observed_lag": None if node.lag is None else round(node.lag),
+    }
 
 
 def _tell_of_recovery(session: Session, row: models.Node, node: NodeState) -> None:
@@ -116,9 +145,8 @@ def _tell_of_recovery(session: Session, row: models.Node, node: NodeState) -> No
 
 
 def _write(row: models.Node, node: NodeState) -> None:
-    row.observed_state, row.observed_role, row.observed_reason, row.observed_writes = _observed(
-        node
-    )
+    for name, value in _observed(node).items():
+        setattr(row, name, value)
     row.bundle, row.version = node.bundle, node.version
     row.observed_at = now()
     if row.volume is not None and node.data_versions is not None:

@@ -15,6 +15,7 @@ from openrdb.operations.instances import (
     apply_settings,
     create,
     delete,
+    enable_high_availability,
     move_volume,
     renew_certificate,
     restart,
@@ -24,6 +25,11 @@ from openrdb.operations.instances import (
 )
 from openrdb.operations.recovery import recover as recover_instance
 from openrdb.operations.recovery import switch as switch_recovery
+from openrdb.operations.replicas import create as create_read_replica
+from openrdb.operations.replicas import delete as delete_read_replica
+from openrdb.operations.replicas import endpoints as read_replica_endpoints
+from openrdb.operations.replicas import promote as promote_read_replica
+from openrdb.operations.replicas import reset as reset_read_replica
 from openrdb.operations.snapshots import create as create_snapshot
 from openrdb.operations.snapshots import delete as delete_snapshot
 from openrdb.operations.snapshots import restore as restore_snapshot
@@ -35,18 +41,24 @@ __all__ = [
     "create",
     "create_backup",
     "create_endpoint",
+    "create_read_replica",
     "create_snapshot",
     "databases",
     "delete",
     "delete_backup",
     "delete_endpoint",
+    "delete_read_replica",
     "delete_snapshot",
+    "enable_high_availability",
     "export_backup",
     "migrate_endpoint",
     "move_volume",
     "privileges",
+    "promote_read_replica",
+    "read_replica_endpoints",
     "recover_instance",
     "renew_certificate",
+    "reset_read_replica",
     "restart",
     "restore_backup",
     "restore_snapshot",

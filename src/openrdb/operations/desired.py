@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Final, cast
+
 from openrdb.catalog.engines import engine_version
 from openrdb.catalog.node_types import NodeType, node_type
 from openrdb.engines import rules_of
-from openrdb.spec import DEFAULT_POOL, Backend, LogsPolicy, NodeSpec, Route
+from openrdb.spec import DEFAULT_POOL, Backend, LogsPolicy, NodeSpec, Role, Route
 from openrdb.state.endpoints import TO_NODE
-from openrdb.state.models import Endpoint, Instance, Node
+from openrdb.state.models import Endpoint, Instance, Node, ReadReplica
 from openrdb.state.secrets import Secrets
 
 _CONNECTIONS = "max_connections"
 """Every engine's setting of this name."""
+_PUBLIC: Final = frozenset({"load_balancer", "direct_access"})
+"""The kinds of endpoints that are filtered."""
 
 
 def main_spec(instance: Instance, secrets: Secrets) -> NodeSpec:
+    """Return the spec that means an instance's servers as a whole: a pair's host knows which of both
+    nodes is the primary, whichever is named."""
     return node_spec(instance, instance.primary, secrets)
 
 
@@ -55,7 +61,8 @@ def node_spec(instance: Instance, node: Node, secrets: Secrets) -> NodeSpec:
         logs=LogsPolicy(instance.logs_max_age_retention, instance.logs_total_disk_retention),
         pool=node.volume.pool if node.volume is not None else DEFAULT_POOL,
         volume_size=instance.volume_size,
-        recovery=instance.recovery,
+        recovery=instance.recovery and node.role != "replica",
+        role=cast(Role, node.role),
     )
 
 
@@ -80,18 +87,24 @@ def leaving_routes(instance: Instance) -> list[Route]:
     return [route(instance, endpoint) for endpoint in leaving]
 
 
+def replica_routes(instance: Instance, replica: ReadReplica) -> list[Route]:
+    """Return the routes of a read replica's endpoints that stay."""
+    return [route(instance, one) for one in replica.endpoints if not one.leaving]
+
+
 def route(instance: Instance, endpoint: Endpoint) -> Route:
     """Return what the load balancer does for an endpoint; only public ones are filtered."""
-    public = endpoint.kind == "load_balancer"
+    to = endpoint.node_id if endpoint.rule == TO_NODE else None
+    nodes = instance.nodes if to is None else [n for n in instance.every_node if n.id == to]
     return Route(
         endpoint_id=endpoint.id,
         instance_id=instance.id,
         address=endpoint.ip,
         port=endpoint.port,
-        backends=tuple(Backend(one.id, one.address, one.port) for one in instance.nodes),
+        backends=tuple(Backend(one.id, one.address, one.port) for one in nodes),
         connections=_connections(instance),
         uid=instance.uid,
         generation=instance.generation,
-        rule=endpoint.node_id if endpoint.rule == TO_NODE and endpoint.node_id else "primary",
-        allowed=tuple(rule.ip for rule in instance.acl_rules) if public else None,
+        rule="primary" if to is None else to,
+        allowed=tuple(one.ip for one in instance.acl_rules) if endpoint.kind in _PUBLIC else None,
     )

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from uuid import UUID
 
+from openrdb.operations import pairs
 from openrdb.operations.content import make_deferred
-from openrdb.operations.desired import (
-    leaving_routes,
-    node_spec,
-    routes,
-)
+from openrdb.operations.desired import leaving_routes, main_spec, node_spec, routes
 from openrdb.operations.run import Run
 from openrdb.state import instances, operations
-from openrdb.state.models import Endpoint, Instance, now
+from openrdb.state.models import Endpoint, Instance, Node, now
 from openrdb.state.statuses import instance as statuses
 from openrdb.state.statuses.instance import InstanceStatus
 
@@ -29,19 +27,28 @@ def ensure_certified(run: Run, instance_id: UUID | None = None) -> None:
     ensure_reloaded(run, run.instance(instance_id))
 
 
-def ensure_reloaded(run: Run, instance: Instance) -> None:
-    """Write every node's configuration and certificates, and load them into its server."""
-    for node in instance.nodes:
-        spec, host = node_spec(instance, node, run.secrets), run.host_of(node)
-        host.ensure_configuration(spec)
-        host.ensure_reloaded(spec)
+def ensure_reloaded(run: Run, instance: Instance) -> bool:
+    """Write every node's configuration and certificates, and load them into its server; return whether
+    some of it waits for a restart."""
+    ensure_configured(run, instance)
+    # After a crash in the middle of a restart it may find an engine that has stopped.
+    waits = [
+        run.host_of(node).ensure_reloaded(node_spec(instance, node, run.secrets))
+        for node in instance.nodes
+    ]
+    return any(waits)
 
 
 def ensure_free_public_port(run: Run) -> None:
     """Move a load balancer that nobody has seen yet to another port where a stranger has taken its
     own; private endpoints have an address of their own."""
-    for endpoint in run.instance().endpoints:
-        if endpoint.published or endpoint.kind != "load_balancer":
+    ensure_free_ports_of(run, run.instance().endpoints)
+
+
+def ensure_free_ports_of(run: Run, endpoints: Iterable[Endpoint]) -> None:
+    """Do the same for these endpoints."""
+    for endpoint in endpoints:
+        if endpoint.published or endpoint.private_network_id is not None:
             continue
         address, port = endpoint.ip, endpoint.port
         while not run.edge.port_is_free(address, port):
@@ -49,6 +56,16 @@ def ensure_free_public_port(run: Run) -> None:
                 row = session.get_one(Endpoint, endpoint.id)
                 instances.another_port(session, row, run.settings.endpoint_ports)
                 port = row.port
+
+
+def ensure_free_port(run: Run, node: Node) -> None:
+    """Move a node that has not been started yet to another port where a stranger has taken its own."""
+    port = node.port
+    while not run.host_of(node).port_is_free(node.address, port):
+        with run.database.write() as session:
+            row = session.get_one(Node, node.id)
+            instances.another_port(session, row, run.settings.node_ports)
+            port = row.port
 
 
 def ensure_balancers(run: Run, instance: Instance) -> None:
@@ -80,18 +97,34 @@ def repair(run: Run) -> None:
     run.step(readdress, run)
     instance = run.instance()
     ensure_balancers(run, instance)
-    run.step(ensure_in_force, run)
+    run.step(ensure_in_force, run, instance)
+    pairs.keep(run)
     settle(run)
 
 
-def ensure_in_force(run: Run) -> None:
-    """Make every node run with its configuration; restarted where that is the only way."""
-    instance = run.instance()
+def ensure_configured(run: Run, instance: Instance) -> None:
+    """Write every node's configuration and certificates."""
     for node in instance.nodes:
-        spec, host = node_spec(instance, node, run.secrets), run.host_of(node)
-        host.ensure_configuration(spec)
-        if host.ensure_reloaded(spec):
-            host.ensure_restarted(spec)
+        run.host_of(node).ensure_configuration(node_spec(instance, node, run.secrets))
+
+
+def ensure_restarted(run: Run, instance: Instance) -> None:
+    """Restart the instance's servers, those of a pair one after the other.
+
+    Raises:
+        StartFailed: one of them does not start.
+    """
+    run.host_of(instance.primary).ensure_restarted(main_spec(instance, run.secrets))
+
+
+def ensure_in_force(run: Run, instance: Instance) -> None:
+    """Make every node run with its configuration; restarted where that is the only way.
+
+    Raises:
+        StartFailed: a server does not start with it.
+    """
+    if ensure_reloaded(run, instance):
+        ensure_restarted(run, instance)
 
 
 def complete_ready(run: Run) -> None:
@@ -107,8 +140,10 @@ def settle(run: Run) -> None:
 
 
 def make_ready(instance: Instance) -> None:
-    """Make an instance `ready`, with the endpoints that stay."""
+    """Make an instance `ready`, with the endpoints that stay, and nodes that are kept running."""
     instance.first_ready_at = instance.first_ready_at or now()
+    for node in instance.members:
+        node.desired = "running"
     instance.endpoints = [endpoint for endpoint in instance.endpoints if not endpoint.leaving]
     for endpoint in instance.endpoints:
         endpoint.published = True

@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 from openrdb.errors import DiskFull, HostError
-from openrdb.state import fullness, generations
+from openrdb.state import generations, health
 from openrdb.system import files
 from openrdb.system.layout import Layout
 
@@ -73,7 +73,7 @@ class _Writing(Session):
 
 
 generations.watch(_Writing)
-fullness.watch(_Writing)
+health.watch(_Writing)
 
 
 class Database:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Final
 from uuid import UUID
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from openrdb.errors import NotFound
 from openrdb.state import instances
-from openrdb.state.models import Endpoint, Instance
+from openrdb.state.models import Endpoint, Instance, ReadReplica
 from openrdb.state.scope import Principal
 
 TO_PRIMARY: Final = "primary"
@@ -39,11 +40,20 @@ def replace_load_balancer(instance: Instance) -> None:
             endpoint.leaving = True
 
 
-def move(endpoint: Endpoint, instance: Instance, other: Instance) -> None:
-    """Give an endpoint of an instance, with its address and port, to another instance.
+def move(endpoint: Endpoint, owner: Instance | ReadReplica, other: Instance) -> None:
+    """Give an endpoint, with its address and port, to another instance.
 
     Its connections then go by the other instance's primary, rules and certificate.
     """
-    instance.endpoints.remove(endpoint)
+    owner.endpoints.remove(endpoint)
     other.endpoints.append(endpoint)
     endpoint.rule, endpoint.node_id = TO_PRIMARY, None
+
+
+def replica_of(session: Session, endpoint: Endpoint) -> ReadReplica | None:
+    """Return the read replica whose endpoint it is; None if it is its instance's own."""
+    if endpoint.node_id is None:
+        return None
+    return session.scalars(
+        select(ReadReplica).where(ReadReplica.node_id == endpoint.node_id)
+    ).one_or_none()

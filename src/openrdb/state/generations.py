@@ -12,7 +12,14 @@ from typing import Any, Final
 from sqlalchemy import event, inspect
 from sqlalchemy.orm import Session
 
-from openrdb.state.models import AclRule, Endpoint, Instance, InstanceSecrets, Node
+from openrdb.state.models import (
+    AclRule,
+    Endpoint,
+    Instance,
+    InstanceSecrets,
+    Node,
+    ReadReplica,
+)
 
 _SPECIFYING: Final[dict[type[Any], tuple[str, ...]]] = {
     Instance: (
@@ -27,8 +34,9 @@ _SPECIFYING: Final[dict[type[Any], tuple[str, ...]]] = {
             "uid",
             "recovery",
         ),
-        *("nodes", "endpoints", "acl_rules"),
+        *("nodes", "endpoints", "acl_rules", "read_replicas"),
     ),
+    ReadReplica: ("endpoints",),
     Node: ("host_id", "address", "port", "role", "desired"),
     Endpoint: ("ip", "port", "leaving", "rule", "node_id"),
     AclRule: ("ip",),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,7 +12,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, aliased, raiseload
 
 from openrdb.errors import QuotasExceeded
-from openrdb.spec import DEFAULT_POOL
+from openrdb.spec import DEFAULT_POOL, Role
 from openrdb.state.models import DeletedInstance, Endpoint, Instance, Node, Tag, Volume
 from openrdb.state.scope import (
     Columns,
@@ -60,9 +60,10 @@ class Filters:
 
 
 NODES_ONLY = tuple(
-    raiseload(one) for one in (Instance.tags, Instance.endpoints, Instance.acl_rules)
+    raiseload(one)
+    for one in (Instance.tags, Instance.endpoints, Instance.acl_rules, Instance.read_replicas)
 )
-"""Options of a query that spare it three others: what is inside an instance needs its nodes only."""
+"""Options of a query that spare it four others: what is inside an instance needs its nodes only."""
 
 
 def get(
@@ -162,35 +163,59 @@ def place(
     node_ports: tuple[int, int],
     uids: tuple[int, int] | None,
 ) -> None:
-    """Give a new instance its Unix account, and its primary node with a volume and a free port.
+    """Give a new instance its Unix account and its nodes, each with a volume and a free port.
 
     Args:
         version: the minor version that it will run, until its host says which it runs.
-        pool: the pool that its volume is made in.
+        pool: the pool that its volumes are made in.
 
     Raises:
         QuotasExceeded: a range is used up.
     """
-    port = _free(session, [select(Node.port)], node_ports, "instances")
     used = [select(Instance.uid), select(DeletedInstance.uid)]
     instance.uid = _free(session, used, uids, "instances") if uids else None
-    node = Node(id=uuid4(), address="127.0.0.1", port=port, version=version)
+    add_node(session, instance, "primary", version=version, pool=pool, ports=node_ports)
+    if instance.is_ha_cluster:
+        add_node(session, instance, "standby", version=version, pool=pool, ports=node_ports)
+    instance.read_replicas = []  # shown, so not to be loaded later
+
+
+def add_node(
+    session: Session,
+    instance: Instance,
+    role: Role,
+    *,
+    version: str,
+    pool: str,
+    ports: tuple[int, int],
+) -> Node:
+    """Give an instance a node with a volume and a free port; one of a read replica is that one's to
+    have.
+
+    Raises:
+        QuotasExceeded: the range is used up.
+    """
+    own = [node.port for node in instance.nodes]  # which may not be written yet
+    port = _free(session, [select(Node.port)], ports, "instances", besides=own)
+    node = Node(id=uuid4(), address="127.0.0.1", port=port, role=role, version=version)
     key = f"instances/{instance.id}/nodes/{node.id}/data"
     node.volume = Volume(pool=pool, key=key, size=instance.volume_size)
-    instance.nodes.append(node)
+    if role != "replica":
+        instance.nodes.append(node)
+    return node
 
 
 def resize(instance: Instance, node_type: str, volume_size: int) -> None:
     """Give an instance, and each of its volumes, another size."""
     instance.node_type, instance.volume_size = node_type, volume_size
-    for node in instance.nodes:
+    for node in instance.every_node:
         if node.volume is not None:
             node.volume.size = volume_size
 
 
 def move(instance: Instance, pool: str) -> None:
     """Let each of an instance's volumes be in a pool."""
-    for node in instance.nodes:
+    for node in instance.every_node:
         if node.volume is not None:
             node.volume.pool = pool
 
@@ -209,10 +234,21 @@ def add_load_balancer(
     Raises:
         QuotasExceeded: the range is used up.
     """
-    port = _free(session, [select(Endpoint.port)], ports, "endpoints")
-    endpoint = Endpoint(id=uuid4(), kind="load_balancer", ip=address, port=port)
+    endpoint = public_endpoint(session, "load_balancer", address=address, ports=ports)
     instance.endpoints.append(endpoint)
     return endpoint
+
+
+def public_endpoint(
+    session: Session, kind: str, *, address: str, ports: tuple[int, int]
+) -> Endpoint:
+    """Return the row of a public endpoint, with a free port; not shown yet.
+
+    Raises:
+        QuotasExceeded: the range is used up.
+    """
+    port = _free(session, [select(Endpoint.port)], ports, "endpoints")
+    return Endpoint(id=uuid4(), kind=kind, ip=address, port=port)
 
 
 def is_taken(session: Session, row: Node | Endpoint, address: str) -> bool:
@@ -229,9 +265,18 @@ def another_port(session: Session, row: Node | Endpoint, ports: tuple[int, int])
     row.port = _free(session, [query], ports, row.__tablename__)
 
 
-def _free(session: Session, used: Sequence[Select[Any]], within: tuple[int, int], what: str) -> int:
+def _free(
+    session: Session,
+    used: Sequence[Select[Any]],
+    within: tuple[int, int],
+    what: str,
+    besides: Collection[int] = (),
+) -> int:
     """Return a free number of a range, at random, as recorded: a port just freed is then seldom
     given to a stranger's client.
+
+    Args:
+        besides: numbers that are taken too.
 
     Raises:
         QuotasExceeded: the range is used up; of `what` needs the numbers.
@@ -241,10 +286,13 @@ def _free(session: Session, used: Sequence[Select[Any]], within: tuple[int, int]
     for _ in range(_GUESSES):
         candidate = random.randint(first, last)  # noqa: S311
         found = [query.where(column == candidate) for query, column in columns.items()]
-        if all(session.scalars(query).first() is None for query in found):
+        if candidate not in besides and all(
+            session.scalars(query).first() is None for query in found
+        ):
             return candidate
     ranges = [query.where(column.between(first, last)) for query, column in columns.items()]
     taken = {number for query in ranges for number in session.scalars(query)}
+    taken.update(number for number in besides if first <= number <= last)
     free = [number for number in range(first, last + 1) if number not in taken]
     if not free:
         raise QuotasExceeded(what, last - first + 1, len(taken))

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Select, column, func, select
+from sqlalchemy import Select, column, func, or_, select
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
 
-from openrdb.state.models import Endpoint, Instance, Ip, PrivateNetwork, Vpc
+from openrdb.state.models import Endpoint, Instance, Ip, PrivateNetwork, ReadReplica, Vpc
+from openrdb.state.models.replicas import replica_name
 from openrdb.state.scope import (
     Columns,
     Condition,
@@ -104,12 +105,44 @@ def of_endpoint(*conditions: Condition) -> Condition:
     return joined.where(Endpoint.id == Ip.endpoint_id, *conditions).exists()
 
 
-def holders(session: Session, ips: Collection[Ip]) -> dict[UUID, Instance]:
-    """Return the instances whose endpoints' addresses these are, by the address' id."""
+def of_resources(ids: Collection[UUID]) -> Condition:
+    """Return the condition that an address is one of these instances, or of these read replicas; an
+    instance's are those of its replicas as well, as recorded."""
+    of_replicas = select(ReadReplica.node_id).where(ReadReplica.id.in_(ids))
+    return of_endpoint(or_(Instance.id.in_(ids), Endpoint.node_id.in_(of_replicas)))
+
+
+def of_named(session: Session, part: str) -> Condition:
+    """Return the condition that an address is of an instance or replica whose name has a part."""
+    replicas = session.execute(select(ReadReplica.id, ReadReplica.node_id))
+    nodes = [node_id for one, node_id in replicas if part.lower() in replica_name(one)]
+    is_named = Instance.name.icontains(part, autoescape=True) & Endpoint.node_id.is_(None)
+    return of_endpoint(or_(is_named, Endpoint.node_id.in_(nodes)))
+
+
+def of_replicas() -> Condition:
+    """Return the condition that an address is a read replica's."""
+    return of_endpoint(Endpoint.node_id.is_not(None))
+
+
+class Holder(NamedTuple):
+    """Whose an address is."""
+
+    instance_id: UUID
+    name: str
+    """The instance's, or that of its read replica."""
+
+
+def holders(session: Session, ips: Collection[Ip]) -> dict[UUID, Holder]:
+    """Return whose endpoints' addresses these are, by the address' id."""
     found = (
-        select(Ip.id, Instance)
+        select(Ip.id, Instance.id, Instance.name, ReadReplica.id)
         .join(Endpoint, Endpoint.id == Ip.endpoint_id)
         .join(Instance, Instance.id == Endpoint.instance_id)
+        .outerjoin(ReadReplica, ReadReplica.node_id == Endpoint.node_id)
         .where(Ip.id.in_([ip.id for ip in ips]))
     )
-    return dict(session.execute(found).all())
+    return {
+        ip_id: Holder(instance_id, name if replica_id is None else replica_name(replica_id))
+        for ip_id, instance_id, name, replica_id in session.execute(found)
+    }

@@ -13,7 +13,17 @@ from sqlalchemy.orm import Session
 
 from openrdb.errors import InvalidArguments, PreconditionFailed
 from openrdb.state import addresses, scope, subnets
-from openrdb.state.models import Endpoint, Instance, Ip, PrivateNetwork, Project, Subnet, Vpc, now
+from openrdb.state.models import (
+    Endpoint,
+    Instance,
+    Ip,
+    PrivateNetwork,
+    Project,
+    ReadReplica,
+    Subnet,
+    Vpc,
+    now,
+)
 from openrdb.state.scope import Principal
 from openrdb.system.addresses import of_interfaces
 
@@ -40,15 +50,16 @@ def attach(
     session: Session,
     network: PrivateNetwork,
     endpoint: Endpoint,
-    instance: Instance,
+    owner: Instance | ReadReplica,
     *,
     service_ip: str | None,
     port: int,
     public_address: str,
     wanted: str | None = None,
 ) -> None:
-    """Make an endpoint of an instance one of a private network: at a static address of the user's,
-    or at the lowest free one, which is booked for it. A static one is never booked, as recorded.
+    """Make an endpoint of an instance or replica one of a private network: at a static address of
+    the user's, or at the lowest free one, which is booked for it. A static one is never booked, as
+    recorded.
 
     Args:
         wanted: the address to book, if it is free.
@@ -57,7 +68,7 @@ def attach(
         InvalidArguments: the static address is not available; the argument is `service_ip`.
         QuotasExceeded: the network has no free address left.
     """
-    # The endpoint may be the instance's already, and not yet fit for being written.
+    # The endpoint may be the owner's already, and not yet fit for being written.
     with session.no_autoflush:
         if service_ip is None:
             own = _own_addresses(public_address)
@@ -81,8 +92,8 @@ def attach(
         endpoint.service_ip = cidr
         endpoint.provisioning_mode = "ipam" if service_ip is None else "static"
         endpoint.zone = f"{network.region}-1"
-        if endpoint not in instance.endpoints:
-            instance.endpoints.append(endpoint)
+        if endpoint not in owner.endpoints:
+            owner.endpoints.append(endpoint)
     session.flush()  # the address's row refers to the endpoint's
     if service_ip is None:
         ip = _booked(network, address, _TAGS_OF_ENDPOINTS)
@@ -201,7 +212,10 @@ def delete_private_network(session: Session, network: PrivateNetwork) -> None:
     """
     attached = select(Endpoint.id).where(Endpoint.private_network_id == network.id)
     if session.scalars(attached.limit(1)).first() is not None:
-        help_message = "instances are attached to the private network; delete their endpoints first"
+        help_message = (
+            "instances or read replicas are attached to the private network; delete their endpoints "
+            "first"
+        )
         raise PreconditionFailed("resource_still_in_use", help_message)
     session.execute(delete_from(Ip).where(Ip.private_network_id == network.id))
     session.delete(network)

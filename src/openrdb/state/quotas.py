@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Select, func, select
@@ -11,7 +11,17 @@ from sqlalchemy.orm import Session
 
 from openrdb.errors import QuotasExceeded
 from openrdb.spec import DEFAULT_POOL
-from openrdb.state.models import DatabaseBackup, Instance, Node, Snapshot, Volume
+from openrdb.state.models import (
+    DatabaseBackup,
+    Instance,
+    Node,
+    ReadReplica,
+    Snapshot,
+    Volume,
+)
+
+_READ_REPLICAS: Final = 3
+"""As many an instance has at most, as the reference says."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,13 @@ def require_snapshot(session: Session, project_id: UUID, limit: int | None) -> N
     own = Snapshot.project_id == project_id
     count = select(func.count()).select_from(Snapshot).where(own)
     _within(session, "instance_snapshots", limit, count, 1)
+
+
+def require_read_replica(session: Session, instance_id: UUID) -> None:
+    """Raise QuotasExceeded if another read replica is too much for an instance; while writing."""
+    own = ReadReplica.instance_id == instance_id
+    count = select(func.count()).select_from(ReadReplica).where(own)
+    _within(session, "read_replicas", _READ_REPLICAS, count, 1)
 
 
 def _within(

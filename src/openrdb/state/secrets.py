@@ -122,22 +122,19 @@ class Secrets:
         """Make the certificates name the endpoints that stay; return whether they did not before.
 
         All keys and the authority's name stay: older copies of its certificate verify the new leaf.
+        The authority's names no read replicas: it is the instance's, and stays as they come and go.
 
         Raises:
             SecretsUnreadable: the master key is another one, or the instance is not adopted yet.
         """
         old = self.certificate_for(instance)
-        addresses = addresses_of(instance)
-        if certificates.is_for(old.authority, addresses) and certificates.is_for(
-            old.presented, addresses
-        ):
+        own = addresses_of(instance)
+        is_named = certificates.is_for(old.authority, own)
+        if is_named and certificates.is_for(old.presented, every_address_of(instance)):
             return False
-        authority = certificates.readdress(
-            Authority(self._authority_key(instance), old.authority),
-            instance.id,
-            instance.region,
-            addresses,
-        )
+        authority = Authority(self._authority_key(instance), old.authority)
+        if not is_named:
+            authority = certificates.readdress(authority, instance.id, instance.region, own)
         self._issue(instance, authority, server_key=old.key)
         return True
 
@@ -174,7 +171,7 @@ class Secrets:
         self, instance: Instance, authority: Authority, *, server_key: str | None = None
     ) -> None:
         leaf = certificates.issue(
-            authority, instance.id, instance.region, addresses_of(instance), key=server_key
+            authority, instance.id, instance.region, every_address_of(instance), key=server_key
         )
         row = _row(instance)
         instance.certificate = authority.certificate
@@ -230,8 +227,15 @@ class Secrets:
 
 
 def addresses_of(instance: Instance) -> list[str]:
-    """Return the addresses that the certificates of an instance name."""
+    """Return the addresses that the certificate of an instance's authority names."""
     return [endpoint.ip for endpoint in instance.endpoints if not endpoint.leaving]
+
+
+def every_address_of(instance: Instance) -> list[str]:
+    """Return the addresses that what an instance's servers present names, its own first."""
+    of_replicas = [one for replica in instance.read_replicas for one in replica.endpoints]
+    addresses = addresses_of(instance) + [one.ip for one in of_replicas if not one.leaving]
+    return list(dict.fromkeys(addresses))  # the public ones may be one
 
 
 def _row(instance: Instance) -> InstanceSecrets:

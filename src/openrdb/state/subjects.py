@@ -9,10 +9,15 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from openrdb.state.models import DatabaseBackup, Instance, Snapshot
+from openrdb.state.models import DatabaseBackup, Instance, ReadReplica, Snapshot
 from openrdb.state.statuses.backup import BACKUP, BackupRequest, BackupStatus
 from openrdb.state.statuses.instance import INSTANCE, InstanceRequest, InstanceStatus
 from openrdb.state.statuses.machine import Machine
+from openrdb.state.statuses.read_replica import (
+    READ_REPLICA,
+    ReadReplicaRequest,
+    ReadReplicaStatus,
+)
 from openrdb.state.statuses.snapshot import SNAPSHOT, SnapshotRequest, SnapshotStatus
 
 
@@ -42,6 +47,12 @@ SUBJECTS: Final[dict[str, Subject]] = {
     ),
     "instance_snapshot": Subject(
         Snapshot, SNAPSHOT, failed=SnapshotStatus.ERROR, retry=SnapshotRequest.RETRY
+    ),
+    "read_replica": Subject(
+        ReadReplica,
+        READ_REPLICA,
+        failed=ReadReplicaStatus.ERROR,
+        retry=ReadReplicaRequest.RETRY,
     ),
 }
 """By the type's name, as operations' rows have it."""

@@ -225,3 +225,10 @@ def write_file(path: Path, text: str, uid: Uid) -> None:
     """Write a file that an account may read, atomically; a no-op if the content is unchanged."""
     if not files.has_text(path, text):
         files.write_for_group(path, text, uid)
+
+
+def write_secret(path: Path, text: str, uid: Uid) -> None:
+    """Write a file that nobody but an account may read, and that is its own, as libpq wants of what it
+    reads passwords from; its directory must be out of the account's reach."""
+    if not files.has_text(path, text):
+        files.write_for_account(path, text, uid)

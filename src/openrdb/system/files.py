@@ -139,7 +139,7 @@ def has_text(path: Path, text: str) -> bool:
 
 def write_private(path: Path, content: str | bytes) -> None:
     """Write a file that nobody but us may read, atomically and durably."""
-    _replace(path, content, None)
+    _replace(path, content)
     sync_directory(path.parent)
 
 
@@ -148,10 +148,17 @@ def write_for_group(path: Path, content: str, group: int | None) -> None:
 
     After a power cut it may be the old one, never a part of the new one.
     """
-    _replace(path, content, group)
+    _replace(path, content, group=group)
 
 
-def _replace(path: Path, content: str | bytes, group: int | None) -> None:
+def write_for_account(path: Path, content: str, owner: int | None) -> None:
+    """Write a file that nobody but its owner may read, ours without one, atomically likewise."""
+    _replace(path, content, owner=owner)
+
+
+def _replace(
+    path: Path, content: str | bytes, *, group: int | None = None, owner: int | None = None
+) -> None:
     partial = path.with_name(f"{path.name}.partial")
     descriptor = os.open(
         partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
@@ -160,6 +167,8 @@ def _replace(path: Path, content: str | bytes, group: int | None) -> None:
         if group is not None:
             os.fchown(descriptor, 0, group)
             os.fchmod(descriptor, 0o640)
+        elif owner is not None:
+            os.fchown(descriptor, owner, owner)
         file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(descriptor)

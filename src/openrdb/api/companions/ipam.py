@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, cast
 from uuid import UUID
 
@@ -15,14 +16,17 @@ from openrdb.api.companions import wire
 from openrdb.config import Region
 from openrdb.errors import InvalidArguments, NotFound, PreconditionFailed
 from openrdb.state import access, events, listing, networks
-from openrdb.state.listing import of_endpoint
-from openrdb.state.models import Instance, Ip, PrivateNetwork, Subnet, now
+from openrdb.state.listing import Holder, of_endpoint
+from openrdb.state.models import Ip, PrivateNetwork, Subnet, now
 from openrdb.state.scope import Condition, Principal, visible
 
 router = APIRouter(prefix="/ipam/v1/regions/{region}")
 
 _UNKNOWN = "unknown_type"
 """What clients send for no type at all."""
+_INSTANCE = "rdb_instance"
+"""Recorded of read replicas' addresses as well, whose instance they name."""
+_READ_REPLICA = "rdb_read_replica"
 
 
 def show(session: Session, ips: list[Ip]) -> list[wire.IP]:
@@ -31,15 +35,23 @@ def show(session: Session, ips: list[Ip]) -> list[wire.IP]:
     return [_show(ip, lengths[ip.subnet_id], holders.get(ip.id)) for ip in ips]
 
 
+def _of_types(types: Collection[str]) -> Condition:
+    if _INSTANCE in types:
+        return of_endpoint()
+    return listing.of_replicas() if _READ_REPLICA in types else false()
+
+
 def _lengths(session: Session, ips: list[Ip]) -> dict[UUID, str]:
     of_ips = select(Subnet.id, Subnet.subnet).where(Subnet.id.in_({ip.subnet_id for ip in ips}))
     return {row.id: row.subnet.rpartition("/")[2] for row in session.execute(of_ips)}
 
 
-def _show(ip: Ip, length: str, holder: Instance | None) -> wire.IP:
+def _show(ip: Ip, length: str, holder: Holder | None) -> wire.IP:
     resource = None
     if holder is not None:
-        resource = wire.IPResource(id=holder.id, mac_address=ip.mac_address or "", name=holder.name)
+        resource = wire.IPResource(
+            id=holder.instance_id, mac_address=ip.mac_address or "", name=holder.name
+        )
     return wire.IP(
         id=ip.id,
         address=f"{ip.address}/{length}",
@@ -75,9 +87,10 @@ def list_ips(
     zonal: OptionalText = None,
     order_by: Annotated[wire.IPsOrder, Query()] = "created_at_desc",
 ) -> wire.IPs:
-    """Return a page of addresses. None is zonal, and all attached ones are instances'."""
+    """Return a page of addresses. None is zonal, and all attached ones are instances', among them
+    those of their read replicas."""
     types = {one for one in (resource_type, *(resource_types or [])) if one} - {_UNKNOWN}
-    of_instances = {one for one in (resource_id, *(resource_ids or [])) if one}
+    resources = {one for one in (resource_id, *(resource_ids or [])) if one}
     conditions: list[Condition] = []
     if private_network_id is not None:
         conditions.append(Ip.private_network_id == private_network_id)
@@ -88,12 +101,10 @@ def list_ips(
         conditions.append(Ip.private_network_id.in_(of_vpc))
     if attached is not None:
         conditions.append(Ip.endpoint_id.is_not(None) if attached else Ip.endpoint_id.is_(None))
-    if of_instances:
-        conditions.append(of_endpoint(Instance.id.in_(of_instances)))
-    if resource_name:
-        conditions.append(of_endpoint(Instance.name.icontains(resource_name, autoescape=True)))
+    if resources:
+        conditions.append(listing.of_resources(resources))
     if types:
-        conditions.append(of_endpoint() if "rdb_instance" in types else false())
+        conditions.append(_of_types(types))
     if mac_address:
         conditions.append(Ip.mac_address == mac_address.upper())
     if is_ipv6 is not None:
@@ -105,6 +116,8 @@ def list_ips(
     # An attached one was made for its endpoint.
     by = order_by.replace("attached_at", "created_at")
     with backend.database.read() as session:
+        if resource_name:
+            conditions.append(listing.of_named(session, resource_name))
         found, total = listing.page(session, Ip, scope, by, page, conditions)
         return wire.IPs(ips=show(session, found), total_count=total)
 
@@ -203,7 +216,9 @@ def release_ip(region: Region, ip_id: UUID, backend: CurrentBackend, caller: Cur
     with backend.database.write() as session:
         ip = _get(session, region, ip_id, caller.principal)
         if ip.endpoint_id is not None:
-            help_message = "the address is attached to an instance; delete its endpoint first"
+            help_message = (
+                "the address is attached to an instance or read replica; delete its endpoint first"
+            )
             raise PreconditionFailed("resource_still_in_use", help_message)
         session.delete(ip)
         events.accepted(session, caller, "ip", ip.id)

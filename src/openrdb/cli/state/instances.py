@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -15,10 +16,34 @@ from openrdb.errors import HostError
 from openrdb.host.balancer.base import address_text
 from openrdb.operations.registry import KINDS
 from openrdb.state import events
-from openrdb.state.models import Endpoint, Instance, Operation, Project
+from openrdb.state.models import Endpoint, Instance, Operation, Project, ReadReplica
+from openrdb.state.read_replicas import shown_status
 from openrdb.state.statuses.instance import InstanceStatus
+from openrdb.state.statuses.read_replica import ReadReplicaStatus
 from openrdb.system import locks
 from openrdb.system.layout import Layout
+
+
+@dataclass(frozen=True)
+class ListedNode:
+    """A server of an instance, as its host said last."""
+
+    id: str
+    role: str
+    state: str
+    lag: int | None
+    """Seconds that it is behind; None: not known, or it is nobody's standby or replica."""
+
+
+@dataclass(frozen=True)
+class ListedReplica:
+    """A read replica of an instance."""
+
+    id: str
+    status: str
+    endpoints: list[str]
+    reason: str | None
+    """Why it is not as it should be."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +59,12 @@ class ListedInstance:
     """The minor version that runs."""
     node_type: str
     status: str
+    is_ha_cluster: bool
+    is_protected: bool | None
+    """Whether each commit is on both nodes of a highly available instance; None: it has one."""
+    nodes: list[ListedNode]
+    """The primary first, then the standby, then those of read replicas."""
+    read_replicas: list[ListedReplica]
     endpoints: list[str]
     """Addresses with their ports, the public one first."""
     created_at: str
@@ -120,14 +151,34 @@ def access(settings: Settings, wanted: str) -> Access:
 def reason(session: Session, instance: Instance) -> str | None:
     """Return why an instance is not as it should be, in one line; None: nothing is known."""
     if instance.status == InstanceStatus.ERROR:
-        moving = [name for name, kind in KINDS.items() if kind.is_moving()]
-        of_it = (Operation.subject_id == instance.id, Operation.kind.in_(moving))
-        failed = select(Operation).where(*of_it, Operation.error.is_not(None))
-        last = session.scalars(failed.order_by(Operation.finished_at.desc()).limit(1)).first()
-        return f"{last.kind} failed: {last.error}" if last else "for no recorded reason"
-    seen = [f"node {node.id}: {node.observed_reason}" for node in instance.nodes]
-    said = [text for text, node in zip(seen, instance.nodes, strict=True) if node.observed_reason]
+        return _failure(session, instance.id)
+    said = [
+        f"node {node.id}: {node.observed_reason}" for node in instance.nodes if node.observed_reason
+    ]
+    if (unprotected := _unprotected(instance)) is not None:
+        said.insert(0, f"not protected: {unprotected}")
+    for replica in instance.read_replicas:
+        if (found := _reason_of_replica(session, replica)) is not None:
+            said.append(f"read replica {replica.id}: {found}")
     return "; ".join(said) or None
+
+
+def _failure(session: Session, subject_id: UUID) -> str:
+    """Return why a subject came to be in status `error`."""
+    moving = [name for name, kind in KINDS.items() if kind.is_moving()]
+    of_it = (Operation.subject_id == subject_id, Operation.kind.in_(moving))
+    failed = select(Operation).where(*of_it, Operation.error.is_not(None))
+    last = session.scalars(failed.order_by(Operation.finished_at.desc()).limit(1)).first()
+    return f"{last.kind} failed: {last.error}" if last else "for no recorded reason"
+
+
+def _unprotected(instance: Instance) -> str | None:
+    """Return why a pair's commits are on one node only, and what is done about it."""
+    return instance.primary.observed_unprotected if instance.is_ha_cluster else None
+
+
+def _is_protected(instance: Instance) -> bool:
+    return instance.is_pair_made and _unprotected(instance) is None
 
 
 def why(settings: Settings, instance_id: str) -> str:
@@ -161,6 +212,42 @@ def _endpoints(instance: Instance) -> list[Endpoint]:
     return sorted(shown, key=lambda one: one.kind != "load_balancer")
 
 
+def _addresses(endpoints: Iterable[Endpoint]) -> list[str]:
+    shown = [one for one in endpoints if one.published and not one.leaving]
+    return [address_text((one.ip, one.port)) for one in shown]
+
+
+def _nodes(instance: Instance) -> list[ListedNode]:
+    first = sorted(instance.nodes, key=lambda node: node is not instance.primary)
+    return [
+        ListedNode(
+            id=str(node.id),
+            role=node.observed_role or node.role,
+            state=node.observed_state or "not seen yet",
+            lag=node.observed_lag,
+        )
+        for node in [*first, *(replica.node for replica in instance.read_replicas)]
+    ]
+
+
+def _replicas(session: Session, instance: Instance) -> list[ListedReplica]:
+    return [
+        ListedReplica(
+            id=str(one.id),
+            status=shown_status(one),
+            endpoints=_addresses(one.endpoints),
+            reason=_reason_of_replica(session, one),
+        )
+        for one in instance.read_replicas
+    ]
+
+
+def _reason_of_replica(session: Session, replica: ReadReplica) -> str | None:
+    if replica.status == ReadReplicaStatus.ERROR:
+        return _failure(session, replica.id)
+    return replica.node.observed_reason
+
+
 def _listed(session: Session, row: Instance) -> ListedInstance:
     project = session.get(Project, row.project_id)
     return ListedInstance(
@@ -172,7 +259,11 @@ def _listed(session: Session, row: Instance) -> ListedInstance:
         version=row.primary.version,
         node_type=row.node_type,
         status=row.status,
-        endpoints=[address_text((one.ip, one.port)) for one in _endpoints(row)],
+        is_ha_cluster=row.is_ha_cluster,
+        is_protected=_is_protected(row) if row.is_ha_cluster else None,
+        nodes=_nodes(row),
+        read_replicas=_replicas(session, row),
+        endpoints=_addresses(_endpoints(row)),
         created_at=row.created_at.isoformat(),
         reason=reason(session, row),
     )

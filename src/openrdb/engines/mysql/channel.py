@@ -9,16 +9,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-import pymysql
 from pymysql import MySQLError
 from pymysql.constants import ER
 from pymysql.cursors import DictCursor
 
 from openrdb.engines.base import EngineNode
-from openrdb.engines.mysql import config, definitions, gtids, session
+from openrdb.engines.mysql import config, definitions, gtids, replication, session
 from openrdb.engines.mysql.admin import user_sessions
 from openrdb.engines.mysql.reserved import REPLICATION
 from openrdb.engines.mysql.session import Session
@@ -94,18 +93,23 @@ def follow(node: EngineNode, connection: Session) -> None:
 
 
 def _set_globals(node: EngineNode, connection: Session) -> None:
-    """Set what a server that was a primary lacks; those that start as followers have it."""
+    """Set what a server that was a primary lacks, and what only a follower may do without: syncs."""
     acknowledges = "ON" if config.acknowledges(node.spec) else "OFF"
     for statement in (
-        # What it applies would wait for a standby; since it takes no writes nothing else does.
-        "SET GLOBAL rpl_semi_sync_source_enabled = OFF",
-        "SET GLOBAL rpl_semi_sync_source_wait_no_replica = OFF",
         # Users were kept out when it handed over; they do not come here now.
         f"SET GLOBAL offline_mode = {'ON' if node.writes == 'closed' else 'OFF'}",
         "SET GLOBAL replica_net_timeout = 5",
         f"SET GLOBAL rpl_semi_sync_replica_enabled = {acknowledges}",
+        "SET GLOBAL sync_binlog = 0",
+        "SET GLOBAL innodb_flush_log_at_trx_commit = 2",
     ):
         run(connection, statement)
+
+
+def sync(connection: Session) -> None:
+    """Sync each commit from now on, and with the first one all before."""
+    run(connection, "SET GLOBAL innodb_flush_log_at_trx_commit = 1")
+    run(connection, "SET GLOBAL sync_binlog = 1")
 
 
 def _set_source(node: EngineNode, connection: Session, upstream: Upstream) -> None:
@@ -126,7 +130,8 @@ def _set_source(node: EngineNode, connection: Session, upstream: Upstream) -> No
 
 
 def _start(connection: Session, upstream: Upstream) -> None:
-    user, password = quoted_literal(REPLICATION[0]), quoted_literal(upstream.secret)
+    user = quoted_literal(REPLICATION[0])
+    password = quoted_literal(replication.password(upstream.secret))
     run(connection, f"START REPLICA USER = {user} PASSWORD = {password}")
 
 
@@ -201,18 +206,9 @@ def _ahead(node: EngineNode, connection: Session) -> _Ahead | None:
 
 
 def _session_of(node: EngineNode, upstream: Upstream) -> Session:
-    """Return a session of the replication account on the upstream, which may read what is executed."""
-    return pymysql.connect(
-        host=upstream.address,
-        port=upstream.port,
-        user=REPLICATION[0],
-        password=upstream.secret,
-        ssl_ca=str(node.paths.authority),
-        ssl_verify_cert=True,
-        ssl_verify_identity=False,
-        connect_timeout=_UPSTREAM_TIMEOUT,
-        read_timeout=_UPSTREAM_TIMEOUT,
-        autocommit=True,
+    there = replace(node.spec, node_id=upstream.node_id, port=upstream.port)
+    return session.connect(
+        replace(node, spec=there, paths=upstream.paths), patience=_UPSTREAM_TIMEOUT
     )
 
 

@@ -43,6 +43,9 @@ class MySQLReplication:
     it keeps its binary log are copied anew."""
 
     hands_over_running = True
+    keeps_received = False
+    """What it receives and applies it does not sync: it would fall behind a primary whose commits share
+    their syncs. All of it stays where only the server ends."""
 
     def __init__(self, node: EngineNode) -> None:
         self._node = node
@@ -69,6 +72,7 @@ class MySQLReplication:
         with self._session() as connection:
             if not writes.are_allowed(connection):
                 _apply_received(connection)
+                channel.sync(connection)
                 semisync.disable(connection)
                 writes.allow(self._node, connection)
         # After a transaction whose rest never came the applier does not end at once.
@@ -113,6 +117,9 @@ class MySQLReplication:
 
     def follow(self) -> None:
         with self._session() as connection:
+            if not writes.are_allowed(connection):
+                # Of a former primary: what it applies would wait for a follower that it has not.
+                semisync.disable(connection)
             channel.follow(self._node, connection)
 
     def following(self) -> Following:

@@ -21,7 +21,16 @@ import pymysql
 from pymysql.cursors import DictCursor
 
 from openrdb.engines.base import EngineNode
-from openrdb.engines.mysql import binlog, config, copying, failures, identity, releases, session
+from openrdb.engines.mysql import (
+    binlog,
+    config,
+    copying,
+    failures,
+    identity,
+    releases,
+    replication,
+    session,
+)
 from openrdb.engines.mysql.reserved import REPLICATION, SUPERUSER
 from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import quoted_literal, rows, run
@@ -102,7 +111,7 @@ class MySQLRecovery:
             first, _ = _position(connection)
         return Command(
             ["/bin/sh", "-c", _RECEIVE, "sh", str(stream), first, *program],
-            self._environment() | {"MYSQL_PWD": spec.replication_secret},
+            self._environment() | {"MYSQL_PWD": replication.password(spec.replication_secret)},
         )
 
     def has_lost(self, complaint: str) -> bool:

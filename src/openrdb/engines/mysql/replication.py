@@ -28,9 +28,18 @@ def making() -> list[str]:
     ]
 
 
+_LONGEST = 32
+"""Characters of a password that a replica connects with; what is longer is cut off in silence."""
+
+
+def password(secret: str) -> str:
+    """Return the account's password: as much of the secret as a replica can have."""
+    return secret[:_LONGEST]
+
+
 def unlocked(secret: str) -> str:
     """Return the end of an ALTER USER statement that opens the account to who knows the secret."""
-    identified = accounts.identified(caching_sha2.verifier(secret))
+    identified = accounts.identified(caching_sha2.verifier(password(secret)))
     return f"{quoted_account(REPLICATION)} {identified} ACCOUNT UNLOCK"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from openrdb.catalog.node_types import NodeType
-from openrdb.engines.mysql import accounts, config
+from openrdb.engines.mysql import accounts, config, releases
 from openrdb.engines.mysql.admin import databases
 
 
@@ -23,6 +23,10 @@ class MySQLRules:
 
     def verifier(self, password: str) -> str:
         return accounts.verifier(password)
+
+    def can_be_paired(self, version: str) -> bool:
+        # Some of those before lack the plugins that a standby is made and kept by.
+        return releases.is_at_least(version, 8, 4)
 
     def default_settings(self, node_type: NodeType) -> dict[str, str]:
         return config.default_settings(node_type)

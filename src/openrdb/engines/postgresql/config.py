@@ -7,7 +7,7 @@ from openrdb.catalog.node_types import NodeType
 from openrdb.catalog.setting_values import TRUE
 from openrdb.engines.base import EngineNode
 from openrdb.engines.names import NODES_NETWORK, OWN_PREFIX, REPLICATION, SUPERUSER
-from openrdb.engines.postgresql import session
+from openrdb.engines.postgresql import limits, session, upstream
 from openrdb.engines.postgresql.admin import roles
 from openrdb.engines.transfers import LOADED, REPLACED, RESTORE_ROLE
 from openrdb.spec import NodeSpec
@@ -60,16 +60,24 @@ _TEMPORARY_FILES = "temp_file_limit"
 
 def files(node: EngineNode) -> dict[str, str]:
     """Return the files of the configuration directory: name → text."""
-    spec, bundle, paths = node.spec, node.bundle, node.paths
+    spec, bundle = node.spec, node.bundle
+    own = values(node)
     lines = [
         *_lines(_defaults(spec)),
-        *_lines(_catalogue_settings(spec)),
-        *_lines(_limits(spec)),
-        *_lines(_fixed(spec, paths)),
+        *_lines(own),
         *_lines(_libraries(bundle)),
         *_lines(_writing(node)),
+        *_lines(upstream.settings(node)),
+        *_lines(limits.raised(own, node)),
+        *([f"include_if_exists = '{limits.FILE}'"] if node.is_inert else []),
     ]
     return {MAIN_FILE: "\n".join(lines) + "\n", ACCESS_FILE: _access(node)}
+
+
+def values(node: EngineNode) -> dict[str, str]:
+    """Return the settings that the user, the catalogue and we have for any node."""
+    spec = node.spec
+    return _catalogue_settings(spec) | _limits(spec) | _fixed(spec, node.paths)
 
 
 def _access(node: EngineNode) -> str:

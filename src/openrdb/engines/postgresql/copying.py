@@ -8,6 +8,7 @@ copy starts just as well, and is silently wrong.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,9 @@ _METHOD = ("BACKUP METHOD: streamed", "BACKUP METHOD: copied")
 """Whose label says that it is streamed starts only if its first recovery comes to its end: the server
 puts the label aside when it begins, and a later start, which replays the same WAL from the same place
 to its end, then misses the end of the backup. That the WAL is all there is checked here instead."""
+_FIRST = re.compile(r"^START WAL LOCATION: \S+ \(file ([0-9A-F]{24})\)", re.MULTILINE)
+_HISTORY = ".history"
+"""Of a timeline: by it a later follower finds out whose continuation the copy is."""
 _RUNTIME = ("postmaster.pid", "postmaster.opts")
 
 
@@ -36,13 +40,15 @@ def copy(node: EngineNode, copier: Copier) -> None:
     """Make a copy of the data directory; writers are not held."""
     with _session(node) as connection:
         _keep_wal(connection)
-        start = _start(connection, node)
+        _start(connection, node)
 
         def complete(data: Path) -> None:
-            stop, label, tablespaces = _stop(connection, node)
+            # Before the end: in a copy of a standby it says up to where recovery must go at least.
+            _copy_control(node.paths.data / "global", data / "global")
+            wanted, label, tablespaces = _stop(connection, node)
             if tablespaces:
                 raise HostError("the server has tablespaces, which lie outside of its volume")
-            _complete(connection, node.paths.data, data, start, stop)
+            _complete(node.paths.data, data, wanted)
             (data / "backup_label").write_text(label.replace(*_METHOD))
             files.sync_file_system(data)
 
@@ -80,22 +86,28 @@ def _keep_wal(connection: Connection[tuple[object, ...]]) -> None:
         connection.execute(query, [name])
 
 
-def _start(connection: Connection[tuple[object, ...]], node: EngineNode) -> str:
-    """Begin backup mode with a checkpoint; return the segment of WAL that recovery begins in."""
+def _start(connection: Connection[tuple[object, ...]], node: EngineNode) -> None:
+    """Begin backup mode with a checkpoint."""
     renamed = session.major(node.spec) >= _RENAMED_FROM
     start = "pg_backup_start(%s, true)" if renamed else "pg_start_backup(%s, true, false)"
-    query = sql.SQL(f"SELECT pg_walfile_name({start})")
-    return _row(connection, query, _LABEL)[0]
+    _row(connection, sql.SQL(f"SELECT {start}"), _LABEL)
 
 
-def _stop(connection: Connection[tuple[object, ...]], node: EngineNode) -> tuple[str, str, str]:
-    """End backup mode; return the last segment of WAL that recovery needs, and what is to be in
+def _stop(
+    connection: Connection[tuple[object, ...]], node: EngineNode
+) -> tuple[set[str], str, str]:
+    """End backup mode; return the segments of WAL that recovery needs, and what is to be in
     `backup_label` and `tablespace_map`."""
     renamed = session.major(node.spec) >= _RENAMED_FROM
     stop = "pg_backup_stop(false)" if renamed else "pg_stop_backup(false, false)"
-    query = sql.SQL(f"SELECT pg_walfile_name(lsn), labelfile, spcmapfile FROM {stop}")  # noqa: S608
-    segment, label, tablespaces = _row(connection, query)
-    return segment, label, tablespaces
+    query = sql.SQL(f"SELECT lsn, labelfile, spcmapfile FROM {stop}")  # noqa: S608
+    position, label, tablespaces = _row(connection, query)
+    size = int(_row(connection, sql.SQL(_SEGMENT_SIZE))[0])
+    # A standby does not name segments of positions.
+    found = _FIRST.search(label)
+    assert found is not None  # noqa: S101
+    last = wal.segment_of(int(found[1][:8], 16), position, size, ends=True)
+    return wal.segments(found[1], last, size), label, tablespaces
 
 
 def _row(
@@ -106,18 +118,14 @@ def _row(
     return tuple(str(value or "") for value in row)
 
 
-def _complete(
-    connection: Connection[tuple[object, ...]], source: Path, data: Path, start: str, stop: str
-) -> None:
-    """Put into a copy what recovery needs: the WAL of the time of copying, and a whole `pg_control`."""
+def _complete(source: Path, data: Path, wanted: set[str]) -> None:
+    """Put into a copy the WAL of the time of copying, which recovery needs."""
     for name in _RUNTIME:
         (data / name).unlink(missing_ok=True)
     target = data / "pg_wal"
     for path in target.iterdir():  # what was copied in the middle of being written
-        if not path.is_dir():
+        if not path.is_dir() and path.suffix != _HISTORY:
             path.unlink()
-    size = int(_row(connection, sql.SQL(_SEGMENT_SIZE))[0])
-    wanted = wal.segments(start, stop, size)
     try:
         copying.copy_files(source / "pg_wal", wanted, target)
     except FileNotFoundError:
@@ -125,7 +133,6 @@ def _complete(
     # A segment that was taken for other content meanwhile has another name by now.
     if wanted - {entry.name for entry in os.scandir(source / "pg_wal")}:
         raise _too_much()
-    _copy_control(source / "global", data / "global")
 
 
 _SEGMENT_SIZE = "SELECT setting FROM pg_settings WHERE name = 'wal_segment_size'"

@@ -32,16 +32,25 @@ def renew_system_identifier(data: Path) -> int:
         ValueError: this is no `pg_control` that we know.
     """
     identifier = struct.pack("<Q", _fresh_identifier())
-    control = data / "global" / "pg_control"
-    content = bytearray(control.read_bytes())
-    crc_at = find_crc(content)
-    content[:8] = identifier
-    content[crc_at : crc_at + 4] = struct.pack("<I", google_crc32c.value(bytes(content[:crc_at])))
     for segment in (data / "pg_wal").iterdir():
         if wal.is_segment(segment.name):
             _overwrite(segment, _SEGMENT_IDENTIFIER, identifier)
-    _overwrite(control, 0, bytes(content))
+    change_control(data, 0, identifier)
     return int(struct.unpack("<Q", identifier)[0])
+
+
+def change_control(data: Path, offset: int, field: bytes) -> None:
+    """Put a field into the `pg_control` of a stopped server, durably.
+
+    Raises:
+        ValueError: this is no `pg_control` that we know.
+    """
+    control = data / "global" / "pg_control"
+    content = bytearray(control.read_bytes())
+    crc_at = find_crc(content)
+    content[offset : offset + len(field)] = field
+    content[crc_at : crc_at + 4] = struct.pack("<I", google_crc32c.value(bytes(content[:crc_at])))
+    _overwrite(control, 0, bytes(content))
 
 
 def forget_slots(data: Path) -> None:

@@ -14,12 +14,11 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 
-from psycopg import Connection, errors, sql
+from psycopg import Connection, sql
 from psycopg.conninfo import make_conninfo
 
 from openrdb.engines.base import EngineNode
-from openrdb.engines.names import REPLICATION
-from openrdb.engines.postgresql import session, slots, wal
+from openrdb.engines.postgresql import inert, replication, session, slots, wal
 from openrdb.engines.postgresql.admin.levels import Row
 from openrdb.engines.postgresql.basebackup import Manifest, extract
 from openrdb.engines.recovery import Command, Mark, Replay, Span, StreamState
@@ -31,11 +30,6 @@ NAME = "_rdb_recovery"
 _LABEL = "openrdb recovery"
 _COMPRESSION = {14: ["--gzip", "--compress=1"]}
 _COMPRESSION_FROM_15 = ["--compress=client-zstd:1"]
-_SLOT = (
-    "SELECT restart_lsn IS NULL OR wal_status = 'lost' FROM pg_replication_slots "
-    "WHERE slot_name = %s"
-)
-_CREATE = "SELECT pg_create_physical_replication_slot(%s, immediately_reserve => true)"
 _WRITTEN = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text"
 # The message is in the WAL at once, its transaction's commit after it: that has a later time.
 _MARK = "SELECT clock_timestamp(), pg_logical_emit_message(true, %s, '')"
@@ -61,19 +55,14 @@ class PostgreSQLRecovery:
 
     def stream_state(self, stream: Path) -> StreamState:
         del stream  # the slot knows
-        with session.use(self._node, "postgres") as connection:
-            row = connection.execute(_SLOT, [NAME]).fetchone()
-        if row is None:
+        is_lost = slots.is_lost(self._node, NAME)
+        if is_lost is None:
             return "none"
-        return "lost" if row[0] else "kept"
+        return "lost" if is_lost else "kept"
 
     def begin_stream(self) -> None:
         self.end_stream()
-        with session.use(self._node, "postgres") as connection:
-            try:
-                connection.execute(_CREATE, [NAME])
-            except errors.ConfigurationLimitExceeded:
-                raise HostError("all replication slots of the server are in use") from None
+        slots.create_physical(self._node, NAME)
 
     def end_stream(self) -> None:
         slots.drop(self._node, NAME)
@@ -127,16 +116,7 @@ class PostgreSQLRecovery:
 
     def _parameters(self) -> dict[str, str]:
         spec, paths = self._node.spec, self._node.paths
-        return {
-            "host": spec.address,
-            "port": str(spec.port),
-            "user": REPLICATION,
-            "application_name": NAME,
-            "sslmode": "verify-ca",
-            "sslrootcert": str(paths.authority),
-            "gssencmode": "disable",
-            "connect_timeout": "10",
-        }
+        return replication.parameters(spec.address, spec.port, NAME, paths.authority)
 
     def _environment(self) -> dict[str, str]:
         return {**self._node.bundle.environment, "PGPASSFILE": os.devnull, "LC_ALL": "C.UTF-8"}
@@ -177,6 +157,7 @@ class PostgreSQLStream:
         if wal.has_gap(_whole(work.stream), work.span.first, work.span.file_size):
             raise HostError("a part of what was written since the base backup is missing")
         extract(work.base, work.data)
+        inert.end(work.data)  # of a node of a pair; no server for a single user is a standby
         (work.data / _SIGNAL).touch(0o600)
         # From here on it is the account's, in a directory that no other one can enter.
         accounts.ensure_passage(work.data.parent, work.account)

@@ -6,9 +6,12 @@ in the access file.
 
 from __future__ import annotations
 
+from pathlib import Path
+from uuid import UUID
+
 from psycopg import Connection, sql
 
-from openrdb.engines.names import REPLICATION
+from openrdb.engines.names import OWN_PREFIX, REPLICATION
 from openrdb.engines.postgresql import scram
 from openrdb.engines.postgresql.admin.levels import Row
 
@@ -26,3 +29,26 @@ def ensure_role(connection: Connection[Row], secret: str) -> None:
     statement = sql.SQL(f"{verb} ROLE {{}} LOGIN REPLICATION {rank} PASSWORD {{}}")
     verifier = sql.Literal(scram.secret_verifier(secret))
     connection.execute(statement.format(sql.Identifier(REPLICATION), verifier))
+
+
+def parameters(address: str, port: int, application: str, authority: Path) -> dict[str, str]:
+    """Return what libpq needs to stream from a node, but for the secret.
+
+    Args:
+        authority: the certificate of the instance's authority.
+    """
+    return {
+        "host": address,
+        "port": str(port),
+        "user": REPLICATION,
+        "application_name": application,
+        "sslmode": "verify-ca",
+        "sslrootcert": str(authority),
+        "gssencmode": "disable",
+        "connect_timeout": "10",
+    }
+
+
+def slot_of(follower: UUID) -> str:
+    """Return the name of the slot by which a follower's upstream keeps what it has not received."""
+    return f"{OWN_PREFIX}_{follower.hex}"

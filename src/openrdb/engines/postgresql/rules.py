@@ -24,5 +24,8 @@ class PostgreSQLRules:
     def verifier(self, password: str) -> str:
         return scram.verifier(password)
 
+    def can_be_paired(self, version: str) -> bool:
+        return True
+
     def default_settings(self, node_type: NodeType) -> dict[str, str]:
         return config.default_settings(node_type)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from openrdb.engines.base import Copier, EngineNode
@@ -14,19 +15,23 @@ from openrdb.engines.postgresql import (
     copying,
     failures,
     followed,
+    inert,
+    limits,
+    postmaster,
+    session,
     settings,
     upgrade,
+    upstream,
     versions,
     writes,
     written,
 )
 from openrdb.engines.postgresql.admin.administration import Administration
+from openrdb.engines.postgresql.pair import PostgreSQLReplication
 from openrdb.engines.postgresql.recovery import PostgreSQLRecovery
 from openrdb.engines.postgresql.transfers import Transfers
 from openrdb.spec import Administrator
 from openrdb.system import files
-
-_READY = "ready"
 
 
 class PostgreSQLServer:
@@ -52,16 +57,16 @@ class PostgreSQLServer:
         sockets = [paths.sockets / f".s.PGSQL.{port}", paths.sockets / f".s.PGSQL.{port}.lock"]
         for path in (paths.data / "postmaster.pid", *sockets):
             files.remove_entry(path)
+        upstream.write_secret(self._node)
+        if self._node.is_inert:
+            inert.ensure(paths.data)
+            limits.prepare_start(config.values(self._node), self._node)
+        else:
+            inert.end(paths.data)
 
     def wait_accepting(self, pid: int, timeout: float) -> bool:
-        state = self._node.paths.data / "postmaster.pid"
-
-        def ready() -> bool:
-            # Line 1 is the server's pid, line 8 its state (src/include/utils/pidfile.h).
-            lines = files.read_tail(state).splitlines()
-            return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() == _READY
-
-        return files.wait_for(state.parent, ready, timeout, pid=pid)
+        ready = partial(postmaster.is_ready, self._node, pid)
+        return files.wait_for(self._node.paths.data, ready, timeout, pid=pid)
 
     def failure_reason(self, output: Path) -> str:
         return failures.reason(self._node.paths.log, output)
@@ -105,6 +110,8 @@ class PostgreSQLServer:
         return bootstrap.ensure_current(self._node, replication_secret)
 
     def reload(self) -> bool:
+        if self._node.is_inert and self._node.upstream is None:
+            limits.drop(config.values(self._node), self._node)
         return settings.reload(self._node)
 
     def release_space(self) -> None:
@@ -133,6 +140,13 @@ class PostgreSQLServer:
 
     def recovery(self) -> PostgreSQLRecovery:
         return PostgreSQLRecovery(self._node)
+
+    def replication(self) -> PostgreSQLReplication | None:
+        has_all = session.major(self._node.spec) >= upstream.RELOADABLE_FROM
+        return PostgreSQLReplication(self._node) if has_all else None
+
+    def followed_settings(self) -> dict[str, int]:
+        return limits.in_force(self._node)
 
     def data_versions(self) -> dict[str, str]:
         return versions.read(self._node)

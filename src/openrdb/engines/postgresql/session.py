@@ -9,7 +9,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar, cast
 
 import psycopg
-from psycopg.abc import Buffer, PQGen
+from psycopg import generators, waiting
+from psycopg.abc import Buffer, PQGen, PQGenConn
 from psycopg.adapt import Loader
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import Conninfo
@@ -97,7 +98,7 @@ class _Lenient(Loader):
         return bytes(data).decode(errors="replace")
 
 
-class _Connection(psycopg.Connection[tuple[object, ...]]):
+class Session(psycopg.Connection[tuple[object, ...]]):
     """Gives up a server that stopped to answer, or another that took its socket's place."""
 
     patience = _ANSWER_TIMEOUT
@@ -120,7 +121,7 @@ class _Connection(psycopg.Connection[tuple[object, ...]]):
                 raise psycopg.OperationalError("the server does not answer")
 
 
-_kept = Kept[_Connection](close=lambda connection: connection.close())
+_kept = Kept[Session](close=lambda connection: connection.close())
 
 
 @contextmanager
@@ -150,7 +151,7 @@ def close_idle(node: EngineNode) -> None:
     _kept.drop(node.spec.node_id)
 
 
-def _taken(node: EngineNode, database: str) -> _Connection | None:
+def _taken(node: EngineNode, database: str) -> Session | None:
     """Return a session that was left, as a new one would be; None if there is none that lives."""
     if (connection := _kept.take(node.spec.node_id, database)) is None:
         return None
@@ -174,7 +175,7 @@ def connect(
     secret: str | None = None,
     application: str = APPLICATION,
     options: str | None = None,
-) -> _Connection:
+) -> Session:
     """Return a session of the superuser; its context manager commits and closes it.
 
     What tenants set for their databases has no effect in it. Above all `search_path` has none of
@@ -190,32 +191,77 @@ def connect(
     Raises:
         psycopg.OperationalError: the server does not accept connections at the moment.
     """
+    own = {} if secret is None else {"password": secret}
+    options = options_of(node.spec) if options is None else options
+    line = _line(node, dbname=database, user=user, application_name=application, options=options)
+    return _prepared(_connect(node, make_conninfo(line, **own)))
+
+
+def connect_in_time(
+    node: EngineNode,
+    database: str,
+    timeout: float,
+    *,
+    application: str = APPLICATION,
+    options: str | None = None,
+) -> Session:
+    """Return a session of the superuser that commits each statement, if the server gives it within so
+    many seconds, which is then what each of its statements may take: nothing is tried twice.
+
+    Raises:
+        psycopg.OperationalError: the server does not accept connections, or does not answer.
+    """
+    options = options_of(node.spec) if options is None else options
+    line = _line(node, dbname=database, application_name=application, options=options)
+    opening = _until(generators.connect(line), time.monotonic() + timeout)
+    connection = _prepared(Session(waiting.wait_conn(opening, interval=_PAUSE)))
+    connection.autocommit = True
+    connection.patience = timeout
+    return connection
+
+
+def _until(opening: PQGenConn[RV], deadline: float) -> PQGenConn[RV]:
+    """Go on with what opens a connection for as long as there is time."""
+    ready = None
+    while True:
+        try:
+            wanted = next(opening) if ready is None else opening.send(ready)
+        except StopIteration as done:
+            return cast(RV, done.value)
+        ready = yield wanted
+        if time.monotonic() > deadline:
+            raise psycopg.OperationalError("the server does not answer")
+
+
+def _line(node: EngineNode, **own: str) -> str:
+    """Return what libpq needs to come in by the Unix socket, and nothing of our environment."""
     for name in _BEYOND_PARAMETERS:
         os.environ.pop(name, None)
-    own: dict[str, str] = {
+    whole = _EXPLICIT | {
         "host": str(node.paths.sockets),
         "port": str(node.spec.port),
-        "user": user,
-        "password": node.secret if secret is None else secret,
-        "dbname": database,
+        "user": SUPERUSER,
+        "password": node.secret,
         "connect_timeout": str(_CONNECT_TIMEOUT),
-        "application_name": application,
-        "options": options_of(node.spec) if options is None else options,
+        "application_name": APPLICATION,
     }
-    connection = _connect(node, make_conninfo("", **(_EXPLICIT | own)))
+    return make_conninfo("", **(whole | own))
+
+
+def _prepared(connection: Session) -> Session:
     connection.prepare_threshold = None  # nothing is left in the session for later
     for kind in ("name", "text"):
         connection.adapters.register_loader(kind, _Lenient)
     return connection
 
 
-def _connect(node: EngineNode, line: str) -> _Connection:
+def _connect(node: EngineNode, line: str) -> Session:
     """Connect, within some seconds also where all connections are taken, or the server recovers from
     a crash of one of its processes: it tells nobody when it takes another."""
     begun = time.monotonic()
     while True:
         try:
-            return _Connection.connect(line)
+            return Session.connect(line)
         except psycopg.OperationalError as error:
             if time.monotonic() - begun > _patience(error):
                 raise

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from openrdb.engines.base import EngineNode
 from openrdb.engines.postgresql import config, failures, session
+from openrdb.errors import HostError
 from openrdb.system import accounts
 
 # The session that asks gets the signal after the server has read its files: whoever connects from
 # then on has the new values.
 _RELOAD = "SELECT pg_conf_load_time(), pg_reload_conf()"
 _WAIT = "SELECT pg_conf_load_time() <> %s, pg_sleep(0.002)"
+_LONGEST = 30.0
 _PENDING = "SELECT EXISTS (SELECT FROM pg_settings WHERE pending_restart)"
 
 
 def reload(node: EngineNode) -> bool:
-    """Make the server read its files again; return whether some of it waits for a restart."""
+    """Make the server read its files again; return whether some of it waits for a restart.
+
+    Raises:
+        HostError: it does not do it.
+    """
+    deadline = time.monotonic() + _LONGEST
     with session.connect(node, "postgres") as connection:
         connection.autocommit = True
         before = connection.execute(_RELOAD).fetchone()
         assert before is not None  # noqa: S101
         while connection.execute(_WAIT, [before[0]]).fetchone() == (False, ""):
-            pass
+            if time.monotonic() > deadline:
+                raise HostError("the server does not read its configuration files")
         return connection.execute(_PENDING).fetchone() == (True,)
 
 

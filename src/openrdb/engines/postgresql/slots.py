@@ -10,9 +10,45 @@ from psycopg import Connection, errors
 from openrdb.engines.base import EngineNode
 from openrdb.engines.postgresql import session
 from openrdb.engines.postgresql.admin.levels import Row
+from openrdb.errors import HostError
 
 _FREE_TIMEOUT, _PAUSE = 10.0, 0.05
+_IS_LOST = (
+    "SELECT restart_lsn IS NULL OR wal_status = 'lost' FROM pg_replication_slots "
+    "WHERE slot_name = %s"
+)
+_CREATE = "SELECT pg_create_physical_replication_slot(%s, immediately_reserve => true)"
 _READER = "SELECT active_pid FROM pg_replication_slots WHERE slot_name = %s"
+
+
+def is_lost(node: EngineNode, name: str) -> bool | None:
+    """Return whether a slot keeps nothing any more, as its reader was away for too long; None if there
+    is no slot of that name."""
+    with session.use(node, "postgres") as connection:
+        row = connection.execute(_IS_LOST, [name]).fetchone()
+    return row[0] is True if row is not None else None
+
+
+def create_physical(node: EngineNode, name: str) -> None:
+    """Keep all WAL from now on.
+
+    Raises:
+        HostError: the server has no slot left.
+    """
+    with session.use(node, "postgres") as connection:
+        try:
+            connection.execute(_CREATE, [name])
+        except errors.ConfigurationLimitExceeded:
+            raise HostError("all replication slots of the server are in use") from None
+
+
+def ensure_physical(node: EngineNode, name: str) -> None:
+    """Keep WAL until it is read by a slot, from now on if there is none that does."""
+    is_there = is_lost(node, name)
+    if is_there is True:
+        drop(node, name)
+    if is_there is not False:
+        create_physical(node, name)
 
 
 def drop(node: EngineNode, name: str) -> None:

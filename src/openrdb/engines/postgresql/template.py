@@ -10,7 +10,15 @@ from typing import ClassVar
 
 from openrdb.engines.base import Upgrade
 from openrdb.engines.names import FIRST_DATABASE, SUPERUSER
-from openrdb.engines.postgresql import clusters, disarming, failures, identity, scram, upgrade
+from openrdb.engines.postgresql import (
+    clusters,
+    disarming,
+    failures,
+    identity,
+    inert,
+    scram,
+    upgrade,
+)
 from openrdb.engines.postgresql.admin import roles
 from openrdb.errors import HostError
 from openrdb.system import accounts, files
@@ -45,7 +53,12 @@ class PostgreSQLTemplates:
 
     def renew_identity(self, data: Path) -> None:
         identity.forget_slots(data)
+        inert.end(data)
         identity.renew_system_identifier(data)
+
+    def prepare_follower(self, data: Path) -> None:
+        identity.forget_slots(data)
+        inert.ensure(data)
 
     def make_empty(self, bundle: Bundle, data: Path, account: Uid) -> None:
         with _initialised(bundle, data, account) as work:

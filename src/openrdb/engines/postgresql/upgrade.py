@@ -24,6 +24,7 @@ from openrdb.engines.postgresql import (
     disarming,
     failures,
     identity,
+    inert,
     session,
     statistics,
 )
@@ -89,6 +90,7 @@ class _Upgrade:
         for path in entries:
             path.rename(self._data / _OLD / path.name)
         identity.forget_slots(self._data / _OLD)  # of which logical ones keep it from starting
+        inert.end(self._data / _OLD)  # no server for a single user is a standby
         # Linked files must be on one volume.
         copying.copy_tree(self._empty, self._data / _NEW, self._account)
         for name in (_OLD, _NEW):

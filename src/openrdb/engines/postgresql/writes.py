@@ -66,6 +66,13 @@ def _reset_overrides(connection: Connection[Row]) -> bool:
     return bool(found)
 
 
+def end_users(node: EngineNode) -> None:
+    """End the sessions of users; others may begin."""
+    with session.connect(node, "postgres") as connection:
+        connection.autocommit = True
+        _end_users(connection)
+
+
 def _end_users(connection: Connection[Row]) -> None:
     deadline = time.monotonic() + _PATIENCE
     while connection.execute(_END_USERS, [_OWN]).fetchone() != (0,):

@@ -7,8 +7,9 @@ service documents it.
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network
 from typing import ClassVar, Protocol
@@ -24,17 +25,23 @@ Place = tuple[str, int]
 
 @dataclass(frozen=True)
 class Target:
-    """One endpoint: listens on an address and forwards to a node."""
+    """One endpoint: listens on an address and forwards to one node at a time."""
 
     endpoint_id: UUID
     instance_id: UUID
     listen: Place
-    node: Place
+    nodes: tuple[Place, ...]
+    """Where it may lead. With one node alone, clients who come while it is down wait for it; with
+    several they are refused at once, as another one may take its place."""
+    leads: Place | None
+    """The node that takes connections now; None: none, and clients are refused at once."""
     connections: int
     """As many as the engine takes at once."""
     uid: Uid
     allowed: tuple[str, ...] | None = None
     """The networks (CIDR, IPv4 and IPv6) whose clients are let in; None: everybody's."""
+    term: int = 0
+    """Raised whenever another node is to lead, so that nobody goes by an older word."""
 
     @cached_property
     def networks(self) -> list[Network] | None:
@@ -55,7 +62,15 @@ class Balancer(Protocol):
         """Make an endpoint forward, for clients of the allowed networks only.
 
         Returns when it accepts and the networks are in force: sessions from others have been cut by
-        then, and no other session was touched.
+        then, and no other session was touched. It leads where the newest term says.
+        """
+
+    def lead(self, target: Target) -> None:
+        """Let an endpoint lead to `target.leads` and nowhere else, at once: sessions that lead
+        elsewhere are cut. What does not obey within a second is replaced in the background.
+
+        Raises:
+            HostError: it may lead elsewhere still.
         """
 
     def remove(self, target: Target) -> None:
@@ -84,6 +99,27 @@ class Balancer(Protocol):
 
     def is_free(self, listen: Place) -> bool:
         """Return whether nothing listens there and nothing is forwarded from there."""
+
+
+class Terms:
+    """Which node leads each endpoint, by the newest term that anybody has spoken of."""
+
+    def __init__(self) -> None:
+        self._newest: dict[UUID, Target] = {}
+        self._changing = threading.Lock()
+
+    def newest(self, target: Target) -> Target:
+        """Return an endpoint as given, but led as the newest term says."""
+        with self._changing:
+            known = self._newest.get(target.endpoint_id)
+            if known is not None and known.term > target.term:
+                target = replace(target, leads=known.leads, term=known.term)
+            self._newest[target.endpoint_id] = target
+            return target
+
+    def forget(self, target: Target) -> None:
+        with self._changing:
+            self._newest.pop(target.endpoint_id, None)
 
 
 def address_text(address: Place) -> str:

@@ -74,6 +74,9 @@ class NftablesFirst:
         if self._nftables.takes(target) and self._haproxy.has(target):
             self._haproxy.remove(target)
 
+    def lead(self, target: Target) -> None:
+        self._driver(target).lead(target)
+
     def remove(self, target: Target) -> None:
         self._driver(target).remove(target)
         self._leave(target)

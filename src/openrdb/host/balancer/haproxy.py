@@ -1,33 +1,37 @@
 """HAProxy, the driver that works everywhere.
 
-One process an endpoint, so that changing one never touches another's sessions. Who is let in is
-changed at run time over its socket; the same networks lie in a file for its next start.
+One process an endpoint, so that changing one never touches another's sessions. Who is let in, and which
+node leads, is changed at run time over its socket; its files say the same for its next start.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import ipaddress
-import os
 import re
 import resource
 import signal
-import socket
-import stat
-import time
+import threading
 from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
+from uuid import UUID
 
 from openrdb.errors import HostError, StartFailed
-from openrdb.host.balancer.base import Network, Place, Target, address_text, nobody_listens
+from openrdb.host.balancer.base import (
+    Network,
+    Place,
+    Target,
+    Terms,
+    address_text,
+    nobody_listens,
+)
+from openrdb.host.balancer.runtime import ALONE, PAIR, Runtime, server_name
 from openrdb.host.cgroups import Cgroup, Cgroups
 from openrdb.host.healing import Healer
 from openrdb.host.processes import Program, environment_of
 from openrdb.system import accounts, files
-from openrdb.system.accounts import Uid
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import Layout
 
@@ -37,8 +41,8 @@ _START_TIMEOUT = 30.0
 _STUCK_TIMEOUT = 10.0
 """Seconds without an answer after which it is started again."""
 _ANSWER_TIMEOUT = 5.0
-_LONGEST_ANSWER = 2**26
-"""Bytes; a list of sessions takes 300 of each."""
+_LEAD_TIMEOUT = 1.0
+"""Seconds within which it has to lead elsewhere: a failover waits for it."""
 _BATCH = 100
 """Rules in one command line: HAProxy reads at most 16 KiB of it."""
 _SESSION = re.compile(r"^(0x[0-9a-f]+): proto=tcpv\S+ src=(\S+):\d+ fe=public ", re.MULTILINE)
@@ -47,7 +51,8 @@ _BEYOND = 20
 _OWN_DESCRIPTORS = 200
 _MOST_DESCRIPTORS = 2**20
 
-_ALERT = re.compile(r"\[ALERT\]\s+\((\d+)\) : (.*)")
+_ALERT = re.compile(r"\[ALERT\]\s+\((\d+)\) : (?!backend '|CLI : )(.*)")
+"""Not what it says at run time, when it leads nobody."""
 _LAST = 4096
 
 _CONFIGURATION = """\
@@ -61,10 +66,7 @@ global
     no log
 defaults
     mode tcp
-    # A refused connection is tried again after that time, so that clients who come while the
-    # engine is being restarted wait for it: 30 s at most.
     timeout connect 100ms
-    retries 300
     timeout client 6h
     timeout server 6h
     option clitcpka
@@ -72,10 +74,19 @@ defaults
 frontend public
     # An address that this machine has not yet is served as soon as it has it.
     bind {listen} transparent
-{filter}    default_backend main
-backend main
-    server node {node}
+{filter}    use_backend {pair} if {{ nbsrv({pair}) gt 0 }}
+    default_backend {alone}
+backend {alone}
+    # A refused connection is tried again after `timeout connect`, so that clients who come while the
+    # engine is being restarted wait for it: 30 s at most.
+    retries 300
+{servers_alone}\
+backend {pair}
+    # Who waited would only come later to the node that takes the other's place.
+    retries 0
+{servers_of_pair}\
 """
+_SERVER = "    server "
 
 
 class HAProxy:
@@ -88,8 +99,12 @@ class HAProxy:
         self._bundle = bundle
         self._healer = healer
         self._cgroups = cgroups
+        self._terms = Terms()
+        self._leading: dict[UUID, threading.Lock] = {}
+        """By endpoint: which node leads is said by one thread at a time, so that the newest is last."""
 
     def ensure(self, target: Target) -> None:
+        target = self._terms.newest(target)
         program = self.program(target)
         if self._is_outdated(target):
             self._healer.release(program)
@@ -103,11 +118,46 @@ class HAProxy:
                 raise HostError(f"the load balancer does not start; see {program.output}")
         if target.networks is not None:
             self._let_in(target, self._rules(target), target.networks)
+        try:
+            self._lead(target)
+        except HostError:
+            self._healer.restart(program)
+            if not self._comes_to_answer(target, program, _START_TIMEOUT):
+                raise
+            self._lead(target)
+
+    def lead(self, target: Target) -> None:
+        target = self._terms.newest(target)
+        program, runtime = self.program(target), self._runtime(target, _LEAD_TIMEOUT)
+        sockets = self._layout.sockets(target.endpoint_id)
+
+        def runs() -> bool:
+            return self._healer.pid(program.name) is not None
+
+        files.wait_for(sockets, lambda: runtime.listens() or not runs(), _LEAD_TIMEOUT)
+        try:
+            self._lead(target)
+        except HostError:
+            # Its sessions end with it. What is started reads the newest term, or hears it afterwards.
+            self._healer.kill_main(program)
+
+    def _lead(self, target: Target) -> None:
+        """Let a process that runs lead as the newest term says."""
+        with self._leading.setdefault(target.endpoint_id, threading.Lock()):
+            target = self._terms.newest(target)
+            self._runtime(target, _LEAD_TIMEOUT).lead(_backend(target), target.leads)
+
+    def _follow_start(self, target: Target, pid: int) -> None:
+        """Tell a process that was started who leads: another may since it read its files."""
+        sockets = self._layout.sockets(target.endpoint_id)
+        if files.wait_for(sockets, self._runtime(target).listens, _START_TIMEOUT, pid=pid):
+            self.lead(target)
 
     def _is_outdated(self, target: Target) -> bool:
-        """Return whether it was started with another configuration than it should have."""
+        """Return whether it was started with another configuration than it should have; who leads is
+        changed at run time."""
         file = self._configuration(target)
-        return file.exists() and file.read_text() != self._text(target)
+        return file.exists() and _frame(file.read_text()) != _frame(self._text(target))
 
     def _write_files(self, target: Target) -> None:
         """Write what it reads when it starts."""
@@ -126,28 +176,32 @@ class HAProxy:
             # Beyond the engine's own limit, so that the engine says why it refuses.
             maxconn=min(target.connections, self.most_connections()) + _BEYOND,
             listen=address_text(target.listen),
-            node=address_text(target.node),
+            alone=ALONE,
+            pair=PAIR,
+            servers_alone=_servers(target) if _backend(target) == ALONE else "",
+            servers_of_pair=_servers(target) if _backend(target) == PAIR else "",
             filter="" if target.allowed is None else _filter(self._rules(target)),
         )
 
     def _let_in(self, target: Target, rules: Path, networks: list[Network]) -> None:
         """Replace the networks at once, then cut the sessions that came from others."""
-        prepared = self._command(target, f"prepare acl {rules}")
+        command = self._runtime(target).command
+        prepared = command(f"prepare acl {rules}")
         version = prepared.rpartition(":")[2].strip()
         for first in range(0, len(networks), _BATCH):
             batch = networks[first : first + _BATCH]
-            self._command(target, ";".join(f"add acl @{version} {rules} {ip}" for ip in batch))
-        self._command(target, f"commit acl @{version} {rules}")
+            command(";".join(f"add acl @{version} {rules} {ip}" for ip in batch))
+        command(f"commit acl @{version} {rules}")
         strangers = [
             session
             for session, source in self._sessions(target)
             if not any(source in network for network in networks)
         ]
         for session in strangers:
-            self._command(target, f"shutdown session {session}")
+            command(f"shutdown session {session}")
 
     def _sessions(self, target: Target) -> Iterator[tuple[str, Address]]:
-        for session, source in _SESSION.findall(self._command(target, "show sess")):
+        for session, source in _SESSION.findall(self._runtime(target).command("show sess")):
             yield session, ipaddress.ip_address(source.strip("[]"))
 
     def _comes_to_answer(self, target: Target, program: Program, timeout: float) -> bool:
@@ -171,29 +225,19 @@ class HAProxy:
 
     def _answers(self, target: Target) -> bool:
         try:
-            return "Name: HAProxy" in self._command(target, "show info")
+            return "Name: HAProxy" in self._runtime(target).command("show info")
         except HostError:
             return False
 
-    def _command(self, target: Target, command: str) -> str:
-        """Return what HAProxy says to a command.
-
-        Raises:
-            HostError: it does not answer.
-        """
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-                connection.settimeout(_ANSWER_TIMEOUT)
-                _connect(connection, self._socket(target), target.uid)
-                connection.sendall(command.encode() + b"\n")
-                return _answer(connection).decode(errors="replace")
-        except OSError as error:
-            raise HostError(f"the load balancer does not answer: {error}") from error
+    def _runtime(self, target: Target, timeout: float = _ANSWER_TIMEOUT) -> Runtime:
+        return Runtime(self._socket(target), target.uid, timeout)
 
     def remove(self, target: Target) -> None:
         self._healer.remove(self.program(target))
         for directory in (self._layout.sockets(target.endpoint_id), self._directory(target)):
             files.remove_tree(directory)
+        self._terms.forget(target)
+        self._leading.pop(target.endpoint_id, None)
 
     def has(self, target: Target) -> bool:
         """Return whether there is anything of an endpoint."""
@@ -210,7 +254,7 @@ class HAProxy:
     def ensure_all(self, targets: Collection[Target]) -> None:
         """Write their files and start their processes in the background; one whose socket was
         removed is replaced, as it takes no changes any more."""
-        for target in targets:
+        for target in map(self._terms.newest, targets):
             has_socket = self._layout.sockets(target.endpoint_id).exists()
             self._write_files(target)
             if not has_socket:
@@ -246,6 +290,7 @@ class HAProxy:
             stop_signal=signal.SIGTERM,
             stop_timeout=5,
             cgroup=partial(self._cgroup, name),
+            watch=partial(self._follow_start, target),
             prepare=partial(self._prepare, target),
             explain=partial(_complaint, output),
         )
@@ -254,7 +299,7 @@ class HAProxy:
         return None if self._cgroups is None else self._cgroups.ensure(name)
 
     def _prepare(self, target: Target) -> None:
-        self._write_files(target)
+        self._write_files(self._terms.newest(target))
         # What a killed one left there would be in the way of the next.
         files.remove_entry(self._socket(target))
 
@@ -271,33 +316,29 @@ class HAProxy:
         return self._layout.sockets(target.endpoint_id) / "balancer.sock"
 
 
-def _connect(connection: socket.socket, path: Path, uid: Uid) -> None:
-    """Connect to a Unix socket that an account made, and to nothing that it could lead us to."""
-    descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        found = os.fstat(descriptor)
-        owner = os.geteuid() if uid is None else uid
-        if not stat.S_ISSOCK(found.st_mode) or found.st_uid != owner:
-            raise OSError(errno.ENOTSOCK, "is not the load balancer's socket", str(path))
-        connection.connect(f"/proc/self/fd/{descriptor}")
-    finally:
-        os.close(descriptor)
-
-
-def _answer(connection: socket.socket) -> bytes:
-    """Return all that is said until the end, which has to come: another may have taken the place."""
-    deadline, said = time.monotonic() + _ANSWER_TIMEOUT, bytearray()
-    while heard := connection.recv(65536):
-        said += heard
-        if len(said) > _LONGEST_ANSWER or time.monotonic() > deadline:
-            raise OSError(errno.EMSGSIZE, "the answer does not end")
-    return bytes(said)
-
-
 def _complaint(output: Path) -> str:
     """Return the first complaint of the process that complained last."""
     found = _ALERT.findall(files.read_tail(output, _LAST))
     return next((text for pid, text in found if pid == found[-1][0]), "it ended")
+
+
+def _backend(target: Target) -> str:
+    return PAIR if len(target.nodes) > 1 else ALONE
+
+
+def _servers(target: Target) -> str:
+    """Return the servers of a backend, of which only the one that leads takes connections."""
+    lines = (
+        f"{_SERVER}{server_name(node)} {address_text(node)}"
+        f"{'' if node == target.leads else ' disabled'}\n"
+        for node in target.nodes
+    )
+    return "".join(lines)
+
+
+def _frame(text: str) -> str:
+    """Return what of a configuration is not changed at run time."""
+    return "".join(line for line in text.splitlines(True) if not line.startswith(_SERVER))
 
 
 def _filter(rules: Path) -> str:

@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from openrdb.errors import HostError
 from openrdb.host.balancer import ruleset, sessions, tools
-from openrdb.host.balancer.base import Place, Target, nobody_listens
+from openrdb.host.balancer.base import Place, Target, Terms, nobody_listens
 from openrdb.host.balancer.table import Table, alarm, digest
 from openrdb.host.processes import Program
 from openrdb.system.layout import Layout
@@ -33,17 +33,22 @@ class Nftables:
         self._table = Table(self.table)
         self._opened = layout.run / "route_localnet"
         """There while it is us who turned it on."""
+        self._terms = Terms()
         self._changing = threading.Lock()
 
     @staticmethod
     def takes(target: Target) -> bool:
         """Return whether the kernel can forward an endpoint's clients: it does not translate IPv6
         to IPv4, and leads nobody from outside to ::1."""
-        listen, node = ip_address(target.listen[0]), ip_address(target.node[0])
-        inward = node.is_loopback and not listen.is_loopback
-        return listen.version == node.version and not (inward and listen.version == 6)
+        listen, nodes = ip_address(target.listen[0]), [ip_address(ip) for ip, _ in target.nodes]
+        inward = any(node.is_loopback for node in nodes) and not listen.is_loopback
+        same = all(node.version == listen.version for node in nodes)
+        return same and not (inward and listen.version == 6)
 
     def ensure(self, target: Target) -> None:
+        self._write([target], whole=False)
+
+    def lead(self, target: Target) -> None:
         self._write([target], whole=False)
 
     def ensure_all(self, targets: Collection[Target]) -> None:
@@ -51,6 +56,7 @@ class Nftables:
 
     def _write(self, targets: Collection[Target], *, whole: bool) -> None:
         with self._changing:
+            targets = [self._terms.newest(target) for target in targets]
             here = self._present({ruleset.family_of(target).version for target in targets})
             guarded = any(map(_serves_others, targets))
             script, abandoned = ruleset.frame(self.table, guarded=guarded), set[Place]()
@@ -73,6 +79,7 @@ class Nftables:
             if mine:
                 self._table.commit(ruleset.no_endpoint(self.table, target, mine))
             sessions.cut(sessions.led_from({*mine, target.listen}))
+            self._terms.forget(target)
 
     def clear(self) -> None:
         """Take the table away, and end the sessions that it led; harmless when there is none."""
@@ -152,7 +159,8 @@ def why_unusable(public_address: str) -> str | None:
 
 def _serves_others(target: Target) -> bool:
     """Return whether clients of other machines are led to this machine's loopback."""
-    return not ip_address(target.listen[0]).is_loopback and ip_address(target.node[0]).is_loopback
+    inward = any(ip_address(node).is_loopback for node, _ in target.nodes)
+    return inward and not ip_address(target.listen[0]).is_loopback
 
 
 def _is_open() -> bool:
@@ -171,7 +179,7 @@ def _cut_strangers(targets: Collection[Target], abandoned: Collection[Place]) ->
 
     def is_strange(session: sessions.Session) -> bool:
         target = by_listen.get(session.listen)
-        if target is None or session.node != target.node:
+        if target is None or session.node != target.leads:
             return True
         networks, source = allowed[session.listen], ip_address(session.client[0])
         return networks is not None and not any(source in network for network in networks)

@@ -47,13 +47,16 @@ flush set inet {table} allowed_{id}
 {allow}\
 add chain inet {table} endpoint_{id}
 flush chain inet {table} endpoint_{id}
-add rule inet {table} endpoint_{id} meta l4proto tcp {ip} saddr @allowed_{id} \
-ct timeout set "silent{version}" dnat {ip} to {node}
+{lead}\
 add rule inet {table} endpoint_{id} meta l4proto tcp reject with tcp reset
 {forget}\
 add element inet {table} endpoints{version} {{ {listen} : goto endpoint_{id} }}
 """
 _ALLOW = "add element inet {table} allowed_{id} {{ {networks} }}\n"
+_LEAD = """\
+add rule inet {table} endpoint_{id} meta l4proto tcp {ip} saddr @allowed_{id} \
+ct timeout set "silent{version}" dnat {ip} to {node}
+"""
 _FORGET = "delete element inet {table} endpoints{version} {{ {listen} }}\n"
 _NO_ENDPOINT = """\
 {forget}\
@@ -99,12 +102,14 @@ def endpoint(table: str, target: Target, forgotten: Collection[Place]) -> str:
     networks = [family.everybody] if target.networks is None else map(str, target.networks)
     elements = ", ".join(networks)
     allow = _ALLOW.format(**names, networks=elements) if elements else ""
+    leads = target.leads
+    lead = _LEAD.format(**names, node=address_text(leads)) if leads is not None else ""
     return _ENDPOINT.format(
         **names,
         allow=allow,
         forget=_forget(table, family, forgotten),
         listen=_key(target.listen),
-        node=address_text(target.node),
+        lead=lead,
     )
 
 

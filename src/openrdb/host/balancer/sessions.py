@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from openrdb.errors import HostError
 from openrdb.host.balancer import tools
 from openrdb.host.balancer.base import Place, address_text
 
@@ -13,6 +14,8 @@ _TUPLE = r"src=(\S+) dst=(\S+) sport=(\d+) dport=(\d+)"
 _ENTRY = re.compile(rf"^tcp .*?{_TUPLE} .*?{_TUPLE}", re.MULTILINE)
 _AT_ONCE = 100
 """Sessions in one filter of ss."""
+_GAVE_UP = "Operation failed"
+_ATTEMPTS = 50
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,23 @@ def cut(sessions: Sequence[Session]) -> None:
     for source, listen, node in {(one.client[0], one.listen, one.node) for one in sessions}:
         led_to = ["--reply-src", node[0], "--reply-port-src", str(node[1])]
         whose = ["--orig-src", source, *_came_to(listen), *led_to]
-        tools.run("conntrack", "-D", *whose, allowed=(0, 1))
+        _forget(whose)
+
+
+def _forget(whose: Sequence[str]) -> None:
+    """Let the kernel forget some sessions.
+
+    The next session of a client's port would be led where a forgotten one was. conntrack gives up when
+    one of them ends by itself meanwhile: whatever it had not come to is left.
+
+    Raises:
+        HostError: it gives up each time.
+    """
+    for _ in range(_ATTEMPTS):
+        said = tools.attempt("conntrack", "-D", *whose).stderr
+        if _GAVE_UP not in said:
+            return
+    raise HostError(f"conntrack does not delete sessions: {said.strip()}")
 
 
 def _batches(sessions: Sequence[Session]) -> Iterable[Sequence[Session]]:

@@ -45,10 +45,13 @@ class Table:
         """Make a change, of the whole table or of a part: all of it or, with a HostError, nothing."""
         known = whole or self.is_untouched()
         before = _generation()
+        self._left = self._digest = (
+            None  # if it is refused, healing writes all that there should be
+        )
         tools.run("nft", "-f", "-", text=script)
         # If somebody else made a change meanwhile, it may be of our table: we write that again then.
         alone = _generation() == before + 1
-        self._left, self._digest = (before + 1 if known and alone else None), None
+        self._left = before + 1 if known and alone else None
 
     def remove(self) -> None:
         """Take it away; a no-op where it is not there."""

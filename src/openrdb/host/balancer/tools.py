@@ -29,8 +29,21 @@ def run(tool: str, *arguments: str, text: str = "", allowed: tuple[int, ...] = (
     Raises:
         HostError: it is not installed, or ends with another code than those allowed.
     """
+    done = attempt(tool, *arguments, text=text)
+    if done.returncode not in allowed:
+        why = next(iter(done.stderr.splitlines()), f"code {done.returncode}")
+        raise HostError(f"{tool} refuses: {why}")
+    return done.stdout
+
+
+def attempt(tool: str, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a tool with arguments and a text to read, however it ends.
+
+    Raises:
+        HostError: it is not installed, or does not end.
+    """
     try:
-        done = subprocess.run(
+        return subprocess.run(
             [find(tool), *arguments],
             input=text,
             capture_output=True,
@@ -40,7 +53,3 @@ def run(tool: str, *arguments: str, text: str = "", allowed: tuple[int, ...] = (
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise HostError(f"{tool} does not work: {error}") from error
-    if done.returncode not in allowed:
-        why = next(iter(done.stderr.splitlines()), f"code {done.returncode}")
-        raise HostError(f"{tool} refuses: {why}")
-    return done.stdout

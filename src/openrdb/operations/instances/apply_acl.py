@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from openrdb.operations.desired import routes
 from openrdb.operations.registry import InstanceOperation, register
+from openrdb.operations.replicas.following import ensure_replica_routes, refresh_replicas
 from openrdb.operations.run import Run
 from openrdb.operations.steps import complete_ready, repair
 from openrdb.state.statuses.instance import InstanceRequest, InstanceStatus
@@ -28,7 +29,9 @@ class ApplyAcl(InstanceOperation):
     def sequence(self, run: Run) -> None:
         for each in routes(run.instance()):
             run.step(run.edge.ensure_route, each)
+        run.step(ensure_replica_routes, run)
         if self.repairs:
+            run.step(refresh_replicas, run)
             repair(run)
         else:
             complete_ready(run)

@@ -24,7 +24,7 @@ class ApplyLogsPolicy(InstanceOperation):
 
     def sequence(self, run: Run) -> None:
         instance = run.instance()
-        for node in instance.nodes:
+        for node in instance.every_node:
             host = run.host_of(node)
             run.step(host.ensure_logs_pruned, node_spec(instance, node, run.secrets))
         complete_ready(run)

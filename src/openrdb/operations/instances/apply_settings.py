@@ -11,11 +11,21 @@ from dataclasses import dataclass
 
 from openrdb.errors import StartFailed
 from openrdb.host.base import Host
-from openrdb.operations.desired import node_spec, routes
+from openrdb.operations import pairs
+from openrdb.operations.desired import routes
 from openrdb.operations.registry import InstanceOperation, register
+from openrdb.operations.replicas.following import refresh_replicas
 from openrdb.operations.run import Run
-from openrdb.operations.steps import catch_up, end_leaving, make_ready, readdress
-from openrdb.spec import NodeSpec, Route
+from openrdb.operations.steps import (
+    catch_up,
+    end_leaving,
+    ensure_configured,
+    ensure_in_force,
+    ensure_restarted,
+    make_ready,
+    readdress,
+)
+from openrdb.spec import Route
 from openrdb.state.models import Instance
 from openrdb.state.statuses.instance import InstanceRequest, InstanceStatus
 
@@ -39,17 +49,16 @@ class ApplySettings(InstanceOperation):
         if self.repairs:
             run.step(readdress, run)
         instance = run.instance()
-        refusal = None
-        for node in instance.nodes:
-            spec = node_spec(instance, node, run.secrets)
-            refusal = refusal or run.step(put_in_force, run.host_of(node), spec)
+        refusal = run.step(put_in_force, run, instance)
         served = []
         for each in routes(instance) if refusal is None else []:
             served.append(each.endpoint_id)
             refusal = refusal or run.step(let_in, run.edge, each)
         if refusal is None:
+            run.step(refresh_replicas, run)
             if self.repairs:
                 end_leaving(run, instance)
+            pairs.keep(run)
             catch_up(run)
             run.complete(make_ready)
             return
@@ -57,33 +66,30 @@ class ApplySettings(InstanceOperation):
             "instance %s (%r): settings taken back: %s", instance.id, instance.name, refusal
         )
         instance.settings = self.before
-        for node in instance.nodes:
-            run.step(put_back, run.host_of(node), node_spec(instance, node, run.secrets))
+        run.step(put_back, run, instance)
         for each in routes(instance):
             if self.repairs or each.endpoint_id in served:
                 run.step(run.edge.ensure_route, each)
         if self.repairs:
             end_leaving(run, instance)
+        pairs.keep(run)
         catch_up(run)
         take_back(run, self.before, refusal)
 
 
-def put_in_force(host: Host, spec: NodeSpec) -> str | None:
+def put_in_force(run: Run, instance: Instance) -> str | None:
     """Reload, or restart where one of the values needs it; return why the engine refuses them."""
-    host.ensure_configuration(spec)
     try:
-        # After a crash in the middle of the restart it may find an engine that has stopped.
-        if host.ensure_reloaded(spec):
-            host.ensure_restarted(spec)
+        ensure_in_force(run, instance)
     except StartFailed as failure:
         return str(failure)
     return None
 
 
-def put_back(host: Host, spec: NodeSpec) -> None:
+def put_back(run: Run, instance: Instance) -> None:
     """Restart the engine with the old values."""
-    host.ensure_configuration(spec)
-    host.ensure_restarted(spec)
+    ensure_configured(run, instance)
+    ensure_restarted(run, instance)
 
 
 def let_in(edge: Host, route: Route) -> str | None:

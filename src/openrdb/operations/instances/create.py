@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from openrdb.operations import pairs
 from openrdb.operations.desired import first_settings, node_spec
 from openrdb.operations.registry import InstanceOperation, register
 from openrdb.operations.run import Run
 from openrdb.operations.steps import (
     ensure_balancers,
+    ensure_free_port,
     ensure_free_public_port,
     settle,
 )
 from openrdb.spec import Administrator
-from openrdb.state import instances
-from openrdb.state.models import Instance, Node
+from openrdb.state.models import Instance
 from openrdb.state.statuses import instance as statuses
 from openrdb.state.statuses.instance import InstanceStatus
 
@@ -43,12 +44,13 @@ class CreateInstance(InstanceOperation):
         run.step(host.ensure_volume, spec)
         bring_up(run, settings)
         run.step(host.ensure_bootstrapped, spec, self.administrator)
+        pairs.protect(run)
         settle(run)
         host.prepare_spare(spec)
 
 
 def bring_up(run: Run, settings: dict[str, str]) -> None:
-    """Start the server of a new instance on its volume, with its endpoints, until it accepts
+    """Start the first server of a new instance on its volume, with its endpoints, until it accepts
     connections."""
     instance = run.instance()
     node = instance.primary
@@ -66,14 +68,15 @@ def ensure_free_ports(run: Run) -> None:
     instance = run.instance()
     if instance.primary.desired == "running":  # the instance's own processes may have them
         return
-    for node in instance.nodes:
-        port = node.port
-        while not run.host_of(node).port_is_free(node.address, port):
-            with run.database.write() as session:
-                row = session.get_one(Node, node.id)
-                instances.another_port(session, row, run.settings.node_ports)
-                port = row.port
+    ensure_free_node_ports(run)
     ensure_free_public_port(run)
+
+
+def ensure_free_node_ports(run: Run) -> None:
+    """Move nodes that were not started yet to other ports where a stranger has taken their own."""
+    for node in run.instance().nodes:
+        if node.desired != "running":
+            ensure_free_port(run, node)
 
 
 def start_keeping(run: Run, settings: dict[str, str]) -> None:

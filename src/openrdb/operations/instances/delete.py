@@ -11,11 +11,13 @@ from uuid import UUID
 from sqlalchemy.orm import object_session
 
 from openrdb.operations.desired import leaving_routes, node_spec, routes
-from openrdb.operations.registry import InstanceOperation, register
+from openrdb.operations.registry import Concern, InstanceOperation, register
+from openrdb.operations.replicas.following import remove
 from openrdb.operations.run import Run
 from openrdb.state import operations, trash
 from openrdb.state.models import Instance
 from openrdb.state.statuses.instance import InstanceRequest, InstanceStatus
+from openrdb.state.statuses.read_replica import ReadReplicaRequest, ReadReplicaStatus
 
 
 @register
@@ -26,14 +28,31 @@ class DeleteInstance(InstanceOperation):
     meanwhile = InstanceStatus.DELETING
     deadline = 300.0
 
+    read_replicas: tuple[UUID, ...] = ()
+    """Its read replicas, which are deleted with it, and for good."""
+
+    def concerns(self) -> list[Concern]:
+        meanwhile, request = ReadReplicaStatus.DELETING, ReadReplicaRequest.DELETE
+        statuses = frozenset[str]({meanwhile})
+        return [
+            *super().concerns(),
+            *(
+                Concern("read_replica", one, meanwhile, statuses, request)
+                for one in self.read_replicas
+            ),
+        ]
+
     def sequence(self, run: Run) -> None:
         instance = run.instance()
         keep = run.settings.trash > 0 and not instance.is_unmade
 
+        for replica in instance.read_replicas:
+            run.step(remove, run, replica.id)
         run.step(stop_keeping, run)
         for each in [*routes(instance), *leaving_routes(instance)]:
             run.step(run.edge.ensure_no_route, each)
-        for node in instance.nodes:
+        # The primary last, so that no standby takes its place.
+        for node in sorted(instance.nodes, key=lambda node: node is instance.primary):
             host = run.host_of(node)
             run.step(host.ensure_stopped, node_spec(instance, node, run.secrets))
         for host_id, nodes in nodes_by_host(instance).items():

@@ -15,6 +15,7 @@ from openrdb.errors import HostError, HostUnavailable, OutdatedSpec
 from openrdb.host.base import Host
 from openrdb.operations.desired import node_spec, node_type_of
 from openrdb.operations.registry import InstanceOperation, register
+from openrdb.operations.replicas.following import remake_replicas
 from openrdb.operations.run import Run
 from openrdb.operations.snapshots.copying import LONGEST, to_the_end
 from openrdb.operations.steps import catch_up, complete_ready
@@ -45,12 +46,14 @@ class MoveVolume(InstanceOperation):
     def sequence(self, run: Run) -> None:
         instance = run.instance()
         refusal = None
-        for node in instance.nodes:
+        # The primary of a pair last: it hands over to the other one, which is there by then.
+        for node in sorted(instance.nodes, key=lambda node: node is instance.primary):
             refusal = refusal or run.step(move_to, run, node, instances.pool_of(instance))
         if refusal is None:
             for node in instance.nodes:
                 spec = node_spec(instance, node, run.secrets)
                 run.step(run.host_of(node).ensure_only_volume, spec)
+            run.step(remake_replicas, run)
             complete_ready(run)
             return
         log.warning("instance %s (%r): not moved: %s", instance.id, instance.name, refusal)

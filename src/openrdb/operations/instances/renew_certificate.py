@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from openrdb.operations.registry import InstanceOperation, register
+from openrdb.operations.replicas.following import refresh_replicas
 from openrdb.operations.run import Run
 from openrdb.operations.steps import complete_ready, ensure_reloaded
 from openrdb.state.models import Instance
@@ -25,6 +26,7 @@ class RenewCertificate(InstanceOperation):
     def sequence(self, run: Run) -> None:
         run.step(renew, run, self.certificate)
         run.step(ensure_reloaded, run, run.instance())
+        run.step(refresh_replicas, run)
         complete_ready(run)
 
 

@@ -7,11 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from openrdb.operations.desired import node_spec
+from openrdb.operations import pairs
 from openrdb.operations.instances.delete import nodes_by_host
 from openrdb.operations.registry import InstanceOperation, register
+from openrdb.operations.replicas.following import refresh_replicas
 from openrdb.operations.run import Run
-from openrdb.operations.steps import ensure_balancers, readdress, settle
+from openrdb.operations.steps import (
+    ensure_balancers,
+    ensure_configured,
+    ensure_restarted,
+    readdress,
+    settle,
+)
 from openrdb.state.statuses.instance import InstanceRequest, InstanceStatus
 
 
@@ -29,9 +36,9 @@ class RestartInstance(InstanceOperation):
         run.step(readdress, run)
         instance = run.instance()
 
-        for node in instance.nodes:
-            spec, host = node_spec(instance, node, run.secrets), run.host_of(node)
-            run.step(host.ensure_configuration, spec)
-            run.step(host.ensure_restarted, spec)
+        run.step(ensure_configured, run, instance)
+        run.step(ensure_restarted, run, instance)
+        run.step(refresh_replicas, run, restarts=True)
         ensure_balancers(run, instance)
+        pairs.keep(run)
         settle(run)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from openrdb.operations.desired import node_spec
+from openrdb.operations import pairs
+from openrdb.operations.desired import main_spec
 from openrdb.operations.instances.create import ensure_free_ports
 from openrdb.operations.instances.delete import forget, nodes_by_host
 from openrdb.operations.registry import InstanceOperation, register
 from openrdb.operations.run import Run
-from openrdb.operations.steps import ensure_balancers, readdress, settle
+from openrdb.operations.steps import ensure_balancers, ensure_configured, readdress, settle
 from openrdb.state.models import Instance
 from openrdb.state.statuses.instance import InstanceStatus
 
@@ -31,11 +32,11 @@ class UndeleteInstance(InstanceOperation):
         run.step(readdress, run)
         run.step(keep_running, run)
         instance = run.instance()
-        for node in instance.nodes:
-            spec, host = node_spec(instance, node, run.secrets), run.host_of(node)
-            run.step(host.ensure_configuration, spec)
-            run.step(host.ensure_accepting, spec)
+        run.step(ensure_configured, run, instance)
+        host, spec = run.host_of(instance.primary), main_spec(instance, run.secrets)
+        run.step(host.ensure_accepting, spec)
         ensure_balancers(run, instance)
+        pairs.keep(run)
         settle(run)
 
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from openrdb.errors import StartFailed
-from openrdb.host.base import Host
+from openrdb.operations import pairs
 from openrdb.operations.desired import node_spec
 from openrdb.operations.registry import InstanceOperation, register
+from openrdb.operations.replicas.following import refresh_replicas, resize_replicas
 from openrdb.operations.run import Run
-from openrdb.operations.steps import catch_up
-from openrdb.spec import NodeSpec, Writes
+from openrdb.operations.steps import catch_up, ensure_configured, ensure_restarted
+from openrdb.spec import Writes
 from openrdb.state import instances
 from openrdb.state.models import Instance
 from openrdb.state.statuses import instance as statuses
@@ -48,18 +49,20 @@ class UpgradeInstance(InstanceOperation):
         if instance.node_type == self.node_type_before and not renews:
             self._complete(run)
             return
-        refusal = None
-        for node in instance.nodes:
-            spec = node_spec(instance, node, run.secrets)
-            refusal = refusal or run.step(restart_with, run.host_of(node), spec, renews=renews)
+        if renews:  # a follower may be newer than what it follows, not older
+            run.step(refresh_replicas, run, restarts=True, renews=True)
+        refusal = run.step(restart_with, run, instance, renews=renews)
         if refusal is None:
+            if not renews:
+                run.step(refresh_replicas, run, restarts=True)
             self._complete(run)
             return
         log.warning("instance %s (%r): upgrade taken back: %s", instance.id, instance.name, refusal)
         instance.node_type = self.node_type_before
-        for node in instance.nodes:
-            spec = node_spec(instance, node, run.secrets)
-            run.step(put_back, run.host_of(node), spec, self.bundle_before)
+        run.step(put_back, run, instance, self.bundle_before)
+        if self.bundle_before is not None:
+            run.step(refresh_replicas, run, restarts=True, bundle=self.bundle_before)
+        pairs.keep(run)
         run.complete(self._take_back, error=refusal)
 
     def _complete(self, run: Run) -> None:
@@ -68,6 +71,8 @@ class UpgradeInstance(InstanceOperation):
         for node in instance.nodes:
             spec = node_spec(instance, node, run.secrets)
             writes[node.id] = run.step(run.host_of(node).ensure_volume_size, spec)
+        run.step(resize_replicas, run)
+        pairs.keep(run)
         catch_up(run)
 
         def make_ready(instance: Instance) -> None:
@@ -84,24 +89,30 @@ class UpgradeInstance(InstanceOperation):
         statuses.move(instance, InstanceStatus.READY)
 
 
-def restart_with(host: Host, spec: NodeSpec, *, renews: bool) -> str | None:
+def restart_with(run: Run, instance: Instance, *, renews: bool) -> str | None:
     """Restart the engine, with the newest binaries if it `renews` them; return why it does not start.
 
     Its limits hold from its start on.
     """
     if renews:
-        host.ensure_bundle(spec, None)
-    host.ensure_configuration(spec)
+        _choose_bundle(run, instance, None)
+    ensure_configured(run, instance)
     try:
-        host.ensure_restarted(spec)
+        ensure_restarted(run, instance)
     except StartFailed as failure:
         return str(failure)
     return None
 
 
-def put_back(host: Host, spec: NodeSpec, bundle: str | None) -> None:
+def put_back(run: Run, instance: Instance, bundle: str | None) -> None:
     """Restart the engine as it was, with the binaries that it had."""
     if bundle is not None:
-        host.ensure_bundle(spec, bundle)
-    host.ensure_configuration(spec)
-    host.ensure_restarted(spec)
+        _choose_bundle(run, instance, bundle)
+    ensure_configured(run, instance)
+    ensure_restarted(run, instance)
+
+
+def _choose_bundle(run: Run, instance: Instance, bundle: str | None) -> None:
+    """Let every node run other binaries from its next start on; None: the newest."""
+    for node in instance.nodes:
+        run.host_of(node).ensure_bundle(node_spec(instance, node, run.secrets), bundle)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
+from openrdb.operations import pairs
 from openrdb.operations.desired import main_spec
 from openrdb.operations.instances.create import bring_up, ensure_free_ports
 from openrdb.operations.registry import Concern, InstanceOperation, register
@@ -59,6 +60,7 @@ class RestoreSnapshot(InstanceOperation):
         run.step(copy_snapshot, run, self.snapshot_id)
         bring_up(run, run.instance().settings)
         run.step(take_over_from_snapshot, run, self.snapshot_id)
+        pairs.protect(run)
         catch_up(run)
 
         def change(instance: Instance) -> None:
@@ -90,6 +92,7 @@ class CloneInstance(InstanceOperation):
         run.step(copy_source, run, self.source_id)
         bring_up(run, run.instance().settings)
         run.step(take_over_from_instance, run, self.source_id)
+        pairs.protect(run)
         catch_up(run)
 
         def change(instance: Instance) -> None:

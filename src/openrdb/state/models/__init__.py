@@ -11,6 +11,7 @@ from openrdb.state.models.networks import Ip, PrivateNetwork, Subnet, Vpc
 from openrdb.state.models.nodes import Node, Volume
 from openrdb.state.models.operations import Operation
 from openrdb.state.models.projects import ApiKey, Project
+from openrdb.state.models.replicas import ReadReplica
 from openrdb.state.models.secrets import InstanceSecrets
 from openrdb.state.models.snapshots import Snapshot
 from openrdb.state.models.trash import DeletedInstance
@@ -34,6 +35,7 @@ __all__ = [
     "Operation",
     "PrivateNetwork",
     "Project",
+    "ReadReplica",
     "Snapshot",
     "Subnet",
     "Tag",

@@ -22,7 +22,7 @@ class Endpoint(Base):
         ForeignKey("instances.id", ondelete="CASCADE"), index=True
     )
     kind: Mapped[str] = mapped_column(default="load_balancer")
-    """`load_balancer` or `private_network`."""
+    """`load_balancer`, `private_network`, or a read replica's `direct_access`."""
     ip: Mapped[str]
     port: Mapped[int]
     private_network_id: Mapped[UUID | None] = mapped_column(
@@ -34,11 +34,11 @@ class Endpoint(Base):
     """`static`: the user's address; `ipam`: one booked of the network's."""
     zone: Mapped[str | None]
     published: Mapped[bool] = mapped_column(default=False)
-    """Shown; a load balancer from the moment that connections succeed, a private one at once."""
+    """Shown; a public one from the moment that connections succeed, a private one at once."""
     leaving: Mapped[bool] = mapped_column(default=False)
     """Being deleted: not shown any more, and no process is kept for it."""
     rule: Mapped[str] = mapped_column(default="primary")
     """Which backend takes connections: `primary`, whichever node that is, or `node`: always one."""
-    node_id: Mapped[UUID | None]
-    """The one node of the rule `node`."""
+    node_id: Mapped[UUID | None] = mapped_column(index=True)
+    """The one node of the rule `node`: that of the read replica whose endpoint it is."""
     created_at: Mapped[datetime] = mapped_column(default=now)

@@ -6,13 +6,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import ForeignKey, Index, false
+from sqlalchemy import ForeignKey, Index, and_, false
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from openrdb.state.models.base import Base, now
 from openrdb.state.models.endpoints import Endpoint
 from openrdb.state.models.known import KnownContent
 from openrdb.state.models.nodes import Node
+from openrdb.state.models.replicas import ReadReplica
 from openrdb.state.models.secrets import InstanceSecrets
 
 
@@ -71,9 +72,23 @@ class Instance(Base):
     tags: Mapped[list[Tag]] = relationship(
         order_by="Tag.position", cascade="all, delete-orphan", lazy="selectin"
     )
-    nodes: Mapped[list[Node]] = relationship(cascade="all, delete-orphan", lazy="selectin")
+    nodes: Mapped[list[Node]] = relationship(
+        primaryjoin=lambda: and_(Instance.id == Node.instance_id, Node.role != "replica"),
+        cascade="all, delete-orphan",
+        lazy="selectin",
+    )
+    """Without those of its read replicas, which follow them."""
     endpoints: Mapped[list[Endpoint]] = relationship(
-        order_by="Endpoint.created_at", cascade="all, delete-orphan", lazy="selectin"
+        primaryjoin=lambda: and_(Instance.id == Endpoint.instance_id, Endpoint.rule == "primary"),
+        order_by="Endpoint.created_at",
+        cascade="all, delete-orphan",
+        lazy="selectin",
+    )
+    """Without those of its read replicas."""
+    read_replicas: Mapped[list[ReadReplica]] = relationship(
+        order_by=(ReadReplica.created_at, ReadReplica.id),
+        cascade="all, delete-orphan",
+        lazy="selectin",
     )
     acl_rules: Mapped[list[AclRule]] = relationship(cascade="all, delete-orphan", lazy="selectin")
     known: Mapped[KnownContent | None] = relationship(cascade="all, delete-orphan", uselist=False)
@@ -87,9 +102,37 @@ class Instance(Base):
         return self.first_ready_at is None
 
     @property
+    def members(self) -> list[Node]:
+        """The nodes that may take writes: one, or the two of a pair, of which the host chooses."""
+        return [node for node in self.nodes if node.role != "replica"]
+
+    @property
     def primary(self) -> Node:
-        """The node that takes writes."""
-        return next(node for node in self.nodes if node.role == "primary")
+        """The node that takes writes, by what its host said last."""
+        return max(self.members, key=_precedence)
+
+    @property
+    def every_node(self) -> list[Node]:
+        """Its nodes and those of its read replicas."""
+        return [*self.nodes, *(replica.node for replica in self.read_replicas)]
+
+    @property
+    def standby(self) -> Node | None:
+        """The other node of a pair; None where there is none."""
+        primary = self.primary
+        return next((node for node in self.members if node is not primary), None)
+
+    @property
+    def is_pair_made(self) -> bool:
+        """Whether its two nodes have been a pair that was protected."""
+        members = self.members
+        return len(members) > 1 and all(node.desired == "running" for node in members)
+
+
+def _precedence(node: Node) -> tuple[bool, int, bool]:
+    """Return what the primary of a pair has more of: both may be noted as such for a moment, as what
+    their host says of them is not written down at once."""
+    return node.observed_role == "primary", node.observed_epoch or 0, node.role == "primary"
 
 
 class AclRule(Base):

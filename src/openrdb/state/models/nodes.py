@@ -27,7 +27,8 @@ class Node(Base):
     address: Mapped[str]
     port: Mapped[int]
     role: Mapped[str] = mapped_column(default="primary")
-    """What it should be: `primary`, `standby` or `replica`."""
+    """What it was made as: `primary`, `standby` or `replica`. Which node of a pair takes writes is
+    decided by its host (`Instance.primary`)."""
     desired: Mapped[str] = mapped_column(default="stopped", index=True)
     """`running`: it is started again whenever it is found dead; `stopped`: it is left alone."""
     observed_role: Mapped[str | None]
@@ -37,6 +38,14 @@ class Node(Base):
     """Why it is not as it should be."""
     observed_writes: Mapped[str] = mapped_column(default="open", server_default="open")
     """What its users may write, as its host said: `spec.Writes`."""
+    observed_epoch: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Of a pair: how often its host has made another node the primary, from 1 on; 0: no pair."""
+    observed_unprotected: Mapped[str | None]
+    """Of a pair's primary: why its commits are not on both nodes, and what is done about it."""
+    observed_follows: Mapped[bool | None]
+    """Of a replica: whether it receives what its upstream has; null: nothing was said yet."""
+    observed_lag: Mapped[int | None]
+    """Of a standby or replica: seconds that it is behind; null: not known."""
     observed_at: Mapped[datetime | None]
     recovery_lost_at: Mapped[datetime | None]
     """When its window for recovery to a point in time was last ended by force, as its host said."""

@@ -8,7 +8,11 @@ moment is once the instance works again. Attributes, rules and settings can be c
 last two try to repair the instance.
 
 In `disk_full` it works, and its users may not write by default. Whatever is `ready` may become so, and
-comes back by itself (`state.fullness`). All is allowed but what would fill the volume further.
+comes back by itself (`state.health`). All is allowed but what would fill the volume further.
+
+In `autohealing` it works, and a failure of its primary would interrupt it: the host is making the
+standby of a highly available instance again. It comes and goes as `disk_full` does, and allows what
+`ready` allows.
 """
 
 from __future__ import annotations
@@ -30,6 +34,8 @@ class InstanceStatus(StrEnum):
     SNAPSHOTTING = "snapshotting"
     """While its volume is copied, into a snapshot or a clone."""
     DISK_FULL = "disk_full"
+    AUTOHEALING = "autohealing"
+    """While a pair is not protected."""
     ERROR = "error"
     DELETING = "deleting"
 
@@ -56,6 +62,7 @@ class InstanceRequest(StrEnum):
     """Of the instance into which a backup is restored."""
     CREATE_SNAPSHOT = "create_snapshot"
     CLONE = "clone"
+    CREATE_READ_REPLICA = "create_read_replica"
     DELETE = "delete"
     RETRY = "retry"
     """The operator's: begin a failed operation again."""
@@ -63,23 +70,19 @@ class InstanceRequest(StrEnum):
 
 _S, _R = InstanceStatus, InstanceRequest
 
-WORKING: Final = frozenset({_S.READY, _S.DISK_FULL})
+WORKING: Final = frozenset({_S.READY, _S.DISK_FULL, _S.AUTOHEALING})
+_BEGUN = frozenset(
+    {
+        *(_S.CONFIGURING, _S.INITIALIZING, _S.RESTARTING, _S.BACKUPING, _S.SNAPSHOTTING),
+        _S.DELETING,
+    }
+)
+"""What requests make of an instance that works."""
 
 MOVES: Final[dict[InstanceStatus, frozenset[InstanceStatus]]] = {
     _S.PROVISIONING: frozenset({_S.INITIALIZING, _S.ERROR}),
     _S.INITIALIZING: frozenset({*WORKING, _S.ERROR}),
-    _S.READY: frozenset(
-        {
-            *(_S.CONFIGURING, _S.INITIALIZING, _S.RESTARTING, _S.BACKUPING, _S.SNAPSHOTTING),
-            *(_S.DISK_FULL, _S.DELETING),
-        }
-    ),
-    _S.DISK_FULL: frozenset(
-        {
-            *(_S.CONFIGURING, _S.INITIALIZING, _S.RESTARTING, _S.BACKUPING, _S.SNAPSHOTTING),
-            *(_S.READY, _S.DELETING),
-        }
-    ),
+    **{status: (WORKING - {status}) | _BEGUN for status in WORKING},
     _S.CONFIGURING: frozenset({*WORKING, _S.ERROR}),
     _S.RESTARTING: frozenset({*WORKING, _S.ERROR}),
     _S.BACKUPING: WORKING,  # a failed backup is no fault of the instance
@@ -104,7 +107,10 @@ TRANSIENT: Final = frozenset(
 )
 """Statuses that an operation will end by itself."""
 
-_READY = frozenset({_S.READY})
+PASSING: Final = TRANSIENT | {_S.AUTOHEALING}
+"""Statuses that end soon without anybody's doing; clients wait for others."""
+
+_ROOMY = WORKING - {_S.DISK_FULL}
 _SETTLED = frozenset({*WORKING, _S.ERROR})
 _COPIED = frozenset({_S.BACKUPING, _S.SNAPSHOTTING})
 """While a copy of it is made it works as ever."""
@@ -119,13 +125,14 @@ ALLOWED: Final[dict[InstanceRequest, frozenset[InstanceStatus]]] = {
     _R.DELETE_ENDPOINT: _SETTLED,
     _R.MIGRATE_ENDPOINT: WORKING,  # of both instances
     _R.UPGRADE: WORKING,
-    _R.UPGRADE_MAJOR: _READY,
+    _R.UPGRADE_MAJOR: _ROOMY,
     _R.READ_CONTENT: frozenset({*WORKING, _S.CONFIGURING, _S.INITIALIZING, *_COPIED, _S.ERROR}),
     _R.CHANGE_CONTENT: _SETTLED,
     _R.CREATE_BACKUP: WORKING,
-    _R.RESTORE_BACKUP: _READY,
+    _R.RESTORE_BACKUP: _ROOMY,
     _R.CREATE_SNAPSHOT: WORKING,
     _R.CLONE: WORKING,
+    _R.CREATE_READ_REPLICA: WORKING,
     _R.DELETE: _SETTLED,
     _R.RETRY: frozenset({_S.ERROR}),
 }

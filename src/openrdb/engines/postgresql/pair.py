@@ -1,0 +1,130 @@
+"""One server as a part of several; see `Replication`. How each part is done is in the other modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+import psycopg
+
+from openrdb.engines.base import EngineNode
+from openrdb.engines.postgresql import (
+    arming,
+    copying,
+    following,
+    inert,
+    postmaster,
+    replication,
+    session,
+    slots,
+    upstream,
+    writes,
+)
+from openrdb.engines.postgresql.probe import PostgreSQLProbe
+from openrdb.engines.replication import Following
+from openrdb.errors import HostError
+
+_ANSWER = 10.0
+_OPEN = "SELECT NOT pg_is_in_recovery()"
+_UNLOGGED = """
+    SELECT EXISTS (
+        SELECT FROM pg_class WHERE relpersistence = 'u' AND relkind = 'r' AND oid >= 16384
+    )
+"""
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Tell an error of the server's as one of the host."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise HostError(f"the server does not do it: {error}") from error
+
+
+class PostgreSQLReplication:
+    """See `Replication`."""
+
+    hands_over_running = False
+    """A server that ends cleanly waits until its followers have all that it has written."""
+    keeps_received = True
+
+    def __init__(self, node: EngineNode) -> None:
+        self._node = node
+
+    def obstacles(self) -> list[str]:
+        return []
+
+    def warnings(self) -> list[str]:
+        with _answering():
+            names = [name for name, _ in session.databases(self._node) if self._has_unlogged(name)]
+        return [
+            f"unlogged tables of the database {name} are empty after a failover" for name in names
+        ]
+
+    def _has_unlogged(self, database: str) -> bool:
+        with session.use(self._node, database) as connection:
+            return connection.execute(_UNLOGGED).fetchone() == (True,)
+
+    # -- a primary -------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        inert.open_server(self._node)
+        if self.is_armed():  # by files that it was started with
+            self.disarm()
+
+    def is_open(self) -> bool:
+        with (
+            _answering(),
+            session.connect_in_time(self._node, "postgres", _ANSWER) as connection,
+        ):
+            return connection.execute(_OPEN).fetchone() == (True,)
+
+    def probe(self) -> PostgreSQLProbe:
+        return PostgreSQLProbe(self._node)
+
+    def admit(self, follower: UUID) -> None:
+        with _answering():
+            slots.ensure_physical(self._node, replication.slot_of(follower))
+
+    def dismiss(self, follower: UUID) -> None:
+        with _answering():
+            slots.drop(self._node, replication.slot_of(follower))
+
+    def arm(self, follower: EngineNode) -> bool:
+        return arming.arm(self._node, follower)
+
+    def disarm(self) -> None:
+        arming.disarm(self._node)
+
+    def is_armed(self) -> bool:
+        with _answering():
+            return arming.is_armed(self._node)
+
+    # -- a follower ------------------------------------------------------------------------------
+
+    def follow(self) -> None:
+        if inert.is_open(self._node):
+            raise HostError("the server takes writes: it has to be started again to follow another")
+        upstream.write_secret(self._node)
+        postmaster.reload(self._node)
+
+    def following(self) -> Following:
+        return following.state(self._node)
+
+    # -- planned changes -------------------------------------------------------------------------
+
+    def prepare_handover(self) -> None:
+        copying.checkpoint(self._node)
+
+    def hand_over(self, timeout: float) -> None:
+        del timeout  # the end of the server, which follows, ends what these sessions leave
+        with _answering():
+            writes.end_users(self._node)
+
+    def take_back(self) -> None:
+        """Do nothing: the server has not changed."""
+
+    def has_all_of(self, primary: EngineNode) -> bool:
+        return following.has_all_of(self._node, primary)

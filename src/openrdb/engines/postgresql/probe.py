@@ -1,0 +1,95 @@
+"""Looking again and again whether a primary commits."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+import psycopg
+from psycopg import errors
+
+from openrdb.engines.base import EngineNode
+from openrdb.engines.postgresql import session
+from openrdb.engines.replication import Answer, Probed
+
+_NAME = "openrdb probe"
+_WRITE = "SELECT pg_logical_emit_message(%s, 'openrdb', '')"
+_POSITION = """
+    SELECT pg_current_wal_flush_lsn() - '0/0', (
+        SELECT max(flush_lsn) - '0/0' FROM pg_stat_replication
+        WHERE sync_state IN ('sync', 'quorum')
+            AND format('"%s"', application_name) = current_setting('synchronous_standby_names')
+    ), current_setting('synchronous_standby_names') <> ''
+"""
+_FULL = ("No space left on device", "Disk quota exceeded")
+_SAYS = ("FATAL", "PANIC")
+"""In what libpq tells of a connection that the server has refused or ended."""
+_LEAST = 0.05
+
+
+class PostgreSQLProbe:
+    """See `Probe`. The session is opened again at the next look when it has ended."""
+
+    def __init__(self, node: EngineNode) -> None:
+        self._node = node
+        # It must not wait for the standby.
+        self._options = session.options_of(node.spec, synchronous_commit="local")
+        self._session: session.Session | None = None
+        self._lacking: deque[tuple[float, int]] = deque()
+        """Since when the standby lacks what was written up to where, the earliest first."""
+
+    def look(self, timeout: float) -> Probed:
+        deadline = time.monotonic() + timeout
+        try:
+            self._look(deadline)
+        except psycopg.Error as error:
+            self.close()
+            return Probed(_answer(error), self._unconfirmed(), str(error))
+        return Probed("written", self._unconfirmed())
+
+    def close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def _look(self, deadline: float) -> None:
+        if self._session is not None:
+            try:
+                return self._write(self._session, deadline)
+            except psycopg.OperationalError:
+                # Whatever has ended it may be over: a new one tells, if there is time for it.
+                if not self._session.closed or time.monotonic() > deadline:
+                    raise
+        left = max(deadline - time.monotonic(), _LEAST)
+        self._session = session.connect_in_time(
+            self._node, "postgres", left, application=_NAME, options=self._options
+        )
+        return self._write(self._session, deadline)
+
+    def _write(self, connection: session.Session, deadline: float) -> None:
+        """Write something, and note what the standby has of it."""
+        connection.patience = max(deadline - time.monotonic(), _LEAST)
+        # By the numbers of transactions it is told whether users write while they should not: see
+        # `written`. Then what is written here takes none.
+        connection.execute(_WRITE, [not self._node.is_held])
+        connection.patience = max(deadline - time.monotonic(), _LEAST)
+        row = connection.execute(_POSITION).fetchone()
+        assert row is not None  # noqa: S101
+        position, confirmed, waits = row
+        has = int(str(confirmed)) if confirmed is not None else 0
+        self._lacking.append((time.monotonic(), int(str(position))))
+        while self._lacking and (not waits or self._lacking[0][1] <= has):
+            self._lacking.popleft()
+
+    def _unconfirmed(self) -> float:
+        return time.monotonic() - self._lacking[0][0] if self._lacking else 0.0
+
+
+def _answer(error: psycopg.Error) -> Answer:
+    said = str(error)
+    if isinstance(error, errors.DiskFull) or any(text in said for text in _FULL):
+        return "full"
+    if isinstance(error, psycopg.OperationalError) and session.is_full(error):
+        return "busy"
+    has_answered = error.sqlstate is not None or any(text in said for text in _SAYS)
+    return "refused" if has_answered else "silent"

@@ -1,0 +1,253 @@
+"""This machine's read replicas, each with its keeper."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from dataclasses import replace
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from openrdb.engines import templates_of
+from openrdb.engines.base import EngineNode, Server
+from openrdb.errors import HostError
+from openrdb.host.local_nodes import HEAL_TIMEOUT, program_name
+from openrdb.host.local_recovery import LocalRecovery
+from openrdb.host.records import NodeRecord
+from openrdb.host.replicas import ReplicaKeeper
+from openrdb.spec import NodeSpec
+
+log = logging.getLogger(__name__)
+
+
+class LocalReplicas(LocalRecovery):
+    """The part of `LocalHost` that keeps read replicas."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **options)
+        self._replicas: dict[UUID, ReplicaKeeper] = {}
+        self._replica_ground = LocalReplicaGround(self)
+
+    # -- keepers -------------------------------------------------------------------------------
+
+    def _keep_replicas(self) -> None:
+        for record in self._wanted_nodes():
+            if self._records.role_of(record) == "replica":
+                self._keep_replica(record.spec.node_id)
+
+    def _keep_replica(self, node_id: UUID) -> ReplicaKeeper:
+        with self._guards[node_id]:
+            keeper = self._replicas.get(node_id)
+            if keeper is None:
+                keeper = self._replicas[node_id] = ReplicaKeeper(self._replica_ground, node_id)
+                keeper.start()
+            return keeper
+
+    def _leave_replica(self, node_id: UUID) -> None:
+        with self._guards[node_id]:
+            keeper = self._replicas.pop(node_id, None)
+        if keeper is not None:
+            keeper.close()
+
+    def _leave_pairs(self) -> None:
+        for node_id in list(self._replicas):
+            self._leave_replica(node_id)
+        super()._leave_pairs()
+
+    def _is_replica(self, node_id: UUID) -> bool:
+        record = self._records.nodes.get(node_id)
+        return record is not None and self._records.role_of(record) == "replica"
+
+    # -- what nodes are ------------------------------------------------------------------------
+
+    def _primary_of(self, instance_id: UUID) -> UUID | None:
+        """Return the node that takes an instance's writes, whether it does now or not."""
+        records = [
+            one for one in self._records.nodes.values() if one.spec.instance_id == instance_id
+        ]
+        primaries = [one for one in records if self._records.role_of(one) == "primary"]
+        return primaries[0].spec.node_id if primaries else None
+
+    def _engine_node(self, record: NodeRecord) -> EngineNode:
+        node = super()._engine_node(record)
+        if self._records.role_of(record) != "replica":
+            return node
+        keeper = self._replicas.get(record.spec.node_id)
+        upstream = keeper.upstream if keeper is not None else None
+        upstream = upstream or self._primary_of(record.spec.instance_id)
+        if upstream is None or upstream not in self._records.nodes:
+            return replace(node, is_inert=True)
+        return self._as_follower(node, upstream)
+
+    def _replica_state(self, record: NodeRecord) -> tuple[float | None, str]:
+        """Return how many seconds a replica is behind, and why it does not follow."""
+        keeper = self._replicas.get(record.spec.node_id)
+        if keeper is None:
+            return None, ""
+        with keeper.changed:
+            return keeper.lag, keeper.doing
+
+    # -- verbs ---------------------------------------------------------------------------------
+
+    def ensure_configuration(self, spec: NodeSpec) -> None:
+        keeper = self._replicas.get(spec.node_id)
+        if keeper is not None and keeper.upstream is not None:
+            self._note_followed(keeper.upstream)  # it may have lower settings by now
+        super().ensure_configuration(spec)
+
+    def ensure_reloaded(self, spec: NodeSpec) -> bool:
+        if not self._is_replica(spec.node_id):
+            return super().ensure_reloaded(spec)
+        record = self._accept(spec, "running")
+        # One that is not there, as its data is being copied, reads its files at its next start.
+        return self._serves(record) and self._server(record).reload()
+
+    def ensure_restarted(self, spec: NodeSpec) -> None:
+        if self._is_replica(spec.node_id):
+            record = self._accept(spec, "running")
+            if self._healer.pid(program_name(record.spec)) is None:
+                return
+        super().ensure_restarted(spec)
+
+    def ensure_stopped(self, spec: NodeSpec) -> None:
+        if self._is_replica(spec.node_id):
+            self._accept(spec, "stopped")
+            self._leave_replica(spec.node_id)
+        super().ensure_stopped(spec)
+
+    def ensure_replica(self, spec: NodeSpec, timeout: float) -> bool:
+        record = self._accept(spec, "running")
+        primary = self._primary_of(spec.instance_id)
+        if primary is None:
+            raise HostError("the instance has no node that takes writes here")
+        if not self._pools.exists(self._pools.volume_of(record)):
+            self._take_after(spec, self._record(primary))
+        keeper = self._keep_replica(spec.node_id)
+        keeper.wake()
+        if keeper.wait_following(timeout):
+            return True
+        if (failure := keeper.take_failure()) is not None:
+            raise failure
+        return False
+
+    def _take_after(self, spec: NodeSpec, source: NodeRecord) -> None:
+        """Write down that a node is of the same data and binaries as another one."""
+        with self._guards[spec.node_id]:
+            record = self._record(spec.node_id)
+            versions = source.data_versions
+            self._records.save_node(replace(record, bundle=source.bundle, data_versions=versions))
+
+    def ensure_replica_reset(self, spec: NodeSpec) -> None:
+        self._accept(spec, "running")
+        self._leave_replica(spec.node_id)
+        self._end_replica(spec)
+        volume = self._pools.volume_of(self._record(spec.node_id))
+        self._pools.named(volume.pool).delete(volume)
+        self._healer.in_background(self._pools.remove_deleted)
+
+    def _end_replica(self, spec: NodeSpec) -> None:
+        """End a replica's server, and keep nothing for it."""
+        self._underway.wait_out(f"volume {spec.node_id}")
+        self._healer.release(self._program_to_end(spec))
+        for record in list(self._records.nodes.values()):
+            is_upstream = self._records.role_of(record) != "replica"
+            if record.spec.instance_id == spec.instance_id and is_upstream:
+                with contextlib.suppress(Exception):  # it does not run: it forgets with its data
+                    if (verbs := self._server(record).replication()) is not None:
+                        verbs.dismiss(spec.node_id)
+
+    def ensure_no_replica(self, spec: NodeSpec) -> None:
+        if not self._is_replica(spec.node_id):
+            return
+        self._accept(spec, "stopped")
+        self._leave_replica(spec.node_id)
+        self._end_replica(spec)
+        self._remove_node(spec.node_id)
+
+    def ensure_volume_of_replica(self, spec: NodeSpec, replica: NodeSpec, timeout: float) -> bool:
+        self._accept(spec)
+        make = partial(self._take_replica, spec, replica)
+        return self._underway.ensure(f"volume {spec.node_id}", make, timeout)
+
+    def _take_replica(self, spec: NodeSpec, replica: NodeSpec) -> None:
+        """Rename a replica's volume to another instance's, with an identity of its own."""
+        target = self._pools.volume_of(self._record(spec.node_id))
+        if self._pools.exists(target):
+            return
+        if not self._is_replica(replica.node_id):
+            raise HostError("the replica is gone")
+        self._take_after(spec, self._record(replica.node_id))
+        self._leave_replica(replica.node_id)
+        self._open_replica(replica)
+        self._accept(replica, "stopped")
+        self._end_replica(replica)
+        source, maker = (
+            self._pools.volume_of(self._record(replica.node_id)),
+            templates_of(spec.engine),
+        )
+        if source.pool == target.pool:
+            self._pools.named(source.pool).take(source, target, spec.uid, maker.renew_identity)
+        else:
+            self._pools.clone(source, target, spec.uid, maker.renew_identity)
+        self._pools.named(target.pool).settle(target)
+
+    def _open_replica(self, replica: NodeSpec) -> None:
+        """Let a replica's server bring itself to all that it received, and be nobody's follower."""
+        program = self._program(replica)
+        self._healer.keep(program)
+        self._wait_accepting(replica, program, HEAL_TIMEOUT, patient=True)
+        verbs = self._server(self._record(replica.node_id)).replication()
+        if verbs is None:
+            raise HostError("these binaries cannot replicate")
+        verbs.open()
+
+
+class LocalReplicaGround:
+    """This machine, as keepers of replicas see it."""
+
+    def __init__(self, host: LocalReplicas) -> None:
+        self._host = host
+
+    def _record(self, node_id: UUID) -> NodeRecord:
+        return self._host._record(node_id)
+
+    def tell(self, node_id: UUID) -> None:
+        self._host._changes.note(node_id)
+
+    def primary(self, replica: UUID) -> UUID | None:
+        found = self._host._primary_of(self._record(replica).spec.instance_id)
+        return found if found is not None and self.accepts(found, 0.0) else None
+
+    def standby(self, replica: UUID) -> UUID | None:
+        pair = self._host._records.pairs.get(self._record(replica).spec.instance_id)
+        return pair.standby if pair is not None and pair.is_armed else None
+
+    def server(self, node_id: UUID) -> Server:
+        return self._host._server(self._record(node_id))
+
+    def write_configuration(self, node_id: UUID) -> None:
+        self._host._write_configuration(self._record(node_id))
+
+    def accepts(self, node_id: UUID, timeout: float) -> bool:
+        host, record = self._host, self._record(node_id)
+        pid = host._healer.pid(program_name(record.spec))
+        return pid is not None and host._server(record).wait_accepting(pid, timeout)
+
+    def has_volume(self, node_id: UUID) -> bool:
+        return self._host._pools.exists(self._host._pools.volume_of(self._record(node_id)))
+
+    def lost_power(self, node_id: UUID) -> bool:
+        return self._host._ground.lost_power(node_id)
+
+    def run(self, node_id: UUID) -> None:
+        host, record = self._host, self._record(node_id)
+        if record.desired == "running" and host._healer.pid(program_name(record.spec)) is None:
+            keeper = host._replicas.get(node_id)
+            if keeper is not None and keeper.upstream is not None:
+                host._note_followed(keeper.upstream)
+            host._healer.keep(host._program(record.spec))
+
+    def copy(self, source: UUID, target: UUID) -> None:
+        self._host._healer.release(self._host._program_to_end(self._record(target).spec))
+        self._host._ground.copy(source, target)

@@ -1,0 +1,191 @@
+"""Brings the standby of a pair back: copied if need be, started, following, and waited for at last."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from openrdb.errors import HostError, OpenRDBError
+from openrdb.host.records import PairRecord
+
+if TYPE_CHECKING:
+    from openrdb.host.pairs.keeper import PairKeeper
+
+log = logging.getLogger(__name__)
+
+_PAUSE = 0.1
+_ACCEPTING = 5.0
+_PATIENCE = 10.0
+"""Seconds after which something is done about a standby that runs and does not receive."""
+_AFTER_FAILURE, _LONGEST_PAUSE = 1.0, 60.0
+_TRIES = 3
+
+
+class Carer:
+    """Works whenever its pair is not armed, in a thread of its own."""
+
+    def __init__(self, keeper: PairKeeper) -> None:
+        self._keeper = keeper
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._failures = 0
+        self._not_before = 0.0
+        self._is_renewed = False
+        """Whether the account that it receives by was brought to what it should be."""
+
+    def wake(self) -> None:
+        """Begin, unless it works already or has just failed."""
+        with self._lock:
+            is_working = self._thread is not None and self._thread.is_alive()
+            if not is_working and time.monotonic() >= self._not_before:
+                self._thread = threading.Thread(target=self._care, name="carer", daemon=True)
+                self._thread.start()
+
+    def close(self) -> None:
+        """Wait for the end of what is under way, as far as it ends soon: it finds its keeper closed."""
+        thread = self._thread
+        if thread is not None:
+            thread.join(_ACCEPTING)
+
+    def _care(self) -> None:
+        keeper = self._keeper
+        try:
+            while self._is_needed() and not self._step(keeper.record):
+                pass
+            self._failures = 0
+        except Exception as error:
+            self._failures += 1
+            pause = min(_AFTER_FAILURE * 2 ** min(self._failures - 1, 10), _LONGEST_PAUSE)
+            self._not_before = time.monotonic() + pause
+            with suppress(Exception):  # else the next step does it
+                if keeper.arming:
+                    keeper.disarm()
+            if isinstance(error, OpenRDBError):
+                failure, why = error, error.explanation
+                log.warning("pair %s: the standby is tried again: %s", keeper.instance_id, why)
+            else:
+                failure, why = HostError(str(error)), "an unexpected fault, see the log"
+                log.exception("pair %s: the standby is tried again", keeper.instance_id)
+            # What was in its way for a moment is tried again before anybody hears of it.
+            if self._failures >= _TRIES or type(failure) is not HostError:
+                with keeper.changed:
+                    keeper.failure = failure
+                    keeper.changed.notify_all()
+            keeper.note(f"there is no standby at the moment: {why}")
+
+    def _is_needed(self) -> bool:
+        keeper = self._keeper
+        pair = keeper.record
+        wanted = keeper.ground.is_wanted(pair.standby) and keeper.ground.is_wanted(pair.primary)
+        return keeper.is_open and not pair.is_armed and not keeper.is_closed and wanted
+
+    def _step(self, pair: PairRecord) -> bool:
+        """Bring the standby one step nearer; return whether the pair is armed."""
+        keeper, ground = self._keeper, self._keeper.ground
+        primary = keeper.replication(pair.primary)
+        if not keeper.arming and primary.is_armed():
+            keeper.disarm()  # an earlier agent was about to arm it, or to disarm it
+        is_damaged = ground.lost_power(pair.standby) and not primary.keeps_received
+        if pair.unusable or is_damaged or not ground.has_volume(pair.standby):
+            self._copy(pair)
+            return False
+        primary.admit(pair.standby)
+        if not keeper.watch.lives(pair.standby):
+            keeper.note("the standby is being started")
+            ground.start(pair.standby)
+            keeper.watch.forget(pair.standby)
+        if not self._accepts(pair):
+            return False
+        keeper.replication(pair.standby).follow()
+        if self._catch_up(pair):
+            return self._arm(pair)
+        return False
+
+    def _copy(self, pair: PairRecord) -> None:
+        """Make the standby's volume anew; one that is half made is never started."""
+        keeper = self._keeper
+        self._mark_unusable(pair)
+        keeper.note("the standby's data is being copied")
+        keeper.kill(pair.standby)
+        keeper.ground.copy(pair.primary, pair.standby)
+        with keeper.changed:
+            if self._is_current(pair):
+                keeper.failure = None
+                keeper.save(replace(keeper.record, unusable=False))
+
+    def _mark_unusable(self, pair: PairRecord) -> None:
+        keeper = self._keeper
+        with keeper.changed:
+            if not self._is_current(pair):
+                raise HostError("the primary was replaced meanwhile")
+            keeper.save(replace(keeper.record, unusable=True))
+
+    def _is_current(self, pair: PairRecord) -> bool:
+        return self._keeper.record.epoch == pair.epoch
+
+    def _accepts(self, pair: PairRecord) -> bool:
+        """Return whether the standby comes to accept connections; one that ends soon after each of
+        several starts is copied anew, but not while its new configuration may be why."""
+        keeper = self._keeper
+        pid = keeper.watch.pid(pair.standby)
+        server = keeper.ground.server(pair.standby)
+        if pid is not None and server.wait_accepting(pid, _ACCEPTING):
+            return True
+        if (why := keeper.ground.failure(pair.standby)) is None:
+            return False
+        with keeper.changed:
+            is_planned = keeper.is_restarting
+            keeper.changed.notify_all()
+        if not is_planned:
+            self._mark_unusable(pair)
+        raise HostError(f"the standby does not start: {why}")
+
+    def _catch_up(self, pair: PairRecord) -> bool:
+        """Return whether the standby comes to receive; one that never will is to be copied anew."""
+        keeper = self._keeper
+        standby = keeper.replication(pair.standby)
+        deadline = time.monotonic() + _PATIENCE
+        while self._is_needed() and self._is_current(pair) and keeper.watch.lives(pair.standby):
+            found = standby.following()
+            if found.streams:
+                self._is_renewed = False
+                return True
+            if found.lost is None and time.monotonic() > deadline and not self._is_renewed:
+                # It may be the account that it comes in by.
+                self._is_renewed, deadline = True, time.monotonic() + _PATIENCE
+                keeper.ground.renew_replication(pair.primary)
+            if found.lost is not None or time.monotonic() > deadline:
+                why = found.lost or found.reason or "it receives nothing"
+                log.warning("pair %s: the standby is copied anew: %s", keeper.instance_id, why)
+                self._mark_unusable(pair)
+                if found.lost is None:
+                    raise HostError(why)  # so that it is not copied again and again
+                return False
+            keeper.note(f"the standby connects to the primary: {found.reason}".rstrip(": "))
+            keeper.wait(_PAUSE)
+        return False
+
+    def _arm(self, pair: PairRecord) -> bool:
+        """Let commits wait for the standby, and then say so in the record."""
+        keeper = self._keeper
+        keeper.note("the standby catches up")
+        standby = keeper.ground.engine_node(pair.standby)
+        with keeper.changed:
+            if not keeper.is_open or not self._is_current(pair):
+                return False
+            keeper.arming = True
+        keeper.ground.write_configuration(pair.primary)
+        is_armed = keeper.replication(pair.primary).arm(standby)
+        with keeper.changed:
+            # The guard may have given the standby up meanwhile, or opened another primary.
+            if is_armed and keeper.arming and keeper.is_open and self._is_current(pair):
+                keeper.save(replace(keeper.record, is_armed=True))
+                keeper.arming = False
+                keeper.failure = None
+                return True
+        keeper.wait(_PAUSE)
+        return False

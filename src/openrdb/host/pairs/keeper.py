@@ -1,0 +1,367 @@
+"""One pair, kept working and protected.
+
+Two threads, each of which reads like a rule. The *guard* looks after the primary: it knows at once when
+a process ends, and asks twice a second whether commits succeed. The *carer* brings the standby back
+whenever the pair is not armed; what it does may take long, and nobody's commit waits for it.
+
+What may be lost depends on one thing: a standby is made the primary only while the record says that the
+pair is armed, and the record says so only while no commit is acknowledged that the standby has not on
+disk. So the record is changed, durably, before commits stop to wait, and before a standby is opened;
+and after they have begun to wait. Whatever this process is killed in between, the next one finds a
+record that is true.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from uuid import UUID
+
+from openrdb.engines.replication import Probe, Probed, Replication
+from openrdb.errors import HostError, OpenRDBError, StartFailed
+from openrdb.host.pairs.carer import Carer
+from openrdb.host.pairs.ground import Ground
+from openrdb.host.pairs.watch import Watch
+from openrdb.host.records import PairRecord
+
+log = logging.getLogger(__name__)
+
+_LOOK = 0.5
+"""Seconds between two probes of the primary."""
+_ANSWER = 1.0
+"""Seconds that a probe may take."""
+_MISSES = 3
+"""Probes in a row without an answer after which a primary is killed that has a standby; at once if it
+is frozen."""
+_MISSES_ALONE = 20
+"""The same for one that has none: it can only be started again, and may just be slow."""
+_WELL = ("written", "full", "busy")
+"""What a server answers that need not be replaced."""
+_UNCONFIRMED = 2.0
+"""Seconds without a confirmation after which a standby is given up: commits wait for it."""
+_ACCEPTING = 1.0
+_AFTER_FAILURE = 0.2
+_LONGEST_PAUSE = 10.0
+_IDLE = 10.0
+
+
+class PairKeeper:
+    """Keeps one pair; `start` it once."""
+
+    def __init__(self, ground: Ground, record: PairRecord) -> None:
+        self.instance_id = record.instance_id
+        self.ground = ground
+        self.changed = threading.Condition(threading.RLock())
+        """Notified whenever something of what follows changes; its lock guards it."""
+        self.record = record
+        self.is_open = False
+        """Whether the primary takes writes, and endpoints lead to it."""
+        self.arming = False
+        """Whether its commits are being made to wait for the standby."""
+        self.doing = "it is being started"
+        """What is done about a pair that is not armed."""
+        self.failure: OpenRDBError | None = None
+        """Why the standby could not be made, the last time that it was tried."""
+        self.watch = Watch(ground.adopt)
+        self.is_restarting = False
+        """Whether both servers are being started with a new configuration, with which they may not
+        start."""
+        self._turning = threading.RLock()
+        """Held by the guard in each of its turns, and by planned changes."""
+        self._misses = 0
+        self._failures = 0
+        self._not_before = 0.0
+        """When a primary that ended soon after each of several starts is started again."""
+        self._probe: tuple[UUID, Probe] | None = None
+        self._stopping = threading.Event()
+        self._guard = threading.Thread(target=self._keep, name="pair", daemon=True)
+        self._carer = Carer(self)
+
+    def start(self) -> None:
+        self._guard.start()
+
+    def close(self) -> None:
+        """Stop keeping; the servers run on. No turn is under way when this returns."""
+        self._stopping.set()
+        self.wake()
+        with self.changed:
+            self.changed.notify_all()
+        if self._guard.ident is not None:
+            self._guard.join()
+        self._carer.close()
+        self.drop_probe()
+        self.watch.close()
+
+    @property
+    def is_closed(self) -> bool:
+        return self._stopping.is_set()
+
+    def wake(self) -> None:
+        """Look now: something was changed."""
+        self.watch.wake()
+
+    def wait(self, seconds: float) -> None:
+        """Return after some seconds, or when the keeper is closed."""
+        self._stopping.wait(seconds)
+
+    @contextmanager
+    def planned(self) -> Iterator[PairRecord]:
+        """Change something on purpose: the guard does nothing meanwhile, and looks at it afterwards."""
+        with self._turning:
+            try:
+                yield self.record
+            finally:
+                self.wake()
+
+    def replication(self, node_id: UUID) -> Replication:
+        """Return the verbs of one of both servers."""
+        found = self.ground.server(node_id).replication()
+        if found is None:
+            raise HostError("these binaries cannot replicate")
+        return found
+
+    # -- what is known ---------------------------------------------------------------------------
+
+    @property
+    def is_protected(self) -> bool:
+        """Whether the primary takes writes, and each commit is on both nodes."""
+        return self.record.is_armed and self.is_open
+
+    def unprotected(self) -> str | None:
+        """Return why not every commit is on both nodes, and what is done about it; None if it is."""
+        with self.changed:
+            return None if self.is_protected else self.doing
+
+    def wait_open(self, timeout: float) -> UUID:
+        """Return the primary as soon as it takes writes.
+
+        Raises:
+            StartFailed: it ended soon after each of several starts.
+            HostError: it does not within some seconds.
+        """
+
+        def is_decided() -> bool:
+            return self.is_open or self.is_closed or self._why_failing() is not None
+
+        with self.changed:
+            self.changed.wait_for(is_decided, timeout)
+            if self.is_open:
+                return self.record.primary
+            if (why := self._why_failing()) is not None:
+                raise StartFailed(why)
+        raise HostError("the primary is not there yet")
+
+    def _why_failing(self) -> str | None:
+        return None if self.is_open else self.ground.failure(self.record.primary)
+
+    def wait_armed(self, timeout: float, gives_up: Callable[[], bool] = lambda: False) -> bool:
+        """Return whether the pair is protected within some seconds.
+
+        Args:
+            gives_up: whether to wait no longer, asked at each change.
+        """
+        with self.changed:
+            self.changed.wait_for(
+                lambda: self.is_protected or self.is_closed or gives_up(), timeout
+            )
+            return self.is_protected
+
+    def take_failure(self) -> OpenRDBError | None:
+        """Return why the standby could not be made, once."""
+        with self.changed:
+            failure, self.failure = self.failure, None
+            return failure
+
+    def save(self, record: PairRecord) -> PairRecord:
+        """Write down what is about to follow."""
+        with self.changed:
+            self.ground.save_pair(record)
+            self.record = record
+            self.changed.notify_all()
+            return record
+
+    def note(self, doing: str) -> None:
+        """Say what is being done while the pair is not protected."""
+        with self.changed:
+            if doing != self.doing:
+                log.info("pair %s: %s", self.instance_id, doing)
+                self.doing = doing
+                self.changed.notify_all()
+        self.ground.tell(self.instance_id)
+
+    def set_open(self, *, is_open: bool) -> None:
+        with self.changed:
+            self.is_open = is_open
+            self.changed.notify_all()
+        self.ground.tell(self.instance_id)
+
+    # -- the guard -------------------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        while not self._stopping.is_set():
+            pause: float = _IDLE
+            try:
+                with self._turning:
+                    if not self._stopping.is_set():
+                        pause = self._turn()
+            except Exception as error:
+                if isinstance(error, OpenRDBError):
+                    log.warning("pair %s: %s", self.instance_id, error.explanation)
+                else:
+                    log.exception("pair %s is looked after later", self.instance_id)
+                pause = self._pause_after_failure()
+            self.watch.wait(pause)
+
+    def _pause_after_failure(self) -> float:
+        self._failures += 1
+        return min(_AFTER_FAILURE * float(2 ** min(self._failures - 1, 10)), _LONGEST_PAUSE)
+
+    def _turn(self) -> float:
+        """Do what is to be done now; return the seconds until it is looked again."""
+        pair = self.record
+        if not self.ground.is_wanted(pair.primary):
+            self.set_open(is_open=False)
+            return _IDLE
+        if not self.watch.lives(pair.primary):
+            return self._replace(pair)
+        if not self.is_open:
+            return self.open(pair)
+        found = self._look(pair)
+        if not self.watch.lives(pair.primary):
+            return 0.0
+        self._judge(pair, found)
+        if not self.record.is_armed:
+            self._carer.wake()
+        return _LOOK if found.answer in _WELL else _AFTER_FAILURE
+
+    def _replace(self, pair: PairRecord) -> float:
+        """Put something in the place of a primary that is dead: the standby if it has all that was
+        acknowledged, else itself."""
+        self.set_open(is_open=False)
+        self.drop_probe()
+        self.ground.lead(pair.instance_id, None)
+        # Its main process is dead; backends of its own may still acknowledge.
+        self.kill(pair.primary)
+        if not pair.is_armed:
+            self.note("the primary ended: it is started again")
+            return self._start_again(pair)
+        if not self.watch.lives(pair.standby):
+            keeps = self.replication(pair.standby).keeps_received
+            if not keeps or self.ground.failure(pair.primary) is None:
+                # It has all that it acknowledged, and nobody wrote since.
+                self.note("both servers ended: they are started again")
+                return self._start_again(pair)
+            self.note("the primary does not start: the standby is to take its place")
+            self.ground.start(pair.standby)
+            if not self.watch.lives(pair.standby):
+                return self._pause_after_failure()
+        elif self.ground.is_full(pair.primary) and self.ground.is_full(pair.standby):
+            self.note("the primary ended, and the standby's disk is as full: it is started again")
+            return self._start_again(pair)
+        self.note("the primary ended: the standby takes its place")
+        return self.open(self.make_primary(pair, pair.standby))
+
+    def make_primary(
+        self, pair: PairRecord, node_id: UUID, *, unusable: bool = False
+    ) -> PairRecord:
+        """Write down which node is opened from now on, and no other.
+
+        Args:
+            unusable: whether it is known that the other one cannot follow with the data that it has.
+        """
+        log.warning("pair %s: node %s becomes the primary", self.instance_id, node_id)
+        return self.save(
+            replace(pair, primary=node_id, epoch=pair.epoch + 1, is_armed=False, unusable=unusable)
+        )
+
+    def _start_again(self, pair: PairRecord) -> float:
+        if (left := self._not_before - time.monotonic()) > 0:
+            return left
+        if self.ground.failure(pair.primary) is not None:
+            self._not_before = time.monotonic() + self._pause_after_failure()
+        self.ground.start(pair.primary)
+        return 0.0
+
+    def open(self, pair: PairRecord) -> float:
+        """Let the primary by the record take writes, and endpoints lead to it."""
+        pid = self.watch.pid(pair.primary)
+        server = self.ground.server(pair.primary)
+        if pid is None or not server.wait_accepting(pid, _ACCEPTING):
+            return 0.0
+        replication = self.replication(pair.primary)
+        if not replication.is_open():
+            if pair.is_armed:
+                # Once it is open its commits wait for nobody.
+                pair = self.save(replace(pair, is_armed=False))
+                self.ground.write_configuration(pair.primary)
+            replication.open()
+        elif pair.is_armed and not replication.is_armed():
+            pair = self.save(replace(pair, is_armed=False))
+        self.ground.lead(pair.instance_id, pair.primary)
+        self.ground.write_configuration(pair.primary)  # it may have followed until now
+        self._failures = self._misses = 0
+        self.set_open(is_open=True)
+        return 0.0
+
+    def _look(self, pair: PairRecord) -> Probed:
+        """Ask the primary whether it commits; kill one that does not, or that does not answer."""
+        found = self._probe_of(pair.primary).look(_ANSWER)
+        if found.answer in _WELL:
+            self._misses = 0
+            return found
+        self.drop_probe()
+        if not self.watch.lives(pair.primary):
+            return found
+        self._misses += 1
+        most = _MISSES if pair.is_armed else _MISSES_ALONE
+        is_frozen = self.watch.is_frozen(pair.primary)
+        if self._misses >= most or is_frozen:
+            why = "is frozen" if is_frozen else found.reason or "does not answer"
+            log.warning("pair %s: the primary %s: killing it", self.instance_id, why)
+            self.set_open(is_open=False)
+            self.ground.lead(pair.instance_id, None)
+            self.kill(pair.primary)
+        return found
+
+    def _judge(self, pair: PairRecord, found: Probed) -> None:
+        """Give up a standby that commits wait for, and that is dead or confirms nothing."""
+        if not pair.is_armed and not self.arming:
+            return
+        if not self.watch.lives(pair.standby):
+            why = "the standby ended"
+        elif found.unconfirmed > _UNCONFIRMED:
+            why = "the standby confirmed nothing"
+            self.kill(pair.standby)
+        else:
+            return
+        self.note(f"{why}: it is brought back")
+        self.disarm()
+
+    def disarm(self) -> None:
+        """Let commits wait for nobody: first in the record."""
+        with self.changed:
+            self.arming = False
+            pair = self.record
+            if pair.is_armed:
+                pair = self.save(replace(pair, is_armed=False))
+        self.ground.write_configuration(pair.primary)
+        self.replication(pair.primary).disarm()
+
+    def kill(self, node_id: UUID) -> None:
+        self.ground.kill(node_id)
+        self.watch.forget(node_id)
+
+    def _probe_of(self, node_id: UUID) -> Probe:
+        if self._probe is None or self._probe[0] != node_id:
+            self.drop_probe()
+            self._probe = (node_id, self.replication(node_id).probe())
+        return self._probe[1]
+
+    def drop_probe(self) -> None:
+        if self._probe is not None:
+            self._probe[1].close()
+            self._probe = None

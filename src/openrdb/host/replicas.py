@@ -1,0 +1,241 @@
+"""One read replica, kept running and following, whoever its upstream is."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Protocol
+from uuid import UUID
+
+from openrdb.engines.base import Server
+from openrdb.engines.replication import Following, Replication
+from openrdb.errors import HostError, OpenRDBError
+
+log = logging.getLogger(__name__)
+
+_LOOK = 1.0
+"""Seconds between two looks at a replica that follows, and at one that does not yet."""
+_SOON = 0.1
+_ACCEPTING = 5.0
+_AWAY = 3.0
+"""Seconds without receiving after which a replica turns to its instance's primary."""
+_BACK = 60.0
+"""Seconds after which a standby that it could not follow is tried again."""
+_LOST = 30.0
+"""Seconds without receiving from the primary, while that works, after which it is copied anew."""
+_AFTER_FAILURE, _LONGEST_PAUSE = 1.0, 60.0
+_LAG, _LAG_PART = 1.0, 0.1
+"""Seconds, and the part of what was told last, by which a lag that is told differs."""
+
+
+class ReplicaGround(Protocol):
+    """A host, as far as replicas need it; nodes are known by their ids."""
+
+    def tell(self, node_id: UUID) -> None:
+        """Tell who waits for changes of a node that something is to be seen."""
+
+    def primary(self, replica: UUID) -> UUID | None:
+        """Return the node that takes the writes of a replica's instance, if it does now."""
+
+    def standby(self, replica: UUID) -> UUID | None:
+        """Return the node that has all that is acknowledged by the primary; None if there is none now.
+
+        A replica that follows it is never ahead of what becomes the next primary.
+        """
+
+    def server(self, node_id: UUID) -> Server: ...
+
+    def write_configuration(self, node_id: UUID) -> None: ...
+
+    def accepts(self, node_id: UUID, timeout: float) -> bool:
+        """Return whether a node's server accepts connections within some seconds."""
+
+    def has_volume(self, node_id: UUID) -> bool: ...
+
+    def lost_power(self, node_id: UUID) -> bool:
+        """Return whether a node's server was last seen alive before its host was started anew."""
+
+    def run(self, node_id: UUID) -> None:
+        """Keep a node's server running.
+
+        Raises:
+            HostError: it cannot be started; it is tried again nevertheless.
+        """
+
+    def copy(self, source: UUID, target: UUID) -> None:
+        """End a node's server for now, and make its volume anew of another one's."""
+
+
+class ReplicaKeeper:
+    """Keeps one replica; `start` it once."""
+
+    def __init__(self, ground: ReplicaGround, node_id: UUID) -> None:
+        self._ground, self.node_id = ground, node_id
+        self.changed = threading.Condition()
+        """Notified when what can be seen of it changes; its lock guards that."""
+        self.upstream: UUID | None = None
+        self.follows = False
+        """Whether it receives what its upstream has."""
+        self.lag: float | None = None
+        self._told_lag: float | None = None
+        self.doing = "it is being started"
+        self.failure: OpenRDBError | None = None
+        self._received_at = time.monotonic()
+        """When it was last seen to receive, or given another upstream."""
+        self._back_at = 0.0
+        self._is_told = False
+        """Whether its server was told to follow its upstream."""
+        self._failures = 0
+        self._stopping = threading.Event()
+        self._woken = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="replica", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop keeping; the server runs on."""
+        self._stopping.set()
+        self.wake()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def wait_following(self, timeout: float) -> bool:
+        """Return whether it follows within some seconds; sooner if that has just failed."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.follows or self.failure is not None, timeout)
+            return self.follows
+
+    def take_failure(self) -> OpenRDBError | None:
+        """Return why it could not be made, once."""
+        with self.changed:
+            failure, self.failure = self.failure, None
+            return failure
+
+    def _keep(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                pause = self._turn()
+                self._failures = 0
+            except Exception as error:
+                pause = self._note_failure(error)
+            self._woken.wait(pause)
+            self._woken.clear()
+
+    def _note_failure(self, error: Exception) -> float:
+        self._failures += 1
+        if isinstance(error, OpenRDBError):
+            why = error.explanation
+            log.warning("replica %s is tried again: %s", self.node_id, why)
+        else:
+            why = "an unexpected fault, see the log"
+            log.exception("replica %s is tried again", self.node_id)
+        with self.changed:
+            if isinstance(error, OpenRDBError):
+                self.failure = error
+        self._see(None, f"it does not follow: {why}")
+        longest = _AFTER_FAILURE * float(2 ** min(self._failures - 1, 10))
+        return min(longest, _LONGEST_PAUSE)
+
+    def _turn(self) -> float:
+        """Bring the replica one step nearer; return the seconds until it is looked again."""
+        primary = self._ground.primary(self.node_id)
+        is_damaged = self._ground.lost_power(self.node_id) and not self._keeps_received()
+        if is_damaged or not self._ground.has_volume(self.node_id):
+            return self._copy(primary, "its data is being copied")
+        self._choose_upstream(primary)
+        self._ground.run(self.node_id)
+        if not self._ground.accepts(self.node_id, _ACCEPTING):
+            self._see(None, "its server is being started")
+            return _SOON
+        found = self._follow()
+        if found.streams:
+            self._received_at = time.monotonic()
+            self._see(found, "")
+            return _LOOK
+        self._see(None, found.lost or found.reason or "it connects to its upstream")
+        if primary is None or self.upstream != primary:
+            return _SOON
+        away = time.monotonic() - self._received_at
+        if found.lost is not None or away > _LOST:
+            log.warning("replica %s is copied anew: %s", self.node_id, self.doing)
+            return self._copy(primary, f"its data is being copied anew: {self.doing}")
+        return _SOON
+
+    def _copy(self, primary: UUID | None, doing: str) -> float:
+        if primary is None:
+            self._see(None, "its instance's primary is not there")
+            return _LOOK
+        self._see(None, doing)
+        self._ground.copy(primary, self.node_id)
+        with self.changed:
+            self.failure = None
+        self.upstream = None
+        self._turn_to(primary)
+        return 0.0
+
+    def _choose_upstream(self, primary: UUID | None) -> None:
+        """Follow the standby where there is one, and the primary where there is none, or it is of no
+        use; nothing is changed for the sake of a moment."""
+        now, standby = time.monotonic(), self._ground.standby(self.node_id)
+        known = {primary, standby} - {None}
+        if self.upstream not in known:
+            # It is no part of the instance any more, or became neither.
+            is_gone = self.upstream is None or now - self._received_at > _AWAY
+            if is_gone and (chosen := standby or primary) is not None:
+                self._turn_to(chosen)
+        elif self.upstream == standby and now - self._received_at > _AWAY and primary is not None:
+            self._back_at = now + _BACK
+            self._turn_to(primary)
+        elif standby is not None and now >= self._back_at and self.follows:
+            self._turn_to(standby)  # a no-op where it follows it
+
+    def _turn_to(self, upstream: UUID) -> None:
+        if upstream != self.upstream:
+            log.info("replica %s follows node %s now", self.node_id, upstream)
+            self._is_told = False
+            self._received_at = time.monotonic()
+        self.upstream = upstream
+
+    def _follow(self) -> Following:
+        own = self._replication(self.node_id)
+        if self._is_told and (found := own.following()).streams:
+            return found
+        assert self.upstream is not None  # noqa: S101
+        if self._ground.accepts(self.upstream, 0.0):
+            self._replication(self.upstream).admit(self.node_id)
+        self._ground.write_configuration(self.node_id)
+        own.follow()
+        self._is_told = True
+        return own.following()
+
+    def _keeps_received(self) -> bool:
+        return self._replication(self.node_id).keeps_received
+
+    def _replication(self, node_id: UUID) -> Replication:
+        found = self._ground.server(node_id).replication()
+        if found is None:
+            raise HostError("these binaries cannot replicate")
+        return found
+
+    def _has_moved(self, lag: float | None) -> bool:
+        """Return whether a lag is worth telling: not each second of a replica that falls behind."""
+        if lag is None or self._told_lag is None:
+            return lag is not self._told_lag
+        return abs(lag - self._told_lag) >= max(_LAG, _LAG_PART * self._told_lag)
+
+    def _see(self, found: Following | None, doing: str) -> None:
+        """Note how it stands; who waits for it is told of what matters."""
+        follows, lag = found is not None, found.lag if found is not None else None
+        with self.changed:
+            is_news = (follows, doing) != (self.follows, self.doing) or self._has_moved(lag)
+            self.follows, self.doing, self.lag = follows, doing, lag
+            if is_news:
+                self._told_lag = lag
+                self.changed.notify_all()
+        if is_news:
+            self._ground.tell(self.node_id)

@@ -1,0 +1,247 @@
+"""What operations on read replicas have in common.
+
+An instance's settings, rules and certificate may change while a replica is made: each call gets its
+specification from the rows as they are by then.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import ClassVar
+from uuid import UUID
+
+from sqlalchemy.orm import Session, object_session
+
+from openrdb.errors import (
+    HostError,
+    HostUnavailable,
+    NotFound,
+    OutdatedSpec,
+    StartFailed,
+    TransientState,
+)
+from openrdb.host.base import Host
+from openrdb.operations.desired import node_spec, replica_routes, route
+from openrdb.operations.registry import Operation
+from openrdb.operations.run import Run
+from openrdb.operations.snapshots.copying import WAIT, to_the_end
+from openrdb.operations.steps import ensure_free_port, ensure_free_ports_of, readdress
+from openrdb.spec import NodeSpec
+from openrdb.state.models import Instance, ReadReplica
+from openrdb.state.statuses import read_replica as statuses
+from openrdb.state.statuses.read_replica import ReadReplicaRequest, ReadReplicaStatus
+
+log = logging.getLogger(__name__)
+
+_LEAVING = frozenset[str]({ReadReplicaStatus.DELETING, ReadReplicaStatus.PROMOTING})
+
+
+class ReplicaOperation(Operation):
+    """An operation on a read replica."""
+
+    subject_type = "read_replica"
+    request: ClassVar[ReadReplicaRequest | None]
+    meanwhile: ClassVar[ReadReplicaStatus | None] = None
+
+
+def find(run: Run, replica_id: UUID | None = None) -> tuple[Instance, ReadReplica]:
+    """Return a replica, the operation's own if none is named, and its instance, as they are now.
+
+    Raises:
+        NotFound: it has been deleted meanwhile.
+    """
+    wanted = replica_id or run.operation.subject_id
+    with run.database.read() as session:
+        replica = session.get(ReadReplica, wanted)
+        instance = session.get(Instance, replica.instance_id) if replica is not None else None
+    if replica is None or instance is None:
+        raise NotFound("read_replica", str(wanted))
+    return instance, replica
+
+
+def specified(run: Run, replica_id: UUID | None = None) -> tuple[Host, NodeSpec]:
+    """Return a replica's host, and what its node should be now."""
+    instance, replica = find(run, replica_id)
+    return run.host_of(replica.node), node_spec(instance, replica.node, run.secrets)
+
+
+def session_of(row: ReadReplica | Instance) -> Session:
+    """Return the session that a row is being changed in."""
+    session = object_session(row)
+    assert session is not None  # noqa: S101
+    return session
+
+
+# -- making one -------------------------------------------------------------------------------------
+
+
+def bring_up(run: Run) -> None:
+    """Let a replica follow, and serve it at its endpoints."""
+    run.step(ensure_free_ports, run)
+    run.step(keep_running, run)
+    run.step(readdress, run, find(run)[0].id)
+    run.step(ensure_following, run)
+    run.step(ensure_endpoints, run)
+
+
+def ensure_free_ports(run: Run) -> None:
+    """Move to other ports where a stranger has taken those that the state thought free."""
+    _, replica = find(run)
+    if replica.node.desired == "running":  # its own processes may have them
+        return
+    ensure_free_port(run, replica.node)
+    ensure_free_ports_of(run, replica.endpoints)
+
+
+def keep_running(run: Run) -> None:
+    """Let the node be started again whenever it ends."""
+    with run.database.write() as session:
+        replica = session.get_one(ReadReplica, run.operation.subject_id)
+        replica.node.desired = "running"
+        statuses.move(replica, ReadReplicaStatus.INITIALIZING)
+    run.services.changes.announce(run.operation.subject_id)
+
+
+def ensure_following(run: Run, replica_id: UUID | None = None) -> None:
+    """Wait until a replica follows its instance."""
+
+    def ensure(timeout: float) -> bool:
+        host, spec = specified(run, replica_id)
+        try:
+            return host.ensure_replica(spec, timeout)
+        except OutdatedSpec:
+            return False  # its instance has changed in between
+
+    to_the_end(ensure)
+
+
+def ensure_endpoints(run: Run) -> None:
+    """Let a replica's endpoints lead to it, with a certificate that names them, and end those that are
+    being deleted."""
+    instance, replica = find(run)
+    spec, host = node_spec(instance, replica.node, run.secrets), run.host_of(replica.node)
+    host.ensure_configuration(spec)
+    if host.ensure_reloaded(spec):  # its instance's settings have changed in between
+        host.ensure_restarted(spec)
+    for each in replica_routes(instance, replica):
+        run.edge.ensure_route(each)
+    end_leaving(run, instance, replica)
+
+
+def end_leaving(run: Run, instance: Instance, replica: ReadReplica) -> None:
+    """End the endpoints of a replica that are being deleted."""
+    for endpoint in replica.endpoints:
+        if endpoint.leaving:
+            run.edge.ensure_no_route(route(instance, endpoint))
+
+
+def make_ready(replica: ReadReplica) -> None:
+    """Make a replica that follows `ready`, with the endpoints that stay."""
+    for endpoint in list(replica.endpoints):
+        if endpoint.leaving:
+            session_of(replica).delete(endpoint)
+        endpoint.published = True
+    statuses.move(replica, ReadReplicaStatus.READY)
+
+
+# -- ending one -------------------------------------------------------------------------------------
+
+
+def stop_keeping(run: Run, replica_id: UUID | None = None) -> None:
+    """Let nobody start a replica again, and end its endpoints."""
+    with run.database.write() as session:
+        row = session.get_one(ReadReplica, replica_id or run.operation.subject_id)
+        row.node.desired = "stopped"
+    instance, replica = find(run, replica_id)
+    for endpoint in replica.endpoints:
+        run.edge.ensure_no_route(route(instance, endpoint))
+
+
+def remove(run: Run, replica_id: UUID | None = None) -> None:
+    """End a replica, and remove all that its host has of it."""
+    stop_keeping(run, replica_id)
+    host, spec = specified(run, replica_id)
+    host.ensure_no_replica(spec)
+
+
+# -- following what is done to the instance ---------------------------------------------------------
+
+
+def refresh_replicas(
+    run: Run, *, restarts: bool = False, renews: bool = False, bundle: str | None = None
+) -> None:
+    """Bring an instance's replicas to its configuration and certificate, where they run; the others
+    start with it. Their endpoints let in as many as the instance's.
+
+    Their failures are none of the instance's: their host goes on trying.
+
+    Args:
+        restarts: Restart them in any case; else only where something waits for it.
+        renews: Let them run the newest binaries.
+        bundle: Let them run these binaries.
+    """
+
+    def refresh(host: Host, spec: NodeSpec) -> None:
+        if renews or bundle is not None:
+            host.ensure_bundle(spec, bundle)
+        host.ensure_configuration(spec)
+        if restarts or host.ensure_reloaded(spec):
+            host.ensure_restarted(spec)
+
+    for replica in _following(run):
+        _attempt(run, replica, refresh)
+    try:
+        ensure_replica_routes(run)
+    except StartFailed as failure:
+        log.warning("endpoints of read replicas are as they were: %s", failure)
+
+
+def ensure_replica_routes(run: Run) -> None:
+    """Bring the endpoints of an instance's replicas to its rules and settings.
+
+    In one step, however many there are: they come and go while their instance is changed.
+    """
+    instance = run.instance()
+    for replica in instance.read_replicas:
+        if replica.status in statuses.SERVING:
+            for each in replica_routes(instance, replica):
+                run.edge.ensure_route(each)
+
+
+def resize_replicas(run: Run) -> None:
+    """Let the volumes of an instance's replicas have its size."""
+    for replica in _following(run):
+        _attempt(run, replica, lambda host, spec: host.ensure_volume_size(spec))
+
+
+def remake_replicas(run: Run) -> None:
+    """Make an instance's replicas again in the pool that its volumes are in now."""
+
+    def remake(host: Host, spec: NodeSpec) -> None:
+        host.ensure_replica_reset(spec)
+        while not host.ensure_replica(spec, WAIT):
+            pass
+        host.ensure_only_volume(spec)
+
+    for replica in _following(run):
+        _attempt(run, replica, remake)
+
+
+def _following(run: Run) -> list[ReadReplica]:
+    return [one for one in run.instance().read_replicas if one.status not in _LEAVING]
+
+
+def _attempt(run: Run, replica: ReadReplica, do: Callable[[Host, NodeSpec], object]) -> None:
+    """Do something to a replica, and log why it cannot be done.
+
+    Raises:
+        HostUnavailable: nobody knows whether it can.
+    """
+    try:
+        host, spec = specified(run, replica.id)
+        do(host, spec)
+    except HostUnavailable:
+        raise
+    except (HostError, TransientState, NotFound) as error:
+        log.warning("read replica %s is not brought up to date: %s", replica.id, error)

@@ -1,0 +1,278 @@
+"""Pairs without a control plane: what is killed, frozen or stale, and what is lost: nothing."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from openrdb.host.pairs import planned
+from openrdb.system.processes import is_alive
+from tests.support.agent import Agent
+from tests.support.pairs import Pair
+from tests.support.place import new_place
+from tests.support.service import port_of_server, wait_until
+from tests.support.tenants import tenant_of
+from tests.support.writers import Writers
+
+pytestmark = [pytest.mark.slow]
+
+ENGINES = ["PostgreSQL-18", "MySQL-9"]
+FIRST_PORT = 50
+
+
+@pytest.fixture(scope="module")
+def agent(cache: Path) -> Iterator[Agent]:
+    place = new_place()
+    place.mkdir(mode=0o755)
+    with Agent(place, cache) as opened:
+        yield opened
+    shutil.rmtree(place, ignore_errors=True)
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def made(request: pytest.FixtureRequest, agent: Agent, worker_id: str) -> Pair:
+    first = FIRST_PORT + 3 * ENGINES.index(request.param)
+    return Pair(agent, request.param, [port_of_server(worker_id, first + n) for n in range(3)])
+
+
+@pytest.fixture
+def pair(made: Pair) -> Pair:
+    made.wait_protected()
+    return made
+
+
+@pytest.fixture
+def writers(pair: Pair) -> Iterator[Writers]:
+    with Writers(pair.login) as started:
+        started.wait_for(20)
+        yield started
+    assert not started.lost()
+
+
+def wait_epoch(pair: Pair, epoch: int) -> None:
+    wait_until(lambda: pair.record.epoch == epoch and pair.keeper.is_open)
+
+
+@pytest.mark.parametrize("main_only", [True, False], ids=["its main process", "all processes"])
+def test_a_killed_primary_is_replaced(pair: Pair, writers: Writers, main_only: bool) -> None:
+    epoch = pair.record.epoch
+    killed = pair.kill_primary(main_only=main_only)
+    wait_epoch(pair, epoch + 1)
+    assert pair.record.primary != killed
+    writers.wait_for(20)
+    pair.wait_protected()
+    writers.wait_for(20)
+
+
+def test_a_frozen_primary_is_replaced(pair: Pair, writers: Writers) -> None:
+    epoch, frozen = pair.record.epoch, pair.record.primary
+    stopped = pair.processes(frozen)
+    pair.signal(frozen, signal.SIGSTOP)
+    wait_epoch(pair, epoch + 1)
+    assert not any(is_alive(process.pid) for process in stopped)  # nothing of it comes back
+    writers.wait_for(20)
+    pair.wait_protected()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM])
+def test_nobody_waits_for_a_lost_standby(
+    pair: Pair, writers: Writers, number: signal.Signals
+) -> None:
+    epoch = pair.record.epoch
+    pair.signal(pair.record.standby, number, main_only=number == signal.SIGTERM)
+    wait_until(lambda: not pair.record.is_armed)
+    writers.wait_for(20)
+    pair.wait_protected()
+    assert pair.record.epoch == epoch
+    writers.wait_for(20)
+
+
+def test_a_primary_that_is_asked_to_end_is_replaced(pair: Pair, writers: Writers) -> None:
+    epoch = pair.record.epoch
+    pair.signal(pair.record.primary, signal.SIGTERM, main_only=True)
+    tenant = tenant_of(pair.specs[0].engine)
+    if tenant.name == "PostgreSQL":  # which waits for its sessions then
+        pair.signal(pair.record.primary, signal.SIGINT, main_only=True)
+    wait_epoch(pair, epoch + 1)
+    writers.wait_for(20)
+    pair.wait_protected()
+
+
+def test_twenty_failovers_in_a_row(pair: Pair, writers: Writers) -> None:
+    for _ in range(20):
+        pair.wait_protected()
+        epoch = pair.record.epoch
+        pair.kill_primary()
+        wait_epoch(pair, epoch + 1)
+        writers.wait_for(5)
+
+
+def test_a_planned_switchover_leaves_nothing_to_mend(pair: Pair, writers: Writers) -> None:
+    for _ in range(5):
+        pair.wait_protected()
+        standby = pair.record.standby
+        assert planned.switch_over(pair.keeper)
+        assert pair.record.primary == standby
+        assert not pair.record.unusable
+        writers.wait_for(20)
+
+
+def test_both_start_again_by_a_switchover(pair: Pair, writers: Writers) -> None:
+    before = {spec.node_id: pair.pid(spec.node_id) for spec in pair.specs}
+    pair.agent.host.ensure_restarted(pair.specs[0])
+    after = {spec.node_id: pair.pid(spec.node_id) for spec in pair.specs}
+    assert not set(before.values()) & set(after.values())
+    writers.wait_for(20)
+    pair.wait_protected()
+
+
+def test_both_killed_come_back(pair: Pair, writers: Writers) -> None:
+    standby = pair.record.standby
+    pair.signal(standby, signal.SIGKILL)
+    pair.kill_primary(main_only=False)
+    pair.wait_protected()
+    writers.wait_for(20)
+
+
+def test_without_a_standby_the_primary_starts_again(pair: Pair, writers: Writers) -> None:
+    """Not the other one, which lacks what was written since."""
+    with pair.left_alone(pair.record.standby):
+        epoch, primary = pair.record.epoch, pair.record.primary
+        pair.signal(pair.record.standby, signal.SIGKILL)
+        wait_until(lambda: not pair.record.is_armed)
+        writers.wait_for(20)
+        before = pair.pid(primary)
+        pair.kill_primary()
+        wait_until(lambda: pair.keeper.is_open and pair.pid(primary) not in (None, before))
+        assert pair.record.epoch == epoch
+        writers.wait_for(20)
+
+
+def test_a_stale_standby_never_becomes_the_primary(pair: Pair, writers: Writers) -> None:
+    """Nodes come back in another order than they went: cloudnative-pg/cloudnative-pg#1688."""
+    standby, primary, epoch = pair.record.standby, pair.record.primary, pair.record.epoch
+    with ExitStack() as away:
+        with pair.left_alone(standby):
+            pair.signal(standby, signal.SIGKILL)
+            wait_until(lambda: not pair.record.is_armed)
+            writers.wait_for(20)  # which the standby has not
+            away.enter_context(pair.without_volume(primary))
+            pair.kill_primary(main_only=False)
+            wait_until(lambda: not pair.keeper.is_open)
+            pair.agent.host._ground.start(standby, anew=True)
+        wait_until(lambda: pair.agent.host._ground.failure(primary) is not None)
+        assert (pair.record.epoch, pair.keeper.is_open) == (epoch, False)
+        assert pair.state_of(primary).unprotected
+    wait_until(lambda: pair.keeper.is_open)
+    assert pair.record.primary == primary
+    pair.wait_protected()
+
+
+def test_broken_replication_is_seen_and_never_promoted(pair: Pair, writers: Writers) -> None:
+    """It had been broken for six days: sorintlab/stolon#783."""
+    epoch, primary = pair.record.epoch, pair.record.primary
+    pair.replication_password("another-one-of-32-characters-xxx")
+    wait_until(lambda: not pair.record.is_armed)
+    assert pair.state_of(primary).unprotected
+    writers.wait_for(20)
+    before = pair.pid(primary)
+    pair.kill_primary()
+    wait_until(lambda: pair.keeper.is_open and pair.pid(primary) not in (None, before))
+    assert (pair.record.epoch, pair.record.is_armed) == (epoch, False)
+    pair.wait_protected()  # the password is put right
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.1, 0.4])
+def test_a_primary_dies_while_the_standby_is_copied(
+    pair: Pair, writers: Writers, delay: float
+) -> None:
+    """The empty standby was promoted: sorintlab/stolon#917."""
+    epoch, primary, keeper = pair.record.epoch, pair.record.primary, pair.keeper
+    with keeper.planned():
+        keeper.disarm()
+        keeper.save(replace(pair.record, unusable=True))
+        keeper.kill(pair.record.standby)
+    wait_until(lambda: "copied" in keeper.doing)
+    keeper.wait(delay)
+    pair.kill_primary()
+    pair.wait_protected()
+    assert (pair.record.primary, pair.record.epoch) == (primary, epoch)
+    writers.wait_for(20)
+
+
+def test_a_standby_that_missed_too_much_is_copied_anew(pair: Pair, writers: Writers) -> None:
+    """It waited for ever for what was removed: apecloud/kubeblocks-addons#3171."""
+    standby = pair.record.standby
+    with pair.left_alone(standby):
+        pair.signal(standby, signal.SIGKILL)
+        wait_until(lambda: not pair.record.is_armed)
+        pair.remove_history()
+        writers.wait_for(20)
+    pair.wait_protected()
+
+
+def test_a_new_agent_goes_on_with_what_runs(pair: Pair, writers: Writers) -> None:
+    before = {spec.node_id: pair.pid(spec.node_id) for spec in pair.specs}
+    pair.agent.restart()
+    wait_until(lambda: {one.node_id: pair.pid(one.node_id) for one in pair.specs} == before)
+    wait_until(lambda: pair.keeper.is_protected)
+    writers.wait_for(20)
+
+
+def test_a_primary_dies_while_there_is_no_agent(pair: Pair, writers: Writers) -> None:
+    epoch = pair.record.epoch
+    processes = pair.processes(pair.record.primary)
+    pair.agent.host._leave_pairs()
+    for process in processes:
+        process.kill()
+    pair.agent.restart()
+    wait_epoch(pair, epoch + 1)
+    writers.wait_for(20)
+    pair.wait_protected()
+
+
+def test_a_standby_dies_while_there_is_no_agent(pair: Pair, writers: Writers) -> None:
+    epoch = pair.record.epoch
+    processes = pair.processes(pair.record.standby)
+    pair.agent.host._leave_pairs()
+    for process in processes:
+        process.kill()
+    pair.agent.restart()
+    pair.wait_protected()
+    assert pair.record.epoch == epoch
+    writers.wait_for(20)
+
+
+def test_a_node_starts_inert_whoever_starts_it(pair: Pair) -> None:
+    """Also one that was the primary until now."""
+    host, primary = pair.agent.host, pair.record.primary
+    host._leave_pairs()
+    server = host._server(host._record(primary))
+    host._healer.release(host._program(host._record(primary).spec))
+    host._ground.start(primary)
+    pid = host._healer.pid(f"node-{primary}")
+    assert pid is not None
+    wait_until(lambda: server.wait_accepting(pid, 1.0))
+    replication = server.replication()
+    assert replication is not None
+    assert not replication.is_open()
+    host._keep_pairs()
+    pair.wait_protected()
+
+
+def test_a_pair_ends_and_begins_again(pair: Pair, writers: Writers) -> None:
+    host, primary = pair.agent.host, pair.spec_of(pair.record.primary)
+    other = pair.spec_of(pair.record.standby)
+    host.ensure_no_pair(primary, other.node_id)
+    host.ensure_no_pair(primary, other.node_id)
+    writers.wait_for(20)
+    assert [one.node_id for one in host.nodes()].count(other.node_id) == 0
+    pair.specs = [primary, other]
+    pair.wait_protected()
+    writers.wait_for(20)

@@ -1,0 +1,159 @@
+"""Pairs and replicas of an agent without a control plane, and what is killed of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import psutil
+
+from openrdb.engines import server_of_node
+from openrdb.engines.mysql import session as mysql_session
+from openrdb.engines.postgresql import session as postgresql_session
+from openrdb.host.pairs import PairKeeper
+from openrdb.host.records import PairRecord
+from openrdb.spec import Backend, NodeSpec, NodeState, Route
+from tests.support.agent import Agent, Node
+from tests.support.service import PASSWORD, wait_until
+from tests.support.tenants import Login
+
+PROTECTED = 120.0
+
+
+class Pair:
+    """An instance of two nodes with an endpoint, protected from the beginning."""
+
+    def __init__(self, agent: Agent, engine: str, ports: Sequence[int]) -> None:
+        """`ports`: of both nodes and of the endpoint; another one is 100 below the first."""
+        self.agent = agent
+        first = agent.node(engine, ports[0], 5 * 10**9)
+        self.specs = [first.spec, replace(first.spec, node_id=uuid4(), port=ports[1])]
+        self.endpoint = ports[2]
+        self.route = self._route(self.specs)
+        agent.host.ensure_configuration(self.specs[0])
+        agent.host.ensure_route(self.route)
+        self.wait_protected()
+
+    def _route(self, specs: Sequence[NodeSpec]) -> Route:
+        instance = specs[0].instance_id
+        backends = tuple(Backend(one.node_id, one.address, one.port) for one in specs)
+        return Route(
+            *(uuid4(), instance, "127.0.0.1", self.endpoint, backends),
+            connections=50,
+            uid=specs[0].uid,
+        )
+
+    def wait_protected(self, timeout: float = PROTECTED) -> None:
+        host = self.agent.host
+        wait_until(lambda: host.ensure_pair(*self.specs, 5.0), timeout)
+
+    @property
+    def record(self) -> PairRecord:
+        return self.agent.host._records.pairs[self.specs[0].instance_id]
+
+    @property
+    def keeper(self) -> PairKeeper:
+        return self.agent.host._keepers[self.specs[0].instance_id]
+
+    @property
+    def login(self) -> Login:
+        node = Node(self.agent, self.specs[0])
+        spec = self.specs[0]
+        where = (spec.engine, spec.address, self.endpoint, "admin", PASSWORD, node.paths.authority)
+        return Login(*where)
+
+    def spec_of(self, node_id: UUID) -> NodeSpec:
+        return next(one for one in self.specs if one.node_id == node_id)
+
+    def state_of(self, node_id: UUID) -> NodeState:
+        return next(one for one in self.agent.host.nodes() if one.node_id == node_id)
+
+    def pid(self, node_id: UUID) -> int | None:
+        return self.agent.host._healer.pid(f"node-{node_id}")
+
+    def volume(self, node_id: UUID) -> Path:
+        return self.agent.host._paths(self.agent.host._record(node_id)).data
+
+    # -- what is done to it ----------------------------------------------------------------------
+
+    def processes(self, node_id: UUID) -> list[psutil.Process]:
+        """The server's main process and its children."""
+        identity = self.keeper.ground.adopt(node_id)
+        if identity is None:
+            return []
+        try:
+            main = psutil.Process(identity.pid)
+            return [main, *main.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def signal(self, node_id: UUID, number: signal.Signals, *, main_only: bool = False) -> None:
+        found = self.processes(node_id)
+        for process in found[:1] if main_only else found:
+            try:
+                os.kill(process.pid, number)
+            except ProcessLookupError:
+                continue
+
+    def kill_primary(self, *, main_only: bool = True) -> UUID:
+        """Kill the primary, and return which node it was."""
+        primary = self.record.primary
+        self.signal(primary, signal.SIGKILL, main_only=main_only)
+        return primary
+
+    def wait_open(self, timeout: float = PROTECTED) -> UUID:
+        return self.keeper.wait_open(timeout)
+
+    @contextmanager
+    def left_alone(self, node_id: UUID) -> Iterator[None]:
+        """Nobody starts a node, or makes its volume anew, within the context."""
+        host = self.agent.host
+        host._accept(self.spec_of(node_id), "stopped")
+        yield
+        host._accept(self.spec_of(node_id), "running")
+        self.keeper.wake()
+
+    @contextmanager
+    def without_volume(self, node_id: UUID) -> Iterator[None]:
+        """A node's volume is away within the context: its server cannot be started."""
+        place = self.volume(node_id)
+        away = place.with_name("away")
+        place.rename(away)
+        yield
+        if place.exists():
+            shutil.rmtree(place)
+        away.rename(place)
+
+    def replication_password(self, secret: str) -> None:
+        """Let the primary know another one than its followers, which lose their connections."""
+        host, pair = self.agent.host, self.record
+        server = host._server(host._record(pair.primary))
+        server.ensure_replication_ready(secret)
+        replication = server.replication()
+        assert replication is not None
+        replication.dismiss(pair.standby)
+
+    def remove_history(self) -> None:
+        """Let the primary forget all that its followers have not received."""
+        host, pair = self.agent.host, self.record
+        node = host._engine_node(host._record(pair.primary))
+        replication = server_of_node(node).replication()
+        assert replication is not None
+        replication.dismiss(pair.standby)
+        if node.spec.engine.startswith("MySQL"):
+            with mysql_session.connect(node) as connection, connection.cursor() as cursor:
+                cursor.execute("FLUSH BINARY LOGS")
+                cursor.execute("PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 DAY")
+            return
+        with postgresql_session.connect(node, "postgres") as superuser:
+            superuser.autocommit = True
+            for _ in range(3):
+                superuser.execute("SELECT pg_logical_emit_message(true, 'tests', '')")
+                superuser.execute("SELECT pg_switch_wal()")
+                superuser.execute("CHECKPOINT")

@@ -1,0 +1,161 @@
+"""An instance that works is `ready`, `autohealing` or `disk_full`, whoever writes the row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from openrdb.state import events
+from openrdb.state.database import Database
+from openrdb.state.models import Instance, Node
+from openrdb.state.statuses import instance as statuses
+from openrdb.state.statuses.instance import InstanceStatus
+from tests.support.state_database import first_key, row
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    opened = Database(f"sqlite:///{tmp_path}/state.sqlite")
+    opened.migrate()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def instance_id(database: Database) -> UUID:
+    made = row(first_key(database))
+    made.nodes = [Node(address="127.0.0.1", port=20000, version="17.11")]
+    with database.write() as session:
+        session.add(made)
+    return made.id
+
+
+def observe(database: Database, instance_id: UUID, writes: str, reason: str | None = None) -> str:
+    """Write down what the host says of the node; return the instance's status then."""
+    with database.write() as session:
+        node = session.get_one(Instance, instance_id).nodes[0]
+        node.observed_writes, node.observed_reason = writes, reason
+    return status(database, instance_id)
+
+
+def move(database: Database, instance_id: UUID, to: InstanceStatus) -> str:
+    with database.write() as session:
+        statuses.move(session.get_one(Instance, instance_id), to)
+    return status(database, instance_id)
+
+
+def status(database: Database, instance_id: UUID) -> str:
+    with database.read() as session:
+        return session.get_one(Instance, instance_id).status
+
+
+def test_it_follows_the_host(database: Database, instance_id: UUID) -> None:
+    assert observe(database, instance_id, "read_only", "nearly full") == "disk_full"
+    assert observe(database, instance_id, "closed", "full") == "disk_full"
+    assert observe(database, instance_id, "open") == "ready"
+    with database.read() as session:
+        told = [(one.outcome, one.reason) for one in events.of_subject(session, instance_id)]
+    assert told == [("began", "nearly full"), ("ended", None)]
+
+
+@pytest.mark.parametrize("end", [InstanceStatus.READY, InstanceStatus.DISK_FULL])
+def test_what_ends_meanwhile_ends_in_the_right_one(
+    database: Database, instance_id: UUID, end: InstanceStatus
+) -> None:
+    """Also where it is put back to what it was before."""
+    meanwhile = InstanceStatus.CONFIGURING
+    move(database, instance_id, meanwhile)
+    assert observe(database, instance_id, "read_only") == meanwhile
+    assert move(database, instance_id, end) == "disk_full"
+    move(database, instance_id, meanwhile)
+    assert observe(database, instance_id, "open") == meanwhile
+    assert move(database, instance_id, end) == "ready"
+
+
+def test_an_error_stays_one(database: Database, instance_id: UUID) -> None:
+    move(database, instance_id, InstanceStatus.CONFIGURING)
+    move(database, instance_id, InstanceStatus.ERROR)
+    assert observe(database, instance_id, "read_only") == "error"
+
+
+# -- pairs ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pair(database: Database) -> UUID:
+    """An instance whose two nodes have been protected."""
+    made = row(first_key(database), is_ha_cluster=True)
+    of = {"address": "127.0.0.1", "version": "17.11", "desired": "running"}
+    seen = {"observed_epoch": 1, "observed_writes": "open"}
+    made.nodes = [
+        Node(port=20000, role="primary", observed_role="primary", **of, **seen),
+        Node(port=20001, role="standby", observed_role="standby", **of, **seen),
+    ]
+    with database.write() as session:
+        session.add(made)
+    return made.id
+
+
+def note(database: Database, instance_id: UUID, made_as: str, **seen: object) -> str:
+    """Write down what the host says of the node that was made in a role; return the status then."""
+    with database.write() as session:
+        nodes = session.get_one(Instance, instance_id).nodes
+        (node,) = (one for one in nodes if one.role == made_as)
+        for name, value in seen.items():
+            setattr(node, f"observed_{name}", value)
+    return status(database, instance_id)
+
+
+def told(database: Database, instance_id: UUID) -> list[tuple[str, str, str | None]]:
+    with database.read() as session:
+        found = events.of_subject(session, instance_id)
+        return [(one.action, one.outcome, one.reason) for one in found]
+
+
+def test_an_unprotected_pair_heals(database: Database, pair: UUID) -> None:
+    assert note(database, pair, "primary", unprotected="the standby ended") == "autohealing"
+    assert note(database, pair, "primary", unprotected="it is copied") == "autohealing"
+    assert note(database, pair, "primary", unprotected=None) == "ready"
+    assert told(database, pair) == [
+        ("protection", "ended", "the standby ended"),
+        ("protection", "began", None),
+    ]
+
+
+def test_a_failover_is_told_once(database: Database, pair: UUID) -> None:
+    note(database, pair, "primary", role="standby", epoch=2)
+    why = "the standby follows"
+    assert note(database, pair, "standby", role="primary", epoch=2, unprotected=why)
+    assert status(database, pair) == "autohealing"
+    with database.read() as session:
+        primary = session.get_one(Instance, pair).primary
+    assert primary.role == "standby"
+    changed, ended = told(database, pair)
+    assert changed[:2] == ("primary_changed", "done")
+    assert str(primary.id) in str(changed[2])
+    assert ended == ("protection", "ended", why)
+    note(database, pair, "standby", epoch=4)  # and back, before anybody looked
+    assert told(database, pair)[-1][:2] == ("primary_changed", "done")
+
+
+def test_a_full_disk_comes_first(database: Database, pair: UUID) -> None:
+    assert note(database, pair, "primary", unprotected="no room", writes="read_only") == "disk_full"
+    assert note(database, pair, "primary", writes="open") == "autohealing"
+
+
+def test_a_pair_that_is_being_made_is_not_told_of(database: Database, pair: UUID) -> None:
+    with database.write() as session:
+        instance = session.get_one(Instance, pair)
+        statuses.move(instance, InstanceStatus.INITIALIZING)
+        instance.nodes[1].desired = "stopped"
+    assert note(database, pair, "primary", unprotected="it is copied") == "initializing"
+    assert told(database, pair) == []
+
+
+def test_a_standalone_instance_is_never_autohealing(database: Database, instance_id: UUID) -> None:
+    with database.write() as session:
+        session.get_one(Instance, instance_id).nodes[0].observed_unprotected = "a pair is undone"
+    assert status(database, instance_id) == "ready"
