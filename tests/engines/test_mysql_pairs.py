@@ -214,20 +214,18 @@ def test_server_that_misses_what_was_purged_is_lost(pair: Pair) -> None:
     pair.standby.run()
     found = pair.rejoin()
     assert found.lost is not None
-    assert "purged" in found.lost
+    assert "has removed" in found.lost
 
 
 def test_upstream_must_have_a_certificate_of_the_instance(pair: Pair) -> None:
-    primary, standby = pair.primary, pair.standby
-    primary.replication.disarm()
+    standby = pair.standby
+    pair.primary.replication.disarm()
     stranger = certificates.make_authority(uuid4(), "fr-par", ["127.0.0.1"])
     own = standby.paths.authority.read_text()
     standby.paths.authority.write_text(stranger.certificate)
     try:
         with standby.superuser() as session, session.cursor() as cursor:
             cursor.execute("STOP REPLICA")
-            with pytest.raises(HostError, match="certificate"):
-                standby.follow(primary)
             account = f"USER = '{REPLICATION[0]}' PASSWORD = '{REPLICATION_SECRET}'"
             cursor.execute(f"START REPLICA {account}")
             until(lambda: "certificate" in standby.status()["Last_IO_Error"])

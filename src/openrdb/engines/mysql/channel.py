@@ -48,6 +48,7 @@ _UNREADABLE: Final = {1201, 1872, 13117, 13124}
 """ER_REPLICA_CONNECTION_METADATA..., ER_REPLICA_RLI_INIT_REPOSITORY: of what was received there is less
 than the server knows of."""
 _AHEAD = "it waits until its upstream has what it has already"
+_MISSED = "its upstream has removed transactions that it has not received: "
 _DIVERGED = "it has transactions that its upstream has not: "
 
 
@@ -66,7 +67,7 @@ def received(connection: Session) -> str:
 def follow(node: EngineNode, connection: Session) -> None:
     """Let a server that takes no writes receive from its upstream; see `Replication.follow`.
 
-    One that has what its upstream has not is left as it is: `following` says why.
+    One that cannot is left as it is: `following` says why.
     """
     upstream, now = _upstream(node), status(connection)
     is_set = _is_from(now, upstream)
@@ -74,7 +75,7 @@ def follow(node: EngineNode, connection: Session) -> None:
         return
     if rows(connection, "SELECT @@super_read_only") != [(1,)]:
         raise HostError("the server takes writes: it cannot follow another one")
-    if _ahead(node, connection):
+    if _apart(node, connection):
         return
     _set_globals(node, connection)
     if is_set:
@@ -144,8 +145,8 @@ def following(node: EngineNode, connection: Session) -> Following:
         return Following(streams=True, lag=None if lag is None else float(lag))
     lost, reason = _why_lost(now) if is_set else None, ""
     try:
-        if lost is None and (ahead := _ahead(node, connection)):
-            lost, reason = ahead.lost, _AHEAD
+        if lost is None and (apart := _apart(node, connection)):
+            lost, reason = apart.lost, _AHEAD
     except HostError as error:
         reason = error.message
     if is_set:
@@ -178,31 +179,39 @@ def is_applying(now: Status) -> bool:
 
 
 @dataclass(frozen=True)
-class _Ahead:
-    """A server has what its upstream has not."""
+class _Apart:
+    """A server cannot follow its upstream as both are now."""
 
     lost: str | None
-    """Why that will be so for good; None: the upstream may just not have got it yet."""
+    """Why that will be so for good; None: the upstream may just not have got yet what it lacks."""
 
 
-def _ahead(node: EngineNode, connection: Session) -> _Ahead | None:
-    """Return whether a server has committed what its upstream has not.
+def _apart(node: EngineNode, connection: Session) -> _Apart | None:
+    """Return whether a server has committed what its upstream has not, or lacks what that has removed.
+
+    The server itself tells the one never, and the other only after it seemed to receive.
 
     Raises:
         HostError: the upstream does not answer.
     """
+    upstream = _upstream(node)
     own = gtids.executed(connection)
+    kept = received(connection) if _is_from(status(connection), upstream) else own
     try:
-        with closing(_session_of(node, _upstream(node))) as other:
+        with closing(_session_of(node, upstream)) as other:
             # In this order: one that is open has applied all that it will ever get of others.
             is_open = rows(other, "SELECT @@super_read_only") == [(0,)]
             source = status(other).get("Source_UUID") or None
-            if not (found := gtids.difference(other, own, gtids.written(other))):
-                return None
+            ahead = gtids.difference(other, own, gtids.written(other))
+            ((purged,),) = rows(other, "SELECT @@global.gtid_purged")
+            missed = gtids.difference(other, str(purged), kept)
     except (MySQLError, OSError) as error:
         raise HostError(f"the upstream does not answer: {error}") from error
-    is_lost = is_open or (source is not None and gtids.sources(found) != {source})
-    return _Ahead(f"{_DIVERGED}{found}" if is_lost else None)
+    if missed:
+        return _Apart(f"{_MISSED}{missed}")
+    if ahead and (is_open or (source is not None and gtids.sources(ahead) != {source})):
+        return _Apart(f"{_DIVERGED}{ahead}")
+    return _Apart(None) if ahead else None
 
 
 def _session_of(node: EngineNode, upstream: Upstream) -> Session:
