@@ -90,11 +90,7 @@ class LocalRecovery(LocalSpace):
     def _keep_recoveries(self) -> None:
         """Look at each node whose data is to be recoverable; one that hangs delays no other."""
         for record in self._wanted_nodes():
-            if not record.spec.recovery:
-                continue
-            if self._records.role_of(record) != "primary":
-                self._end_receiver(record.spec)  # of a former primary
-            else:
+            if record.spec.recovery:
                 node_id = record.spec.node_id
                 self._underway.ensure(
                     f"recovery {node_id}", partial(self._keep_recovery, node_id), 0.0
@@ -211,11 +207,6 @@ class LocalRecovery(LocalSpace):
         """Return the programs that receive what nodes write, as far as needed to end them."""
         records = list(self._records.nodes.values())
         return [self._receiver_to_end(one.spec) for one in records if one.spec.recovery]
-
-    def _end_receiver(self, spec: NodeSpec) -> None:
-        receiver = self._receiver_to_end(spec)
-        if self._healer.pid(receiver.name) is not None:
-            self._healer.remove(receiver)
 
     def _end_receiving(self, spec: NodeSpec) -> None:
         """End a node's receiver, and a base backup that is being made."""
