@@ -107,6 +107,18 @@ def test_who_takes_no_writes_has_refused(members: Members) -> None:
     assert probe.look(LONGEST).answer == "written"
 
 
+def test_who_only_waits_for_sessions_has_refused(members: Members) -> None:
+    """It was asked to end, and lets nobody in any more."""
+    primary = members.primary()
+    probe = primary.replication.probe()
+    with primary.session() as session:
+        assert probe.look(LONGEST).answer == "written"
+        primary.processes()[0].terminate()
+        wait_until(lambda: probe.look(LONGEST).answer == "refused")
+        assert session.execute("SELECT 1").fetchone() == (1,)
+    probe.close()
+
+
 def test_users_cannot_make_it_silent(members: Members) -> None:
     """Neither by all connections, nor by what they set, lock or end."""
     primary = members.primary()

@@ -24,6 +24,8 @@ pytestmark = [pytest.mark.slow]
 
 ENGINES = ["PostgreSQL-18", "MySQL-9"]
 FIRST_PORT = 50
+SOON = 30.0
+"""Seconds, of which a server that waits for nothing needs few."""
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +140,19 @@ def test_both_killed_come_back(pair: Pair, writers: Writers) -> None:
     pair.kill_primary(main_only=False)
     pair.wait_protected()
     writers.wait_for(20)
+
+
+def test_both_end_at_once(pair: Pair, writers: Writers) -> None:
+    """The primary starts by files that let commits wait for the standby, which is not there yet."""
+    epoch, primary = pair.record.epoch, pair.record.primary
+    with pair.keeper.planned():
+        pair.signal(pair.record.standby, signal.SIGKILL)
+        pair.kill_primary(main_only=False)
+    wait_until(lambda: not pair.keeper.is_open)
+    assert pair.wait_open(SOON) == primary
+    writers.wait_for(20, SOON)
+    pair.wait_protected()
+    assert pair.record.epoch == epoch
 
 
 def test_without_a_standby_the_primary_starts_again(pair: Pair, writers: Writers) -> None:

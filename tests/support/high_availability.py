@@ -41,11 +41,13 @@ def primary(service: Service, instance: Instance) -> str:
 
 
 def kill_primary(service: Service, instance: Instance) -> str:
-    """Kill the main process of the primary; return which node it was."""
+    """Kill the main process of the primary, and return which node it was when the other one is the
+    primary, as the control plane knows it."""
     node = primary(service, instance)
     pid = holder(service, instance.id, f"node-{node}")
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: printed(service, instance)["nodes"][0]["id"] != node)
     return node
 
 

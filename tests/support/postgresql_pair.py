@@ -70,7 +70,7 @@ class Member:
     @property
     def as_upstream(self) -> Upstream:
         spec = self.node.spec
-        return Upstream(spec.node_id, spec.address, spec.port, REPLICATION_SECRET, self.paths)
+        return Upstream(spec.node_id, spec.address, spec.port, REPLICATION_SECRET, self.node.paths)
 
     def become(
         self,

@@ -89,11 +89,19 @@ class AgentLink:
         if (holder := locks.holder(self._layout.agent_lock)) is not None:
             processes.end(holder, signal.SIGTERM, _FROZEN)
 
+    def _is_stopped(self) -> bool:
+        """Return whether the agent is frozen for certain, not just slow."""
+        holder = locks.holder(self._layout.agent_lock)
+        return holder is not None and processes.is_stopped(holder.pid)
+
     def _watch(self) -> None:
         silent = 0
         while not self._stopping.wait(_LOOK):
             try:
                 self._keeper.ensure_up()
+                if self._is_stopped():
+                    log.warning("replacing the agent: it was stopped (SIGSTOP)")
+                    self._end_agent()
                 self._connection.ask_state(_FROZEN)
                 silent = 0
             except HostUnavailable as error:

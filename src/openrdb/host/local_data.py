@@ -175,6 +175,10 @@ class LocalData(LocalPairs):
 
     def ensure_moved(self, spec: NodeSpec, timeout: float) -> bool:
         self._accept(spec)
+        if (keeper := self._keeper_of(spec)) is not None:
+            # Not as the volume's own change, which its keeper makes meanwhile.
+            move = partial(self._move_member, spec, keeper)
+            return self._underway.ensure(f"move {spec.node_id}", move, timeout)
         return self._underway.ensure(f"volume {spec.node_id}", partial(self._move, spec), timeout)
 
     def _move(self, spec: NodeSpec) -> None:
@@ -185,9 +189,6 @@ class LocalData(LocalPairs):
         """
         record = self._record(spec.node_id)
         if record.pool == spec.pool:
-            return
-        if (keeper := self._keeper_of(spec)) is not None:
-            self._move_member(spec, keeper)
             return
         source, pool = self._pools.volume_of(record), self._pools.named(spec.pool)
         target = replace(source, pool=spec.pool)
@@ -211,7 +212,15 @@ class LocalData(LocalPairs):
 
     def _move_member(self, spec: NodeSpec, keeper: PairKeeper) -> None:
         """Make the volume of one of a pair's nodes anew in the spec's pool, of the other node's, which
-        takes the writes meanwhile."""
+        takes the writes meanwhile; return when the pair is protected."""
+        if self._record(spec.node_id).pool != spec.pool:
+            self._begin_move_of_member(spec, keeper)
+        while not keeper.wait_armed(_LOOK, lambda: keeper.failure is not None):
+            if (failure := keeper.take_failure()) is not None:
+                raise failure
+
+    def _begin_move_of_member(self, spec: NodeSpec, keeper: PairKeeper) -> None:
+        """Let a node be the standby of its pair, without data, and its volume in the spec's pool."""
         usage = self._pools.usage(self._pools.volume_of(self._record(spec.node_id)))
         self._pools.require_free(spec.pool, LEAST_FREE // 2 + usage)
         self._pools.ensure_passage(spec.pool, spec.instance_id, spec.node_id, spec.uid)
@@ -224,9 +233,6 @@ class LocalData(LocalPairs):
             keeper.save(replace(keeper.record, unusable=True))
             keeper.kill(spec.node_id)
             self._set_pool(spec)
-        while not keeper.wait_armed(_LOOK, lambda: keeper.failure is not None):
-            if (failure := keeper.take_failure()) is not None:
-                raise failure
 
     def _release(self, node_id: UUID) -> None:
         self._healer.release(self._program(self._record(node_id).spec))

@@ -101,8 +101,12 @@ class LocalRecovery(LocalSpace):
         lost_before = memory.lost_at
         try:
             with self._keeper(node_id) as keeper:
+                record = self._record(node_id)
+                if self._records.role_of(record) != "primary":
+                    # Until a failover it was one; the new primary has a receiver of its own.
+                    self._healer.remove(self._receiver_to_end(record.spec))
                 if keeper is not None:
-                    instance_id = self._record(node_id).spec.instance_id
+                    instance_id = record.spec.instance_id
                     keeper.look(
                         may_remove=not self._replayed[instance_id],
                         may_begin=not any(
@@ -263,7 +267,8 @@ class LocalRecovery(LocalSpace):
     def recovery(self, instance_id: UUID) -> RecoveryState:
         reason = ""
         for node in list(self._records.nodes.values()):
-            if node.spec.instance_id == instance_id and node.spec.recovery:
+            is_received = node.spec.recovery and self._records.role_of(node) == "primary"
+            if node.spec.instance_id == instance_id and is_received:
                 reason = self._mark_now(node.spec.node_id)
         records = self._lineage_records(instance_id)
         if not reason:

@@ -11,7 +11,6 @@ from openrdb.engines.mysql import (
     caching_sha2,
     channel,
     copying,
-    definitions,
     replication,
     reserved,
     session,
@@ -44,8 +43,7 @@ def take_over(node: EngineNode, former_secret: str) -> None:
     with _first_session(node, former_secret) as connection:
         copying.unload(connection)  # which older code has left in copies
         sql.run(connection, f"ALTER USER {_superuser(node)}")
-        channel.end(node)
-        definitions.enable_events(connection)
+        channel.leave(node, connection)
 
 
 def _superuser(node: EngineNode) -> str:

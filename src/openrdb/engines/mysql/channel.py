@@ -17,7 +17,7 @@ from pymysql.constants import ER
 from pymysql.cursors import DictCursor
 
 from openrdb.engines.base import EngineNode
-from openrdb.engines.mysql import config, gtids, replication, session
+from openrdb.engines.mysql import config, definitions, gtids, replication, session
 from openrdb.engines.mysql.admin import user_sessions
 from openrdb.engines.mysql.reserved import REPLICATION
 from openrdb.engines.mysql.session import Session
@@ -48,6 +48,7 @@ _UNREADABLE: Final = {1201, 1872, 13117, 13124}
 """ER_REPLICA_CONNECTION_METADATA..., ER_REPLICA_RLI_INIT_REPOSITORY: of what was received there is less
 than the server knows of."""
 _AHEAD = "it waits until its upstream has what it has already"
+_MISSED = "its upstream has removed transactions that it has not received: "
 _DIVERGED = "it has transactions that its upstream has not: "
 
 
@@ -66,7 +67,7 @@ def received(connection: Session) -> str:
 def follow(node: EngineNode, connection: Session) -> None:
     """Let a server that takes no writes receive from its upstream; see `Replication.follow`.
 
-    One that has what its upstream has not is left as it is: `following` says why.
+    One that cannot is left as it is: `following` says why.
     """
     upstream, now = _upstream(node), status(connection)
     is_set = _is_from(now, upstream)
@@ -74,7 +75,7 @@ def follow(node: EngineNode, connection: Session) -> None:
         return
     if rows(connection, "SELECT @@super_read_only") != [(1,)]:
         raise HostError("the server takes writes: it cannot follow another one")
-    if _ahead(node, connection):
+    if _apart(node, connection):
         return
     _set_globals(node, connection)
     if is_set:
@@ -85,7 +86,9 @@ def follow(node: EngineNode, connection: Session) -> None:
             if error.args[0] not in _UNREADABLE:
                 raise
     # Also in a copy, which is without what its source has received.
-    end(node)
+    if now:
+        _stop(node)
+        run(connection, "RESET REPLICA ALL")
     _set_source(node, connection, upstream)
     _start(connection, upstream)
 
@@ -94,9 +97,6 @@ def _set_globals(node: EngineNode, connection: Session) -> None:
     """Set what a server that was a primary lacks, and what only a follower may do without: syncs."""
     acknowledges = "ON" if config.acknowledges(node.spec) else "OFF"
     for statement in (
-        # What it applies would wait for a standby; since it takes no writes nothing else does.
-        "SET GLOBAL rpl_semi_sync_source_enabled = OFF",
-        "SET GLOBAL rpl_semi_sync_source_wait_no_replica = OFF",
         # Users were kept out when it handed over; they do not come here now.
         f"SET GLOBAL offline_mode = {'ON' if node.writes == 'closed' else 'OFF'}",
         "SET GLOBAL replica_net_timeout = 5",
@@ -145,8 +145,8 @@ def following(node: EngineNode, connection: Session) -> Following:
         return Following(streams=True, lag=None if lag is None else float(lag))
     lost, reason = _why_lost(now) if is_set else None, ""
     try:
-        if lost is None and (ahead := _ahead(node, connection)):
-            lost, reason = ahead.lost, _AHEAD
+        if lost is None and (apart := _apart(node, connection)):
+            lost, reason = apart.lost, _AHEAD
     except HostError as error:
         reason = error.message
     if is_set:
@@ -179,31 +179,39 @@ def is_applying(now: Status) -> bool:
 
 
 @dataclass(frozen=True)
-class _Ahead:
-    """A server has what its upstream has not."""
+class _Apart:
+    """A server cannot follow its upstream as both are now."""
 
     lost: str | None
-    """Why that will be so for good; None: the upstream may just not have got it yet."""
+    """Why that will be so for good; None: the upstream may just not have got yet what it lacks."""
 
 
-def _ahead(node: EngineNode, connection: Session) -> _Ahead | None:
-    """Return whether a server has committed what its upstream has not.
+def _apart(node: EngineNode, connection: Session) -> _Apart | None:
+    """Return whether a server has committed what its upstream has not, or lacks what that has removed.
+
+    The server itself tells the one never, and the other only after it seemed to receive.
 
     Raises:
         HostError: the upstream does not answer.
     """
+    upstream = _upstream(node)
     own = gtids.executed(connection)
+    kept = received(connection) if _is_from(status(connection), upstream) else own
     try:
-        with closing(_session_of(node, _upstream(node))) as other:
+        with closing(_session_of(node, upstream)) as other:
             # In this order: one that is open has applied all that it will ever get of others.
             is_open = rows(other, "SELECT @@super_read_only") == [(0,)]
             source = status(other).get("Source_UUID") or None
-            if not (found := gtids.difference(other, own, gtids.written(other))):
-                return None
+            ahead = gtids.difference(other, own, gtids.written(other))
+            ((purged,),) = rows(other, "SELECT @@global.gtid_purged")
+            missed = gtids.difference(other, str(purged), kept)
     except (MySQLError, OSError) as error:
         raise HostError(f"the upstream does not answer: {error}") from error
-    is_lost = is_open or (source is not None and gtids.sources(found) != {source})
-    return _Ahead(f"{_DIVERGED}{found}" if is_lost else None)
+    if missed:
+        return _Apart(f"{_MISSED}{missed}")
+    if ahead and (is_open or (source is not None and gtids.sources(ahead) != {source})):
+        return _Apart(f"{_DIVERGED}{ahead}")
+    return _Apart(None) if ahead else None
 
 
 def _session_of(node: EngineNode, upstream: Upstream) -> Session:
@@ -213,18 +221,24 @@ def _session_of(node: EngineNode, upstream: Upstream) -> Session:
     )
 
 
-def end(node: EngineNode) -> None:
-    """Let a server follow nobody, and drop what it has received and not applied."""
-    with session.connect(node, patience=_LONGEST_STOP) as connection:
-        if not status(connection):
-            return
-        ending = threading.Timer(_STOP_TIMEOUT, _end_threads, [node])
-        ending.start()
-        try:
-            run(connection, "STOP REPLICA")
-        finally:
-            ending.cancel()
+def leave(node: EngineNode, connection: Session) -> None:
+    """Let a server that takes writes follow nobody any more, and run its events; a no-op if it did not
+    follow anybody: it may have events then that are to stay as they are."""
+    if status(connection):
+        _stop(node)
+        definitions.enable_events(connection)
         run(connection, "RESET REPLICA ALL")
+
+
+def _stop(node: EngineNode) -> None:
+    """Let a server receive and apply nothing any more."""
+    ending = threading.Timer(_STOP_TIMEOUT, _end_threads, [node])
+    ending.start()
+    try:
+        with session.connect(node, patience=_LONGEST_STOP) as connection:
+            run(connection, "STOP REPLICA")
+    finally:
+        ending.cancel()
 
 
 def _end_threads(node: EngineNode) -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 from pymysql import MySQLError
 
 from openrdb.engines.base import EngineNode
-from openrdb.engines.mysql import channel, copying, definitions, gtids, semisync, session, writes
+from openrdb.engines.mysql import channel, copying, gtids, semisync, session, writes
 from openrdb.engines.mysql.probing import MySQLProbe
 from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import quoted_identifier, rows, run
@@ -44,8 +44,8 @@ class MySQLReplication:
 
     hands_over_running = True
     keeps_received = False
-    """What it has received and not applied it asks for again when it starts, and what it applies it
-    does not sync: it would fall behind a primary whose commits share their syncs."""
+    """What it receives and applies it does not sync: it would fall behind a primary whose commits share
+    their syncs. All of it stays where only the server ends."""
 
     def __init__(self, node: EngineNode) -> None:
         self._node = node
@@ -83,8 +83,7 @@ class MySQLReplication:
         try:
             with self._session() as connection:
                 if writes.are_allowed(connection):
-                    channel.end(self._node)
-                    definitions.enable_events(connection)
+                    channel.leave(self._node, connection)
         except HostError as error:
             log.warning("node %s keeps what it followed by: %s", self._node.spec.node_id, error)
 
@@ -170,17 +169,23 @@ class MySQLReplication:
 
 
 def _apply_received(connection: Session) -> None:
-    """Receive nothing more, and wait until all that was received is applied."""
+    """Receive nothing more, and wait until all that was received is applied.
+
+    Raises:
+        HostError: it is not within a minute, or cannot be: then something confirmed may be lost.
+    """
     if not channel.status(connection):
         return
     run(connection, "STOP REPLICA IO_THREAD")
-    received = channel.status(connection)["Retrieved_Gtid_Set"]
     deadline = time.monotonic() + _OPEN_TIMEOUT
-    while rows(connection, _APPLIED, received) != [(0,)]:
+    while True:
         now = channel.status(connection)
         if why := channel.failure_to_apply(now):
             raise HostError(f"what the server has received cannot be applied: {why}")
+        if not channel.is_applying(now):
+            # Refused where the server cannot read what it has received, and says that it is nothing.
+            run(connection, "START REPLICA SQL_THREAD")
+        if rows(connection, _APPLIED, now["Retrieved_Gtid_Set"]) == [(0,)]:
+            return
         if time.monotonic() > deadline:
             raise HostError("the server has not applied all that it has received within a minute")
-        if not channel.is_applying(now):
-            run(connection, "START REPLICA SQL_THREAD")

@@ -28,8 +28,8 @@ _ANSWERS: dict[int, Answer] = {
     ER.DISK_FULL: "full",
     ER.RECORD_FILE_FULL: "full",
     3675: "full",  # no tablespace can be made
-    ER.LOCK_WAIT_TIMEOUT: "written",
-    ER.CON_COUNT_ERROR: "written",
+    ER.LOCK_WAIT_TIMEOUT: "busy",
+    ER.CON_COUNT_ERROR: "busy",
     **dict.fromkeys(_LOST, "silent"),
 }
 
@@ -103,4 +103,4 @@ class MySQLProbe:
         except MySQLError:
             return "silent"
         is_well = not found or found[0][0] == "Sleep" or found[0][1] in _LOCKED
-        return "written" if is_well else "silent"
+        return "busy" if is_well else "silent"

@@ -11,18 +11,30 @@ from openrdb.errors import HostError
 from openrdb.system import files, processes
 from openrdb.system.processes import Identity
 
-_READY = "ready"
 _FILE = "postmaster.pid"
+_READY, _ENDING = "ready", "stopping"
 _NOT_THERE = "the server does not run"
 
 
 def is_ready(node: EngineNode, pid: int | None = None) -> bool:
     """Return whether a node's server accepts connections, by its files, which a crash leaves as they
     are; and is the process `pid`, if that is given."""
+    process, state = _state(node)
+    return state == _READY and pid in (None, process)
+
+
+def is_ending(node: EngineNode) -> bool:
+    """Return whether a server that runs has been asked to end. It lets nobody in any more, but may wait
+    for the sessions that it has."""
+    return _state(node)[1] == _ENDING
+
+
+def _state(node: EngineNode) -> tuple[int | None, str]:
+    """Return a server's pid and state, by its files."""
     # Line 1 is its pid, line 8 its state (src/include/utils/pidfile.h).
     lines = files.read_tail(node.paths.data / _FILE).splitlines()
-    is_it = pid is None or lines[:1] == [str(pid)]
-    return is_it and len(lines) >= 8 and lines[7].strip() == _READY
+    is_whole = len(lines) >= 8 and lines[0].isdecimal()
+    return (int(lines[0]), lines[7].strip()) if is_whole else (None, "")
 
 
 def check(node: EngineNode) -> None:

@@ -9,7 +9,7 @@ import psycopg
 from psycopg import errors
 
 from openrdb.engines.base import EngineNode
-from openrdb.engines.postgresql import session
+from openrdb.engines.postgresql import postmaster, session
 from openrdb.engines.replication import Answer, Probed
 
 _NAME = "openrdb probe"
@@ -45,6 +45,8 @@ class PostgreSQLProbe:
         except psycopg.Error as error:
             self.close()
             return Probed(_answer(error), self._unconfirmed(), str(error))
+        if postmaster.is_ending(self._node):  # when its last session has gone: this one
+            return Probed("refused", self._unconfirmed(), "has been asked to end")
         return Probed("written", self._unconfirmed())
 
     def close(self) -> None:

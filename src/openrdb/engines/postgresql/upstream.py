@@ -14,8 +14,8 @@ from openrdb.system import accounts
 
 RELOADABLE_FROM = 13
 """From this version on a server takes another upstream without a restart, and slots are bounded."""
-_SILENCE = "3s"
-"""After which a connection between nodes counts as lost."""
+_SILENCE = 3
+"""Seconds after which a connection between nodes counts as lost."""
 _RETRIES = "200ms"
 _SPECIAL = re.compile(r"([:\\])")
 
@@ -28,7 +28,7 @@ def settings(node: EngineNode) -> dict[str, str]:
     return {
         "restart_after_crash": "off",
         "recovery_target_timeline": "latest",
-        "wal_receiver_timeout": _SILENCE,
+        "wal_receiver_timeout": f"{_SILENCE}s",
         "wal_retrieve_retry_interval": _RETRIES,
         "synchronous_commit": "on",
         "synchronous_standby_names": confirming,
@@ -44,9 +44,10 @@ def _source(node: EngineNode) -> dict[str, str]:
     parameters = {
         **replication.parameters(upstream.address, upstream.port, str(node_id), paths.authority),
         "passfile": str(_secret_file(node)),
-        "tcp_user_timeout": _SILENCE.replace("s", "000"),
+        "connect_timeout": str(_SILENCE),
+        "tcp_user_timeout": str(_SILENCE * 1000),
         # Of the sender that serves this node alone: others may be silent for longer.
-        "options": f"-cwal_sender_timeout={_SILENCE}",
+        "options": f"-cwal_sender_timeout={_SILENCE}s",
     }
     return {
         "primary_conninfo": make_conninfo("", **parameters),

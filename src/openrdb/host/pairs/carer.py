@@ -23,59 +23,94 @@ _PATIENCE = 10.0
 """Seconds after which something is done about a standby that runs and does not receive."""
 _AFTER_FAILURE, _LONGEST_PAUSE = 1.0, 60.0
 _TRIES = 3
+_LOOK, _DOUBTS = 3.0, 2
+"""Seconds between two looks at a standby that confirms, and after how many bad ones it is given up."""
 
 
 class Carer:
-    """Works whenever its pair is not armed, in a thread of its own."""
+    """Works on a standby that its pair is not armed with, and looks after one that it is; in a thread
+    of its own."""
 
     def __init__(self, keeper: PairKeeper) -> None:
         self._keeper = keeper
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._keep, name="carer", daemon=True)
+        self._woken = threading.Event()
         self._failures = 0
-        self._not_before = 0.0
+        self._looked_at = 0.0
+        self._doubts = 0
+        """Looks in a row at which an armed standby did not receive or apply."""
         self._is_renewed = False
         """Whether the account that it receives by was brought to what it should be."""
 
+    def start(self) -> None:
+        self._thread.start()
+
     def wake(self) -> None:
-        """Begin, unless it works already or has just failed."""
-        with self._lock:
-            is_working = self._thread is not None and self._thread.is_alive()
-            if not is_working and time.monotonic() >= self._not_before:
-                self._thread = threading.Thread(target=self._care, name="carer", daemon=True)
-                self._thread.start()
+        """Look now whether there is something to do."""
+        self._woken.set()
 
     def close(self) -> None:
         """Wait for the end of what is under way, as far as it ends soon: it finds its keeper closed."""
-        thread = self._thread
-        if thread is not None:
-            thread.join(_ACCEPTING)
+        self.wake()
+        if self._thread.ident is not None:
+            self._thread.join(_ACCEPTING)
 
-    def _care(self) -> None:
+    def _keep(self) -> None:
+        while not self._keeper.is_closed:
+            pause = _LOOK
+            try:
+                if self._is_needed():
+                    pause = 0.0 if not self._step(self._keeper.record) else _LOOK
+                    self._failures = 0
+                else:
+                    self._look()
+            except Exception as error:
+                pause = self._note_failure(error)
+            if pause:
+                self._woken.wait(pause)
+                self._woken.clear()
+
+    def _note_failure(self, error: Exception) -> float:
+        """Note why the standby is not there, and return the seconds until it is tried again."""
         keeper = self._keeper
+        self._failures += 1
+        with suppress(Exception):  # else the next step does it
+            if keeper.arming:
+                keeper.disarm()
+        if isinstance(error, OpenRDBError):
+            failure, why = error, error.explanation
+            log.warning("pair %s: the standby is tried again: %s", keeper.instance_id, why)
+        else:
+            failure, why = HostError(str(error)), "an unexpected fault, see the log"
+            log.exception("pair %s: the standby is tried again", keeper.instance_id)
+        # What was in its way for a moment is tried again before anybody hears of it.
+        if self._failures >= _TRIES or type(failure) is not HostError:
+            with keeper.changed:
+                keeper.failure = failure
+                keeper.changed.notify_all()
+        keeper.note(f"there is no standby at the moment: {why}")
+        return min(_AFTER_FAILURE * float(2 ** min(self._failures - 1, 10)), _LONGEST_PAUSE)
+
+    def _look(self) -> None:
+        """Give up an armed standby that does not receive or apply any more, though it confirms: it
+        could not take the primary's place."""
+        keeper, pair = self._keeper, self._keeper.record
+        if not keeper.is_protected or time.monotonic() - self._looked_at < _LOOK:
+            return
+        self._looked_at = time.monotonic()
         try:
-            while self._is_needed() and not self._step(keeper.record):
-                pass
-            self._failures = 0
-        except Exception as error:
-            self._failures += 1
-            pause = min(_AFTER_FAILURE * 2 ** min(self._failures - 1, 10), _LONGEST_PAUSE)
-            self._not_before = time.monotonic() + pause
-            with suppress(Exception):  # else the next step does it
-                if keeper.arming:
-                    keeper.disarm()
-            if isinstance(error, OpenRDBError):
-                failure, why = error, error.explanation
-                log.warning("pair %s: the standby is tried again: %s", keeper.instance_id, why)
-            else:
-                failure, why = HostError(str(error)), "an unexpected fault, see the log"
-                log.exception("pair %s: the standby is tried again", keeper.instance_id)
-            # What was in its way for a moment is tried again before anybody hears of it.
-            if self._failures >= _TRIES or type(failure) is not HostError:
-                with keeper.changed:
-                    keeper.failure = failure
-                    keeper.changed.notify_all()
-            keeper.note(f"there is no standby at the moment: {why}")
+            found = keeper.replication(pair.standby).following()
+            why = "" if found.streams else found.lost or found.reason or "it does not receive"
+        except HostError as error:
+            why = error.explanation
+        self._doubts = self._doubts + 1 if why else 0
+        if self._doubts < _DOUBTS:
+            return
+        self._doubts = 0
+        with keeper.planned() as now:
+            if now == pair and now.is_armed:
+                keeper.note(f"the standby could not take over: {why}")
+                keeper.disarm()
 
     def _is_needed(self) -> bool:
         keeper = self._keeper

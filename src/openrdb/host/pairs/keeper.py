@@ -83,6 +83,7 @@ class PairKeeper:
 
     def start(self) -> None:
         self._guard.start()
+        self._carer.start()
 
     def close(self) -> None:
         """Stop keeping; the servers run on. No turn is under way when this returns."""
@@ -197,6 +198,7 @@ class PairKeeper:
         with self.changed:
             self.is_open = is_open
             self.changed.notify_all()
+        self._carer.wake()
         self.ground.tell(self.instance_id)
 
     # -- the guard -------------------------------------------------------------------------------
@@ -234,8 +236,6 @@ class PairKeeper:
         if not self.watch.lives(pair.primary):
             return 0.0
         self._judge(pair, found)
-        if not self.record.is_armed:
-            self._carer.wake()
         return _LOOK if found.answer in _WELL else _AFTER_FAILURE
 
     def _replace(self, pair: PairRecord) -> float:
@@ -348,6 +348,7 @@ class PairKeeper:
             pair = self.record
             if pair.is_armed:
                 pair = self.save(replace(pair, is_armed=False))
+        self._carer.wake()
         self.ground.write_configuration(pair.primary)
         self.replication(pair.primary).disarm()
 

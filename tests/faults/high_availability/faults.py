@@ -1,0 +1,177 @@
+"""What happens to a highly available instance, and what must follow."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import psutil
+
+from tests.faults.high_availability.world import BACK, World, send
+from tests.support.programs import agent, holder, keeper
+from tests.support.service import wait_until
+
+Member = Literal["primary", "standby"]
+_APART = 1.0
+_IN_A_ROW = 20
+
+
+@dataclass(frozen=True)
+class Fault:
+    name: str
+    happen: Callable[[World], None]
+    """Returns when it has had its effect."""
+    moves: bool | None = False
+    """Whether the standby becomes the primary; None: either may happen."""
+    engines: tuple[str, ...] = ("PostgreSQL", "MySQL")
+
+    def __str__(self) -> str:
+        return self.name.replace(" ", "_")
+
+
+def _kill_main(member: Member, world: World) -> None:
+    before, process = world.record, world.main(getattr(world.record, member))
+    process.kill()
+    _wait(member, world, before.epoch, process.pid)
+
+
+def _wait(member: Member, world: World, epoch: int, pid: int) -> None:
+    if member == "primary":
+        world.wait_moved(epoch)
+    else:
+        wait_until(lambda: world.pid(world.record.standby) not in (None, pid), BACK)
+
+
+def _signal_all(number: signal.Signals, member: Member, world: World) -> None:
+    epoch, found = world.record.epoch, world.processes(getattr(world.record, member))
+    send(found, number)
+    _wait(member, world, epoch, found[0].pid)
+    # Whatever of it has been forgotten goes on where it was stopped.
+    send([one for one in found if _is_same(one)], signal.SIGCONT)
+
+
+def _is_same(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def _kill_child(member: Member, world: World) -> None:
+    """Kill a process that serves a user, or receives for the standby: its server ends with it."""
+    epoch, node = world.record.epoch, getattr(world.record, member)
+    pid = world.main(node).pid
+    found = world.sessions(node) if member == "primary" else world.processes(node)[-1:]
+    found[0].kill()
+    _wait(member, world, epoch, pid)
+
+
+def _ask_to_end(member: Member, world: World) -> None:
+    epoch, main = world.record.epoch, world.main(getattr(world.record, member))
+    main.terminate()
+    _wait(member, world, epoch, main.pid)
+
+
+def _kill_agent(world: World, *, how: signal.Signals = signal.SIGKILL) -> None:
+    old = agent(world.service)
+    assert old is not None
+    os.kill(old, how)
+    wait_until(lambda: agent(world.service) not in (None, old), BACK)
+
+
+def _kill_keeper(world: World) -> None:
+    old = keeper(world.service)
+    assert old is not None
+    os.kill(old, signal.SIGKILL)
+    wait_until(lambda: keeper(world.service) not in (None, old), BACK)
+
+
+def _kill_balancer(world: World) -> None:
+    old = holder(world.service, world.id, "balancer-")
+    assert old is not None
+    os.kill(old, signal.SIGKILL)
+    wait_until(lambda: holder(world.service, world.id, "balancer-") not in (None, old), BACK)
+
+
+def _kill_control_plane(world: World) -> None:
+    world.service.kill()
+    world.service.start()
+
+
+def _kill_primary_and_agent(world: World, *, how: signal.Signals = signal.SIGKILL) -> None:
+    epoch, main, old = world.record.epoch, world.main(world.record.primary), agent(world.service)
+    assert old is not None
+    os.kill(old, how)
+    main.kill()
+    world.wait_moved(epoch)
+
+
+def _kill_both(world: World) -> None:
+    first, second = world.processes(world.record.primary), world.processes(world.record.standby)
+    send([first[0], second[0], *first[1:], *second[1:]], signal.SIGKILL)
+    for node, pid in ((world.record.primary, first[0].pid), (world.record.standby, second[0].pid)):
+        world.wait_replaced(node, pid)
+
+
+def _kill_everything(world: World) -> None:
+    world.service.kill_everything()
+    world.service.start()
+
+
+def _stop_everything(world: World) -> None:
+    world.service.stop_everything()
+    world.service.start()
+
+
+def _without_control_plane(world: World) -> None:
+    world.service.kill()
+    _kill_main("primary", world)
+    world.wait_protected()
+    world.service.start()
+
+
+def _again_and_again(world: World) -> None:
+    """Kill whichever is the primary again and again, protected or not."""
+    for _ in range(_IN_A_ROW):
+        main = world.main(world.record.primary)
+        main.kill()
+        with world.patiently() as session:
+            session.execute("SELECT 1")
+        time.sleep(_APART)
+
+
+FAULTS = (
+    Fault("primary's main process killed", partial(_kill_main, "primary"), moves=True),
+    Fault("primary killed", partial(_signal_all, signal.SIGKILL, "primary"), moves=True),
+    Fault(
+        "primary's backend killed",
+        partial(_kill_child, "primary"),
+        moves=True,
+        engines=("PostgreSQL",),
+    ),
+    Fault("primary frozen", partial(_signal_all, signal.SIGSTOP, "primary"), moves=True),
+    Fault("primary asked to end", partial(_ask_to_end, "primary"), moves=True),
+    Fault("standby's main process killed", partial(_kill_main, "standby")),
+    Fault("standby killed", partial(_signal_all, signal.SIGKILL, "standby")),
+    Fault("standby's child killed", partial(_kill_child, "standby"), engines=("PostgreSQL",)),
+    Fault("standby frozen", partial(_signal_all, signal.SIGSTOP, "standby")),
+    Fault("standby asked to end", partial(_ask_to_end, "standby")),
+    Fault("agent killed", _kill_agent),
+    Fault("agent frozen", partial(_kill_agent, how=signal.SIGSTOP)),
+    Fault("keeper killed", _kill_keeper),
+    Fault("balancer killed", _kill_balancer),
+    Fault("control plane killed", _kill_control_plane),
+    Fault("primary and agent killed", _kill_primary_and_agent, moves=True),
+    Fault(
+        "agent frozen, primary killed",
+        partial(_kill_primary_and_agent, how=signal.SIGSTOP),
+        moves=True,
+    ),
+    Fault("both killed", _kill_both, moves=None),
+    Fault("everything killed", _kill_everything, moves=None),
+    Fault("everything stopped", _stop_everything, moves=None),
+    Fault("primary killed without control plane", _without_control_plane, moves=True),
+    Fault("primary killed twenty times", _again_and_again, moves=None),
+)

@@ -1,0 +1,154 @@
+"""A highly available instance of a service, clients at work on it, and its processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from uuid import UUID
+
+import psutil
+from pydantic import TypeAdapter
+
+from openrdb.host.records import PairRecord
+from openrdb.system.layout import Layout
+from tests.support.histories import FAILED, Appender, Writer
+from tests.support.programs import holder
+from tests.support.service import Service, wait_until
+from tests.support.tenants import Login, Session, Tenant, tenant_of
+
+BACK = 120.0
+"""Seconds after which nobody believes in it any more."""
+_MORE = 20
+"""Acknowledged writes that show that an instance works."""
+_PAIR = TypeAdapter(PairRecord)
+_IMPATIENT = {
+    "PostgreSQL": {"connect_timeout": 2},
+    # MySQL's driver has no other bound for what a frozen server does not say.
+    "MySQL": {"connect_timeout": 2, "read_timeout": 20},
+}
+
+
+@dataclass
+class AtWork:
+    """Clients of an instance, and what they were told."""
+
+    writer: Writer
+    appender: Appender
+
+    def wait_for_more(self) -> None:
+        """Return when more has been acknowledged to all of both kinds."""
+        rows, lists = self.writer.acknowledged, self.appender.committed
+        wait_until(
+            lambda: (
+                self.writer.acknowledged >= rows + _MORE
+                and self.appender.committed >= lists + _MORE / 4
+            ),
+            BACK,
+        )
+
+
+class World:
+    """The instance; which of its nodes is what is read from its host's record."""
+
+    def __init__(self, service: Service, engine: str, **asked: object) -> None:
+        self.service = service
+        self.tenant: Tenant = tenant_of(engine)
+        self.instance = service.create(engine, name=f"pair-{engine}", is_ha_cluster=True, **asked)
+        self.id = self.instance.id
+        self.login: Login = service.login(self.instance)
+
+    @property
+    def record(self) -> PairRecord:
+        path = Layout(self.service.data_dir).pair(UUID(self.id))
+        return _PAIR.validate_json(path.read_text())
+
+    # -- processes -------------------------------------------------------------------------------
+
+    def pid(self, node: UUID) -> int | None:
+        """Return a node's main process."""
+        return holder(self.service, self.id, f"node-{node}")
+
+    def main(self, node: UUID) -> psutil.Process:
+        wait_until(lambda: self.pid(node) is not None, BACK)
+        return psutil.Process(self.pid(node))
+
+    def processes(self, node: UUID) -> list[psutil.Process]:
+        """Return a node's main process and what it has started."""
+        main = self.main(node)
+        return [main, *main.children(recursive=True)]
+
+    def sessions(self, node: UUID) -> list[psutil.Process]:
+        """Return the processes that serve users' sessions, where each has its own."""
+        return [one for one in self.processes(node) if self.login.user in _title(one)]
+
+    # -- waiting ---------------------------------------------------------------------------------
+
+    def wait_moved(self, epoch: int) -> None:
+        """Return when another node has become the primary."""
+        wait_until(lambda: self.record.epoch > epoch, BACK)
+
+    def wait_replaced(self, node: UUID, pid: int) -> None:
+        """Return when a node runs as another process."""
+        wait_until(lambda: self.pid(node) not in (None, pid), BACK)
+
+    def wait_protected(self) -> None:
+        """Return when a loss of either node would lose nothing, and the API says so."""
+        wait_until(lambda: self.record.is_armed, BACK)
+        if self.service.process is not None:
+            wait_until(self._is_ready, BACK)
+
+    def _is_ready(self) -> bool:
+        answer = self.service.request("GET", f"/instances/{self.id}")
+        return bool(answer.json()["status"] == "ready") and self.record.is_armed
+
+    # -- clients ---------------------------------------------------------------------------------
+
+    def connect(self) -> Session:
+        return self.login.connect(**_IMPATIENT[self.tenant.name])
+
+    def patiently(self) -> Session:
+        """Connect as soon as somebody lets in."""
+        deadline = time.monotonic() + BACK
+        while True:
+            try:
+                return self.connect()
+            except FAILED:
+                assert time.monotonic() < deadline, "nobody lets in"
+                time.sleep(0.1)
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[AtWork]:
+        """Let clients work; when they have ended all that they were told is true, or the test
+        fails."""
+        writer = Writer(self.connect, threads=2)
+        appender = Appender(self.connect, self.instance.engine, threads=3)
+        with self.patiently() as session:
+            for table in ("written", "lists"):
+                session.execute(f"DROP TABLE IF EXISTS {table}")
+            session.execute(writer.TABLE)
+            appender.prepare(session)
+        with writer, appender:
+            clients = AtWork(writer, appender)
+            clients.wait_for_more()
+            yield clients
+        with self.patiently() as session:
+            verdict, anomalies = writer.check(writer.read(session)), appender.read(session)
+        assert verdict, verdict
+        assert appender.check(anomalies) == []
+
+
+def _title(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return ""
+
+
+def send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
+    """Signal processes, of which any may just be ending."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+            os.kill(process.pid, number)
