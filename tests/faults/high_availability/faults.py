@@ -108,6 +108,27 @@ def _kill_primary_and_agent(world: World, *, how: signal.Signals = signal.SIGKIL
     world.wait_moved(epoch)
 
 
+def _kill_primary_of_frozen(world: World) -> None:
+    """Kill the primary when its standby does not answer, and is not known to be frozen yet."""
+    pair = world.record
+    main, frozen = world.main(pair.primary), world.processes(pair.standby)
+    send(frozen, signal.SIGSTOP)
+    main.kill()
+    world.wait_replaced(pair.standby, frozen[0].pid)
+    send([one for one in frozen if _is_same(one)], signal.SIGCONT)
+
+
+def kill_successor(world: World) -> None:
+    """Kill the primary, and the standby while it takes its place."""
+    pair = world.record
+    main, following = world.main(pair.primary), world.processes(pair.standby)
+    main.kill()
+    while world.record.epoch == pair.epoch:
+        pass  # it may be over within milliseconds
+    send(following, signal.SIGKILL)
+    world.wait_replaced(pair.standby, following[0].pid)
+
+
 def _kill_both(world: World) -> None:
     first, second = world.processes(world.record.primary), world.processes(world.record.standby)
     send([first[0], second[0], *first[1:], *second[1:]], signal.SIGKILL)
@@ -142,8 +163,9 @@ def _again_and_again(world: World) -> None:
         time.sleep(_APART)
 
 
+KILL = Fault("primary's main process killed", partial(_kill_main, "primary"), moves=True)
 FAULTS = (
-    Fault("primary's main process killed", partial(_kill_main, "primary"), moves=True),
+    KILL,
     Fault("primary killed", partial(_signal_all, signal.SIGKILL, "primary"), moves=True),
     Fault(
         "primary's backend killed",
@@ -165,10 +187,12 @@ FAULTS = (
     Fault("control plane killed", _kill_control_plane),
     Fault("primary and agent killed", _kill_primary_and_agent, moves=True),
     Fault(
-        "agent frozen, primary killed",
+        "primary of a frozen agent killed",
         partial(_kill_primary_and_agent, how=signal.SIGSTOP),
         moves=True,
     ),
+    Fault("primary of a frozen standby killed", _kill_primary_of_frozen, moves=None),
+    Fault("primary and its successor killed", kill_successor, moves=None),
     Fault("both killed", _kill_both, moves=None),
     Fault("everything killed", _kill_everything, moves=None),
     Fault("everything stopped", _stop_everything, moves=None),

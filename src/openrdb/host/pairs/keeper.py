@@ -249,6 +249,8 @@ class PairKeeper:
         if not pair.is_armed:
             self.note("the primary ended: it is started again")
             return self._start_again(pair)
+        if self.watch.is_frozen(pair.standby):
+            self.kill(pair.standby)  # it cannot take the place of anything
         if not self.watch.lives(pair.standby):
             keeps = self.replication(pair.standby).keeps_received
             if not keeps or self.ground.failure(pair.primary) is None:
