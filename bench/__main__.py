@@ -36,6 +36,7 @@ NAMES = (
     "backups",
     "copies",
     "upgrade",
+    "high_availability",
 )
 
 
