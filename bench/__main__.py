@@ -37,6 +37,7 @@ NAMES = (
     "copies",
     "upgrade",
     "high_availability",
+    "standby",
 )
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import psutil
@@ -23,6 +24,9 @@ from openrdb.system.layout import Layout
 _WRITES = 50
 """Acknowledged before a failure, and after it."""
 _WELL = 180.0
+_STEADY = 11.0
+"""Seconds that a server has run when it fails: one that ends within ten seconds of its start is taken
+for one that cannot be started."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +45,18 @@ class Victim:
     def __init__(self, service: Service, instance: Instance) -> None:
         self._service = service
         self._instance = instance
+        self._last = time.monotonic()
+        # Of a pair's servers, each fails every second time.
+        self._steady = _STEADY / 2 + 1 if instance.is_ha_cluster else _STEADY
 
     def suffer(self, failure: Callable[[Victim], None]) -> Waited:
         """Let one client write, and something happen meanwhile; nothing acknowledged is lost."""
+        time.sleep(max(0.0, self._last + self._steady - time.monotonic()))
         with Writers(self._service.login(self._instance), clients=1) as writers:
             writers.wait_for(_WRITES)
-            began = time.monotonic()
+            self._last = time.monotonic()
             failure(self)
-            until_well = time.monotonic() - began
+            until_well = time.monotonic() - self._last
             writers.wait_for(_WRITES)
         assert not writers.lost()
         return Waited(writers.gap(), until_well)
@@ -89,15 +97,18 @@ class Victim:
 
     @property
     def _primary(self) -> str:
-        """The node that takes writes; of a single node anything that begins its name."""
-        return str(self._pair()["primary"]) if self._instance.is_ha_cluster else ""
+        """The node that takes writes; of a single node what its name begins with."""
+        if not self._instance.is_ha_cluster:
+            return ""
+        return str(pair_record(self._service, self._instance)["primary"])
 
     @property
     def _is_protected(self) -> bool:
-        return bool(self._pair()["is_armed"])
+        return bool(pair_record(self._service, self._instance)["is_armed"])
 
-    def _pair(self) -> dict[str, object]:
-        """What the agent has written down."""
-        path = Layout(self._service.data_dir).pair(UUID(self._instance.id))
-        found: dict[str, object] = json.loads(path.read_text())
-        return found
+
+def pair_record(service: Service, instance: Instance) -> dict[str, Any]:
+    """Return what the agent has written down of a highly available instance."""
+    path = Layout(service.data_dir).pair(UUID(instance.id))
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
