@@ -36,6 +36,8 @@ NAMES = (
     "backups",
     "copies",
     "upgrade",
+    "high_availability",
+    "standby",
 )
 
 

@@ -44,6 +44,8 @@ class Engine(ABC):
     statements: ClassVar[Mapping[str, str]]
     """By hand, what the calls of bench/inside.py do."""
     loads: ClassVar[Sequence[Load]]
+    inserts: ClassVar[Sequence[Load]]
+    """Single rows, each a transaction."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle

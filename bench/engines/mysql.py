@@ -31,6 +31,7 @@ _TABLE = (
     "INSERT INTO load_of_bench WITH RECURSIVE numbers (id) AS "
     "(SELECT 1 UNION ALL SELECT id + 1 FROM numbers WHERE id < @@cte_max_recursion_depth) "
     "SELECT id, 0, repeat('x', 100) FROM numbers",
+    "CREATE TABLE inserted (id bigint AUTO_INCREMENT PRIMARY KEY, text char(100))",
 )
 _ROWS_OF_FILLING, _MEGABYTES_OF_FILLING = 200_000, 50
 _FILL = (
@@ -40,7 +41,8 @@ _FILL = (
 )
 _READ = "SELECT text FROM load_of_bench WHERE id = {id};\n"
 _WRITE = "UPDATE load_of_bench SET number = number + 1 WHERE id = {id};\n"
-_EACH_SECOND = {_READ: 2000, _WRITE: 100}
+_INSERT = "INSERT INTO inserted (text) VALUES (repeat('x', 100));\n"
+_EACH_SECOND = {_READ: 2000, _WRITE: 100, _INSERT: 100}
 """How many statements make a client work for about a second, where eight share two cores."""
 _CONFIGURATION = """\
 [mysqld]
@@ -84,6 +86,7 @@ class MySQL(Engine):
         Load("SELECT of a row", _READ, 8),
         Load("UPDATE of a row", _WRITE, 8, aimed=False),
     )
+    inserts = tuple(Load("INSERT of a row", _INSERT, clients) for clients in (1, 8))
 
     def by_hand(self) -> ByHand:
         return _ByHand(self.bundle)

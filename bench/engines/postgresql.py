@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import psycopg
 from tests.support.service import PASSWORD
@@ -21,6 +21,9 @@ from openrdb.system.bundle import Bundle
 
 _MEGABYTES_OF_SCALE = 15
 _SCALE = 10
+_INSERTED = "CREATE TABLE inserted (id bigserial PRIMARY KEY, text text)"
+_SCRIPTS = {"insert": "INSERT INTO inserted (text) VALUES (repeat('x', 100));\n"}
+"""Those that pgbench has not itself."""
 _CONFIGURATION = """\
 listen_addresses = '127.0.0.1'
 port = {port}
@@ -55,29 +58,26 @@ class PostgreSQL(Engine):
         Load("pgbench -S", "select-only", 8),
         Load("pgbench (TPC-B-like)", "tpcb-like", 8, aimed=False),
     )
+    inserts = tuple(Load("INSERT of a row", "insert", clients) for clients in (1, 8))
 
     def by_hand(self) -> ByHand:
         return _ByHand(self.bundle)
 
     @staticmethod
     def query(address: tuple[str, int], database: str = "rdb") -> None:
-        with psycopg.connect(
-            host=address[0],
-            port=address[1],
-            user="admin",
-            password=PASSWORD,
-            dbname=database,
-            sslmode="require",
-            connect_timeout=10,
-        ) as connection:
+        with _connect(address, database) as connection:
             connection.execute("SELECT 1")
 
     def prepare_loads(self, address: tuple[str, int]) -> None:
         self._pgbench(address, "-i", "-s", str(_SCALE), "-q")
+        with _connect(address, "rdb") as connection:
+            connection.execute(_INSERTED)
 
     def rate(self, load: Load, address: tuple[str, int], seconds: int) -> float:
-        options = ["-b", load.script, "-c", str(load.clients), "-T", str(seconds)]
-        output = self._pgbench(address, "-n", "-j", "1", *options)
+        options = ["-n", "-j", "1", "-c", str(load.clients), "-T", str(seconds)]
+        own = _SCRIPTS.get(load.script)
+        script = ["-b", load.script] if own is None else ["-f", "-"]
+        output = self._pgbench(address, *options, *script, given=own)
         found = re.search(r"tps = ([\d.]+) \(without initial connection time\)", output)
         assert found is not None, output
         return float(found[1])
@@ -107,24 +107,47 @@ class PostgreSQL(Engine):
             os.sync()
             return hand.upgrade(port, new)
 
-    def _pgbench(self, address: tuple[str, int], *options: str) -> str:
-        return self._run("pgbench", address, "rdb", *options)
+    def _pgbench(self, address: tuple[str, int], *options: str, given: str | None = None) -> str:
+        return self._run("pgbench", address, "rdb", *options, given=given)
 
-    def _run(self, program: str, address: tuple[str, int], database: str, *options: str) -> str:
+    def _run(
+        self,
+        program: str,
+        address: tuple[str, int],
+        database: str,
+        *options: str,
+        given: str | None = None,
+    ) -> str:
         login = {"PGHOST": address[0], "PGPORT": str(address[1]), "PGUSER": "admin"}
         login |= {"PGPASSWORD": PASSWORD, "PGDATABASE": database, "PGSSLMODE": "require"}
-        return self._call(program, login, *options)
+        return self._call(program, login, *options, given=given)
 
-    def _call(self, program: str, login: Mapping[str, str], *options: str) -> str:
+    def _call(
+        self, program: str, login: Mapping[str, str], *options: str, given: str | None = None
+    ) -> str:
+        """Return what a program says; `given`: what it reads."""
         done = subprocess.run(
             [self.bundle.program(program), *options],
             env={"PATH": os.environ["PATH"], **self.bundle.environment, **login},
+            input=given,
             capture_output=True,
             text=True,
             check=False,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+
+def _connect(address: tuple[str, int], database: str) -> psycopg.Connection[Any]:
+    return psycopg.connect(
+        host=address[0],
+        port=address[1],
+        user="admin",
+        password=PASSWORD,
+        dbname=database,
+        sslmode="require",
+        connect_timeout=10,
+    )
 
 
 class _ByHand(ByHand):

@@ -26,6 +26,7 @@ from tests.support.held_service import HeldService
 from tests.support.high_availability import primary
 from tests.support.kinds import finished_count, last_error
 from tests.support.leftovers import leftovers
+from tests.support.replicas import following, login_of, made
 from tests.support.service import creation, ports_of_worker, ready, wait_until
 from tests.support.writers import Writers
 
@@ -274,3 +275,25 @@ def test_a_pair_is_moved(deployment: Deployment, newest: str) -> None:
     primary(service, instance)
     assert writers.lost() == set()
     assert deployment.homes(instance) == {"fast"}
+
+
+@pytest.mark.copies
+def test_replicas_are_made_again_in_another_pool(deployment: Deployment, newest: str) -> None:
+    service = deployment.service
+    service.start()
+    instance = service.create(newest, name="replicated", volume_type="sbs_5k")
+    fill(deployment, instance)
+    replica = made(service, instance)
+    assert deployment.homes(instance) == {"block"}
+    for asked, home in (
+        ({"volume_type": "sbs_15k"}, "fast"),
+        ({"volume_size": 10 * 10**9}, "fast"),
+        ({"node_type": "db-dev-m"}, "fast"),
+    ):
+        deployment.upgrade(instance, **asked)
+        ready(service.sdk(), instance.id)
+        wait_until(lambda home=home: deployment.homes(instance) == {home})
+        assert following(service, replica.id).endpoints == replica.endpoints
+        with login_of(service, instance, replica).connect() as session:
+            assert session.execute("SELECT count(*) FROM kept").fetchone() == (1000,)
+    wait_until(lambda: not leftovers(service))

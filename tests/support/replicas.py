@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
+import psycopg
+import pymysql
 from scaleway import ScalewayException
 from scaleway.rdb.v1 import (
     Instance,
@@ -15,6 +20,7 @@ from scaleway.rdb.v1 import (
     ReadReplicaEndpointSpecPrivateNetworkIpamConfig,
 )
 
+from openrdb.system.layout import Layout
 from tests.support.service import Service, wait_until
 from tests.support.tenants import Login, Session
 
@@ -84,3 +90,20 @@ def made(service: Service, instance: Instance, **asked: Any) -> ReadReplica:
     replica = service.sdk().create_read_replica(instance_id=instance.id, **asked)
     assert replica.status == "provisioning"
     return following(service, replica.id)
+
+
+def execute_as_superuser(service: Service, instance: Instance, statement: str) -> None:
+    """Execute a statement as the superuser of an instance's primary."""
+    (node,) = nodes_of(service, instance, "primary")
+    layout = Layout(service.data_dir)
+    sockets = layout.sockets(UUID(node))
+    secret = service.superuser_secret(instance)
+    if instance.engine.startswith("MySQL"):
+        at = {"unix_socket": str(sockets / "mysql.sock"), "user": "_rdb_superadmin"}
+        with closing(pymysql.connect(**at, password=secret)) as session:
+            session.cursor().execute(statement)
+        return
+    record = json.loads((layout.node(UUID(instance.id), UUID(node)).record).read_text())
+    at = {"host": str(sockets), "port": str(record["spec"]["port"]), "user": "_rdb_superadmin"}
+    with psycopg.connect(**at, password=secret, dbname="postgres", autocommit=True) as session:
+        session.execute(statement)

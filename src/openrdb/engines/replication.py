@@ -93,6 +93,8 @@ class Replication(Protocol):
     """Whether a primary stays up while it hands over: where not, `hand_over` is followed by a clean
     end of the server, which sends the rest to the follower."""
 
+    opens_unasked: bool
+    """Whether `open` is for servers that do not accept connections yet as well: some never would."""
     keeps_received: bool
     """Whether what a follower has confirmed is on its disk, and stays there when its server ends: else
     only one that lives may become the primary, and one whose host lost power is copied anew."""

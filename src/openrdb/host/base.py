@@ -423,7 +423,8 @@ class Replicas(Protocol):
         """
 
     def ensure_replica_reset(self, spec: NodeSpec) -> None:
-        """Forget a replica's data, so that `ensure_replica` makes it anew; it is stopped until then."""
+        """Forget a replica's data, so that `ensure_replica` makes it anew, in the spec's pool; it is
+        stopped until then."""
 
     def ensure_volume_of_replica(self, spec: NodeSpec, replica: NodeSpec, timeout: float) -> bool:
         """Make the data directory of another instance's first node from that of a replica, which is

@@ -117,6 +117,10 @@ class LocalPairs(LocalNodes):
     def _set_held(self, node_id: UUID, mark: str | None) -> None:
         for each in self._members(node_id):
             super()._set_held(each, mark)
+        keeper = self._keepers.get(self._record(node_id).spec.instance_id)
+        if keeper is not None:
+            with keeper.planned():
+                keeper.drop_probe()  # the next one writes nothing where writes are held
 
     def _set_followed(self, node_id: UUID, *, followed: bool) -> None:
         for each in self._members(node_id):

@@ -144,6 +144,10 @@ class LocalReplicas(LocalRecovery):
         self._end_replica(spec)
         volume = self._pools.volume_of(self._record(spec.node_id))
         self._pools.named(volume.pool).delete(volume)
+        if volume.pool != spec.pool:
+            self._pools.ensure_passage(spec.pool, spec.instance_id, spec.node_id, spec.uid)
+            self._set_pool(spec)
+            self._pools.tidy(volume.pool, spec.instance_id, spec.node_id)
         self._healer.in_background(self._pools.remove_deleted)
 
     def _end_replica(self, spec: NodeSpec) -> None:

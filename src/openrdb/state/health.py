@@ -10,7 +10,7 @@ to write. What changes in between ends in the right one of these.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import inspect
@@ -58,11 +58,16 @@ def _concerned(session: Session) -> Iterator[tuple[Instance, list[Node]]]:
     for row in list(session.dirty):
         if isinstance(row, Instance) and inspect(row).attrs.status.history.has_changes():
             changed.setdefault(row, [])
-        elif isinstance(row, Node) and any(_has_changed(row, name) for name in _WATCHED):
+        elif _is_watched(row) and any(_has_changed(row, name) for name in _WATCHED):
             instance = session.get(Instance, row.instance_id)
             if instance is not None:
                 changed.setdefault(instance, []).append(row)
     yield from changed.items()
+
+
+def _is_watched(row: object) -> TypeGuard[Node]:
+    """Return whether a row is a node whose users write: what read replicas are is their own status."""
+    return isinstance(row, Node) and row.role != "replica"
 
 
 def _history(node: Node, name: str) -> Any:  # noqa: ANN401

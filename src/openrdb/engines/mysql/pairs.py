@@ -43,6 +43,7 @@ class MySQLReplication:
     it keeps its binary log are copied anew."""
 
     hands_over_running = True
+    opens_unasked = False
     keeps_received = False
     """What it receives and applies it does not sync: it would fall behind a primary whose commits share
     their syncs. All of it stays where only the server ends."""

@@ -49,6 +49,8 @@ class PostgreSQLReplication:
     hands_over_running = False
     """A server that ends cleanly waits until its followers have all that it has written."""
     keeps_received = True
+    opens_unasked = True
+    """One that crashed amid transactions with very many parts waits, as a standby, for the next one."""
 
     def __init__(self, node: EngineNode) -> None:
         self._node = node

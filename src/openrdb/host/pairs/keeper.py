@@ -292,10 +292,15 @@ class PairKeeper:
         """Let the primary by the record take writes, and endpoints lead to it."""
         pid = self.watch.pid(pair.primary)
         server = self.ground.server(pair.primary)
-        if pid is None or not server.wait_accepting(pid, _ACCEPTING):
+        if pid is None:
             return 0.0
-        replication = self.replication(pair.primary)
-        if not replication.is_open():
+        replication, accepts = (
+            self.replication(pair.primary),
+            server.wait_accepting(pid, _ACCEPTING),
+        )
+        if not accepts and not replication.opens_unasked:
+            return 0.0
+        if not accepts or not replication.is_open():
             if pair.is_armed:
                 # Once it is open its commits wait for nobody.
                 pair = self.save(replace(pair, is_armed=False))

@@ -25,7 +25,7 @@ from openrdb.host.base import Host
 from openrdb.operations.desired import node_spec, replica_routes, route
 from openrdb.operations.registry import Operation
 from openrdb.operations.run import Run
-from openrdb.operations.snapshots.copying import WAIT, to_the_end
+from openrdb.operations.snapshots.copying import to_the_end
 from openrdb.operations.steps import ensure_free_port, ensure_free_ports_of, readdress
 from openrdb.spec import NodeSpec
 from openrdb.state.models import Instance, ReadReplica
@@ -216,13 +216,12 @@ def resize_replicas(run: Run) -> None:
 
 
 def remake_replicas(run: Run) -> None:
-    """Make an instance's replicas again in the pool that its volumes are in now."""
+    """Let an instance's replicas be made again in the pool that its volumes are in now, which their
+    host goes on with."""
 
     def remake(host: Host, spec: NodeSpec) -> None:
         host.ensure_replica_reset(spec)
-        while not host.ensure_replica(spec, WAIT):
-            pass
-        host.ensure_only_volume(spec)
+        host.ensure_replica(spec, 0.0)
 
     for replica in _following(run):
         _attempt(run, replica, remake)

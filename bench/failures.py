@@ -1,0 +1,114 @@
+"""Instances whose servers are killed, frozen and restarted while a client writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import psutil
+from scaleway.rdb.v1 import Instance
+from tests.support.programs import holder
+from tests.support.service import Service, wait_until
+from tests.support.writers import Writers
+
+from bench.served import Client
+from openrdb.system.layout import Layout
+
+_WRITES = 50
+"""Acknowledged before a failure, and after it."""
+_WELL = 180.0
+_STEADY = 11.0
+"""Seconds that a server has run when it fails: one that ends within ten seconds of its start is taken
+for one that cannot be started."""
+
+
+@dataclass(frozen=True)
+class Waited:
+    """Seconds that a failure cost."""
+
+    writes: float
+    """The longest time in which nothing was acknowledged."""
+    until_well: float
+    """From the failure until the instance was what it had been: a pair is protected again."""
+
+
+class Victim:
+    """An instance of one node, or a highly available one."""
+
+    def __init__(self, service: Service, instance: Instance) -> None:
+        self._service = service
+        self._instance = instance
+        self._last = time.monotonic()
+        # Of a pair's servers, each fails every second time.
+        self._steady = _STEADY / 2 + 1 if instance.is_ha_cluster else _STEADY
+
+    def suffer(self, failure: Callable[[Victim], None]) -> Waited:
+        """Let one client write, and something happen meanwhile; nothing acknowledged is lost."""
+        time.sleep(max(0.0, self._last + self._steady - time.monotonic()))
+        with Writers(self._service.login(self._instance), clients=1) as writers:
+            writers.wait_for(_WRITES)
+            self._last = time.monotonic()
+            failure(self)
+            until_well = time.monotonic() - self._last
+            writers.wait_for(_WRITES)
+        assert not writers.lost()
+        return Waited(writers.gap(), until_well)
+
+    # -- failures, which return when the instance is well again --------------------------------
+
+    def kill(self) -> None:
+        before = self._primary
+        os.kill(self._main().pid, signal.SIGKILL)
+        self._wait_well(before)
+
+    def freeze(self) -> None:
+        before, main = self._primary, self._main()
+        for process in (main, *main.children(recursive=True)):
+            process.suspend()
+        self._wait_well(before)
+
+    def restart(self) -> None:
+        with closing(Client(self._service)) as client:
+            client.at(self._instance.id, "POST", "restart", {})
+            wait_until(self._is_ready(client), _WELL)
+
+    # -- what is known of it -------------------------------------------------------------------
+
+    def _is_ready(self, client: Client) -> Callable[[], bool]:
+        return lambda: client.instance(self._instance.id).json()["status"] == "ready"
+
+    def _wait_well(self, before: str) -> None:
+        """Until a pair is protected by another primary; a single node serves when it can be written
+        to, which the client waits for."""
+        if self._instance.is_ha_cluster:
+            wait_until(lambda: self._is_protected and self._primary != before, _WELL)
+
+    def _main(self) -> psutil.Process:
+        pid = holder(self._service, self._instance.id, f"node-{self._primary}")
+        assert pid is not None
+        return psutil.Process(pid)
+
+    @property
+    def _primary(self) -> str:
+        """The node that takes writes; of a single node what its name begins with."""
+        if not self._instance.is_ha_cluster:
+            return ""
+        return str(pair_record(self._service, self._instance)["primary"])
+
+    @property
+    def _is_protected(self) -> bool:
+        return bool(pair_record(self._service, self._instance)["is_armed"])
+
+
+def pair_record(service: Service, instance: Instance) -> dict[str, Any]:
+    """Return what the agent has written down of a highly available instance."""
+    path = Layout(service.data_dir).pair(UUID(instance.id))
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
