@@ -39,7 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--all-faults",
         action="store_true",
-        help="try every fault of tests/faults/matrix, not a sample",
+        help="try every fault of tests/faults, and as often as is told there, not a sample",
     )
 
 

@@ -12,6 +12,12 @@ from tests.support.service import Service, installed
 _TOLD = 12000
 
 
+def tell(service: Service) -> None:
+    """Print the last lines that an agent wrote."""
+    with contextlib.suppress(OSError):
+        print((service.data_dir / "run" / "agent.log").read_text(errors="replace")[-_TOLD:])
+
+
 class Stage:
     """Made when it is first asked for, and anew after a failure."""
 
@@ -27,7 +33,8 @@ class Stage:
         try:
             yield self._world(engine)
         except BaseException:
-            self._tell()
+            if self._service is not None:
+                tell(self._service)
             self.clear()
             raise
 
@@ -41,12 +48,6 @@ class Stage:
         if engine not in self._worlds:
             self._worlds[engine] = World(self._service, engine)
         return self._worlds[engine]
-
-    def _tell(self) -> None:
-        if self._service is not None:
-            log = self._service.data_dir / "run" / "agent.log"
-            with contextlib.suppress(OSError):
-                print(log.read_text(errors="replace")[-_TOLD:])
 
     def clear(self) -> None:
         self._service = None

@@ -130,15 +130,27 @@ class Carer:
             return False
         primary.admit(pair.standby)
         if not keeper.watch.lives(pair.standby):
-            keeper.note("the standby is being started")
-            ground.start(pair.standby)
-            keeper.watch.forget(pair.standby)
+            self._start(pair)
         if not self._accepts(pair):
             return False
         keeper.replication(pair.standby).follow()
         if self._catch_up(pair):
             return self._arm(pair)
         return False
+
+    def _start(self, pair: PairRecord) -> None:
+        """Start the standby; one that cannot even be begun to start is copied anew, once."""
+        keeper, ground = self._keeper, self._keeper.ground
+        keeper.note("the standby is being started")
+        try:
+            ground.start(pair.standby)
+        except Exception:
+            # Its data may be why: a file that is needed for a start may be gone.
+            is_last = self._failures == _TRIES - 1
+            if is_last and not keeper.is_restarting and not ground.is_full(pair.standby):
+                self._mark_unusable(pair)
+            raise
+        keeper.watch.forget(pair.standby)
 
     def _copy(self, pair: PairRecord) -> None:
         """Make the standby's volume anew; one that is half made is never started."""

@@ -249,6 +249,9 @@ class PairKeeper:
         if not pair.is_armed:
             self.note("the primary ended: it is started again")
             return self._start_again(pair)
+        if self.ground.is_full(pair.primary) and self.ground.is_full(pair.standby):
+            self.note("the primary ended, and the standby's disk is as full: it is started again")
+            return self._start_again(pair)
         if self.watch.is_frozen(pair.standby):
             self.kill(pair.standby)  # it cannot take the place of anything
         if not self.watch.lives(pair.standby):
@@ -261,9 +264,6 @@ class PairKeeper:
             self.ground.start(pair.standby)
             if not self.watch.lives(pair.standby):
                 return self._pause_after_failure()
-        elif self.ground.is_full(pair.primary) and self.ground.is_full(pair.standby):
-            self.note("the primary ended, and the standby's disk is as full: it is started again")
-            return self._start_again(pair)
         self.note("the primary ended: the standby takes its place")
         return self.open(self.make_primary(pair, pair.standby))
 

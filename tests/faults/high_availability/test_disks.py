@@ -1,0 +1,169 @@
+"""Disks of highly available instances that fill up or take no writes any more."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from tests.faults.high_availability.stage import tell
+from tests.faults.high_availability.world import BACK, World, send
+from tests.support import mounts
+from tests.support.histories import FAILED
+from tests.support.service import Service, wait_until
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.root,
+    pytest.mark.timeout(900),
+    pytest.mark.usefixtures("told"),
+]
+
+_SIZE = 2**30
+_WHILE_FULL = 15.0
+
+
+class Disk:
+    """A file system that has one node's volume."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self.mounted = mounts.ext4(place, _SIZE)
+        self._volume: Path | None = None
+
+    def take(self, world: World, node: UUID) -> None:
+        """Move a node's volume to it; the service is started anew for that."""
+        (volume,) = world.service.data_dir.glob(f"instances/{world.id}/nodes/{node}/data")
+        world.service.stop_everything()
+        subprocess.run(["mv", str(volume), str(self.mounted / "data")], check=True)
+        volume.mkdir()
+        owner = volume.parent.stat()
+        os.chown(volume, owner.st_uid, owner.st_gid)
+        mounts.mount("--bind", str(self.mounted / "data"), str(volume))
+        self._volume = volume
+        world.service.start()
+        world.wait_protected()
+
+    def fail(self) -> None:
+        """Refuse all writes from now on, as after an error of the device."""
+        subprocess.run(["mount", "-o", "remount,abort", str(self.mounted)], check=True)
+
+    def leave(self) -> None:
+        """Let the volume be where it was; it is empty."""
+        if self._volume is not None:
+            subprocess.run(["umount", "--lazy", str(self._volume)], check=True)
+            self._volume = None
+
+    def close(self) -> None:
+        self.leave()
+        mounts.unmount(self._place)
+        shutil.rmtree(self._place)
+
+
+def _fill(ballast: Path) -> None:
+    with ballast.open("ab", buffering=0) as file:
+        for size in (2**26, 2**20, 2**12):
+            with contextlib.suppress(OSError):
+                while True:
+                    os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, size)
+
+
+@pytest.fixture
+def place() -> Path:
+    made = Path("/tmp") / f"ordb-fs-{os.urandom(3).hex()}"
+    made.mkdir(mode=0o755)
+    return made
+
+
+@pytest.fixture
+def disk(place: Path) -> Iterator[Disk]:
+    made = Disk(place)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def told(fresh_service: Service, request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    tell(fresh_service)
+
+
+def test_a_disk_of_the_primary_that_fails(
+    fresh_service: Service,
+    disk: Disk,
+    newest: str,
+    record_property: Callable[[str, object], None],
+) -> None:
+    """Its server may live on: cloudnative-pg/cloudnative-pg#10591."""
+    fresh_service.start()
+    world = World(fresh_service, newest)
+    world.wait_protected()
+    disk.take(world, world.record.primary)
+    with world.at_work() as clients:
+        pair = world.record
+        began = time.monotonic()
+        disk.fail()
+        world.wait_moved(pair.epoch)
+        clients.wait_for_more()
+        record_property("gaps", [round(clients.writer.largest_gap(began, time.monotonic()), 3)])
+        disk.leave()
+        world.wait_protected()
+        clients.wait_for_more()
+
+
+@pytest.fixture
+def small(fresh_service: Service, place: Path) -> Iterator[Service]:
+    """A service whose data directory is on a file system of its own."""
+    mounted = mounts.ext4(place, 3 * _SIZE)
+    home = fresh_service.home.stat()
+    os.chown(mounted, home.st_uid, home.st_gid)
+    fresh_service.data_dir = mounted / "data"
+    try:
+        yield fresh_service
+    finally:
+        tell(fresh_service)
+        (mounted / "ballast").unlink(missing_ok=True)
+        fresh_service.stop_everything()
+        mounts.unmount(place)
+        shutil.rmtree(place)
+
+
+def test_no_room_on_either(small: Service, newest: str) -> None:
+    """The standby is not promoted before there is room: it has as little."""
+    small.start()
+    world = World(small, newest)
+    with world.at_work() as clients:
+        world.wait_protected()
+        pair = world.record
+        ballast = small.data_dir.parent / "ballast"
+        _fill(ballast)
+        wait_until(lambda: not works(world), BACK)
+        send(world.processes(pair.primary), signal.SIGKILL)
+        until = time.monotonic() + _WHILE_FULL
+        while time.monotonic() < until:
+            assert world.record.epoch == pair.epoch
+            time.sleep(0.1)
+        ballast.unlink()
+        clients.wait_for_more()
+        world.wait_protected()
+
+
+def works(world: World) -> bool:
+    """Return whether anything is acknowledged."""
+    try:
+        with world.connect() as session:
+            session.execute("CREATE TABLE IF NOT EXISTS tried (t text)")
+            session.execute("INSERT INTO tried VALUES ('x')")
+    except FAILED:
+        return False
+    return True
