@@ -77,6 +77,15 @@ def is_stopped(pid: int) -> bool:
         return False
 
 
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started; none where the kernel does not tell."""
+    try:
+        listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return [int(child) for child in listed.split()]
+
+
 def parent(pid: int) -> int | None:
     """Return the parent's pid; None if there is no such process."""
     try:

@@ -20,27 +20,38 @@ _ROUNDS = 50
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Choose faults of both engines; all of them, in many rounds, if all are asked for."""
-    if "fault" not in metafunc.fixturenames:
+    """Try every fault on each engine that can have it."""
+    if "fault" in metafunc.fixturenames:
+        both = [
+            (engine, fault)
+            for engine in ENGINES
+            for fault in FAULTS
+            if engine.startswith(fault.engines)
+        ]
+        names = [f"{engine}-{fault}" for engine, fault in both]
+        metafunc.parametrize(("engine_name", "fault"), both, ids=names)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Choose some of these tests, unless all are asked for."""
+    if config.getoption("--all-faults"):
         return
-    every = metafunc.config.getoption("--all-faults")
-    possible = [
-        (engine, fault)
-        for engine in ENGINES
-        for fault in FAULTS
-        if engine.startswith(fault.engines)
-    ]
+    mine = [item for item in items if item.path.parent == Path(__file__).parent]
     chance = random.Random(f"{seed()} pairs")  # noqa: S311
-    chosen = possible if every else chance.sample(possible, _SAMPLE)
-    ordered = sorted(chosen, key=possible.index)
-    names = [f"{engine}-{fault}" for engine, fault in ordered]
-    metafunc.parametrize(("engine_name", "fault"), ordered, ids=names)
+    left_out = chance.sample(mine, max(len(mine) - _SAMPLE, 0))
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture
-def rounds(request: pytest.FixtureRequest) -> int:
+def every(request: pytest.FixtureRequest) -> bool:
+    """Whether all faults are asked for, for as long as it takes."""
+    return bool(request.config.getoption("--all-faults"))
+
+
+@pytest.fixture
+def rounds(every: bool) -> int:
     """How often each fault happens; HA_ROUNDS says another number."""
-    every = request.config.getoption("--all-faults")
     return int(os.environ.get("HA_ROUNDS", _ROUNDS if every else 1))
 
 
@@ -53,7 +64,7 @@ def stage(cache: Path, worker_id: str) -> Iterator[Stage]:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     measured = {
-        report.nodeid.partition("[")[2].rstrip("]") or report.nodeid.rpartition(":")[2]: gaps
+        report.nodeid.rpartition("::")[2]: gaps
         for report in terminalreporter.getreports("passed")
         if report.when == "call" and (gaps := dict(report.user_properties).get("gaps"))
     }

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-import psutil
-
-from tests.faults.high_availability.world import BACK, World, send
+from tests.faults.high_availability.world import BACK, World, is_same, send
 from tests.support.programs import agent, holder, keeper
 from tests.support.service import wait_until
 
@@ -52,11 +50,7 @@ def _signal_all(number: signal.Signals, member: Member, world: World) -> None:
     send(found, number)
     _wait(member, world, epoch, found[0].pid)
     # Whatever of it has been forgotten goes on where it was stopped.
-    send([one for one in found if _is_same(one)], signal.SIGCONT)
-
-
-def _is_same(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    send([one for one in found if is_same(one)], signal.SIGCONT)
 
 
 def _kill_child(member: Member, world: World) -> None:
@@ -115,7 +109,7 @@ def _kill_primary_of_frozen(world: World) -> None:
     send(frozen, signal.SIGSTOP)
     main.kill()
     world.wait_replaced(pair.standby, frozen[0].pid)
-    send([one for one in frozen if _is_same(one)], signal.SIGCONT)
+    send([one for one in frozen if is_same(one)], signal.SIGCONT)
 
 
 def kill_successor(world: World) -> None:
@@ -144,6 +138,15 @@ def _kill_everything(world: World) -> None:
 def _stop_everything(world: World) -> None:
     world.service.stop_everything()
     world.service.start()
+
+
+def _kill_primary_of_frozen_receiver(world: World) -> None:
+    """The standby lives, and never ends to receive."""
+    pair = world.record
+    main, frozen = world.main(pair.primary), world.receiver(pair.standby)
+    frozen.suspend()
+    main.kill()
+    world.wait_replaced(pair.primary, main.pid)
 
 
 def _without_control_plane(world: World) -> None:
@@ -192,6 +195,12 @@ FAULTS = (
         moves=True,
     ),
     Fault("primary of a frozen standby killed", _kill_primary_of_frozen, moves=None),
+    Fault(
+        "primary of a frozen receiver killed",
+        _kill_primary_of_frozen_receiver,
+        moves=None,
+        engines=("PostgreSQL",),
+    ),
     Fault("primary and its successor killed", kill_successor, moves=None),
     Fault("both killed", _kill_both, moves=None),
     Fault("everything killed", _kill_everything, moves=None),

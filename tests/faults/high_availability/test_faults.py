@@ -58,11 +58,11 @@ def test_nothing_is_lost(
 def test_kills_in_a_row(
     stage: Stage,
     engine_name: str,
-    request: pytest.FixtureRequest,
+    every: bool,
     record_property: Callable[[str, object], None],
 ) -> None:
     """The second half of them while no control plane is there."""
-    many = IN_A_ROW if request.config.getoption("--all-faults") else IN_A_ROW // 5
+    many = IN_A_ROW if every else IN_A_ROW // 5
     gaps: list[float] = []
     with stage.world(engine_name) as world:
         world.wait_protected()

@@ -13,7 +13,8 @@ from uuid import UUID
 import psutil
 from pydantic import TypeAdapter
 
-from openrdb.host.records import PairRecord
+from openrdb.host.records import NodeRecord, PairRecord
+from openrdb.spec import NodeSpec
 from openrdb.system.layout import Layout
 from tests.support.histories import FAILED, Appender, Writer
 from tests.support.programs import holder
@@ -24,6 +25,7 @@ BACK = 120.0
 """Seconds after which nobody believes in it any more."""
 _MORE = 20
 """Acknowledged writes that show that an instance works."""
+_NODE = TypeAdapter(NodeRecord)
 _PAIR = TypeAdapter(PairRecord)
 _IMPATIENT = {
     "PostgreSQL": {"connect_timeout": 2},
@@ -66,6 +68,11 @@ class World:
         path = Layout(self.service.data_dir).pair(UUID(self.id))
         return _PAIR.validate_json(path.read_text())
 
+    @property
+    def _spec(self) -> NodeSpec:
+        path = Layout(self.service.data_dir).node(UUID(self.id), self.record.primary).record
+        return _NODE.validate_json(path.read_text()).spec
+
     # -- processes -------------------------------------------------------------------------------
 
     def pid(self, node: UUID) -> int | None:
@@ -84,6 +91,32 @@ class World:
     def sessions(self, node: UUID) -> list[psutil.Process]:
         """Return the processes that serve users' sessions, where each has its own."""
         return [one for one in self.processes(node) if self.login.user in _title(one)]
+
+    def receiver(self, node: UUID) -> psutil.Process:
+        """Return what receives for a follower: all of the server, where that is no process."""
+        found = self.processes(node)
+        return next((one for one in found if "walreceiver" in _title(one)), found[0])
+
+    # -- what is in files ------------------------------------------------------------------------
+
+    def copies(self) -> int:
+        """Return how often a standby was copied since the agent's log began."""
+        log = (self.service.data_dir / "run" / "agent.log").read_text(errors="replace")
+        return log.count(f"pair {self.id}: the standby's data is being copied")
+
+    def secrets(self) -> dict[str, bytes]:
+        """Return what nobody may find in any of its volumes."""
+        spec = self._spec
+        key = spec.certificate.key if spec.certificate is not None else ""
+        assert key
+        # One line of it says enough, as the others may be broken elsewhere.
+        lines = {f"key, line {number}": line for number, line in enumerate(key.splitlines())}
+        found = {"superuser": spec.secret, "replication": spec.replication_secret, **lines}
+        return {
+            name: secret.encode()
+            for name, secret in found.items()
+            if secret and not secret.startswith("-----")
+        }
 
     # -- waiting ---------------------------------------------------------------------------------
 
@@ -108,7 +141,12 @@ class World:
     # -- clients ---------------------------------------------------------------------------------
 
     def connect(self) -> Session:
-        return self.login.connect(**_IMPATIENT[self.tenant.name])
+        return self.login.connect(**self.impatient)
+
+    @property
+    def impatient(self) -> dict[str, int]:
+        """What keeps clients from waiting for what is frozen."""
+        return _IMPATIENT[self.tenant.name]
 
     def patiently(self) -> Session:
         """Connect as soon as somebody lets in."""
@@ -152,3 +190,8 @@ def send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
             os.kill(process.pid, number)
+
+
+def is_same(process: psutil.Process) -> bool:
+    """Return whether a process is there still, and not another one of its number."""
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE

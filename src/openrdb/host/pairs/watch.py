@@ -43,9 +43,9 @@ class Watch:
             return self._known[node_id][0].pid if self.lives(node_id) else None
 
     def is_frozen(self, node_id: UUID) -> bool:
-        """Return whether a server's main process is stopped (SIGSTOP)."""
+        """Return whether one of a server's processes is stopped (SIGSTOP): the others wait for it."""
         pid = self.pid(node_id)
-        return pid is not None and processes.is_stopped(pid)
+        return pid is not None and any(map(processes.is_stopped, (pid, *processes.children(pid))))
 
     def forget(self, node_id: UUID) -> None:
         """Look anew at the next question: the server was ended or started on purpose."""
