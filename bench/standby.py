@@ -2,7 +2,7 @@
 
 Enabling high availability on a clone, and creating a read replica: from the request until `ready`, with
 1 GB, against an instance that is empty but for what an engine makes itself. Single-row inserts, each a
-transaction, by the endpoint, against an instance of one node, in turn. Memory (PSS) that idle pairs have
+transaction, against an instance of one node, in turn, by endpoints. Memory (PSS) that idle pairs have
 beyond instances of one node, balancers included; the baseline is the engine of such an instance.
 """
 
