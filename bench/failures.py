@@ -54,6 +54,8 @@ class Victim:
         time.sleep(max(0.0, self._last + self._steady - time.monotonic()))
         with Writers(self._service.login(self._instance), clients=1) as writers:
             writers.wait_for(_WRITES)
+            if self._instance.is_ha_cluster:
+                wait_until(lambda: self._protected, _WELL)
             self._last = time.monotonic()
             failure(self)
             until_well = time.monotonic() - self._last
@@ -88,7 +90,7 @@ class Victim:
         """Until a pair is protected by another primary; a single node serves when it can be written
         to, which the client waits for."""
         if self._instance.is_ha_cluster:
-            wait_until(lambda: self._is_protected and self._primary != before, _WELL)
+            wait_until(lambda: self._protected not in (None, before), _WELL)
 
     def _main(self) -> psutil.Process:
         pid = holder(self._service, self._instance.id, f"node-{self._primary}")
@@ -103,8 +105,10 @@ class Victim:
         return str(pair_record(self._service, self._instance)["primary"])
 
     @property
-    def _is_protected(self) -> bool:
-        return bool(pair_record(self._service, self._instance)["is_armed"])
+    def _protected(self) -> str | None:
+        """A pair's primary while it is protected."""
+        pair = pair_record(self._service, self._instance)
+        return str(pair["primary"]) if pair["is_armed"] else None
 
 
 def pair_record(service: Service, instance: Instance) -> dict[str, Any]:

@@ -33,17 +33,17 @@ class _Failure:
 
 _FAILURES = (
     _Failure(
-        *("kill -9 of the primary", Victim.kill, (50, 3), (10, 1)),
+        *("kill -9 of the primary", Victim.kill, (50, 3), (5, 1)),
         goals={"PostgreSQL": 0.5, "MySQL": 1.0},
         worst={"PostgreSQL": 1.0, "MySQL": 2.0},
     ),
     _Failure(
-        *("restart by the API", Victim.restart, (10, 1), (10, 1)),
+        *("restart by the API", Victim.restart, (10, 1), (5, 1)),
         goals={"PostgreSQL": 0.5, "MySQL": 0.5},
         worst={},
     ),
     _Failure(
-        *("hung primary", Victim.freeze, (10, 1), (2, 1)),
+        *("hung primary", Victim.freeze, (5, 1), (1, 1)),
         goals={"PostgreSQL": 3.0, "MySQL": 3.0},
         worst={},
     ),

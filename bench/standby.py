@@ -2,8 +2,8 @@
 
 Enabling high availability on a clone, and creating a read replica: from the request until `ready`, with
 1 GB, against an instance that is empty but for what an engine makes itself. Single-row inserts, each a
-transaction, by the endpoint, against an instance of one node, in turn. Memory as PSS: of idle pairs with
-their balancers, what they have more than instances of one node, against such an instance's engine.
+transaction, against an instance of one node, in turn, by endpoints. Memory (PSS) that idle pairs have
+beyond instances of one node, balancers included; the baseline is the engine of such an instance.
 """
 
 from __future__ import annotations

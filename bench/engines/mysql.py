@@ -42,7 +42,7 @@ _FILL = (
 _READ = "SELECT text FROM load_of_bench WHERE id = {id};\n"
 _WRITE = "UPDATE load_of_bench SET number = number + 1 WHERE id = {id};\n"
 _INSERT = "INSERT INTO inserted (text) VALUES (repeat('x', 100));\n"
-_EACH_SECOND = {_READ: 2000, _WRITE: 100, _INSERT: 100}
+_EACH_SECOND = {_READ: 2000, _WRITE: 100, _INSERT: 200}
 """How many statements make a client work for about a second, where eight share two cores."""
 _CONFIGURATION = """\
 [mysqld]

@@ -11,7 +11,7 @@ import pytest
 
 from openrdb.api.app import create_app
 from openrdb.api.common import Backend
-from openrdb.state import access, backups, instances, snapshots
+from openrdb.state import access, backups, instances, read_replicas, snapshots
 from openrdb.state.access import NewKey
 from openrdb.state.models import (
     ApiKey,
@@ -102,6 +102,8 @@ def given(api: Api) -> dict[str, Any]:
         backup.status = "ready"
         snapshot = snapshots.new(session, instance, "ours")
         snapshot.status, snapshot.superuser = "ready", b""
+        node = Node(id=uuid4(), address="127.0.0.1", port=12001, version="17", role="replica")
+        replica = read_replicas.new(instance, node, same_zone=True)
         session.add_all([backup, snapshot])
     vpcs, ips = f"//vpc/v2/regions/{REGION}", f"//ipam/v1/regions/{REGION}/ips"
     network = api.request("POST", f"{vpcs}/private-networks", json={"name": "ours"}).json()
@@ -112,6 +114,7 @@ def given(api: Api) -> dict[str, Any]:
         "endpoint_id": endpoint.id,
         "database_backup_id": backup.id,
         "snapshot_id": snapshot.id,
+        "read_replica_id": replica.id,
         "vpc_id": network["vpc_id"],
         "private_network_id": network["id"],
         "ip_id": ip["id"],

@@ -511,6 +511,7 @@ def test_health_and_metrics_need_no_key(service: Service, instance: dict[str, An
 
 INSIDE = "/instances/{instance_id}"
 BACKUP, SNAPSHOT = "{database_backup_id}", "{snapshot_id}"
+REPLICA = "{read_replica_id}"
 
 
 def test_openapi(service: Service) -> None:
@@ -552,6 +553,9 @@ def test_openapi(service: Service) -> None:
         ("GET", "/snapshots"),
         *((method, f"/snapshots/{SNAPSHOT}") for method in ("GET", "PATCH", "DELETE")),
         ("POST", f"/snapshots/{SNAPSHOT}/create-instance"),
+        ("POST", "/read-replicas"),
+        *((method, f"/read-replicas/{REPLICA}") for method in ("GET", "DELETE")),
+        *(("POST", f"/read-replicas/{REPLICA}/{v}") for v in ("endpoints", "reset", "promote")),
     }
     assert document["components"]["securitySchemes"]["key"]["name"] == "X-Auth-Token"
     assert "ValidationError" not in json.dumps(document)

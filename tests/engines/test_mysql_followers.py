@@ -11,6 +11,7 @@ import pytest
 
 from openrdb.engines import templates_of
 from openrdb.engines.mysql import gtids, semisync
+from openrdb.engines.replication import Following
 from openrdb.errors import HostError, PreconditionFailed
 from openrdb.system import accounts
 from openrdb.system.bundle import Bundle
@@ -40,16 +41,20 @@ def pair(servers: tuple[Pair, Member]) -> Pair:
 @pytest.fixture
 def replica(servers: tuple[Pair, Member], pair: Pair) -> Member:
     """It follows the standby."""
-    rejoin(servers[1], pair.standby)
-    return servers[1]
+    found = servers[1]
+    if rejoin(found, pair.standby).lost is not None:  # it was ahead of what became the primary
+        found.copy_anew(pair.primary)
+        assert rejoin(found, pair.standby).streams
+    return found
 
 
-def rejoin(replica: Member, upstream: Member) -> None:
-    def follows() -> bool:
+def rejoin(replica: Member, upstream: Member) -> Following:
+    def stands() -> Following | None:
         replica.follow(upstream)
-        return replica.replication.following().streams
+        now = replica.replication.following()
+        return now if now.streams or now.lost is not None else None
 
-    until(follows)
+    return until(stands)  # type: ignore[no-any-return]
 
 
 def wait_for_all(pair: Pair) -> None:

@@ -93,6 +93,12 @@ class Member(Server):
         source.engine.copy_data(Copier(self.paths.data))
         templates_of(self.spec.engine).prepare_follower(self.paths.data)
 
+    def copy_anew(self, source: Server) -> None:
+        self.kill()
+        shutil.rmtree(self.paths.data)
+        self.copy(source)
+        self.run()
+
     def follow(self, source: Server) -> None:
         spec = source.spec
         place = (spec.node_id, spec.address, spec.port, REPLICATION_SECRET)
@@ -162,10 +168,7 @@ class Pair:
         self.primary.replication.admit(self.standby.spec.node_id)
         self.primary.replication.disarm()
         if self.rejoin().lost is not None:
-            self.standby.kill()
-            shutil.rmtree(self.standby.paths.data)
-            self.standby.copy(self.primary)
-            self.standby.run()
+            self.standby.copy_anew(self.primary)
             assert self.rejoin().streams
         self.primary.arm(self.standby)
 

@@ -37,8 +37,8 @@ _RESOURCES = {"backups": "database_backup", "snapshots": "instance_snapshot"}
 """What errors name otherwise than paths do."""
 _FIRST_ERROR, _FIRST_FAILURE = 400, 500
 _SUBJECTS = (
-    *("instance", "database_backup", "snapshot", "endpoint", "vpc", "private_network", "ip"),
-    "project",
+    *("instance", "read_replica", "database_backup", "snapshot", "endpoint"),
+    *("vpc", "private_network", "ip", "project"),
 )
 """Path parameters that name what a request is about, without `_id`."""
 

@@ -73,7 +73,7 @@ def upgrades(instance: Instance, version: str, offers: Offers) -> list[Offer]:
 
 
 def _upgrades(instance: Instance, offers: Offers) -> list[wire.UpgradableVersion]:
-    versions = [instance.primary.version] if instance.members else []
+    versions = [instance.primary.version] if instance.nodes else []
     return [
         wire.UpgradableVersion(
             id=offer.id,

@@ -142,7 +142,7 @@ def settle(run: Run) -> None:
 def make_ready(instance: Instance) -> None:
     """Make an instance `ready`, with the endpoints that stay, and nodes that are kept running."""
     instance.first_ready_at = instance.first_ready_at or now()
-    for node in instance.members:
+    for node in instance.nodes:
         node.desired = "running"
     instance.endpoints = [endpoint for endpoint in instance.endpoints if not endpoint.leaving]
     for endpoint in instance.endpoints:

@@ -44,7 +44,7 @@ def settle(session: Session, *_: object) -> None:
 
 
 def _status(instance: Instance) -> InstanceStatus:
-    if any(node.observed_writes not in (OPEN, None) for node in instance.members):
+    if any(node.observed_writes not in (OPEN, None) for node in instance.nodes):
         return InstanceStatus.DISK_FULL
     if instance.is_ha_cluster and instance.primary.observed_unprotected is not None:
         return InstanceStatus.AUTOHEALING

@@ -57,7 +57,7 @@ class EnableHighAvailability(InstanceOperation):
         run.complete(partial(self._take_back, kept), error=refusal)
 
     def _take_back(self, kept: UUID, instance: Instance) -> None:
-        for node in instance.members:
+        for node in list(instance.nodes):
             if node.id == kept:
                 node.role, node.observed_unprotected = "primary", None
             else:
@@ -95,6 +95,6 @@ def make_pair(run: Run) -> str | None:
 def undo_pair(run: Run, standby_id: UUID) -> UUID:
     """Remove the standby, and return the node that stays."""
     instance = run.instance()
-    first = next(node for node in instance.members if node.id != standby_id)
+    first = next(node for node in instance.nodes if node.id != standby_id)
     spec = node_spec(instance, first, run.secrets)
     return run.host_of(first).ensure_no_pair(spec, standby_id)

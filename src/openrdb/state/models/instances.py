@@ -102,14 +102,9 @@ class Instance(Base):
         return self.first_ready_at is None
 
     @property
-    def members(self) -> list[Node]:
-        """The nodes that may take writes: one, or the two of a pair, of which the host chooses."""
-        return [node for node in self.nodes if node.role != "replica"]
-
-    @property
     def primary(self) -> Node:
         """The node that takes writes, by what its host said last."""
-        return max(self.members, key=_precedence)
+        return max(self.nodes, key=_precedence)
 
     @property
     def every_node(self) -> list[Node]:
@@ -120,13 +115,12 @@ class Instance(Base):
     def standby(self) -> Node | None:
         """The other node of a pair; None where there is none."""
         primary = self.primary
-        return next((node for node in self.members if node is not primary), None)
+        return next((node for node in self.nodes if node is not primary), None)
 
     @property
     def is_pair_made(self) -> bool:
         """Whether its two nodes have been a pair that was protected."""
-        members = self.members
-        return len(members) > 1 and all(node.desired == "running" for node in members)
+        return len(self.nodes) > 1 and all(node.desired == "running" for node in self.nodes)
 
 
 def _precedence(node: Node) -> tuple[bool, int, bool]:
