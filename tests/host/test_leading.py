@@ -10,14 +10,16 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import pytest
 
 from openrdb.host.balancer import Target
+from openrdb.host.balancer.base import Place
 from openrdb.host.balancer.haproxy import HAProxy
 from openrdb.host.healing import Healer
-from tests.support.balancer import PATIENCE, Node, World, leader, led
+from tests.support.balancer import PATIENCE, Node, Session, World, leader, led
 from tests.support.service import wait_until
 
 pytest_plugins = ["tests.support.balancer"]
@@ -215,6 +217,28 @@ def test_clients_of_a_single_node_wait_for_it_those_of_a_pair_do_not(haproxy: Wo
         haproxy.ending.callback(again.close)
         assert waiting.recv(100) == b"one"
     assert leader(pair.listen) == "one"
+
+
+@contextlib.contextmanager
+def taking_nobody(place: Place) -> Iterator[None]:
+    """A server whose queue is full: connecting to it takes long."""
+    with contextlib.ExitStack() as ending:
+        listener = ending.enter_context(socket.create_server(place, backlog=0))
+        for _ in range(4):
+            waiting = ending.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield
+
+
+def test_clients_that_are_being_connected_are_not_forgotten(haproxy: World) -> None:
+    one, other = haproxy.node("one"), haproxy.node("other")
+    pair = haproxy.pair(one, other, leads=one)
+    one.close()
+    with taking_nobody(one.place), socket.create_connection(pair.listen, PATIENCE) as client:
+        client.sendall(b"before it is connected")
+        haproxy.balancer.lead(led(pair, None))
+        assert Session(client, "").has_ended()
 
 
 @pytest.mark.parametrize("what", ["killed", "frozen", "without its socket"])

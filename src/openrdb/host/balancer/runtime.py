@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,12 @@ _LONGEST_ANSWER = 2**26
 """Bytes; a list of sessions takes 300 of each."""
 _RUNNING = "2"
 """The state of a server that takes connections, as `show servers state` has it."""
+
+_CONNECTING = re.compile(r" srv=(\S+) .* scb=\[[4-7],")
+"""A session whose connection to its server is being made, by its state's number."""
+_CONNECT_TIMEOUT = 0.2
+"""Longer than `timeout connect`."""
+_PAUSE = 0.002
 
 ALONE, PAIR = "alone", "pair"
 """The backends. A server is named after its place, and is known to the file or was added since."""
@@ -76,8 +83,10 @@ class Runtime:
         here = list(self._servers())
         name = None if leads is None else server_name(leads)
         others = [server for server in here if server.name != name]
-        commands = [f"set server {server.path} state maint" for server in others]
-        commands += [f"shutdown sessions server {server.path}" for server in others]
+        if others:
+            self.command(";".join(f"set server {one.path} state maint" for one in others))
+            self._wait_connected({one.name for one in others})
+        commands = [f"shutdown sessions server {server.path}" for server in others]
         if leads is not None:
             if not any(server.name == name and server.backend == backend for server in here):
                 commands.append(f"add server {backend}/{name} {address_text(leads)}")
@@ -89,6 +98,18 @@ class Runtime:
         leading = {(one.backend, one.name) for one in self._servers() if one.is_ready}
         if leading != ({(backend, name)} if name is not None else set()):
             raise HostError(f"the load balancer does not lead as it is told: {said.strip()}")
+
+    def _wait_connected(self, servers: Collection[str]) -> None:
+        """Return when no connection to these servers is being made.
+
+        HAProxy forgets clients whose sessions are shut down before they are connected: they would wait
+        for ever.
+        """
+        deadline = time.monotonic() + _CONNECT_TIMEOUT
+        while time.monotonic() < deadline:
+            if not set(_CONNECTING.findall(self.command("show sess"))) & set(servers):
+                return
+            time.sleep(_PAUSE)
 
     def _servers(self) -> Iterator[Server]:
         for line in self.command("show servers state").splitlines():
