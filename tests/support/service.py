@@ -52,6 +52,12 @@ def ports_of_worker(worker: str, block: int) -> tuple[int, int, int, int]:
     return 20000 + offset, 20000 + last, 12000 + offset, 12000 + last
 
 
+def ports_of_pairs(worker: str) -> range:
+    """Ports that no service takes: pairs without a control plane run beside those of their worker."""
+    number = int(worker.removeprefix("gw") or 0) if worker.startswith("gw") else 0
+    return range(10200 + 200 * number, 10400 + 200 * number)
+
+
 def port_of_server(worker: str, number: int) -> int:
     """A port for a server that tests run without a control plane; each fixture has numbers of its own,
     as some run as long as the worker does."""
