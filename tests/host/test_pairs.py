@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -209,14 +210,20 @@ def test_a_primary_dies_while_the_standby_is_copied(
 ) -> None:
     """The empty standby was promoted: sorintlab/stolon#917."""
     epoch, primary, keeper = pair.record.epoch, pair.record.primary, pair.keeper
+
+    def kill() -> None:  # a copy is made in moments
+        with keeper.changed:
+            assert keeper.changed.wait_for(lambda: "copied" in keeper.doing, 60)
+        keeper.wait(delay)
+        pair.kill_primary()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
     with keeper.planned():
         keeper.disarm()
         keeper.save(replace(pair.record, unusable=True))
         keeper.kill(pair.record.standby)
-    with keeper.changed:  # a copy is made in moments
-        assert keeper.changed.wait_for(lambda: "copied" in keeper.doing, 60)
-    keeper.wait(delay)
-    pair.kill_primary()
+    killer.join()
     pair.wait_protected()
     assert (pair.record.primary, pair.record.epoch) == (primary, epoch)
     writers.wait_for(20)

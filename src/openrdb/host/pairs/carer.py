@@ -89,6 +89,8 @@ class Carer:
                 keeper.failure = failure
                 keeper.changed.notify_all()
         keeper.note(f"there is no standby at the moment: {why}")
+        if keeper.is_restarting:
+            return _PAUSE  # it was ended on purpose in the middle of this
         return min(_AFTER_FAILURE * float(2 ** min(self._failures - 1, 10)), _LONGEST_PAUSE)
 
     def _look(self) -> None:
