@@ -7,7 +7,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -221,7 +220,7 @@ def test_a_primary_dies_while_the_standby_is_copied(
     killer.start()
     with keeper.planned():
         keeper.disarm()
-        keeper.save(replace(pair.record, unusable=True))
+        keeper.update(unusable=True)
         keeper.kill(pair.record.standby)
     killer.join()
     pair.wait_protected()

@@ -230,7 +230,7 @@ class LocalData(LocalPairs):
             if pair.standby != spec.node_id:
                 raise HostError("the instance's primary was replaced meanwhile")
             keeper.disarm()
-            keeper.save(replace(keeper.record, unusable=True))
+            keeper.update(unusable=True)
             keeper.kill(spec.node_id)
             self._set_pool(spec)
 

@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from openrdb.errors import HostError, OpenRDBError
@@ -131,6 +130,8 @@ class Carer:
             self._copy(pair)
             return False
         primary.admit(pair.standby)
+        if not self._is_current(pair):
+            return False
         if not keeper.watch.lives(pair.standby):
             self._start(pair)
         if not self._accepts(pair):
@@ -162,19 +163,21 @@ class Carer:
         keeper.kill(pair.standby)
         keeper.ground.copy(pair.primary, pair.standby)
         with keeper.changed:
-            if self._is_current(pair):
+            if keeper.record.epoch == pair.epoch:
                 keeper.failure = None
-                keeper.save(replace(keeper.record, unusable=False))
+                keeper.update(unusable=False)
 
     def _mark_unusable(self, pair: PairRecord) -> None:
         keeper = self._keeper
         with keeper.changed:
-            if not self._is_current(pair):
+            if keeper.record.epoch != pair.epoch:
                 raise HostError("the primary was replaced meanwhile")
-            keeper.save(replace(keeper.record, unusable=True))
+            keeper.update(unusable=True)
 
     def _is_current(self, pair: PairRecord) -> bool:
-        return self._keeper.record.epoch == pair.epoch
+        """Return whether a step may go on: the standby is the same, and may be used as it is."""
+        now = self._keeper.record
+        return (now.epoch, now.unusable) == (pair.epoch, pair.unusable)
 
     def _accepts(self, pair: PairRecord) -> bool:
         """Return whether the standby comes to accept connections; one that ends soon after each of
@@ -232,7 +235,7 @@ class Carer:
         with keeper.changed:
             # The guard may have given the standby up meanwhile, or opened another primary.
             if is_armed and keeper.arming and keeper.is_open and self._is_current(pair):
-                keeper.save(replace(keeper.record, is_armed=True))
+                keeper.update(is_armed=True)
                 keeper.arming = False
                 keeper.failure = None
                 return True

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 from openrdb.engines.replication import Probe, Probed, Replication
@@ -177,9 +178,10 @@ class PairKeeper:
             failure, self.failure = self.failure, None
             return failure
 
-    def save(self, record: PairRecord) -> PairRecord:
-        """Write down what is about to follow."""
+    def update(self, **changes: Any) -> PairRecord:  # noqa: ANN401
+        """Write down what is about to follow; the rest of the record stays as it is by now."""
         with self.changed:
+            record = replace(self.record, **changes)
             self.ground.save_pair(record)
             self.record = record
             self.changed.notify_all()
@@ -276,9 +278,7 @@ class PairKeeper:
             unusable: whether it is known that the other one cannot follow with the data that it has.
         """
         log.warning("pair %s: node %s becomes the primary", self.instance_id, node_id)
-        return self.save(
-            replace(pair, primary=node_id, epoch=pair.epoch + 1, is_armed=False, unusable=unusable)
-        )
+        return self.update(primary=node_id, epoch=pair.epoch + 1, is_armed=False, unusable=unusable)
 
     def _start_again(self, pair: PairRecord) -> float:
         if (left := self._not_before - time.monotonic()) > 0:
@@ -303,11 +303,11 @@ class PairKeeper:
         if not accepts or not replication.is_open():
             if pair.is_armed:
                 # Once it is open its commits wait for nobody.
-                pair = self.save(replace(pair, is_armed=False))
+                pair = self.update(is_armed=False)
                 self.ground.write_configuration(pair.primary)
             replication.open()
         elif pair.is_armed and not replication.is_armed():
-            pair = self.save(replace(pair, is_armed=False))
+            pair = self.update(is_armed=False)
         self.ground.lead(pair.instance_id, pair.primary)
         self.ground.write_configuration(pair.primary)  # it may have followed until now
         self._failures = self._misses = 0
@@ -354,7 +354,7 @@ class PairKeeper:
             self.arming = False
             pair = self.record
             if pair.is_armed:
-                pair = self.save(replace(pair, is_armed=False))
+                pair = self.update(is_armed=False)
         self._carer.wake()
         self.ground.write_configuration(pair.primary)
         self.replication(pair.primary).disarm()
