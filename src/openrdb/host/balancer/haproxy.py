@@ -86,6 +86,33 @@ backend {pair}
     retries 0
 {servers_of_pair}\
 """
+_BEFORE_PAIRS = """\
+global
+    stats socket {socket} mode 600 level admin
+    nbthread 1
+    # Rather say that an address is taken than share its clients with a stranger.
+    noreuseport
+    maxconn {maxconn}
+    tune.maxpollevents 64
+    no log
+defaults
+    mode tcp
+    # A refused connection is tried again after that time, so that clients who come while the
+    # engine is being restarted wait for it: 30 s at most.
+    timeout connect 100ms
+    retries 300
+    timeout client 6h
+    timeout server 6h
+    option clitcpka
+    option srvtcpka
+frontend public
+    # An address that this machine has not yet is served as soon as it has it.
+    bind {listen} transparent
+{filter}    default_backend main
+backend main
+    server node {node}
+"""
+"""Of the versions before there were pairs."""
 _SERVER = "    server "
 
 
@@ -118,6 +145,8 @@ class HAProxy:
                 raise HostError(f"the load balancer does not start; see {program.output}")
         if target.networks is not None:
             self._let_in(target, self._rules(target), target.networks)
+        if self._serves_as_before(target):
+            return
         try:
             self._lead(target)
         except HostError:
@@ -157,10 +186,23 @@ class HAProxy:
         """Return whether it was started with another configuration than it should have; who leads is
         changed at run time."""
         file = self._configuration(target)
-        return file.exists() and _frame(file.read_text()) != _frame(self._text(target))
+        if not file.exists() or self._serves_as_before(target):
+            return False
+        return _frame(file.read_text()) != _frame(self._text(target))
 
-    def _write_files(self, target: Target) -> None:
-        """Write what it reads when it starts."""
+    def _serves_as_before(self, target: Target) -> bool:
+        """Return whether a process of a version without pairs does all that is asked of it, as it does
+        for an endpoint of one node: an upgrade of ours ends no session."""
+        if target.leads is None or target.nodes != (target.leads,):
+            return False
+        file = self._configuration(target)
+        return file.exists() and file.read_text() == _BEFORE_PAIRS.format(
+            **self._values(target), node=address_text(target.leads)
+        )
+
+    def _write_files(self, target: Target, *, starts: bool = False) -> None:
+        """Write what it reads when it starts; the configuration of one that serves as before tells that
+        it does, until it is started again."""
         directory = self._directory(target)
         for each in (directory.parent, directory):
             accounts.ensure_passage(each, target.uid)
@@ -168,20 +210,27 @@ class HAProxy:
         # Of the clients' version only: HAProxy takes some IPv6 addresses for IPv4 ones.
         networks = "".join(f"{network}\n" for network in target.networks or ())
         accounts.write_file(self._rules(target), networks, target.uid)
-        accounts.write_file(self._configuration(target), self._text(target), target.uid)
+        if starts or not self._serves_as_before(target):
+            accounts.write_file(self._configuration(target), self._text(target), target.uid)
 
     def _text(self, target: Target) -> str:
         return _CONFIGURATION.format(
-            socket=self._socket(target),
-            # Beyond the engine's own limit, so that the engine says why it refuses.
-            maxconn=min(target.connections, self.most_connections()) + _BEYOND,
-            listen=address_text(target.listen),
+            **self._values(target),
             alone=ALONE,
             pair=PAIR,
             servers_alone=_servers(target) if _backend(target) == ALONE else "",
             servers_of_pair=_servers(target) if _backend(target) == PAIR else "",
-            filter="" if target.allowed is None else _filter(self._rules(target)),
         )
+
+    def _values(self, target: Target) -> dict[str, object]:
+        """Return what configurations of all versions say of an endpoint."""
+        return {
+            "socket": self._socket(target),
+            # Beyond the engine's own limit, so that the engine says why it refuses.
+            "maxconn": min(target.connections, self.most_connections()) + _BEYOND,
+            "listen": address_text(target.listen),
+            "filter": "" if target.allowed is None else _filter(self._rules(target)),
+        }
 
     def _let_in(self, target: Target, rules: Path, networks: list[Network]) -> None:
         """Replace the networks at once, then cut the sessions that came from others."""
@@ -299,7 +348,7 @@ class HAProxy:
         return None if self._cgroups is None else self._cgroups.ensure(name)
 
     def _prepare(self, target: Target) -> None:
-        self._write_files(self._terms.newest(target))
+        self._write_files(self._terms.newest(target), starts=True)
         # What a killed one left there would be in the way of the next.
         files.remove_entry(self._socket(target))
 
