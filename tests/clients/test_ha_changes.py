@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.cli.test_undelete import delete, undelete
 from tests.support.high_availability import kill_primary, primary, printed, remove
-from tests.support.recovery_kinds import can_go_back, restore
+from tests.support.recovery_kinds import can_go_back, recovery, restore
 from tests.support.service import Service, ready, wait_until
 
 MOMENTS = 120.0
@@ -30,6 +30,11 @@ def test_deleted_and_brought_back(fresh_service: Service, newest: str) -> None:
         assert session.execute("SELECT n FROM kept").fetchone() == (7,)
 
 
+def last_begins(service: Service, instance_id: str) -> str:
+    """When the last window begins; a failover ends it, and another one begins later."""
+    return str(recovery(service, instance_id)["windows"][-1]["begins"])
+
+
 def test_recovered_to_before_a_failover(fresh_service: Service, newest: str) -> None:
     """What was written on either node; the recovered instance stands alone."""
     service = fresh_service
@@ -39,8 +44,10 @@ def test_recovered_to_before_a_failover(fresh_service: Service, newest: str) -> 
     with service.connection(instance) as session:
         session.execute("CREATE TABLE kept AS SELECT 7 AS n")
     wait_until(lambda: can_go_back(service, instance.id), MOMENTS)
+    before = last_begins(service, instance.id)
     kill_primary(service, instance)
     ready(sdk, instance.id)
+    wait_until(lambda: last_begins(service, instance.id) > before, MOMENTS)
     wait_until(lambda: can_go_back(service, instance.id), MOMENTS)
     with service.connection(instance) as session:
         session.execute("UPDATE kept SET n = 8")

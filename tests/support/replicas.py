@@ -76,8 +76,8 @@ def shows(login: Login, at_least: int) -> bool:
     try:
         with login.connect() as session:
             return count(session) >= at_least
-    except login.tenant.failed:
-        return False
+    except (login.tenant.failed, psycopg.ProgrammingError, pymysql.ProgrammingError):
+        return False  # it is not there, or has not got the table yet
 
 
 def nodes_of(service: Service, instance: Instance, role: str) -> list[str]:
