@@ -15,6 +15,8 @@ from openrdb.engines.postgresql.rules import PostgreSQLRules
 from openrdb.engines.postgresql.server import PostgreSQLServer
 from openrdb.engines.postgresql.template import PostgreSQLTemplates
 from openrdb.engines.recovery import Stream
+from openrdb.engines.replication import Replication
+from openrdb.errors import HostError
 from openrdb.spec import NodeSpec
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import NodePaths
@@ -60,6 +62,17 @@ def server_of(spec: NodeSpec, bundle: Bundle, paths: NodePaths, secret: str) -> 
 def server_of_node(node: EngineNode) -> Server:
     """Return the server of a node."""
     return _SERVERS[_engine(node.spec.engine)](node)
+
+
+def replication_of(server: Server) -> Replication:
+    """Return the interface of a server to pairs and replicas.
+
+    Raises:
+        HostError: its engine has none.
+    """
+    if (found := server.replication()) is None:
+        raise HostError("these binaries cannot replicate")
+    return found
 
 
 def end_signals_of(version_name: str) -> tuple[signal.Signals, signal.Signals]:

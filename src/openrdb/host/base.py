@@ -388,23 +388,12 @@ class Pairs(Protocol):
             HostError: the volume has no room, or the engine cannot.
         """
 
-    def ensure_protected(self, spec: NodeSpec, timeout: float) -> bool:
-        """Wait for some seconds until a pair is protected; return whether it is, or there is no
-        pair."""
-
     def ensure_no_pair(self, spec: NodeSpec, standby: UUID) -> UUID:
         """Undo `ensure_pair`, however far it came: let the primary be alone again, and remove the other
         node and all that there is of it.
 
         Returns:
             The node that stays: the spec's, unless the host has made the other one the primary.
-        """
-
-    def ensure_switched_over(self, spec: NodeSpec, primary: UUID) -> bool:
-        """Make a node of a pair the primary by a planned switchover; a no-op if it is.
-
-        Returns:
-            Whether it is the primary now; not where the pair is not protected.
         """
 
 

@@ -138,8 +138,12 @@ class Healer:
 
     # -- what is to run ------------------------------------------------------------------------
 
-    def keep(self, program: Program) -> None:
-        """Keep a program running from now on, starting it if it does not run.
+    def keep(self, program: Program, *, anew: bool = True) -> None:
+        """Keep a program running from now on, starting it if it does not run; one that is not restarted
+        by itself is started this once.
+
+        Args:
+            anew: Forget that earlier starts failed.
 
         Raises:
             HostError: it cannot be started; it is tried again nevertheless.
@@ -148,7 +152,7 @@ class Healer:
         with kept.changed:
             kept.program, kept.wanted = program, True
             if kept.running is None:
-                kept.failures = 0
+                kept.failures = 0 if anew else kept.failures
                 self._start(kept)
 
     def adopt(self, program: Program) -> Identity | None:
@@ -161,23 +165,6 @@ class Healer:
             if kept.running is None:
                 self._adopt(kept)
             return kept.running.identity if kept.running is not None else None
-
-    def start_once(self, program: Program, *, anew: bool) -> None:
-        """Start a program that is not restarted by itself; a no-op if it runs.
-
-        Args:
-            anew: Forget that earlier starts failed.
-
-        Raises:
-            HostError: it cannot be started.
-        """
-        kept = self._entry(program)
-        with kept.changed:
-            kept.program, kept.wanted = program, True
-            if anew:
-                kept.failures, kept.reason = 0, ""
-            if kept.running is None:
-                self._start(kept)
 
     def kill_all(self, program: Program) -> None:
         """Kill a program to its last process, whatever it is doing; a no-op if it does not run.

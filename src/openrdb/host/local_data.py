@@ -215,9 +215,8 @@ class LocalData(LocalPairs):
         takes the writes meanwhile; return when the pair is protected."""
         if self._record(spec.node_id).pool != spec.pool:
             self._begin_move_of_member(spec, keeper)
-        while not keeper.wait_armed(_LOOK, lambda: keeper.failure is not None):
-            if (failure := keeper.take_failure()) is not None:
-                raise failure
+        while not keeper.ensure_armed(_LOOK):
+            pass
 
     def _begin_move_of_member(self, spec: NodeSpec, keeper: PairKeeper) -> None:
         """Let a node be the standby of its pair, without data, and its volume in the spec's pool."""

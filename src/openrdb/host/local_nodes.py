@@ -424,6 +424,12 @@ class LocalNodes:
             is_followed=record.followed,
         )
 
+    def _accepts(self, record: NodeRecord, timeout: float = 0.0) -> bool:
+        """Return whether a node's server accepts connections, not one that still recovers; within some
+        seconds."""
+        pid = self._healer.pid(program_name(record.spec))
+        return pid is not None and self._server(record).wait_accepting(pid, timeout)
+
     def ensure_bootstrapped(self, spec: NodeSpec, administrator: Administrator | None) -> None:
         self.ensure_accepting(spec)
         server = self._server(self._record(spec.node_id))
@@ -469,10 +475,8 @@ class LocalNodes:
             is_known = spec.node_id in self._records.nodes
             if not is_known or self._healer.is_failing(program_name(spec)):
                 # Who is told that it heals comes again at once.
-                help_message = "the database does not start: change its settings, or delete it"
-                raise PreconditionFailed("resource_not_usable", help_message) from None
-            instance_id = str(spec.instance_id)
-            raise TransientState("instance", instance_id, "autohealing") from None
+                raise not_starting() from None
+            raise healing(spec) from None
         return self._server(self._record(spec.node_id))
 
     def ensure_taken_over(self, spec: NodeSpec, former_secret: str) -> None:
@@ -485,6 +489,17 @@ class LocalNodes:
     def _settle_restore(self, node_id: UUID, job_id: UUID) -> bool:
         server = self._accepting_server(self._record(node_id).spec)
         return server.transfers().settle(job_id)
+
+
+def not_starting() -> PreconditionFailed:
+    """Return the refusal of what needs a server that does not start."""
+    help_message = "the database does not start: change its settings, or delete it"
+    return PreconditionFailed("resource_not_usable", help_message)
+
+
+def healing(spec: NodeSpec) -> TransientState:
+    """Return the refusal of what needs a server that is about to accept connections again."""
+    return TransientState("instance", str(spec.instance_id), "autohealing")
 
 
 def program_name(spec: NodeSpec) -> str:

@@ -13,8 +13,14 @@ from uuid import UUID
 from openrdb.engines import templates_of
 from openrdb.engines.base import EngineNode, Server
 from openrdb.engines.replication import Upstream
-from openrdb.errors import HostError, PreconditionFailed, StartFailed, TransientState
-from openrdb.host.local_nodes import HEAL_TIMEOUT, LocalNodes, program_name
+from openrdb.errors import HostError, PreconditionFailed, StartFailed
+from openrdb.host.local_nodes import (
+    HEAL_TIMEOUT,
+    LocalNodes,
+    healing,
+    not_starting,
+    program_name,
+)
 from openrdb.host.pairs import PairKeeper, planned
 from openrdb.host.processes import Program
 from openrdb.host.records import NodeRecord, PairRecord
@@ -171,13 +177,9 @@ class LocalPairs(LocalNodes):
         record = self._accept(spec, "running")
         if self._records.role_of(record) == "primary":
             self.ensure_accepting(spec)
-        elif not self._serves(record):
+        elif not self._accepts(record):
             return False  # its files say it to its next start
         return self._server(record).reload()
-
-    def _serves(self, record: NodeRecord) -> bool:
-        pid = self._healer.pid(program_name(record.spec))
-        return pid is not None and self._server(record).wait_accepting(pid, 0.0)
 
     def _accepting_server(self, spec: NodeSpec) -> Server:
         if (keeper := self._keeper_of(spec)) is None:
@@ -185,10 +187,9 @@ class LocalPairs(LocalNodes):
         try:
             primary = keeper.wait_open(HEAL_TIMEOUT)
         except StartFailed:
-            help_message = "the database does not start: change its settings, or delete it"
-            raise PreconditionFailed("resource_not_usable", help_message) from None
+            raise not_starting() from None
         except HostError:
-            raise TransientState("instance", str(spec.instance_id), "autohealing") from None
+            raise healing(spec) from None
         return self._server(self._record(primary))
 
     def _replace(self, spec: NodeSpec) -> None:
@@ -211,7 +212,7 @@ class LocalPairs(LocalNodes):
             return
         # What its server lacks comes from the primary.
         self._write_configuration(record)
-        if self._serves(record):
+        if self._accepts(record):
             self._server(record).reload()
         with self._guards[spec.node_id]:
             self._records.save_node(replace(self._record(spec.node_id), build=self._build))
@@ -235,22 +236,15 @@ class LocalPairs(LocalNodes):
         self._accept(standby, "running")
         if primary.instance_id not in self._records.pairs:
             self._begin_pair(primary, standby)
-        return self.ensure_protected(primary, timeout)
+        keeper = self._keep_pair(primary.instance_id)
+        keeper.wake()
+        return keeper.ensure_armed(timeout)
 
     def _begin_pair(self, primary: NodeSpec, standby: NodeSpec) -> None:
         if obstacles := self.pair_obstacles(primary):
             raise PreconditionFailed("resource_not_usable", "; ".join(obstacles))
         first = self._record(primary.node_id)
-        with self._guards[standby.node_id]:
-            record = self._record(standby.node_id)
-            self._records.save_node(
-                replace(
-                    record,
-                    bundle=first.bundle,
-                    data_versions=first.data_versions,
-                    writes=first.writes,
-                )
-            )
+        self._take_after(standby, first, writes=first.writes)
         members = (primary.node_id, standby.node_id)
         pair = PairRecord(primary.instance_id, members, primary.node_id, unusable=True)
         self._records.save_pair(pair)
@@ -259,20 +253,12 @@ class LocalPairs(LocalNodes):
         self._write_configuration(first)
         self._server(self._record(primary.node_id)).reload()
 
-    def ensure_protected(self, spec: NodeSpec, timeout: float) -> bool:
-        if (keeper := self._keeper_of(spec)) is None:
-            return True
-        keeper.wake()
-        if keeper.wait_armed(timeout, lambda: keeper.failure is not None):
-            return True
-        if (failure := keeper.take_failure()) is not None:
-            raise failure
-        return False
-
-    def ensure_switched_over(self, spec: NodeSpec, primary: UUID) -> bool:
-        self._accept(spec)
-        keeper = self._keeper_of(spec)
-        return keeper is not None and planned.switch_over(keeper, primary)
+    def _take_after(self, spec: NodeSpec, source: NodeRecord, **also: Any) -> None:  # noqa: ANN401
+        """Write down that a node has the same data and binaries as another one."""
+        with self._guards[spec.node_id]:
+            record, versions = self._record(spec.node_id), source.data_versions
+            record = replace(record, bundle=source.bundle, data_versions=versions, **also)
+            self._records.save_node(record)
 
     def ensure_no_pair(self, spec: NodeSpec, standby: UUID) -> UUID:
         self._accept(spec)
@@ -354,7 +340,7 @@ class LocalGround:
         if pair is not None and pair.primary != node_id:
             self._host._note_followed(pair.primary)
         program = self._host._program(self._record(node_id).spec)
-        self._host._healer.start_once(program, anew=anew)
+        self._host._healer.keep(program, anew=anew)
 
     def stop(self, node_id: UUID) -> None:
         self._host._healer.release(self._program(node_id))

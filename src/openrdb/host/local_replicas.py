@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from openrdb.engines import templates_of
+from openrdb.engines import replication_of, templates_of
 from openrdb.engines.base import EngineNode, Server
 from openrdb.errors import HostError
 from openrdb.host.local_nodes import HEAL_TIMEOUT, program_name
@@ -101,7 +101,7 @@ class LocalReplicas(LocalRecovery):
             return super().ensure_reloaded(spec)
         record = self._accept(spec, "running")
         # One that is not there, as its data is being copied, reads its files at its next start.
-        return self._serves(record) and self._server(record).reload()
+        return self._accepts(record) and self._server(record).reload()
 
     def ensure_restarted(self, spec: NodeSpec) -> None:
         if self._is_replica(spec.node_id):
@@ -125,18 +125,7 @@ class LocalReplicas(LocalRecovery):
             self._take_after(spec, self._record(primary))
         keeper = self._keep_replica(spec.node_id)
         keeper.wake()
-        if keeper.wait_following(timeout):
-            return True
-        if (failure := keeper.take_failure()) is not None:
-            raise failure
-        return False
-
-    def _take_after(self, spec: NodeSpec, source: NodeRecord) -> None:
-        """Write down that a node is of the same data and binaries as another one."""
-        with self._guards[spec.node_id]:
-            record = self._record(spec.node_id)
-            versions = source.data_versions
-            self._records.save_node(replace(record, bundle=source.bundle, data_versions=versions))
+        return keeper.wait_following(timeout)
 
     def ensure_replica_reset(self, spec: NodeSpec) -> None:
         self._accept(spec, "running")
@@ -158,8 +147,7 @@ class LocalReplicas(LocalRecovery):
             is_upstream = self._records.role_of(record) != "replica"
             if record.spec.instance_id == spec.instance_id and is_upstream:
                 with contextlib.suppress(Exception):  # it does not run: it forgets with its data
-                    if (verbs := self._server(record).replication()) is not None:
-                        verbs.dismiss(spec.node_id)
+                    replication_of(self._server(record)).dismiss(spec.node_id)
 
     def ensure_no_replica(self, spec: NodeSpec) -> None:
         if not self._is_replica(spec.node_id):
@@ -186,14 +174,12 @@ class LocalReplicas(LocalRecovery):
         self._open_replica(replica)
         self._accept(replica, "stopped")
         self._end_replica(replica)
-        source, maker = (
-            self._pools.volume_of(self._record(replica.node_id)),
-            templates_of(spec.engine),
-        )
+        source = self._pools.volume_of(self._record(replica.node_id))
+        renew = templates_of(spec.engine).renew_identity
         if source.pool == target.pool:
-            self._pools.named(source.pool).take(source, target, spec.uid, maker.renew_identity)
+            self._pools.named(source.pool).take(source, target, spec.uid, renew)
         else:
-            self._pools.clone(source, target, spec.uid, maker.renew_identity)
+            self._pools.clone(source, target, spec.uid, renew)
         self._pools.named(target.pool).settle(target)
 
     def _open_replica(self, replica: NodeSpec) -> None:
@@ -201,10 +187,7 @@ class LocalReplicas(LocalRecovery):
         program = self._program(replica)
         self._healer.keep(program)
         self._wait_accepting(replica, program, HEAL_TIMEOUT, patient=True)
-        verbs = self._server(self._record(replica.node_id)).replication()
-        if verbs is None:
-            raise HostError("these binaries cannot replicate")
-        verbs.open()
+        replication_of(self._server(self._record(replica.node_id))).open()
 
 
 class LocalReplicaGround:
@@ -234,9 +217,7 @@ class LocalReplicaGround:
         self._host._write_configuration(self._record(node_id))
 
     def accepts(self, node_id: UUID, timeout: float) -> bool:
-        host, record = self._host, self._record(node_id)
-        pid = host._healer.pid(program_name(record.spec))
-        return pid is not None and host._server(record).wait_accepting(pid, timeout)
+        return self._host._accepts(self._record(node_id), timeout)
 
     def has_volume(self, node_id: UUID) -> bool:
         return self._host._pools.exists(self._host._pools.volume_of(self._record(node_id)))

@@ -15,7 +15,6 @@ from typing import Any
 from uuid import UUID
 
 from openrdb.errors import HostError
-from openrdb.host.local_nodes import program_name
 from openrdb.host.local_upgrades import LocalUpgrades
 from openrdb.host.records import NodeRecord
 from openrdb.host.space_watch import Look, SpaceWatch
@@ -128,11 +127,6 @@ class LocalSpace(LocalUpgrades):
         if record.writes != before:
             log.warning("node %s: its users' writes are %s now", node_id, record.writes)
         return record
-
-    def _accepts(self, record: NodeRecord) -> bool:
-        """Return whether a node's server accepts connections, not one that still recovers."""
-        pid = self._healer.pid(program_name(record.spec))
-        return pid is not None and self._server(record).wait_accepting(pid, 0.0)
 
     def _release_space(self, record: NodeRecord) -> bool:
         """Remove what a server does not need; return whether it was asked to."""

@@ -8,9 +8,11 @@ import time
 from typing import Protocol
 from uuid import UUID
 
+from openrdb.engines import replication_of
 from openrdb.engines.base import Server
 from openrdb.engines.replication import Following, Replication
-from openrdb.errors import HostError, OpenRDBError
+from openrdb.errors import OpenRDBError
+from openrdb.host.backoff import pause_after
 
 log = logging.getLogger(__name__)
 
@@ -105,16 +107,15 @@ class ReplicaKeeper:
         self._woken.set()
 
     def wait_following(self, timeout: float) -> bool:
-        """Return whether it follows within some seconds; sooner if that has just failed."""
+        """Return whether it follows within some seconds; why it could not be made is raised, once."""
         with self.changed:
             self.changed.wait_for(lambda: self.follows or self.failure is not None, timeout)
-            return self.follows
-
-    def take_failure(self) -> OpenRDBError | None:
-        """Return why it could not be made, once."""
-        with self.changed:
+            if self.follows:
+                return True
             failure, self.failure = self.failure, None
-            return failure
+        if failure is not None:
+            raise failure
+        return False
 
     def _keep(self) -> None:
         while not self._stopping.is_set():
@@ -138,8 +139,7 @@ class ReplicaKeeper:
             if isinstance(error, OpenRDBError):
                 self.failure = error
         self._see(None, f"it does not follow: {why}")
-        longest = _AFTER_FAILURE * float(2 ** min(self._failures - 1, 10))
-        return min(longest, _LONGEST_PAUSE)
+        return pause_after(self._failures, _AFTER_FAILURE, _LONGEST_PAUSE)
 
     def _turn(self) -> float:
         """Bring the replica one step nearer; return the seconds until it is looked again."""
@@ -217,10 +217,7 @@ class ReplicaKeeper:
         return self._replication(self.node_id).keeps_received
 
     def _replication(self, node_id: UUID) -> Replication:
-        found = self._ground.server(node_id).replication()
-        if found is None:
-            raise HostError("these binaries cannot replicate")
-        return found
+        return replication_of(self._ground.server(node_id))
 
     def _has_moved(self, lag: float | None) -> bool:
         """Return whether a lag is worth telling: not each second of a replica that falls behind."""

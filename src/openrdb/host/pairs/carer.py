@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from openrdb.errors import HostError, OpenRDBError
+from openrdb.host.backoff import pause_after
 from openrdb.host.records import PairRecord
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Carer:
         keeper.note(f"there is no standby at the moment: {why}")
         if keeper.is_restarting:
             return _PAUSE  # it was ended on purpose in the middle of this
-        return min(_AFTER_FAILURE * float(2 ** min(self._failures - 1, 10)), _LONGEST_PAUSE)
+        return pause_after(self._failures, _AFTER_FAILURE, _LONGEST_PAUSE)
 
     def _look(self) -> None:
         """Give up an armed standby that does not receive or apply any more, though it confirms: it

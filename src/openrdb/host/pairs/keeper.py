@@ -22,8 +22,10 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+from openrdb.engines import replication_of
 from openrdb.engines.replication import Probe, Probed, Replication
 from openrdb.errors import HostError, OpenRDBError, StartFailed
+from openrdb.host.backoff import pause_after
 from openrdb.host.pairs.carer import Carer
 from openrdb.host.pairs.ground import Ground
 from openrdb.host.pairs.watch import Watch
@@ -121,10 +123,7 @@ class PairKeeper:
 
     def replication(self, node_id: UUID) -> Replication:
         """Return the verbs of one of both servers."""
-        found = self.ground.server(node_id).replication()
-        if found is None:
-            raise HostError("these binaries cannot replicate")
-        return found
+        return replication_of(self.ground.server(node_id))
 
     # -- what is known ---------------------------------------------------------------------------
 
@@ -160,6 +159,20 @@ class PairKeeper:
     def _why_failing(self) -> str | None:
         return None if self.is_open else self.ground.failure(self.record.primary)
 
+    def ensure_armed(self, timeout: float) -> bool:
+        """Wait until the pair is protected, for some seconds.
+
+        Returns:
+            Whether it is; why its standby could not be made is raised, once.
+        """
+        if self.wait_armed(timeout, lambda: self.failure is not None):
+            return True
+        with self.changed:
+            failure, self.failure = self.failure, None
+        if failure is not None:
+            raise failure
+        return False
+
     def wait_armed(self, timeout: float, gives_up: Callable[[], bool] = lambda: False) -> bool:
         """Return whether the pair is protected within some seconds.
 
@@ -171,12 +184,6 @@ class PairKeeper:
                 lambda: self.is_protected or self.is_closed or gives_up(), timeout
             )
             return self.is_protected
-
-    def take_failure(self) -> OpenRDBError | None:
-        """Return why the standby could not be made, once."""
-        with self.changed:
-            failure, self.failure = self.failure, None
-            return failure
 
     def update(self, **changes: Any) -> PairRecord:  # noqa: ANN401
         """Write down what is about to follow; the rest of the record stays as it is by now."""
@@ -222,7 +229,7 @@ class PairKeeper:
 
     def _pause_after_failure(self) -> float:
         self._failures += 1
-        return min(_AFTER_FAILURE * float(2 ** min(self._failures - 1, 10)), _LONGEST_PAUSE)
+        return pause_after(self._failures, _AFTER_FAILURE, _LONGEST_PAUSE)
 
     def _turn(self) -> float:
         """Do what is to be done now; return the seconds until it is looked again."""
@@ -294,10 +301,8 @@ class PairKeeper:
         server = self.ground.server(pair.primary)
         if pid is None:
             return 0.0
-        replication, accepts = (
-            self.replication(pair.primary),
-            server.wait_accepting(pid, _ACCEPTING),
-        )
+        replication = replication_of(server)
+        accepts = server.wait_accepting(pid, _ACCEPTING)
         if not accepts and not replication.opens_unasked:
             return 0.0
         if not accepts or not replication.is_open():

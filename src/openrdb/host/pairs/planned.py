@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from uuid import UUID
 
 from openrdb.errors import HostError, StartFailed
 from openrdb.host.pairs.keeper import PairKeeper
@@ -20,19 +19,14 @@ _PROTECTED = 60.0
 _STARTED = 300.0
 
 
-def switch_over(keeper: PairKeeper, primary: UUID | None = None) -> bool:
+def switch_over(keeper: PairKeeper) -> bool:
     """Make the standby the primary, with nothing to be mended afterwards.
-
-    Args:
-        primary: which node is to be it; None: the standby, whichever that is.
 
     Returns:
         Whether it is done; not where the pair is not protected, or its primary does not come to an end:
         then all is as before, or the guard sees to it.
     """
     with keeper.planned() as pair:
-        if primary == pair.primary:
-            return True
         lives = keeper.watch.lives(pair.primary) and keeper.watch.lives(pair.standby)
         if not (pair.is_armed and keeper.is_open and lives):
             return False
