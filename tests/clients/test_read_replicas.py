@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -147,6 +148,34 @@ def test_replica_follows_what_is_done_to_its_instance(service: Service, instance
         session.execute("INSERT INTO numbers VALUES (2)")
     wait_until(lambda: shows(login, 2))
     following(service, replica.id)
+
+
+@pytest.mark.copies
+def test_replica_that_is_behind_gets_lower_settings(service: Service, instance: Instance) -> None:
+    if instance.engine.startswith("MySQL"):
+        pytest.skip("its followers start with whatever they are given")
+    sdk = service.sdk()
+    replica = made(service, instance, endpoint_spec=[DIRECT])
+    login, replay = login_of(service, instance, replica), "SELECT pg_wal_replay_{}()"
+    name, value = login.tenant.cold
+
+    def primary_has_it() -> bool:
+        try:
+            with service.connection(instance) as session:
+                return login.tenant.setting(session, name) == value
+        except login.tenant.failed:
+            return False  # it is being started again
+
+    execute_as_superuser(service, instance, replay.format("pause"), role="replica")
+    setting = InstanceSetting(name=name, value=value)
+    sdk.set_instance_settings(instance_id=instance.id, settings=[setting])
+    wait_until(primary_has_it)
+    time.sleep(1.0)  # in which it was started again too early, though it had heard of nothing
+    execute_as_superuser(service, instance, replay.format("resume"), role="replica")
+    ready(sdk, instance.id)
+    following(service, replica.id)
+    with login.connect() as session:
+        assert login.tenant.setting(session, name) == value
 
 
 _BREAKING = {

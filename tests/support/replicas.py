@@ -92,9 +92,11 @@ def made(service: Service, instance: Instance, **asked: Any) -> ReadReplica:
     return following(service, replica.id)
 
 
-def execute_as_superuser(service: Service, instance: Instance, statement: str) -> None:
-    """Execute a statement as the superuser of an instance's primary."""
-    (node,) = nodes_of(service, instance, "primary")
+def execute_as_superuser(
+    service: Service, instance: Instance, statement: str, role: str = "primary"
+) -> None:
+    """Execute a statement as the superuser of the one node of an instance that has a role."""
+    (node,) = nodes_of(service, instance, role)
     layout = Layout(service.data_dir)
     sockets = layout.sockets(UUID(node))
     secret = service.superuser_secret(instance)

@@ -160,6 +160,10 @@ class Replication(Protocol):
     def following(self) -> Following:
         """Return how it stands with its upstream."""
 
+    def wait_lowered(self, timeout: float) -> bool:
+        """Return whether within some seconds a follower has received which settings its upstream has
+        lowered: until then it does not start with less than they were (`EngineNode.at_least`)."""
+
     # -- planned changes ---------------------------------------------------------------------------
     def prepare_handover(self) -> None:
         """Do what takes time before `hand_over`, while the primary works on."""

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from openrdb.engines import templates_of
+from openrdb.engines import replication_of, templates_of
 from openrdb.engines.base import EngineNode, Server
 from openrdb.engines.replication import Upstream
 from openrdb.errors import HostError, PreconditionFailed, StartFailed
@@ -31,6 +31,8 @@ from openrdb.system.processes import Identity
 log = logging.getLogger(__name__)
 
 _OPEN_TIMEOUT = 300.0
+_LOWERED = 10.0
+"""Seconds in which a follower has received which settings were lowered."""
 _NEARLY_FULL = 64 * 2**20
 """Free bytes of a pool with which no server that has broken off would come up again."""
 
@@ -114,6 +116,15 @@ class LocalPairs(LocalNodes):
         """Ask a node what its followers may not have lower; as it was, where it does not say."""
         with contextlib.suppress(Exception):
             self._followed[upstream] = self._server(self._record(upstream)).followed_settings()
+
+    def _wait_lowered(self, follower: UUID, upstream: UUID) -> None:
+        """Wait until a follower may be started again with what its upstream has lowered.
+
+        One that does not receive now would keep it waiting without end, and starts with what it has.
+        """
+        self._note_followed(upstream)
+        if not replication_of(self._server(self._record(follower))).wait_lowered(_LOWERED):
+            log.warning("node %s is started without what node %s has lowered", follower, upstream)
 
     def _program_to_end(self, spec: NodeSpec) -> Program:
         program, record = super()._program_to_end(spec), self._records.nodes.get(spec.node_id)
@@ -341,6 +352,11 @@ class LocalGround:
             self._host._note_followed(pair.primary)
         program = self._host._program(self._record(node_id).spec)
         self._host._healer.keep(program, anew=anew)
+
+    def wait_lowered(self, node_id: UUID) -> None:
+        pair = self._host._records.pair_of(self._record(node_id))
+        if pair is not None and pair.primary != node_id:
+            self._host._wait_lowered(node_id, pair.primary)
 
     def stop(self, node_id: UUID) -> None:
         self._host._healer.release(self._program(node_id))

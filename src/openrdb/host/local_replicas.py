@@ -108,6 +108,9 @@ class LocalReplicas(LocalRecovery):
             record = self._accept(spec, "running")
             if self._healer.pid(program_name(record.spec)) is None:
                 return
+            keeper = self._replicas.get(spec.node_id)
+            if keeper is not None and keeper.upstream is not None:
+                self._wait_lowered(spec.node_id, keeper.upstream)
         super().ensure_restarted(spec)
 
     def ensure_stopped(self, spec: NodeSpec) -> None:

@@ -6,16 +6,20 @@ has lowered them.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Final
 
 from openrdb.engines.base import EngineNode
 from openrdb.engines.postgresql import session
 from openrdb.engines.postgresql.control import LIMITS, Control, write_limits
+from openrdb.errors import HostError
 from openrdb.system import accounts, files
 
 FILE: Final = "limits.conf"
 """Included last by the files of a server that starts inert, and written when it is about to start."""
+_LOOK = 0.02
+"""Seconds between two looks at `pg_control`, which nothing tells of."""
 _IN_FORCE = "SELECT name, setting::int FROM pg_settings WHERE name = ANY (%s)"
 
 
@@ -51,6 +55,24 @@ def drop(configured: Mapping[str, str], node: EngineNode) -> None:
     kept = {name: value for name, value in values.items() if name not in configured}
     if kept != values:
         _write(node, kept)
+
+
+def wait_lowered(node: EngineNode, timeout: float) -> bool:
+    """Return whether within some seconds a follower has replayed what its upstream lowered."""
+    deadline = time.monotonic() + timeout
+    while _is_bound_longer(node):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_LOOK)
+    return True
+
+
+def _is_bound_longer(node: EngineNode) -> bool:
+    try:
+        stored = Control.read(node.paths.data).limits
+    except HostError:  # it is just being written
+        return True
+    return any(stored[name] > value for name, value in node.at_least.items())
 
 
 def _write(node: EngineNode, values: Mapping[str, str]) -> None:

@@ -14,6 +14,7 @@ from openrdb.engines.postgresql import (
     copying,
     following,
     inert,
+    limits,
     postmaster,
     replication,
     session,
@@ -114,6 +115,9 @@ class PostgreSQLReplication:
 
     def following(self) -> Following:
         return following.state(self._node)
+
+    def wait_lowered(self, timeout: float) -> bool:
+        return limits.wait_lowered(self._node, timeout)
 
     # -- planned changes -------------------------------------------------------------------------
 

@@ -37,6 +37,10 @@ class Ground(Protocol):
             HostError: it cannot be started.
         """
 
+    def wait_lowered(self, node_id: UUID) -> None:
+        """Wait until a standby may be started again with settings that its primary has lowered, or some
+        seconds are over."""
+
     def stop(self, node_id: UUID) -> None:
         """End a node's server cleanly, to its last process; it may be started again.
 

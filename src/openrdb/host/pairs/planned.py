@@ -110,6 +110,7 @@ def _restart_standby(keeper: PairKeeper) -> None:
     Raises:
         StartFailed: it ended soon after each of several starts.
     """
+    keeper.ground.wait_lowered(keeper.record.standby)
     with keeper.planned() as pair:
         keeper.note("the standby is being started with its new configuration")
         keeper.disarm()
