@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from uuid import UUID
 
 from fastapi import APIRouter
@@ -24,6 +25,7 @@ from openrdb.operations.replicas.endpoints import CreateReplicaEndpoint
 from openrdb.operations.replicas.promote import PromoteReadReplica
 from openrdb.operations.replicas.reset import ResetReadReplica
 from openrdb.state import instances, quotas, read_replicas
+from openrdb.state.events import Caller
 from openrdb.state.models import AclRule, Instance, ReadReplica
 from openrdb.state.scope import Principal
 from openrdb.state.statuses import instance as instance_statuses
@@ -74,6 +76,11 @@ async def create_read_replica(
     asked = await allowing(backend, caller, region, body.instance_id, request)
     await require_copyable(backend, asked)
     return await run_in_threadpool(begin)
+
+
+def _the_replica(region: str, replica_id: UUID, caller: Caller) -> Callable[[Session], ReadReplica]:
+    """Return what finds a read replica, if the caller may see it."""
+    return lambda session: read_replicas.get(session, region, replica_id, caller.principal)
 
 
 def _add_endpoints(
@@ -137,9 +144,7 @@ async def get_read_replica(
 def delete_read_replica(
     region: Region, read_replica_id: UUID, backend: CurrentBackend, caller: CurrentCaller
 ) -> wire.ReadReplica:
-    def find(session: Session) -> ReadReplica:
-        return read_replicas.get(session, region, read_replica_id, caller.principal)
-
+    find = _the_replica(region, read_replica_id, caller)
     begun = backend.begin(
         caller, find, DeleteReadReplica.request, lambda _, replica: DeleteReadReplica(replica.id)
     )
@@ -155,17 +160,14 @@ def create_read_replica_endpoint(
     caller: CurrentCaller,
 ) -> wire.ReadReplica:
     """Add endpoints of one kind or both."""
-    principal = caller.principal
-
-    def find(session: Session) -> ReadReplica:
-        return read_replicas.get(session, region, read_replica_id, principal)
 
     def prepare(session: Session, replica: ReadReplica) -> CreateReplicaEndpoint:
         instance = session.get_one(Instance, replica.instance_id)
         specs = body.endpoint_spec
-        _add_endpoints(session, instance, replica, specs, principal, backend.settings)
+        _add_endpoints(session, instance, replica, specs, caller.principal, backend.settings)
         return CreateReplicaEndpoint(replica.id)
 
+    find = _the_replica(region, read_replica_id, caller)
     begun = backend.begin(caller, find, CreateReplicaEndpoint.request, prepare)
     return show(begun.subject)
 
@@ -176,9 +178,7 @@ def reset_read_replica(
 ) -> wire.ReadReplica:
     """Copy a replica's data again; its endpoints stay."""
 
-    def find(session: Session) -> ReadReplica:
-        return read_replicas.get(session, region, read_replica_id, caller.principal)
-
+    find = _the_replica(region, read_replica_id, caller)
     begun = backend.begin(
         caller, find, ResetReadReplica.request, lambda _, replica: ResetReadReplica(replica.id)
     )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar, cast
 
 import psycopg
 from psycopg import generators, waiting
-from psycopg.abc import Buffer, PQGen, PQGenConn
+from psycopg.abc import Buffer, PQGen
 from psycopg.adapt import Loader
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import Conninfo
@@ -21,6 +21,8 @@ from openrdb.engines.names import SUPERUSER
 from openrdb.spec import NodeSpec
 
 RV = TypeVar("RV")
+Wanted = TypeVar("Wanted")
+Ready = TypeVar("Ready")
 
 APPLICATION = "openrdb"
 _CONNECT_TIMEOUT = 10
@@ -104,21 +106,27 @@ class Session(psycopg.Connection[tuple[object, ...]]):
     patience = _ANSWER_TIMEOUT
 
     def wait(self, gen: PQGen[RV], *options: Any, **named: Any) -> RV:  # noqa: ANN401
-        return super().wait(self._in_time(gen), *options, **named)
-
-    def _in_time(self, waiting: PQGen[RV]) -> PQGen[RV]:
-        """Go on with what waits for the server, which is told several times a second to go on."""
         deadline = time.monotonic() + self.patience
-        ready = None
-        while True:
-            try:
-                wanted = next(waiting) if ready is None else waiting.send(ready)
-            except StopIteration as done:
-                return cast(RV, done.value)
-            ready = yield wanted
-            if time.monotonic() > deadline:
-                self.pgconn.finish()
-                raise psycopg.OperationalError("the server does not answer")
+        return super().wait(_until(gen, deadline, self.pgconn.finish), *options, **named)
+
+
+def _until(
+    steps: Generator[Wanted, Ready, RV],
+    deadline: float,
+    give_up: Callable[[], None] = lambda: None,
+) -> Generator[Wanted, Ready, RV]:
+    """Go on with what waits for the server, which is told several times a second to go on, for as long
+    as there is time."""
+    ready = None
+    while True:
+        try:
+            wanted = next(steps) if ready is None else steps.send(ready)
+        except StopIteration as done:
+            return cast(RV, done.value)
+        ready = yield wanted
+        if time.monotonic() > deadline:
+            give_up()
+            raise psycopg.OperationalError("the server does not answer")
 
 
 _kept = Kept[Session](close=lambda connection: connection.close())
@@ -218,19 +226,6 @@ def connect_in_time(
     connection.autocommit = True
     connection.patience = timeout
     return connection
-
-
-def _until(opening: PQGenConn[RV], deadline: float) -> PQGenConn[RV]:
-    """Go on with what opens a connection for as long as there is time."""
-    ready = None
-    while True:
-        try:
-            wanted = next(opening) if ready is None else opening.send(ready)
-        except StopIteration as done:
-            return cast(RV, done.value)
-        ready = yield wanted
-        if time.monotonic() > deadline:
-            raise psycopg.OperationalError("the server does not answer")
 
 
 def _line(node: EngineNode, **own: str) -> str:
