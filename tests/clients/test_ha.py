@@ -41,7 +41,7 @@ def test_made_and_killed(service: Service, instance: Instance) -> None:
         before = kill_primary(service, instance)
         writers.wait_for(50)
     kept = ready(sdk, instance.id)
-    assert writers.lost() == set()
+    assert writers.lost() == []
     assert primary(service, instance) != before
     assert kept.endpoints == instance.endpoints
     assert service.certificate(instance).read_bytes() == certificate
@@ -77,7 +77,7 @@ def test_enabled_on_an_instance_at_work(service: Service, newest: str) -> None:
         kill_primary(service, paired)
         writers.wait_for(50)
     assert ready(sdk, one.id).endpoints == one.endpoints
-    assert writers.lost() == set()
+    assert writers.lost() == []
     assert sdk.upgrade_instance(instance_id=one.id, enable_ha=True).is_ha_cluster is True
     remove(service, one)
 
@@ -109,7 +109,7 @@ def test_changed_under_writers(service: Service, instance: Instance) -> None:
         writers.wait_for(20)
         set_connections("120")
         writers.wait_for(20)
-    assert writers.lost() == set()
+    assert writers.lost() == []
 
 
 def test_copies_of_it(service: Service, newest: str) -> None:

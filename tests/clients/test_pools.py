@@ -273,7 +273,7 @@ def test_a_pair_is_moved(deployment: Deployment, newest: str) -> None:
         ready(sdk, instance.id)
         writers.wait_for(20)
     primary(service, instance)
-    assert writers.lost() == set()
+    assert writers.lost() == []
     assert deployment.homes(instance) == {"fast"}
 
 

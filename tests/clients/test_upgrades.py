@@ -205,7 +205,7 @@ def test_a_newer_minor_version_of_a_pair(older: Older) -> None:
         writers.wait_for(20)
     assert (upgraded.upgradable_version, upgraded.endpoints) == ([], instance.endpoints)
     primary(service, instance)
-    assert writers.lost() == set()
+    assert writers.lost() == []
     for node in nodes(service, instance):
         assert service.processes(str(later), node.name)
 

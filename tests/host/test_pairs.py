@@ -16,13 +16,14 @@ from openrdb.system.processes import is_alive
 from tests.support.agent import Agent
 from tests.support.pairs import Pair
 from tests.support.place import new_place
-from tests.support.service import ports_of_pairs, wait_until
+from tests.support.service import port_of_server, wait_until
 from tests.support.tenants import tenant_of
 from tests.support.writers import Writers
 
 pytestmark = [pytest.mark.slow]
 
 ENGINES = ["PostgreSQL-18", "MySQL-9"]
+FIRST_PORT = 50
 SOON = 30.0
 """Seconds, of which a server that waits for nothing needs few."""
 
@@ -38,8 +39,8 @@ def agent(cache: Path) -> Iterator[Agent]:
 
 @pytest.fixture(scope="module", params=ENGINES)
 def made(request: pytest.FixtureRequest, agent: Agent, worker_id: str) -> Pair:
-    first = 100 + 10 * ENGINES.index(request.param)
-    return Pair(agent, request.param, ports_of_pairs(worker_id)[first : first + 3])
+    first = FIRST_PORT + 3 * ENGINES.index(request.param)
+    return Pair(agent, request.param, [port_of_server(worker_id, first + n) for n in range(3)])
 
 
 @pytest.fixture

@@ -46,22 +46,19 @@ _PAUSE, _LONGEST_PAUSE = 0.02, 0.2
 
 def ports_of_worker(worker: str, block: int) -> tuple[int, int, int, int]:
     """First and last port for endpoints, then for nodes: no two workers share any."""
-    number = int(worker.removeprefix("gw") or 0) if worker.startswith("gw") else 0
-    offset = (2 * number + block) * _PORTS_OF_WORKER
+    offset = (2 * _number(worker) + block) * _PORTS_OF_WORKER
     last = offset + _PORTS_OF_WORKER - 1
     return 20000 + offset, 20000 + last, 12000 + offset, 12000 + last
 
 
-def ports_of_pairs(worker: str) -> range:
-    """Ports that no service takes: pairs without a control plane run beside those of their worker."""
-    number = int(worker.removeprefix("gw") or 0) if worker.startswith("gw") else 0
-    return range(10200 + 200 * number, 10400 + 200 * number)
-
-
 def port_of_server(worker: str, number: int) -> int:
     """A port for a server that tests run without a control plane; each fixture has numbers of its own,
-    as some run as long as the worker does."""
-    return ports_of_worker(worker, 1)[3] - number
+    as some run as long as the worker does. No service takes it, nor the one 100 below."""
+    return 10399 + 200 * _number(worker) - number
+
+
+def _number(worker: str) -> int:
+    return int(worker.removeprefix("gw") or 0) if worker.startswith("gw") else 0
 
 
 def unprivileged() -> list[str]:

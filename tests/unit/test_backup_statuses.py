@@ -9,6 +9,7 @@ import pytest
 from openrdb.api.wire_backups import BackupStatus
 from openrdb.state.statuses import backup as statuses
 from openrdb.state.statuses.backup import BackupRequest
+from tests.support.statuses import reachable
 
 RECORDED = [
     ("creating", "ready"),
@@ -18,15 +19,6 @@ RECORDED = [
     ("restoring", "ready"),
     ("ready", "deleting"),
 ]
-
-
-def reachable(status: str) -> set[str]:
-    found: set[str] = set()
-    ahead = {status}
-    while ahead:
-        found |= ahead
-        ahead = {str(after) for before in ahead for after in statuses.MOVES[before]} - found
-    return found
 
 
 def test_the_table_is_closed_and_of_the_wires_statuses() -> None:
@@ -42,7 +34,7 @@ def test_recorded_transitions_are_possible(before: str, after: str) -> None:
 
 @pytest.mark.parametrize("status", sorted(statuses.MOVES))
 def test_every_backup_can_fail_or_be_deleted_in_the_end(status: str) -> None:
-    assert "deleting" in reachable(status)
+    assert "deleting" in reachable(statuses.MOVES, status)
     if status in statuses.TRANSIENT:
         assert "error" in statuses.MOVES[statuses.BackupStatus(status)]
 

@@ -13,6 +13,7 @@ from openrdb.state import read_replicas
 from openrdb.state.models import Node, ReadReplica
 from openrdb.state.statuses import read_replica as statuses
 from openrdb.state.statuses.read_replica import ReadReplicaRequest, ReadReplicaStatus
+from tests.support.statuses import reachable
 
 # As the reference service showed them to polling clients, which may have missed some in between.
 RECORDED = [
@@ -29,15 +30,6 @@ def replica(status: str, *, follows: bool | None = True) -> ReadReplica:
     return ReadReplica(id=uuid4(), status=status, node=Node(observed_follows=follows))
 
 
-def reachable(status: str) -> set[str]:
-    found: set[str] = set()
-    ahead = {status}
-    while ahead:
-        found |= ahead
-        ahead = {str(after) for before in ahead for after in statuses.MOVES[before]} - found
-    return found
-
-
 def test_the_table_is_closed_and_of_the_wires_statuses() -> None:
     assert set().union(*statuses.MOVES.values()) <= statuses.MOVES.keys()
     assert {str(one) for one in statuses.MOVES} <= set(get_args(OnTheWire))
@@ -46,7 +38,7 @@ def test_the_table_is_closed_and_of_the_wires_statuses() -> None:
 
 @pytest.mark.parametrize(("before", "after"), RECORDED)
 def test_recorded_transitions_are_possible(before: str, after: str) -> None:
-    assert after in reachable(before)
+    assert after in reachable(statuses.MOVES, before)
 
 
 @pytest.mark.parametrize("status", sorted(statuses.TRANSIENT))
@@ -56,7 +48,7 @@ def test_what_an_operation_leaves_can_fail(status: str) -> None:
 
 @pytest.mark.parametrize("status", sorted(statuses.MOVES))
 def test_every_replica_can_be_deleted_in_the_end(status: str) -> None:
-    assert "deleting" in reachable(status)
+    assert "deleting" in reachable(statuses.MOVES, status)
 
 
 def test_only_transient_statuses_forbid_everything() -> None:

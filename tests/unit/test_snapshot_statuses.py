@@ -9,15 +9,7 @@ import pytest
 from openrdb.api.wire_snapshots import SnapshotStatus
 from openrdb.state.statuses import snapshot as statuses
 from openrdb.state.statuses.snapshot import SnapshotRequest
-
-
-def reachable(status: str) -> set[str]:
-    found: set[str] = set()
-    ahead = {status}
-    while ahead:
-        found |= ahead
-        ahead = {str(after) for before in ahead for after in statuses.MOVES[before]} - found
-    return found
+from tests.support.statuses import reachable
 
 
 def test_the_table_is_closed_and_of_the_wires_statuses() -> None:
@@ -35,7 +27,7 @@ def test_recorded_transitions_are_possible(before: str, after: str) -> None:
 
 @pytest.mark.parametrize("status", sorted(statuses.MOVES))
 def test_every_snapshot_can_be_deleted_in_the_end(status: str) -> None:
-    assert "deleting" in reachable(status)
+    assert "deleting" in reachable(statuses.MOVES, status)
 
 
 def test_only_transient_statuses_forbid_everything() -> None:
