@@ -179,7 +179,7 @@ def test_a_stale_standby_never_becomes_the_primary(pair: Pair, writers: Writers)
             away.enter_context(pair.without_volume(primary))
             pair.kill_primary(main_only=False)
             wait_until(lambda: not pair.keeper.is_open)
-            pair.agent.host._ground.start(standby, anew=True)
+            pair.agent.host._ground.start(standby, forgets_failures=True)
         wait_until(lambda: pair.agent.host._ground.failure(primary) is not None)
         assert (pair.record.epoch, pair.keeper.is_open) == (epoch, False)
         assert pair.state_of(primary).unprotected

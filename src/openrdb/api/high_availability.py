@@ -61,7 +61,7 @@ def enabled(before: HighAvailability, enable: bool | None, mode: str | None) -> 
     """Return what an upgrade asks an instance to have.
 
     Raises:
-        InvalidArguments: to have it no more, or both arguments contradict each other.
+        InvalidArguments: to end it, or the two arguments contradict each other.
     """
     if enable is False:
         raise _refusal("enable_ha", "can only be true")

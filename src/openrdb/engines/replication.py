@@ -43,7 +43,7 @@ class Following:
     """Seconds that what it shows is behind what its upstream shows; None: not known."""
     lost: str | None = None
     """Why it will never be able to follow with the data that it has; None: nothing says so. It may
-    have diverged, or miss what its upstream keeps no more: its data is to be copied anew."""
+    have diverged, or its upstream has removed what it needs: its data is to be copied again."""
     reason: str = ""
     """Why it does not receive at the moment."""
 
@@ -97,7 +97,7 @@ class Replication(Protocol):
     """Whether `open` is for servers that do not accept connections yet as well: some never would."""
     keeps_received: bool
     """Whether what a follower has confirmed is on its disk, and stays there when its server ends: else
-    only one that lives may become the primary, and one whose host lost power is copied anew."""
+    only one that lives may become the primary, and one whose host lost power is copied again."""
 
     def obstacles(self) -> list[str]:
         """Return what is in the way of a pair in the data, each in a sentence for the user."""

@@ -402,7 +402,7 @@ class Replicas(Protocol):
 
     def ensure_replica(self, spec: NodeSpec, timeout: float) -> bool:
         """Make a replica of the instance's other nodes and keep it running and following, or copy it
-        anew where it cannot follow; wait for it for some seconds, as for `Snapshots`.
+        again where it cannot follow; wait for it for some seconds, as for `Snapshots`.
 
         Returns:
             Whether it accepts connections and follows.
@@ -412,7 +412,7 @@ class Replicas(Protocol):
         """
 
     def ensure_replica_reset(self, spec: NodeSpec) -> None:
-        """Forget a replica's data, so that `ensure_replica` makes it anew, in the spec's pool; it is
+        """Forget a replica's data, so that `ensure_replica` makes it again, in the spec's pool; it is
         stopped until then."""
 
     def ensure_volume_of_replica(self, spec: NodeSpec, replica: NodeSpec, timeout: float) -> bool:

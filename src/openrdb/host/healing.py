@@ -138,12 +138,12 @@ class Healer:
 
     # -- what is to run ------------------------------------------------------------------------
 
-    def keep(self, program: Program, *, anew: bool = True) -> None:
+    def keep(self, program: Program, *, forgets_failures: bool = True) -> None:
         """Keep a program running from now on, starting it if it does not run; one that is not restarted
         by itself is started this once.
 
         Args:
-            anew: Forget that earlier starts failed.
+            forgets_failures: Forget that earlier starts failed.
 
         Raises:
             HostError: it cannot be started; it is tried again nevertheless.
@@ -152,7 +152,7 @@ class Healer:
         with kept.changed:
             kept.program, kept.wanted = program, True
             if kept.running is None:
-                kept.failures = 0 if anew else kept.failures
+                kept.failures = 0 if forgets_failures else kept.failures
                 self._start(kept)
 
     def adopt(self, program: Program) -> Identity | None:

@@ -211,7 +211,7 @@ class LocalData(LocalPairs):
                 self._healer.keep_later(self._program(record.spec))
 
     def _move_member(self, spec: NodeSpec, keeper: PairKeeper) -> None:
-        """Make the volume of one of a pair's nodes anew in the spec's pool, of the other node's, which
+        """Make the volume of one of a pair's nodes again in the spec's pool, of the other node's, which
         takes the writes meanwhile; return when the pair is protected."""
         if self._record(spec.node_id).pool != spec.pool:
             self._begin_move_of_member(spec, keeper)

@@ -346,12 +346,12 @@ class LocalGround:
     def adopt(self, node_id: UUID) -> Identity | None:
         return self._host._healer.adopt(self._program(node_id))
 
-    def start(self, node_id: UUID, *, anew: bool = False) -> None:
+    def start(self, node_id: UUID, *, forgets_failures: bool = False) -> None:
         pair = self._host._records.pair_of(self._record(node_id))
         if pair is not None and pair.primary != node_id:
             self._host._note_followed(pair.primary)
         program = self._host._program(self._record(node_id).spec)
-        self._host._healer.keep(program, anew=anew)
+        self._host._healer.keep(program, forgets_failures=forgets_failures)
 
     def wait_lowered(self, node_id: UUID) -> None:
         pair = self._host._records.pair_of(self._record(node_id))

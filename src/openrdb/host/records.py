@@ -63,7 +63,7 @@ class PairRecord:
     is_armed: bool = False
     """Whether the standby has all that the primary ever acknowledged: only then may it be promoted."""
     unusable: bool = False
-    """Whether the standby's data is to be copied anew before it is started."""
+    """Whether the standby's data is to be copied again before it is started."""
     format: int = FORMAT
 
     @property

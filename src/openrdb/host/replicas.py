@@ -25,7 +25,7 @@ _AWAY = 3.0
 _BACK = 60.0
 """Seconds after which a standby that it could not follow is tried again."""
 _LOST = 30.0
-"""Seconds without receiving from the primary, while that works, after which it is copied anew."""
+"""Seconds without receiving from the primary, while that works, after which it is copied again."""
 _AFTER_FAILURE, _LONGEST_PAUSE = 1.0, 60.0
 _LAG, _LAG_PART = 1.0, 0.1
 """Seconds, and the part of what was told last, by which a lag that is told differs."""
@@ -56,7 +56,7 @@ class ReplicaGround(Protocol):
     def has_volume(self, node_id: UUID) -> bool: ...
 
     def lost_power(self, node_id: UUID) -> bool:
-        """Return whether a node's server was last seen alive before its host was started anew."""
+        """Return whether a node's server was last seen alive before its host was started again."""
 
     def run(self, node_id: UUID) -> None:
         """Keep a node's server running.
@@ -66,7 +66,7 @@ class ReplicaGround(Protocol):
         """
 
     def copy(self, source: UUID, target: UUID) -> None:
-        """End a node's server for now, and make its volume anew of another one's."""
+        """End a node's server for now, and make its volume again from another node's."""
 
 
 class ReplicaKeeper:
@@ -162,8 +162,8 @@ class ReplicaKeeper:
             return _SOON
         away = time.monotonic() - self._received_at
         if found.lost is not None or away > _LOST:
-            log.warning("replica %s is copied anew: %s", self.node_id, self.doing)
-            return self._copy(primary, f"its data is being copied anew: {self.doing}")
+            log.warning("replica %s is copied again: %s", self.node_id, self.doing)
+            return self._copy(primary, f"its data is being copied again: {self.doing}")
         return _SOON
 
     def _copy(self, primary: UUID | None, doing: str) -> float:

@@ -164,7 +164,7 @@ def reason(session: Session, instance: Instance) -> str | None:
 
 
 def _failure(session: Session, subject_id: UUID) -> str:
-    """Return why a subject came to be in status `error`."""
+    """Return why a subject is in status `error`."""
     moving = [name for name, kind in KINDS.items() if kind.is_moving()]
     of_it = (Operation.subject_id == subject_id, Operation.kind.in_(moving))
     failed = select(Operation).where(*of_it, Operation.error.is_not(None))

@@ -39,14 +39,14 @@ _WITHOUT_KEY = f"""
 
 
 class MySQLReplication:
-    """See `Replication`. The server keeps nothing for followers: those that were away for longer than
-    it keeps its binary log are copied anew."""
+    """See `Replication`. The server keeps its binary log for some time, whoever needs it: followers
+    that were away for longer are copied again."""
 
     hands_over_running = True
     opens_unasked = False
     keeps_received = False
-    """What it receives and applies it does not sync: it would fall behind a primary whose commits share
-    their syncs. All of it stays where only the server ends."""
+    """A follower does not sync what it applies: it would fall behind a primary whose commits share
+    syncs. It loses nothing when its server ends, only when its host loses power."""
 
     def __init__(self, node: EngineNode) -> None:
         self._node = node
@@ -145,7 +145,7 @@ class MySQLReplication:
 
     def take_back(self) -> None:
         with self._session() as connection:
-            if writes.are_users_out(connection):  # a server that was started anew lets them in
+            if writes.are_users_out(connection):  # a server that was started again lets them in
                 writes.allow(self._node, connection)
 
     def has_all_of(self, primary: EngineNode) -> bool:

@@ -1,4 +1,4 @@
-"""Letting commits wait for a follower, and letting them wait no more.
+"""Let commits wait for a follower, and end that.
 
 What makes a commit wait is a mark in the server's shared memory. Its checkpointer alone sets and clears
 it, when it reads the configuration files; sessions that have read them before change nothing.

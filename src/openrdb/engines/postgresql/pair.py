@@ -51,7 +51,8 @@ class PostgreSQLReplication:
     """A server that ends cleanly waits until its followers have all that it has written."""
     keeps_received = True
     opens_unasked = True
-    """One that crashed amid transactions with very many parts waits, as a standby, for the next one."""
+    """A standby that replays transactions with very many subtransactions may accept no connection until
+    the next one comes."""
 
     def __init__(self, node: EngineNode) -> None:
         self._node = node

@@ -86,6 +86,7 @@ backend {pair}
     retries 0
 {servers_of_pair}\
 """
+# What a version without pairs wrote, to the letter: files are compared with it, none is written by it.
 _BEFORE_PAIRS = """\
 global
     stats socket {socket} mode 600 level admin

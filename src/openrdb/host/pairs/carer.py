@@ -143,7 +143,7 @@ class Carer:
         return False
 
     def _start(self, pair: PairRecord) -> None:
-        """Start the standby; one that cannot even be begun to start is copied anew, once."""
+        """Start the standby; one that cannot even be begun to start is copied again, once."""
         keeper, ground = self._keeper, self._keeper.ground
         keeper.note("the standby is being started")
         try:
@@ -157,7 +157,7 @@ class Carer:
         keeper.watch.forget(pair.standby)
 
     def _copy(self, pair: PairRecord) -> None:
-        """Make the standby's volume anew; one that is half made is never started."""
+        """Make the standby's volume again; one that is half made is never started."""
         keeper = self._keeper
         self._mark_unusable(pair)
         keeper.note("the standby's data is being copied")
@@ -182,7 +182,7 @@ class Carer:
 
     def _accepts(self, pair: PairRecord) -> bool:
         """Return whether the standby comes to accept connections; one that ends soon after each of
-        several starts is copied anew, but not while its new configuration may be why."""
+        several starts is copied again, but not while its new configuration may be why."""
         keeper = self._keeper
         pid = keeper.watch.pid(pair.standby)
         server = keeper.ground.server(pair.standby)
@@ -198,7 +198,7 @@ class Carer:
         raise HostError(f"the standby does not start: {why}")
 
     def _catch_up(self, pair: PairRecord) -> bool:
-        """Return whether the standby comes to receive; one that never will is to be copied anew."""
+        """Return whether the standby comes to receive; one that never will is to be copied again."""
         keeper = self._keeper
         standby = keeper.replication(pair.standby)
         deadline = time.monotonic() + _PATIENCE
@@ -213,7 +213,7 @@ class Carer:
                 keeper.ground.renew_replication(pair.primary)
             if found.lost is not None or time.monotonic() > deadline:
                 why = found.lost or found.reason or "it receives nothing"
-                log.warning("pair %s: the standby is copied anew: %s", keeper.instance_id, why)
+                log.warning("pair %s: the standby is copied again: %s", keeper.instance_id, why)
                 self._mark_unusable(pair)
                 if found.lost is None:
                     raise HostError(why)  # so that it is not copied again and again

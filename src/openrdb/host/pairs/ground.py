@@ -27,11 +27,11 @@ class Ground(Protocol):
         """Return the main process of a node's server; None if it does not run. It is not started, now
         or later: that is for the keeper of its pair."""
 
-    def start(self, node_id: UUID, *, anew: bool = False) -> None:
+    def start(self, node_id: UUID, *, forgets_failures: bool = False) -> None:
         """Start a node's server, inert; a no-op if it runs.
 
         Args:
-            anew: Forget that earlier starts failed.
+            forgets_failures: Forget that earlier starts failed.
 
         Raises:
             HostError: it cannot be started.
@@ -56,7 +56,7 @@ class Ground(Protocol):
         """
 
     def lost_power(self, node_id: UUID) -> bool:
-        """Return whether a node's server was last seen alive before its host was started anew."""
+        """Return whether a node's server was last seen alive before its host was started again."""
 
     def failure(self, node_id: UUID) -> str | None:
         """Return why a server ended soon after each of several starts; None if it did not."""
@@ -82,7 +82,7 @@ class Ground(Protocol):
         """Return whether a node's volume, or what it lies on, may be too full to write to."""
 
     def copy(self, source: UUID, target: UUID) -> None:
-        """Make a node's volume anew of another one's, whose server goes on; the node does not run.
+        """Make a node's volume again from another node's, whose server goes on; the node does not run.
 
         Raises:
             HostError: there is no space for it, or something went wrong.

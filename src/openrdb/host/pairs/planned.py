@@ -117,7 +117,7 @@ def _restart_standby(keeper: PairKeeper) -> None:
         keeper.ground.stop(pair.standby)
         keeper.watch.forget(pair.standby)
         if not pair.unusable and keeper.ground.has_volume(pair.standby):
-            keeper.ground.start(pair.standby, anew=True)
+            keeper.ground.start(pair.standby, forgets_failures=True)
     _wait_protected(keeper)
 
 
@@ -139,5 +139,5 @@ def _restart_primary(keeper: PairKeeper) -> None:
         keeper.ground.lead(pair.instance_id, None)
         keeper.ground.stop(pair.primary)
         keeper.watch.forget(pair.primary)
-        keeper.ground.start(pair.primary, anew=True)
+        keeper.ground.start(pair.primary, forgets_failures=True)
     keeper.wait_open(_STARTED)

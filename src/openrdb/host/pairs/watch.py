@@ -48,7 +48,7 @@ class Watch:
         return pid is not None and any(map(processes.is_stopped, (pid, *processes.children(pid))))
 
     def forget(self, node_id: UUID) -> None:
-        """Look anew at the next question: the server was ended or started on purpose."""
+        """Look again at the next question: the server was ended or started on purpose."""
         with self._lock:
             if (known := self._known.pop(node_id, None)) is not None:
                 os.close(known[1])
