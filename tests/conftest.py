@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import random
 import secrets
 import shutil
 from collections.abc import Generator, Iterator
@@ -56,6 +58,8 @@ def pytest_report_header() -> list[str]:
 
 POSTGRESQL = [f"PostgreSQL-{major}" for major in (14, 15, 16, 17, 18)]
 MYSQL = ["MySQL-8", "MySQL-9"]
+_PART_OF_OLDEST = 3
+"""One of so many tests of a module runs on the oldest PostgreSQL too, unless versions are asked for."""
 
 
 def newest_versions(config: pytest.Config) -> list[str]:
@@ -99,7 +103,27 @@ def pytest_sessionfinish() -> None:
     remove_opened()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def _leave_out_of_the_oldest(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run a part of each module's tests on the oldest PostgreSQL, another part with another seed."""
+    if config.getoption("--all-versions") or config.getoption("--versions"):
+        return
+    of_module: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        if POSTGRESQL[0] in (params.get("engine"), params.get("postgresql")):
+            of_module.setdefault(item.path, []).append(item)
+    chance = random.Random(os.environ["FAULTS_SEED"])  # noqa: S311
+    left_out = {
+        item
+        for each in of_module.values()
+        for item in chance.sample(each, len(each) - math.ceil(len(each) / _PART_OF_OLDEST))
+    }
+    config.hook.pytest_deselected(items=list(left_out))
+    items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    _leave_out_of_the_oldest(config, items)
     # The long ones first: the other workers then have something to take over meanwhile.
     items.sort(key=lambda item: "/faults/" not in item.nodeid)
     for item in items:
