@@ -1,0 +1,133 @@
+"""Read replicas of a pair without a control plane."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import psutil
+import psycopg
+import pytest
+
+from openrdb.engines.postgresql import session
+from openrdb.host.replicas import ReplicaKeeper
+from openrdb.spec import NodeSpec
+from tests.support.agent import Agent
+from tests.support.pairs import PROTECTED, Pair
+from tests.support.place import new_place
+from tests.support.service import port_of_server, wait_until
+from tests.support.tenants import Login
+
+pytestmark = [pytest.mark.slow]
+
+FIRST_PORT = 60
+_ATTEMPTS = 5
+_NUMBERS = "SELECT n FROM public.numbers"
+
+
+@pytest.fixture
+def pair(cache: Path, worker_id: str) -> Iterator[Pair]:
+    place = new_place()
+    place.mkdir(mode=0o755)
+    with Agent(place, cache) as agent:
+        ports = [port_of_server(worker_id, FIRST_PORT + n) for n in range(3)]
+        yield Pair(agent, "PostgreSQL-18", ports)
+    shutil.rmtree(place, ignore_errors=True)
+
+
+@pytest.fixture
+def replica(pair: Pair, worker_id: str) -> NodeSpec:
+    port = port_of_server(worker_id, FIRST_PORT + 3)
+    spec = replace(pair.specs[0], node_id=uuid4(), port=port, role="replica")
+    wait_until(lambda: pair.agent.host.ensure_replica(spec, 5.0), PROTECTED)
+    return spec
+
+
+def numbers(pair: Pair, node_id: UUID) -> set[int]:
+    """What a node shows; nothing where it does not answer."""
+    host = pair.agent.host
+    try:
+        with session.connect(host._engine_node(host._record(node_id)), "rdb") as superuser:
+            return {int(str(n)) for (n,) in superuser.execute(_NUMBERS).fetchall()}
+    except psycopg.Error:
+        return set()
+
+
+def stay_with(keeper: ReplicaKeeper, upstream: UUID) -> None:
+    """Let it follow a node for as long as that is a part of the pair."""
+    with keeper.changed:
+        keeper._back_at = math.inf
+        keeper._turn_to(upstream)
+    keeper.wake()
+    wait_until(lambda: keeper._is_told and keeper.follows)
+
+
+def is_asked_to_end(frozen: psutil.Process) -> bool:
+    """Whether a signal to end waits for a frozen process, if it is still there."""
+    try:
+        status = Path(f"/proc/{frozen.pid}/status").read_text()
+    except FileNotFoundError:
+        return True
+    (pending,) = [line.split()[1] for line in status.splitlines() if line.startswith("ShdPnd")]
+    return bool(int(pending, 16) & 1 << signal.SIGTERM - 1)
+
+
+def insert(login: Login, number: int) -> None:
+    with suppress(login.tenant.failed), login.connect() as client:
+        client.execute("INSERT INTO numbers VALUES (%s)", [number])
+
+
+def test_a_replica_ahead_of_the_next_primary_is_copied_again(
+    pair: Pair, replica: NodeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was stranded, and shown as healthy: ubicloud/ubicloud#5526.
+
+    It has what the primary wrote last, and nobody was told of: the standby never got that.
+    """
+    # It hangs, and is not seen to be stopped: a standby with a frozen process does not take a place.
+    monkeypatch.setattr(pair.keeper.watch, "is_frozen", lambda _: False)
+    keeper = pair.agent.host._replicas[replica.node_id]
+    with pair.login.connect() as client:
+        client.execute("CREATE TABLE numbers (n int PRIMARY KEY)")
+    for number in range(_ATTEMPTS):
+        pair.wait_protected()
+        stay_with(keeper, pair.record.primary)
+        before = pair.record
+        frozen = receiver(pair, before.standby)
+        frozen.suspend()
+        writing = threading.Thread(target=insert, args=[pair.login, number])
+        writing.start()
+        wait_until(lambda number=number: number in numbers(pair, replica.node_id))
+        pair.kill_primary()
+        wait_until(lambda frozen=frozen: is_asked_to_end(frozen))
+        with suppress(psutil.NoSuchProcess):
+            frozen.resume()  # it ends without what has come meanwhile
+        writing.join()
+        pair.wait_open()
+        # Else the standby had been given up before the primary was killed, which then took its place.
+        if pair.record.primary == before.standby:
+            break
+    assert pair.record.primary == before.standby
+    assert number not in numbers(pair, pair.record.primary)
+
+    def is_whole_or_known() -> bool:
+        """It is not taken for following while it shows what never was."""
+        told, has = keeper.follows, numbers(pair, replica.node_id)
+        assert not (told and keeper.follows and number in has)
+        return keeper.follows and number not in has
+
+    wait_until(lambda: not keeper.follows)  # it is noticed
+    insert(pair.login, 1000)
+    wait_until(is_whole_or_known, PROTECTED)
+    wait_until(lambda: 1000 in numbers(pair, replica.node_id))
+
+
+def receiver(pair: Pair, node: UUID) -> psutil.Process:
+    return next(one for one in pair.processes(node) if "walreceiver" in " ".join(one.cmdline()))
