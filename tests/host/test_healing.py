@@ -6,8 +6,9 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -236,3 +237,31 @@ def test_a_restart_leaves_failed_starts_to_who_waits(healer: Healer, tmp_path: P
     with pytest.raises(StartFailed, match="cannot be started"):
         healer.wait_running(missing, 60)
     healer.release(missing)
+
+
+def test_late_news_of_an_end_is_not_taken_for_the_next_ones(
+    healer: Healer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next process' descriptor has the number of the one before: nobody waits for its end."""
+    thing = program(tmp_path, "FOREVER", is_restarted=False)
+    news: list[Callable[[], None]] = []
+    healer.keep(thing)
+    with monkeypatch.context() as late:
+        late.setattr(healer, "in_background", news.append)
+        first = healer.pid(thing.name)
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: len(news) > 0)
+        assert healer.adopt(thing) is None  # who asks hears of it earlier
+        healer.keep(thing)
+        second = healer.pid(thing.name)
+    hearing = [threading.Thread(target=one, daemon=True) for one in news]
+    for thread in hearing:
+        thread.start()
+    for thread in hearing:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in hearing)
+    assert healer.pid(thing.name) == second
+    assert second is not None
+    os.kill(second, signal.SIGKILL)
+    wait_until(lambda: healer.pid(thing.name) is None)

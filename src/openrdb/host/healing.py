@@ -349,7 +349,7 @@ class Healer:
             _silence(alarm)
             self.in_background(do)
         elif (kept := self._unwatch(descriptor)) is not None:
-            self.in_background(lambda: self._ended(kept, descriptor))
+            self.in_background(lambda: self._ended(kept))
 
     def _start_due(self) -> None:
         due = []
@@ -375,10 +375,15 @@ class Healer:
 
     def _watch(self, kept: _Kept, running: Running) -> None:
         kept.running, kept.stopped_rounds = running, 0
-        with self._guard:
-            self._by_descriptor[running.descriptor] = kept
-            self._epoll.register(running.descriptor, select.EPOLLIN)
+        self._hear_of(kept, running)
         self._tell(kept)
+
+    def _hear_of(self, kept: _Kept, running: Running) -> None:
+        """Hear when a process ends; a no-op where that is so already."""
+        with self._guard:
+            if running.descriptor not in self._by_descriptor:
+                self._by_descriptor[running.descriptor] = kept
+                self._epoll.register(running.descriptor, select.EPOLLIN)
 
     def _forget(self, kept: _Kept) -> None:
         """Stop watching a process; its parent reaps it."""
@@ -423,12 +428,19 @@ class Healer:
                 with contextlib.suppress(HostError):
                     self._start(kept)
 
-    def _ended(self, kept: _Kept, descriptor: int) -> None:
+    def _ended(self, kept: _Kept) -> None:
+        """Take note of a program's end, which somebody may have done already.
+
+        Its descriptor says nothing: that number may be the next process' by now.
+        """
         with kept.changed:
             running = kept.running
-            if running is None or running.descriptor != descriptor:
+            if running is None:
                 return  # ended on purpose
-            self._note_end(kept, running)
+            if wait_ended([running.descriptor], 0.0):
+                self._note_end(kept, running)
+            else:
+                self._hear_of(kept, running)
 
     def _note_end(self, kept: _Kept, running: Running) -> None:
         """Take note of a program's end, and start it again if that is wanted."""
