@@ -15,6 +15,7 @@ from openrdb.host.base import PROTOCOL, Host
 from openrdb.spec import HostState
 from openrdb.system import accounts, files, locks, processes
 from openrdb.system.layout import Layout
+from openrdb.system.processes import Identity
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,9 @@ class AgentLink:
         self._keeper = keeper.keeper_of(layout)
         self._connection = AgentConnection(layout.agent_socket, settings.token(layout))
         self.host: Host = remote_host(self._connection)
+        self._silent: Identity | None = None
+        """The agent that was looked at last, and how often in a row it did not answer."""
+        self._silences = 0
         self._stopping = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="agent-watch", daemon=True)
 
@@ -85,32 +89,37 @@ class AgentLink:
         return state.build == build() and state.protocol == PROTOCOL
 
     def _end_agent(self) -> None:
-        """End an agent of another build, or that is frozen; what it started runs on."""
-        if (holder := locks.holder(self._layout.agent_lock)) is not None:
+        """End an agent of another build, or with other settings; what it started runs on."""
+        if (holder := self._holder()) is not None:
             processes.end(holder, signal.SIGTERM, _FROZEN)
 
-    def _is_stopped(self) -> bool:
-        """Return whether the agent is frozen for certain, not just slow."""
-        holder = locks.holder(self._layout.agent_lock)
-        return holder is not None and processes.is_stopped(holder.pid)
+    def _holder(self) -> Identity | None:
+        return locks.holder(self._layout.agent_lock)
 
     def _watch(self) -> None:
-        silent = 0
         while not self._stopping.wait(_LOOK):
             try:
-                self._keeper.ensure_up()
-                if self._is_stopped():
-                    log.warning("replacing the agent: it was stopped (SIGSTOP)")
-                    self._end_agent()
-                self._connection.ask_state(_FROZEN)
-                silent = 0
-            except HostUnavailable as error:
-                silent += 1
-                if silent >= _LOOKS and locks.is_held(self._layout.agent_lock):
-                    silent = 0
-                    log.warning("replacing the agent: %s", error)
-                    self._end_agent()
+                self._look()
             except HostError as error:
                 log.warning("the agent is not kept: %s", error)
             except Exception:
                 log.exception("watching the agent failed; it is tried again")
+
+    def _look(self) -> None:
+        """Let keeper and agent be there, and end an agent that is frozen: not its successor."""
+        self._keeper.ensure_up()
+        agent = self._holder()
+        if agent != self._silent:
+            self._silent, self._silences = agent, 0
+        if agent is not None and processes.is_stopped(agent.pid):
+            log.warning("replacing the agent: it was stopped (SIGSTOP)")
+            processes.end(agent, signal.SIGTERM, _FROZEN)
+        try:
+            self._connection.ask_state(_FROZEN)
+            self._silences = 0
+        except HostUnavailable as error:
+            self._silences += 1
+            if self._silences >= _LOOKS and agent is not None:
+                self._silences = 0
+                log.warning("replacing the agent: %s", error)
+                processes.end(agent, signal.SIGTERM, _FROZEN)

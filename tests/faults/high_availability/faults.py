@@ -69,6 +69,7 @@ def _ask_to_end(member: Member, world: World) -> None:
 
 
 def _kill_agent(world: World, *, how: signal.Signals = signal.SIGKILL) -> None:
+    wait_until(lambda: agent(world.service) is not None, BACK)
     old = agent(world.service)
     assert old is not None
     os.kill(old, how)
