@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -230,12 +231,30 @@ def test_a_primary_dies_while_the_standby_is_copied(
 def test_a_standby_that_missed_too_much_is_copied_anew(pair: Pair, writers: Writers) -> None:
     """It waited for ever for what was removed: apecloud/kubeblocks-addons#3171."""
     standby = pair.record.standby
+    remains = shared_memory(pair, standby)
     with pair.left_alone(standby):
         pair.signal(standby, signal.SIGKILL)
         wait_until(lambda: not pair.record.is_armed)
         pair.remove_history()
         writers.wait_for(20)
     pair.wait_protected()
+    left = segments() | {str(path) for path in Path("/dev/shm").iterdir()}
+    assert remains.isdisjoint(left)
+
+
+def shared_memory(pair: Pair, node_id: UUID) -> set[str]:
+    """What outlives a killed PostgreSQL: files, and the segment whose key is its directory's inode."""
+    pid, key = pair.pid(node_id), pair.volume(node_id).stat().st_ino
+    opened = {line.split()[-1] for line in Path(f"/proc/{pid}/maps").read_text().splitlines()}
+    found = {one for one in opened if one.startswith("/dev/shm/PostgreSQL.")}
+    found |= {str(key)} & segments()
+    assert len(found) > 1 or not pair.specs[0].engine.startswith("PostgreSQL")
+    return found
+
+
+def segments() -> set[str]:
+    lines = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
+    return {str(int(line.split()[0]) & 0xFFFFFFFF) for line in lines}
 
 
 def test_a_new_agent_goes_on_with_what_runs(pair: Pair, writers: Writers) -> None:

@@ -256,6 +256,13 @@ class Server(Protocol):
         engine loses its own protection against a second server on the same data.
         """
 
+    def remove_shared_memory(self) -> None:
+        """Remove what a server that was killed has left outside its data directory, which is about to
+        be deleted.
+
+        Call it only when it is certain that no process of the node lives.
+        """
+
     def wait_accepting(self, pid: int, timeout: float) -> bool:
         """Return whether the server `pid` accepts connections within some seconds.
 

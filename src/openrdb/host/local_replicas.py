@@ -134,6 +134,7 @@ class LocalReplicas(LocalRecovery):
         self._accept(spec, "running")
         self._leave_replica(spec.node_id)
         self._end_replica(spec)
+        self._server(self._record(spec.node_id)).remove_shared_memory()
         volume = self._pools.volume_of(self._record(spec.node_id))
         self._pools.named(volume.pool).delete(volume)
         if volume.pool != spec.pool:

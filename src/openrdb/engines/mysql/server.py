@@ -53,6 +53,9 @@ class MySQLServer:
         if paths.data.is_dir():  # else there would seem to be a volume
             accounts.ensure_directory(config.temporary(paths), self._node.spec.uid)
 
+    def remove_shared_memory(self) -> None:
+        """Do nothing: it has none that outlives it."""
+
     def wait_accepting(self, pid: int, timeout: float) -> bool:
         path = session.pid_file(self._node.paths)
 

@@ -20,6 +20,7 @@ from openrdb.engines.postgresql import (
     postmaster,
     session,
     settings,
+    shared_memory,
     upgrade,
     upstream,
     versions,
@@ -63,6 +64,9 @@ class PostgreSQLServer:
             limits.prepare_start(config.values(self._node), self._node)
         else:
             inert.end(paths.data)
+
+    def remove_shared_memory(self) -> None:
+        shared_memory.remove(self._node.paths.data)
 
     def wait_accepting(self, pid: int, timeout: float) -> bool:
         ready = partial(postmaster.is_ready, self._node, pid)
