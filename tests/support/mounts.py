@@ -30,7 +30,7 @@ class FileSystems:
         disk has), `xfs` or `btrfs`."""
         if kind not in self._mounted:
             place = self._place / kind
-            place.mkdir(mode=0o755)
+            place.mkdir(mode=0o755, exist_ok=True)  # one whose tools are missing was skipped
             self._mounted[kind] = place if kind == "ext4" else _MAKERS[kind](place, _SMALL)
         directory = self._mounted[kind] / os.urandom(3).hex()
         directory.mkdir(mode=0o755)
