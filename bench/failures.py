@@ -52,7 +52,7 @@ class Victim:
     def suffer(self, failure: Callable[[Victim], None]) -> Waited:
         """Let one client write, and something happen meanwhile; nothing acknowledged is lost."""
         time.sleep(max(0.0, self._last + self._steady - time.monotonic()))
-        with Writers(self._service.login(self._instance), clients=1) as writers:
+        with Writers(self._service.login(self._instance), threads=1) as writers:
             writers.wait_for(_WRITES)
             if self._instance.is_ha_cluster:
                 wait_until(lambda: self._protected, _WELL)
@@ -61,7 +61,7 @@ class Victim:
             until_well = time.monotonic() - self._last
             writers.wait_for(_WRITES)
         assert not writers.lost()
-        return Waited(writers.gap(), until_well)
+        return Waited(writers.largest_gap(), until_well)
 
     # -- failures, which return when the instance is well again --------------------------------
 

@@ -13,8 +13,8 @@ from tests.support.tenants import Login
 class Writers(Writer):
     """Begins with a table of its own, and counts what was acknowledged."""
 
-    def __init__(self, login: Login) -> None:
-        super().__init__(partial(login.connect, connect_timeout=2))
+    def __init__(self, login: Login, threads: int = 4) -> None:
+        super().__init__(partial(login.connect, connect_timeout=2), threads)
         self._login = login
 
     def __enter__(self) -> Self:
