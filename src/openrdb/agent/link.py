@@ -89,11 +89,11 @@ class AgentLink:
         return state.build == build() and state.protocol == PROTOCOL
 
     def _end_agent(self) -> None:
-        """End an agent of another build, or with other settings; what it started runs on."""
-        if (holder := self._holder()) is not None:
-            processes.end(holder, signal.SIGTERM, _FROZEN)
+        """End an agent of another build, with other settings, or that does not answer."""
+        if (agent := self._agent()) is not None:
+            _end(agent)
 
-    def _holder(self) -> Identity | None:
+    def _agent(self) -> Identity | None:
         return locks.holder(self._layout.agent_lock)
 
     def _watch(self) -> None:
@@ -108,12 +108,12 @@ class AgentLink:
     def _look(self) -> None:
         """Let keeper and agent be there, and end an agent that is frozen: not its successor."""
         self._keeper.ensure_up()
-        agent = self._holder()
+        agent = self._agent()
         if agent != self._silent:
             self._silent, self._silences = agent, 0
         if agent is not None and processes.is_stopped(agent.pid):
             log.warning("replacing the agent: it was stopped (SIGSTOP)")
-            processes.end(agent, signal.SIGTERM, _FROZEN)
+            _end(agent)
         try:
             self._connection.ask_state(_FROZEN)
             self._silences = 0
@@ -122,4 +122,9 @@ class AgentLink:
             if self._silences >= _LOOKS and agent is not None:
                 self._silences = 0
                 log.warning("replacing the agent: %s", error)
-                processes.end(agent, signal.SIGTERM, _FROZEN)
+                _end(agent)
+
+
+def _end(agent: Identity) -> None:
+    """End an agent; what it started runs on."""
+    processes.end(agent, signal.SIGTERM, _FROZEN)

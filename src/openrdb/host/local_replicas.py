@@ -69,12 +69,16 @@ class LocalReplicas(LocalRecovery):
         primaries = [one for one in records if self._records.role_of(one) == "primary"]
         return primaries[0].spec.node_id if primaries else None
 
+    def _upstream_of(self, replica: UUID) -> UUID | None:
+        """Return the node that a replica was told to follow, if it was yet."""
+        keeper = self._replicas.get(replica)
+        return keeper.upstream if keeper is not None else None
+
     def _engine_node(self, record: NodeRecord) -> EngineNode:
         node = super()._engine_node(record)
         if self._records.role_of(record) != "replica":
             return node
-        keeper = self._replicas.get(record.spec.node_id)
-        upstream = keeper.upstream if keeper is not None else None
+        upstream = self._upstream_of(record.spec.node_id)
         upstream = upstream or self._primary_of(record.spec.instance_id)
         if upstream is None or upstream not in self._records.nodes:
             return replace(node, is_inert=True)
@@ -91,9 +95,8 @@ class LocalReplicas(LocalRecovery):
     # -- verbs ---------------------------------------------------------------------------------
 
     def ensure_configuration(self, spec: NodeSpec) -> None:
-        keeper = self._replicas.get(spec.node_id)
-        if keeper is not None and keeper.upstream is not None:
-            self._note_followed(keeper.upstream)  # it may have lower settings by now
+        if (upstream := self._upstream_of(spec.node_id)) is not None:
+            self._note_followed(upstream)  # it may have lower settings by now
         super().ensure_configuration(spec)
 
     def ensure_reloaded(self, spec: NodeSpec) -> bool:
@@ -108,9 +111,8 @@ class LocalReplicas(LocalRecovery):
             record = self._accept(spec, "running")
             if self._healer.pid(program_name(record.spec)) is None:
                 return
-            keeper = self._replicas.get(spec.node_id)
-            if keeper is not None and keeper.upstream is not None:
-                self._wait_lowered(spec.node_id, keeper.upstream)
+            if (upstream := self._upstream_of(spec.node_id)) is not None:
+                self._wait_lowered(spec.node_id, upstream)
         super().ensure_restarted(spec)
 
     def ensure_stopped(self, spec: NodeSpec) -> None:
@@ -232,9 +234,8 @@ class LocalReplicaGround:
     def run(self, node_id: UUID) -> None:
         host, record = self._host, self._record(node_id)
         if record.desired == "running" and host._healer.pid(program_name(record.spec)) is None:
-            keeper = host._replicas.get(node_id)
-            if keeper is not None and keeper.upstream is not None:
-                host._note_followed(keeper.upstream)
+            if (upstream := host._upstream_of(node_id)) is not None:
+                host._note_followed(upstream)
             host._healer.keep(host._program(record.spec))
 
     def copy(self, source: UUID, target: UUID) -> None:
