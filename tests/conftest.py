@@ -17,6 +17,7 @@ from tests.support import place
 from tests.support.object_store import SeaweedFS
 from tests.support.place import new_place
 from tests.support.reused_service import ReusedService
+from tests.support.samples import leave_out
 from tests.support.service import (
     Service,
     accessible_cache,
@@ -118,8 +119,7 @@ def _leave_out_of_the_oldest(config: pytest.Config, items: list[pytest.Item]) ->
         for each in of_module.values()
         for item in chance.sample(each, len(each) - math.ceil(len(each) / _PART_OF_OLDEST))
     }
-    config.hook.pytest_deselected(items=list(left_out))
-    items[:] = [item for item in items if item not in left_out]
+    leave_out(config, items, left_out)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -13,6 +13,7 @@ import pytest
 from tests.faults.high_availability.faults import FAULTS
 from tests.faults.high_availability.stage import Stage
 from tests.faults.matrix.faults import ENGINES, seed
+from tests.support.samples import leave_out
 from tests.support.service import ports_of_worker
 
 _SAMPLE = 6
@@ -39,8 +40,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     mine = [item for item in items if item.path.parent == Path(__file__).parent]
     chance = random.Random(f"{seed()} pairs")  # noqa: S311
     left_out = chance.sample(mine, max(len(mine) - _SAMPLE, 0))
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in left_out]
+    leave_out(config, items, left_out)
 
 
 @pytest.fixture
