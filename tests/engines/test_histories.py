@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import random
 import threading
 import time
@@ -37,15 +36,21 @@ class Place:
     """Ends somebody's session."""
     lock: tuple[str, str]
     """What keeps all from writing, and what lets them."""
+    is_running: Callable[[], bool]
 
 
 @pytest.fixture(scope="module")
 def places(cache: Path, worker_id: str) -> Iterator[Callable[[str], Place]]:
     """A server of each version that is asked for, the same for all tests here."""
     with contextlib.ExitStack() as running:
+        made: dict[str, Place] = {}
 
-        @functools.cache
         def place_of(engine: str) -> Place:
+            if engine not in made or not made[engine].is_running():
+                made[engine] = new(engine)
+            return made[engine]
+
+        def new(engine: str) -> Place:
             bundle = Bundles(cache).find(engine)
             if engine.startswith("MySQL"):
                 return of_mysql(running.enter_context(mysql_server.serving(bundle)))
@@ -59,8 +64,9 @@ def places(cache: Path, worker_id: str) -> Iterator[Callable[[str], Place]]:
 
 @pytest.fixture
 def place(places: Callable[[str], Place], newest: str) -> Iterator[Place]:
-    yield places(newest)
-    with places(newest).connect() as session:
+    place = places(newest)
+    yield place
+    with place.connect() as session:
         session.execute("DROP TABLE IF EXISTS written, lists")
 
 
@@ -74,7 +80,7 @@ def of_postgresql(server: Server) -> Place:
             session.execute(f"SELECT pg_terminate_backend(({one}))".encode())
 
     lock = ("BEGIN; LOCK TABLE written IN EXCLUSIVE MODE", "COMMIT")
-    return Place(server.spec.engine, server.session, cut, lock)
+    return Place(server.spec.engine, server.session, cut, lock, lambda: server.is_running)
 
 
 def of_mysql(server: mysql_server.Server) -> Place:
@@ -90,7 +96,11 @@ def of_mysql(server: mysql_server.Server) -> Place:
                 cursor.execute("KILL %s", [random.choice(found)])  # noqa: S311
 
     lock = ("LOCK TABLES written READ", "UNLOCK TABLES")
-    return Place(spec.engine, lambda: login.connect(**options), cut, lock)
+
+    def is_running() -> bool:
+        return server.process.poll() is None
+
+    return Place(spec.engine, lambda: login.connect(**options), cut, lock, is_running)
 
 
 @contextlib.contextmanager

@@ -121,15 +121,28 @@ class Server:
         self, user: str = "admin", database: str = "rdb", password: str = PASSWORD
     ) -> Connection:
         """A user's session, as from outside."""
-        return psycopg.connect(
-            host=self.spec.address,
-            port=self.spec.port,
-            user=user,
-            password=password,
-            dbname=database,
-            autocommit=True,
-            connect_timeout=10,
-        )
+        try:
+            return psycopg.connect(
+                host=self.spec.address,
+                port=self.spec.port,
+                user=user,
+                password=password,
+                dbname=database,
+                autocommit=True,
+                connect_timeout=10,
+            )
+        except psycopg.OperationalError:
+            assert self.is_running, self.how_it_ended()
+            raise
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def how_it_ended(self) -> str:
+        assert self._process is not None
+        said = "".join(path.read_text() for path in sorted(self.paths.log.iterdir()))
+        return f"the server ended with {self._process.returncode}: {said[-3000:]}"
 
     def run(self, program: str, *arguments: str) -> None:
         """A client program of the bundle's, as the administrator."""
