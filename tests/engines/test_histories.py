@@ -56,7 +56,7 @@ def places(cache: Path, worker_id: str) -> Iterator[Callable[[str], Place]]:
                 return of_mysql(running.enter_context(mysql_server.serving(bundle)))
             place = new_place()
             place.mkdir(mode=0o755)
-            port = port_of_server(worker_id, 40)
+            port = port_of_server(worker_id, 45)
             return of_postgresql(running.enter_context(Server(place, bundle, engine, port)))
 
         yield place_of

@@ -91,6 +91,13 @@ def test_nodes_come_change_and_go(guard: Guard, ports: list[int]) -> None:
     assert not connects(MINE, "127.0.0.1", second.port)
 
 
+def test_what_was_cleared_is_not_healed(guard: Guard, ports: list[int]) -> None:
+    guard.ensure([spec(ports[0])])
+    guard.clear()
+    guard.heal()
+    assert connects(OTHER, "127.0.0.1", ports[0])
+
+
 def test_it_is_healed_and_else_left_alone(guard: Guard, ports: list[int]) -> None:
     node = spec(ports[0])
     guard.ensure([node])

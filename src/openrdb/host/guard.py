@@ -86,9 +86,10 @@ class Guard:
                 self._write_all()
 
     def clear(self) -> None:
-        """Take the table away; a no-op where there is none."""
-        if self.is_there:
-            with self._changing:
+        """Guard nothing any more, and take the table away; a no-op where there is none."""
+        with self._changing:
+            self._nodes.clear()  # else `heal`, which hears of the removal, puts it back
+            if self.is_there:
                 self._table.remove()
 
     def _change(self, gone: Iterable[_Node], new: Iterable[_Node]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import socket
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
@@ -35,6 +36,8 @@ class Routes:
         """By instance, where it was said: the term, and the node that leads; None: nobody."""
         self._terms = itertools.count(1)
         self._workers = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="routes")
+        self._healing = threading.Lock()
+        self._is_cleared = False
 
     def ensure(self, route: Route) -> None:
         """Make an endpoint lead to its node, or to nobody while `lead` says so.
@@ -78,7 +81,12 @@ class Routes:
             log.warning("endpoint %s does not change its node yet: %s", target.endpoint_id, error)
 
     def heal(self) -> None:
-        """Put back what was lost of endpoints."""
+        """Put back what was lost of endpoints; a no-op after `clear`."""
+        with self._healing:
+            if not self._is_cleared:
+                self._heal()
+
+    def _heal(self) -> None:
         try:
             records = list(self._records.routes.values())
             targets = {one.route.endpoint_id: self._target(one.route) for one in records}
@@ -107,8 +115,10 @@ class Routes:
         return self._balancer.alarm()
 
     def clear(self) -> None:
-        """Take away what the kernel does for endpoints."""
-        self._balancer.clear()
+        """Take away what the kernel does for endpoints, for good."""
+        with self._healing:
+            self._is_cleared = True
+            self._balancer.clear()
 
     def _of_instance(self, instance_id: UUID) -> list[Route]:
         routes = [one.route for one in list(self._records.routes.values())]
