@@ -5,14 +5,18 @@ from __future__ import annotations
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
+import psutil
 import pytest
 
+from openrdb.engines import replication_of, server_of_node
 from openrdb.host.pairs import planned
+from openrdb.system import accounts
 from openrdb.system.processes import is_alive
 from tests.support.agent import Agent
 from tests.support.pairs import Pair
@@ -265,24 +269,55 @@ def test_a_new_agent_goes_on_with_what_runs(pair: Pair, writers: Writers) -> Non
     writers.wait_for(20)
 
 
+def send(processes: Sequence[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):  # sessions end without the agent, or the main process
+            process.send_signal(number)
+
+
 def test_a_primary_dies_while_there_is_no_agent(pair: Pair, writers: Writers) -> None:
     epoch = pair.record.epoch
     processes = pair.processes(pair.record.primary)
     pair.agent.host._leave_pairs()
-    for process in processes:
-        process.kill()
+    send(processes, signal.SIGKILL)
     pair.agent.restart()
     wait_epoch(pair, epoch + 1)
     writers.wait_for(20)
     pair.wait_protected()
 
 
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGTERM])
+def test_a_new_agent_replaces_a_primary_that_answers_nobody(
+    pair: Pair, writers: Writers, number: signal.Signals
+) -> None:
+    epoch = pair.record.epoch
+    main, *others = pair.processes(pair.record.primary)
+    pair.agent.host._leave_pairs()
+    send((main,) if number == signal.SIGTERM else (main, *others), number)
+    pair.agent.restart()
+    wait_epoch(pair, epoch + 1)
+    writers.wait_for(20)
+    pair.wait_protected()
+
+
+def test_commits_that_wait_for_nobody_are_noticed(pair: Pair, writers: Writers) -> None:
+    """Whatever let them: the record says what is true again, and then they wait."""
+    host, primary = pair.agent.host, pair.record.primary
+    node = replace(host._engine_node(host._record(primary)), synchronous=None)
+    server = server_of_node(node)
+    for name, text in server.configuration().items():
+        accounts.write_file(node.paths.configuration / name, text, node.spec.uid)
+    replication_of(server).disarm()
+    wait_until(lambda: pair.keeper.replication(primary).is_armed())
+    pair.wait_protected()
+    writers.wait_for(20)
+
+
 def test_a_standby_dies_while_there_is_no_agent(pair: Pair, writers: Writers) -> None:
     epoch = pair.record.epoch
     processes = pair.processes(pair.record.standby)
     pair.agent.host._leave_pairs()
-    for process in processes:
-        process.kill()
+    send(processes, signal.SIGKILL)
     pair.agent.restart()
     pair.wait_protected()
     assert pair.record.epoch == epoch
@@ -306,11 +341,14 @@ def test_a_node_starts_inert_whoever_starts_it(pair: Pair) -> None:
     pair.wait_protected()
 
 
-def test_a_pair_ends_and_begins_again(pair: Pair, writers: Writers) -> None:
+@pytest.mark.parametrize("is_known", [True, False], ids=["as it is", "as it was before a failover"])
+def test_a_pair_ends_and_begins_again(pair: Pair, writers: Writers, is_known: bool) -> None:
+    """Whoever ends it, and asks again as he got no answer, may not know yet which node has the data."""
     host, primary = pair.agent.host, pair.spec_of(pair.record.primary)
     other = pair.spec_of(pair.record.standby)
-    host.ensure_no_pair(primary, other.node_id)
-    host.ensure_no_pair(primary, other.node_id)
+    named = (primary, other.node_id) if is_known else (other, primary.node_id)
+    for _ in range(2):
+        assert host.ensure_no_pair(*named) == primary.node_id
     writers.wait_for(20)
     assert [one.node_id for one in host.nodes()].count(other.node_id) == 0
     pair.specs = [primary, other]

@@ -63,6 +63,8 @@ class Probed:
     """Seconds since which the synchronous standby has not confirmed something that was written: 0
     where it has everything, or nothing waits for it."""
     reason: str = ""
+    waits: bool = True
+    """Whether commits wait for a standby, as far as it was told."""
 
 
 class Probe(Protocol):
@@ -122,6 +124,10 @@ class Replication(Protocol):
         Raises:
             HostError: it does not say.
         """
+
+    def is_ending(self, pid: int) -> bool:
+        """Return whether the process of a running server has been asked to end: it lets nobody in any
+        more, and may wait for those who are in."""
 
     def probe(self) -> Probe:
         """Return what looks whether it commits."""

@@ -96,12 +96,14 @@ class LocalPairs(LocalNodes):
         return [node_id] if pair is None else list(pair.members)
 
     def _engine_node(self, record: NodeRecord) -> EngineNode:
+        # First: it ends after the record says that commits wait, and with neither none would.
+        keeper = self._keepers.get(record.spec.instance_id)
+        arming = keeper is not None and keeper.arming
         node, pair = super()._engine_node(record), self._records.pair_of(record)
         if pair is None:
             return node
         if pair.primary == record.spec.node_id:
-            keeper = self._keepers.get(pair.instance_id)
-            waits = pair.is_armed or (keeper is not None and keeper.arming)
+            waits = pair.is_armed or arming
             return replace(node, is_inert=True, synchronous=pair.standby if waits else None)
         return self._as_follower(node, pair.primary)
 
@@ -272,24 +274,42 @@ class LocalPairs(LocalNodes):
             self._records.save_node(record)
 
     def ensure_no_pair(self, spec: NodeSpec, standby: UUID) -> UUID:
-        self._accept(spec)
         pair = self._records.pairs.get(spec.instance_id)
         if pair is None:
+            if spec.node_id not in self._records.nodes and standby in self._records.nodes:
+                return self._leave_alone(standby)  # an earlier call has kept it, as the primary
+            self._accept(spec)
+            if standby not in self._records.nodes:
+                return self._leave_alone(spec.node_id)
             self._remove_node(standby)
             return spec.node_id
+        if spec.node_id in self._records.nodes:
+            self._accept(spec)
         keeper = self._keep_pair(spec.instance_id)
         with keeper.planned():
             pair = self._records.pairs[spec.instance_id]
             keeper.disarm()
             keeper.replication(pair.primary).dismiss(pair.standby)
+            self._set_stopped(pair.standby)  # nobody brings it back
         self._leave_pair(spec.instance_id)
+        # The record goes last: by it alone whoever calls again knows which node has the data.
+        self._remove_node(pair.standby)
         self._records.remove_pair(spec.instance_id)
-        kept = self._record(pair.primary)
+        self._leave_pair(spec.instance_id)  # somebody may have asked for its keeper meanwhile
+        return self._leave_alone(pair.primary)
+
+    def _leave_alone(self, node_id: UUID) -> UUID:
+        """Let a node take writes from its start on, and commits wait for nobody; return it."""
+        kept = self._record(node_id)
         self._write_configuration(kept)
         self._healer.keep(self._program(kept.spec))
         self._server(kept).reload()
-        self._remove_node(pair.standby)
-        return pair.primary
+        return node_id
+
+    def _set_stopped(self, node_id: UUID) -> None:
+        with self._guards[node_id]:
+            if (record := self._records.nodes.get(node_id)) is not None:
+                self._records.save_node(replace(record, desired="stopped"))
 
     def _remove_node(self, node_id: UUID) -> None:
         """End one of an instance's nodes, and remove all that there is of it."""
@@ -337,14 +357,17 @@ class LocalGround:
         self.tell(record.instance_id)
 
     def tell(self, instance_id: UUID) -> None:
-        for node_id in self._host._records.pairs[instance_id].members:
-            self._host._changes.note(node_id)
+        if (pair := self._host._records.pairs.get(instance_id)) is not None:
+            for node_id in pair.members:
+                self._host._changes.note(node_id)
 
     def is_wanted(self, node_id: UUID) -> bool:
         record = self._host._records.nodes.get(node_id)
         return record is not None and record.desired == "running"
 
     def adopt(self, node_id: UUID) -> Identity | None:
+        if node_id not in self._host._records.nodes:
+            return None
         return self._host._healer.adopt(self._program(node_id))
 
     def start(self, node_id: UUID, *, forgets_failures: bool = False) -> None:

@@ -92,6 +92,11 @@ class MySQLReplication:
         with self._session(_ANSWER) as connection:
             return writes.are_allowed(connection)
 
+    def is_ending(self, pid: int) -> bool:
+        """Return False: it ends the sessions itself, and is killed if it does not end."""
+        del pid
+        return False
+
     def probe(self) -> MySQLProbe:
         return MySQLProbe(self._node)
 

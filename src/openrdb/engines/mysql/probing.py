@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from pymysql import MySQLError
 from pymysql.constants import CR, ER
@@ -77,11 +78,12 @@ class MySQLProbe:
                 raise
             run(self._session, _MAKE)
             run(self._session, _WRITE)
-        return Probed("written", self._unconfirmed(self._session))
+        numbers = semisync.numbers(self._session)
+        return Probed("written", self._unconfirmed(numbers), waits=numbers.get("status") == "ON")
 
-    def _unconfirmed(self, connection: Session) -> float:
+    def _unconfirmed(self, numbers: Mapping[str, str]) -> float:
         """Return for how long commits wait, and none of them was confirmed."""
-        numbers, now = semisync.numbers(connection), time.monotonic()
+        now = time.monotonic()
         confirmed, since = self._progress
         if numbers.get("wait_sessions", "0") == "0" or numbers["yes_tx"] != confirmed:
             self._progress = (numbers.get("yes_tx", ""), now)

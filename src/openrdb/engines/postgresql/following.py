@@ -71,9 +71,6 @@ _COMPLAINT = re.compile(_OWN_LINE + r"(?:FATAL|PANIC|WARNING): +(.+)", re.MULTIL
 _PAUSED = (
     "settings of it are lower than those of its upstream: it has to be started again with them"
 )
-_PAUSED = (
-    "settings of it are lower than those of its upstream: it has to be started again with them"
-)
 
 
 def state(node: EngineNode) -> Following:

@@ -85,6 +85,9 @@ class PostgreSQLReplication:
         ):
             return connection.execute(_OPEN).fetchone() == (True,)
 
+    def is_ending(self, pid: int) -> bool:
+        return postmaster.is_ending(self._node, pid)
+
     def probe(self) -> PostgreSQLProbe:
         return PostgreSQLProbe(self._node)
 

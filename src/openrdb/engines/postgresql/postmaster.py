@@ -23,10 +23,11 @@ def is_ready(node: EngineNode, pid: int | None = None) -> bool:
     return state == _READY and pid in (None, process)
 
 
-def is_ending(node: EngineNode) -> bool:
-    """Return whether a server that runs has been asked to end. It lets nobody in any more, but may wait
-    for the sessions that it has."""
-    return _state(node)[1] == _ENDING
+def is_ending(node: EngineNode, pid: int | None = None) -> bool:
+    """Return whether a server that runs, as the process `pid` if that is given, has been asked to end.
+    It lets nobody in any more, but may wait for the sessions that it has."""
+    process, state = _state(node)
+    return state == _ENDING and pid in (None, process)
 
 
 def _state(node: EngineNode) -> tuple[int | None, str]:

@@ -37,6 +37,7 @@ class PostgreSQLProbe:
         # It must not wait for the standby.
         self._options = session.options_of(node.spec, synchronous_commit="local")
         self._session: session.Session | None = None
+        self._waits = True
         self._lacking: deque[tuple[float, int]] = deque()
         """Since when the standby lacks what was written up to where, the earliest first."""
 
@@ -49,7 +50,7 @@ class PostgreSQLProbe:
             return Probed(_answer(error), self._unconfirmed(), str(error))
         if postmaster.is_ending(self._node):  # when its last session has gone: this one
             return Probed("refused", self._unconfirmed(), "has been asked to end")
-        return Probed("written", self._unconfirmed())
+        return Probed("written", self._unconfirmed(), waits=self._waits)
 
     def close(self) -> None:
         if self._session is not None:
@@ -79,10 +80,10 @@ class PostgreSQLProbe:
         connection.patience = max(deadline - time.monotonic(), _LEAST)
         row = connection.execute(_POSITION).fetchone()
         assert row is not None  # noqa: S101
-        position, confirmed, waits = row
+        position, confirmed, self._waits = *row[:2], bool(row[2])
         has = int(str(confirmed)) if confirmed is not None else 0
         self._lacking.append((time.monotonic(), int(str(position))))
-        while self._lacking and (not waits or self._lacking[0][1] <= has):
+        while self._lacking and (not self._waits or self._lacking[0][1] <= has):
             self._lacking.popleft()
 
     def _unconfirmed(self) -> float:

@@ -102,6 +102,7 @@ class Carer:
         self._looked_at = time.monotonic()
         try:
             found = keeper.replication(pair.standby).following()
+            keeper.behind = found.lag or 0.0
             why = "" if found.streams else found.lost or found.reason or "it does not receive"
         except HostError as error:
             why = error.explanation
@@ -237,7 +238,7 @@ class Carer:
             # The guard may have given the standby up meanwhile, or opened another primary.
             if is_armed and keeper.arming and keeper.is_open and self._is_current(pair):
                 keeper.update(is_armed=True)
-                keeper.arming = False
+                keeper.arming, keeper.behind = False, 0.0
                 keeper.failure = None
                 return True
         keeper.wait(_PAUSE)

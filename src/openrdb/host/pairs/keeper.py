@@ -46,6 +46,9 @@ _WELL = ("written", "full", "busy")
 """What a server answers that need not be replaced."""
 _UNCONFIRMED = 2.0
 """Seconds without a confirmation after which a standby is given up: commits wait for it."""
+_LONG_BEHIND = 30.0
+"""Seconds of changes that a standby has and has not applied, with which it would be open later than
+its primary is started again."""
 _ACCEPTING = 1.0
 _AFTER_FAILURE = 0.2
 _LONGEST_PAUSE = 10.0
@@ -65,6 +68,8 @@ class PairKeeper:
         """Whether the primary takes writes, and endpoints lead to it."""
         self.arming = False
         """Whether its commits are being made to wait for the standby."""
+        self.behind = 0.0
+        """Seconds that the standby was last seen to lag behind in applying what it has."""
         self.doing = "it is being started"
         """What is done about a pair that is not armed."""
         self.failure: OpenRDBError | None = None
@@ -188,6 +193,8 @@ class PairKeeper:
     def update(self, **changes: Any) -> PairRecord:  # noqa: ANN401
         """Write down what is about to follow; the rest of the record stays as it is by now."""
         with self.changed:
+            if self.is_closed:  # the pair may have ended, or another keeper has it
+                raise HostError("the pair is not kept any more")
             record = replace(self.record, **changes)
             self.ground.save_pair(record)
             self.record = record
@@ -250,6 +257,8 @@ class PairKeeper:
     def _replace(self, pair: PairRecord) -> float:
         """Put something in the place of a primary that is dead: the standby if it has all that was
         acknowledged, else itself."""
+        with self.changed:
+            self.arming = False  # it starts with files by which no commit waits
         self.set_open(is_open=False)
         self.drop_probe()
         self.ground.lead(pair.instance_id, None)
@@ -258,14 +267,18 @@ class PairKeeper:
         if not pair.is_armed:
             self.note("the primary ended: it is started again")
             return self._start_again(pair)
-        if self.ground.is_full(pair.primary) and self.ground.is_full(pair.standby):
-            self.note("the primary ended, and the standby's disk is as full: it is started again")
+        starts = self.ground.failure(pair.primary) is None
+        if self.ground.is_full(pair.standby) and (starts or self.ground.is_full(pair.primary)):
+            self.note("the primary ended, and the standby's disk is full: it is started again")
+            return self._start_again(pair)
+        if self.behind > _LONG_BEHIND and starts:
+            self.note("the primary ended, and the standby lags far behind: it is started again")
             return self._start_again(pair)
         if self.watch.is_frozen(pair.standby):
             self.kill(pair.standby)  # it cannot take the place of anything
         if not self.watch.lives(pair.standby):
             keeps = self.replication(pair.standby).keeps_received
-            if not keeps or self.ground.failure(pair.primary) is None:
+            if not keeps or starts:
                 # It has all that it acknowledged, and nobody wrote since.
                 self.note("both servers ended: they are started again")
                 return self._start_again(pair)
@@ -302,10 +315,12 @@ class PairKeeper:
         if pid is None:
             return 0.0
         replication = replication_of(server)
+        if self._is_out_of_work(pair):
+            return 0.0
         accepts = server.wait_accepting(pid, _ACCEPTING)
         if not accepts and not replication.opens_unasked:
             return 0.0
-        if not accepts or not replication.is_open():
+        if not accepts or not self._says_open(pair, replication):
             if pair.is_armed:
                 # Once it is open its commits wait for nobody.
                 pair = self.update(is_armed=False)
@@ -326,32 +341,64 @@ class PairKeeper:
             self._misses = 0
             return found
         self.drop_probe()
-        if not self.watch.lives(pair.primary):
-            return found
-        self._misses += 1
-        most = _MISSES if pair.is_armed else _MISSES_ALONE
-        is_frozen = self.watch.is_frozen(pair.primary)
-        if self._misses >= most or is_frozen:
-            why = "is frozen" if is_frozen else found.reason or "does not answer"
-            log.warning("pair %s: the primary %s: killing it", self.instance_id, why)
-            self.set_open(is_open=False)
-            self.ground.lead(pair.instance_id, None)
-            self.kill(pair.primary)
+        if self.watch.lives(pair.primary) and not self._is_out_of_work(pair):
+            self._note_miss(pair, found.reason)
         return found
 
+    def _is_out_of_work(self, pair: PairRecord) -> bool:
+        """Kill a primary that will not answer any more; return whether it was one."""
+        pid = self.watch.pid(pair.primary)
+        if self.watch.is_frozen(pair.primary):
+            why = "is frozen"
+        elif pid is not None and self.replication(pair.primary).is_ending(pid):
+            why = "has been asked to end"
+        else:
+            return False
+        self._kill_primary(pair, why)
+        return True
+
+    def _says_open(self, pair: PairRecord, replication: Replication) -> bool:
+        """Ask a primary that accepts connections whether it takes writes; one that does not say is
+        killed as one whose probes fail."""
+        try:
+            return replication.is_open()
+        except HostError as error:
+            if self.watch.lives(pair.primary):
+                self._note_miss(pair, error.explanation)
+            raise
+
+    def _note_miss(self, pair: PairRecord, reason: str) -> None:
+        self._misses += 1
+        if self._misses >= (_MISSES if pair.is_armed else _MISSES_ALONE):
+            self._kill_primary(pair, reason or "does not answer")
+
+    def _kill_primary(self, pair: PairRecord, why: str) -> None:
+        log.warning("pair %s: the primary %s: killing it", self.instance_id, why)
+        self._misses = 0
+        self.set_open(is_open=False)
+        self.ground.lead(pair.instance_id, None)
+        self.kill(pair.primary)
+
     def _judge(self, pair: PairRecord, found: Probed) -> None:
-        """Give up a standby that commits wait for, and that is dead or confirms nothing."""
+        """Give up a standby that commits wait for, and that is dead or confirms nothing; and tell the
+        record where none waits though it says so."""
+        lives = self.watch.lives(pair.standby)
         if not pair.is_armed and not self.arming:
             return
-        if not self.watch.lives(pair.standby):
+        if not lives:
             why = "the standby ended"
-        elif found.unconfirmed > _UNCONFIRMED:
+        elif found.answer in _WELL and found.unconfirmed > _UNCONFIRMED:
             why = "the standby confirmed nothing"
-            self.kill(pair.standby)
+        elif pair.is_armed and not found.waits:
+            why = "commits did not wait for the standby"
         else:
             return
         self.note(f"{why}: it is brought back")
-        self.disarm()
+        try:
+            self.disarm()
+        finally:
+            if found.unconfirmed > _UNCONFIRMED:  # it may be frozen: nothing waits for its end
+                self.kill(pair.standby)
 
     def disarm(self) -> None:
         """Let commits wait for nobody: first in the record."""

@@ -20,6 +20,7 @@ class Watch:
         self._adopt = adopt
         self._lock = threading.RLock()
         self._known: dict[UUID, tuple[Identity, int]] = {}
+        self._is_closed = False
         self._waking, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def lives(self, node_id: UUID) -> bool:
@@ -71,12 +72,14 @@ class Watch:
             os.read(self._waking, 4096)
 
     def wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._woken, b".")
+        with self._lock, contextlib.suppress(BlockingIOError):
+            if not self._is_closed:
+                os.write(self._woken, b".")
 
     def close(self) -> None:
         with self._lock:
             for node_id in list(self._known):
                 self.forget(node_id)
+            self._is_closed = True
             os.close(self._waking)
             os.close(self._woken)
