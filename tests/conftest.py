@@ -8,7 +8,7 @@ import os
 import random
 import secrets
 import shutil
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -50,6 +50,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # Here and not in the workers, which inherit it: all of them choose the same.
     os.environ.setdefault("FAULTS_SEED", str(secrets.randbelow(10**6)))
     os.environ.setdefault(place.VARIABLE, place.choose())
+    # Workers are always given names.
+    named = config.args_source is pytest.Config.ArgsSource.ARGS
+    os.environ.setdefault(_NAMED, "yes" if named else "")
 
 
 def pytest_report_header() -> list[str]:
@@ -59,8 +62,20 @@ def pytest_report_header() -> list[str]:
 
 POSTGRESQL = [f"PostgreSQL-{major}" for major in (14, 15, 16, 17, 18)]
 MYSQL = ["MySQL-8", "MySQL-9"]
-_PART_OF_OLDEST = 3
-"""One of so many tests of a module runs on the oldest PostgreSQL too, unless versions are asked for."""
+_NAMED = "TESTS_NAMED"
+"""Whether a run was told which tests to run."""
+_PART = 3
+"""One of so many tests of a module runs: of those on the oldest PostgreSQL, unless versions are asked
+for; and of the long ones, unless tests are named or `--all-faults` is given."""
+_LONG = (
+    "tests/faults/test_",
+    "tests/host/test_full_volumes.py",
+    "tests/host/test_recovery.py",
+    "tests/host/test_volumes_killed.py",
+    "tests/cli/test_undelete.py",
+)
+"""Modules of what is killed, frozen or full, which had half the time of a run; the places of their
+tests' ids."""
 
 
 def newest_versions(config: pytest.Config) -> list[str]:
@@ -105,25 +120,42 @@ def pytest_sessionfinish() -> None:
 
 
 def _leave_out_of_the_oldest(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Run a part of each module's tests on the oldest PostgreSQL, another part with another seed."""
+    """Run a part of each module's tests on the oldest PostgreSQL."""
     if config.getoption("--all-versions") or config.getoption("--versions"):
         return
-    of_module: dict[Path, list[pytest.Item]] = {}
-    for item in items:
+
+    def is_on_oldest(item: pytest.Item) -> bool:
         params = item.callspec.params if hasattr(item, "callspec") else {}
-        if POSTGRESQL[0] in (params.get("engine"), params.get("postgresql")):
-            of_module.setdefault(item.path, []).append(item)
+        return POSTGRESQL[0] in (params.get("engine"), params.get("postgresql"))
+
+    _run_a_part(config, items, is_on_oldest)
+
+
+def _leave_out_long_ones(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run a part of the tests of each module of long ones, where all tests are to run."""
+    if not os.environ[_NAMED] and not config.getoption("--all-faults"):
+        _run_a_part(config, items, lambda item: item.nodeid.startswith(_LONG))
+
+
+def _run_a_part(
+    config: pytest.Config, items: list[pytest.Item], is_one: Callable[[pytest.Item], bool]
+) -> None:
+    """Leave out most of each module's tests of a kind, other ones with another seed."""
+    of_module: dict[Path, list[pytest.Item]] = {}
+    for item in filter(is_one, items):
+        of_module.setdefault(item.path, []).append(item)
     chance = random.Random(os.environ["FAULTS_SEED"])  # noqa: S311
     left_out = {
         item
         for each in of_module.values()
-        for item in chance.sample(each, len(each) - math.ceil(len(each) / _PART_OF_OLDEST))
+        for item in chance.sample(each, len(each) - math.ceil(len(each) / _PART))
     }
     leave_out(config, items, left_out)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     _leave_out_of_the_oldest(config, items)
+    _leave_out_long_ones(config, items)
     # The long ones first: the other workers then have something to take over meanwhile.
     items.sort(key=lambda item: "/faults/" not in item.nodeid)
     for item in items:
