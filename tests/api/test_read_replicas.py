@@ -197,6 +197,33 @@ def test_creation_by_the_instances_status(api: Api, status: InstanceStatus) -> N
     assert answer.status_code == expected, answer.text
 
 
+@pytest.mark.parametrize("status", sorted(InstanceStatus))
+@pytest.mark.parametrize("own", ["ready", "error"])
+def test_reset_by_the_instances_status(api: Api, status: InstanceStatus, own: str) -> None:
+    instance_id = ready(api, PUBLIC)
+    replica_id = following(api, instance_id)
+    set_status(api, replica_id, own)
+    with api.database.write() as session:
+        session.get_one(Instance, UUID(instance_id)).status = status.value
+    answer = api.request("POST", f"/read-replicas/{replica_id}/reset", json={})
+    expected = 200 if status in WORKING else 409 if status in MOVING else 412
+    assert answer.status_code == expected, answer.text
+    assert get(api, replica_id)["status"] == ("initializing" if expected == 200 else own)
+    if expected == 409:
+        assert answer.json()["resource"] == "instance"
+
+
+def test_reset_without_a_primary_to_copy(api: Api) -> None:
+    """Its instance stays `ready` while its server is started again and again."""
+    instance_id = ready(api, PUBLIC)
+    replica_id = following(api, instance_id)
+    with api.database.write() as session:
+        session.get_one(Instance, UUID(instance_id)).primary.observed_state = "failed"
+    answer = api.request("POST", f"/read-replicas/{replica_id}/reset", json={})
+    assert (answer.status_code, answer.json()["precondition"]) == (412, "resource_not_usable")
+    assert get(api, replica_id)["status"] == "ready"
+
+
 @pytest.mark.parametrize("status", sorted(ReadReplicaStatus))
 def test_requests_by_the_replicas_status(api: Api, status: ReadReplicaStatus) -> None:
     instance_id = ready(api, PUBLIC)

@@ -154,7 +154,7 @@ REPLICA_CASES = {
     ),
     "reset_read_replica": Case(
         "reset_read_replica",
-        ("reset", *_MADE),
+        ("refusal_of", "reset", *_MADE),
         lambda s, n: s.request("POST", f"/read-replicas/{s.added}/reset", {}),
         follows,
         before=add_replica,

@@ -50,6 +50,7 @@ LEADS_TO = {
     "create_snapshot": "snapshotting",
     "clone": "snapshotting",
     "create_read_replica": None,
+    "reset_read_replica": None,
     "retry": "configuring",
 }
 

@@ -31,6 +31,7 @@ from openrdb.state.scope import Principal
 from openrdb.state.statuses import instance as instance_statuses
 from openrdb.state.statuses import read_replica as statuses
 from openrdb.state.statuses.instance import InstanceRequest, InstanceStatus
+from openrdb.state.statuses.read_replica import ReadReplicaStatus
 
 router = APIRouter(prefix=PREFIX + "/read-replicas")
 
@@ -176,12 +177,20 @@ def create_read_replica_endpoint(
 def reset_read_replica(
     region: Region, read_replica_id: UUID, backend: CurrentBackend, caller: CurrentCaller
 ) -> wire.ReadReplica:
-    """Copy a replica's data again; its endpoints stay."""
+    """Copy a replica's data again; its endpoints stay.
+
+    Refused unless its instance works: the replica's data may be all that there is.
+    """
+
+    def prepare(session: Session, replica: ReadReplica) -> ResetReadReplica:
+        instance = session.get_one(Instance, replica.instance_id)
+        instance_statuses.require(instance, InstanceRequest.RESET_READ_REPLICA)
+        read_replicas.require_source(instance)
+        was_ready = replica.status == ReadReplicaStatus.READY
+        return ResetReadReplica(replica.id, was_ready=was_ready)
 
     find = _the_replica(region, read_replica_id, caller)
-    begun = backend.begin(
-        caller, find, ResetReadReplica.request, lambda _, replica: ResetReadReplica(replica.id)
-    )
+    begun = backend.begin(caller, find, ResetReadReplica.request, prepare)
     return show(begun.subject)
 
 

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.orm import Session
 
-from openrdb.errors import NotFound, TransientState
+from openrdb.errors import NotFound, PreconditionFailed, TransientState
 from openrdb.state import instances
 from openrdb.state.endpoints import TO_NODE
 from openrdb.state.models import Endpoint, Instance, Node, ReadReplica, now
@@ -68,3 +68,10 @@ def require_following(replica: ReadReplica) -> None:
     status = shown_status(replica)
     if status != replica.status:
         raise TransientState(READ_REPLICA.resource, str(replica.id), status)
+
+
+def require_source(instance: Instance) -> None:
+    """Raise PreconditionFailed if the primary, which a replica is copied from, does not run."""
+    if instance.primary.observed_state not in ("running", None):
+        help_message = "the instance's primary does not run, and the replica is a copy of it"
+        raise PreconditionFailed("resource_not_usable", help_message)

@@ -29,7 +29,9 @@ from openrdb.operations.snapshots.copying import to_the_end
 from openrdb.operations.steps import ensure_free_port, ensure_free_ports_of, readdress
 from openrdb.spec import NodeSpec
 from openrdb.state.models import Instance, ReadReplica
+from openrdb.state.statuses import instance as instance_statuses
 from openrdb.state.statuses import read_replica as statuses
+from openrdb.state.statuses.instance import InstanceStatus
 from openrdb.state.statuses.read_replica import ReadReplicaRequest, ReadReplicaStatus
 
 log = logging.getLogger(__name__)
@@ -104,16 +106,29 @@ def keep_running(run: Run) -> None:
 
 
 def ensure_following(run: Run, replica_id: UUID | None = None) -> None:
-    """Wait until a replica follows its instance."""
+    """Wait until a replica follows its instance.
+
+    Raises:
+        PreconditionFailed: its instance is in `error`, and may never be there to be followed.
+    """
 
     def ensure(timeout: float) -> bool:
         host, spec = specified(run, replica_id)
         try:
-            return host.ensure_replica(spec, timeout)
+            if host.ensure_replica(spec, timeout):
+                return True
         except OutdatedSpec:
-            return False  # its instance has changed in between
+            pass  # its instance has changed in between
+        require_usable(find(run, replica_id)[0])
+        return False
 
     to_the_end(ensure)
+
+
+def require_usable(instance: Instance) -> None:
+    """Raise PreconditionFailed if an instance is in `error`: there may be nothing to copy from it."""
+    if instance.status == InstanceStatus.ERROR:
+        raise instance_statuses.not_usable(instance)
 
 
 def ensure_endpoints(run: Run) -> None:

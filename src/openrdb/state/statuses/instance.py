@@ -63,6 +63,8 @@ class InstanceRequest(StrEnum):
     CREATE_SNAPSHOT = "create_snapshot"
     CLONE = "clone"
     CREATE_READ_REPLICA = "create_read_replica"
+    RESET_READ_REPLICA = "reset_read_replica"
+    """Of the instance whose data is copied again."""
     DELETE = "delete"
     RETRY = "retry"
     """The operator's: begin a failed operation again."""
@@ -133,6 +135,7 @@ ALLOWED: Final[dict[InstanceRequest, frozenset[InstanceStatus]]] = {
     _R.CREATE_SNAPSHOT: WORKING,
     _R.CLONE: WORKING,
     _R.CREATE_READ_REPLICA: WORKING,
+    _R.RESET_READ_REPLICA: WORKING,  # else there may be nothing to copy
     _R.DELETE: _SETTLED,
     _R.RETRY: frozenset({_S.ERROR}),
 }

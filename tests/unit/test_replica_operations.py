@@ -1,0 +1,153 @@
+"""Operations on read replicas whose instance breaks, or changes, in the meantime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import select
+
+from openrdb.config import Settings
+from openrdb.observe.changes import Changes
+from openrdb.operations.registry import Operation
+from openrdb.operations.replicas.create import CreateReadReplica
+from openrdb.operations.replicas.reset import ResetReadReplica
+from openrdb.operations.run import Run, Services
+from openrdb.spec import NodeSpec
+from openrdb.state import models, read_replicas
+from openrdb.state.database import Database
+from openrdb.state.master_key import open_secrets
+from openrdb.state.models import LOCAL_HOST, Instance, Node, ReadReplica, now
+from openrdb.system.layout import Layout
+from tests.support.state_database import first_key, row
+
+
+class Host:
+    """Notes what is asked of it; no replica follows here before `at_wait` has been called twice."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.at_wait: Callable[[], None] = lambda: None
+        self._waits = 0
+
+    def ensure_replica(self, _: NodeSpec, timeout: float) -> bool:
+        self.asked.append("ensure_replica")
+        self._waits += 1
+        self.at_wait()
+        return self._waits > 2
+
+    def __getattr__(self, verb: str) -> Callable[..., None]:
+        return lambda *_: self.asked.append(verb)
+
+
+class Stand:
+    """An instance with a read replica that follows it, on a host that does nothing."""
+
+    def __init__(self, database: Database, data_dir: Path) -> None:
+        self.database, self.host = database, Host()
+        secrets = open_secrets(database, Layout(data_dir).master_key)
+        instance = row(first_key(database))
+        instance.nodes = [Node(address="127.0.0.1", port=20000, version="17.11")]
+        node = Node(id=uuid4(), address="127.0.0.1", port=20001, version="17.11", role="replica")
+        with database.write() as session:
+            session.add(instance)
+            secrets.create(instance)
+            session.flush()
+            replica = read_replicas.new(instance, node, same_zone=True)
+            replica.status, node.desired = "ready", "running"
+        self.instance_id, self.replica_id = instance.id, replica.id
+        hosts = cast(Any, {LOCAL_HOST: self.host})
+        settings, unused = Settings(data_dir=data_dir), cast(Any, None)
+        self.services = Services(settings, database, hosts, Changes(), secrets, unused, "")
+
+    def set_status(self, instance: str | None = None, replica: str | None = None) -> None:
+        with self.database.write() as session:
+            if instance is not None:
+                session.get_one(Instance, self.instance_id).status = instance
+            if replica is not None:
+                session.get_one(ReadReplica, self.replica_id).status = replica
+
+    def status(self) -> str:
+        with self.database.read() as session:
+            return session.get_one(ReadReplica, self.replica_id).status
+
+    def run(self, operation: Operation) -> Run:
+        """Return an operation that has been recorded as running."""
+        with self.database.write() as session:
+            recorded = models.Operation(
+                id=uuid4(),
+                subject_type=operation.subject_type,
+                subject_id=operation.subject_id,
+                kind=operation.kind,
+                parameters=operation.parameters(),
+                status="running",
+                created_at=now(),
+                deadline_at=now(),
+            )
+            session.add(recorded)
+        return Run(recorded.id, operation, self.services, lambda _, do: do(), is_checked=False)
+
+    def perform(self, operation: Operation) -> str | None:
+        """Perform an operation; return why it failed."""
+        run = self.run(operation)
+        try:
+            operation.sequence(run)
+        except Exception as error:
+            run.fail(error)
+        with self.database.read() as session:
+            return session.scalars(
+                select(models.Operation.error).where(models.Operation.id == run.operation_id)
+            ).one()
+
+
+@pytest.fixture
+def stand(tmp_path: Path) -> Iterator[Stand]:
+    opened = Database(f"sqlite:///{tmp_path}/state.sqlite")
+    opened.migrate()
+    yield Stand(opened, tmp_path)
+    opened.close()
+
+
+def operation(kind: str, replica_id: UUID) -> Operation:
+    if kind == "create":
+        return CreateReadReplica(replica_id)
+    return ResetReadReplica(replica_id, was_ready=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "before"), [("create", "provisioning"), ("reset", "initializing")]
+)
+def test_replica_is_waited_for(stand: Stand, kind: str, before: str) -> None:
+    stand.set_status(replica=before)
+    assert stand.perform(operation(kind, stand.replica_id)) is None
+    assert stand.status() == "ready"
+
+
+@pytest.mark.parametrize(
+    ("kind", "before"), [("create", "provisioning"), ("reset", "initializing")]
+)
+def test_wait_ends_with_an_instance_in_error(stand: Stand, kind: str, before: str) -> None:
+    def give_up() -> None:
+        assert stand.host.asked.count("ensure_replica") < 3, "it is waited for without end"
+        stand.set_status(instance="error")
+
+    stand.host.at_wait = give_up
+    stand.set_status(replica=before)
+    why = stand.perform(operation(kind, stand.replica_id))
+    assert why is not None
+    assert "the instance is in status error" in why
+    assert stand.status() == "error"  # from which it is deleted, or reset later
+
+
+@pytest.mark.parametrize("before", ["ready", "error"])
+def test_reset_deletes_nothing_that_cannot_be_copied_again(stand: Stand, before: str) -> None:
+    """The instance fell into `error` after the request was accepted."""
+    stand.set_status(instance="error", replica="initializing")
+    why = stand.perform(ResetReadReplica(stand.replica_id, was_ready=before == "ready"))
+    assert why is not None
+    assert "the instance is in status error" in why
+    assert stand.host.asked == []
+    assert stand.status() == before
