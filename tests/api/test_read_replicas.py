@@ -155,6 +155,31 @@ def test_a_fourth_one(api: Api) -> None:
     assert answer.json()["details"] == [{"resource": "read_replicas", "quota": 3, "current": 3}]
 
 
+@pytest.mark.parametrize(
+    ("name", "version", "status"),
+    [
+        ("MySQL-8", "8.0.31", 400),
+        ("MySQL-8", "8.4.9", 200),
+        ("MySQL-9", "9.7.4", 200),
+        ("PostgreSQL-14", "14.20", 200),
+    ],
+)
+def test_engines_that_have_none(api: Api, name: str, version: str, status: int) -> None:
+    instance_id = ready(api, PUBLIC, engine=name)
+    with api.database.write() as session:
+        session.get_one(Instance, UUID(instance_id)).primary.version = version
+    answer = create(api, instance_id)
+    assert answer.status_code == status, answer.text
+    if status == 400:
+        (detail,) = answer.json()["details"]
+        assert detail == {
+            "argument_name": "instance_id",
+            "reason": "constraint",
+            "help_message": "MySQL-8 8.0.31 has no read replicas here",
+        }
+        assert api.request("GET", f"/instances/{instance_id}").json()["read_replicas"] == []
+
+
 def test_of_others_and_of_nobody(api: Api) -> None:
     instance_id = ready(api, PUBLIC)
     replica_id = following(api, instance_id)

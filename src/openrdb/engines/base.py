@@ -121,7 +121,8 @@ class Rules(Protocol):
         """
 
     def can_be_paired(self, version: str) -> bool:
-        """Return whether servers of a version, `17.11`, can have a standby that commits wait for."""
+        """Return whether servers of a version, `17.11`, can have a standby that commits wait for, and
+        read replicas."""
 
     def default_settings(self, node_type: NodeType) -> dict[str, str]:
         """Return the settings of new instances, which suit their node type's memory, by the

@@ -25,7 +25,7 @@ class MySQLRules:
         return accounts.verifier(password)
 
     def can_be_paired(self, version: str) -> bool:
-        # Some of those before lack the plugins that a standby is made and kept by.
+        # Some of those before lack the plugins that standbys and read replicas are made and kept by.
         return releases.is_at_least(version, 8, 4)
 
     def default_settings(self, node_type: NodeType) -> dict[str, str]:
