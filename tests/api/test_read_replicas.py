@@ -238,6 +238,24 @@ def test_reset_by_the_instances_status(api: Api, status: InstanceStatus, own: st
         assert answer.json()["resource"] == "instance"
 
 
+@pytest.mark.parametrize("status", sorted(InstanceStatus))
+@pytest.mark.parametrize(("method", "below"), [("DELETE", ""), ("POST", "/promote")])
+def test_no_replica_leaves_an_instance_that_is_changed(
+    api: Api, status: InstanceStatus, method: str, below: str
+) -> None:
+    instance_id = ready(api, PUBLIC)
+    replica_id = following(api, instance_id)
+    with api.database.write() as session:
+        session.get_one(Instance, UUID(instance_id)).status = status.value
+    sent = {} if method == "POST" else None
+    answer = api.request(method, f"/read-replicas/{replica_id}{below}", json=sent)
+    if status in MOVING - {"backuping", "snapshotting"}:
+        assert (answer.status_code, answer.json()["resource"]) == (409, "instance")
+        assert get(api, replica_id)["status"] == "ready"
+    else:
+        assert answer.status_code == 200, answer.text
+
+
 def test_reset_without_a_primary_to_copy(api: Api) -> None:
     """Its instance stays `ready` while its server is started again and again."""
     instance_id = ready(api, PUBLIC)

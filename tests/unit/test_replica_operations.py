@@ -12,8 +12,14 @@ from sqlalchemy import select
 
 from openrdb.config import Settings
 from openrdb.observe.changes import Changes
+from openrdb.operations.instances.restart import RestartInstance
 from openrdb.operations.registry import Operation
 from openrdb.operations.replicas.create import CreateReadReplica
+from openrdb.operations.replicas.following import (
+    refresh_replicas,
+    remake_replicas,
+    resize_replicas,
+)
 from openrdb.operations.replicas.reset import ResetReadReplica
 from openrdb.operations.run import Run, Services
 from openrdb.spec import NodeSpec
@@ -26,21 +32,26 @@ from tests.support.state_database import first_key, row
 
 
 class Host:
-    """Notes what is asked of it; no replica follows here before `at_wait` has been called twice."""
+    """Notes the verbs that are asked of it, and of which nodes; replicas follow at the third call."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.at_wait: Callable[[], None] = lambda: None
-        self._waits = 0
+        self.asked: list[tuple[str, UUID]] = []
+        self.then: Callable[[UUID], None] = lambda _: None
+        """What happens while it does what it is asked, to the node with this id."""
 
-    def ensure_replica(self, _: NodeSpec, timeout: float) -> bool:
-        self.asked.append("ensure_replica")
-        self._waits += 1
-        self.at_wait()
-        return self._waits > 2
+    def verbs(self) -> list[str]:
+        return [verb for verb, _ in self.asked]
+
+    def ensure_replica(self, spec: NodeSpec, _: float) -> bool:
+        self._note("ensure_replica", spec)
+        return self.verbs().count("ensure_replica") > 2
 
     def __getattr__(self, verb: str) -> Callable[..., None]:
-        return lambda *_: self.asked.append(verb)
+        return lambda spec, *_: self._note(verb, spec)
+
+    def _note(self, verb: str, spec: NodeSpec) -> None:
+        self.asked.append((verb, spec.node_id))
+        self.then(spec.node_id)
 
 
 class Stand:
@@ -51,17 +62,22 @@ class Stand:
         secrets = open_secrets(database, Layout(data_dir).master_key)
         instance = row(first_key(database))
         instance.nodes = [Node(address="127.0.0.1", port=20000, version="17.11")]
-        node = Node(id=uuid4(), address="127.0.0.1", port=20001, version="17.11", role="replica")
         with database.write() as session:
             session.add(instance)
             secrets.create(instance)
-            session.flush()
-            replica = read_replicas.new(instance, node, same_zone=True)
-            replica.status, node.desired = "ready", "running"
-        self.instance_id, self.replica_id = instance.id, replica.id
+        self.instance_id = instance.id
+        self.replica_id = self.add_replica(20001)
         hosts = cast(Any, {LOCAL_HOST: self.host})
         settings, unused = Settings(data_dir=data_dir), cast(Any, None)
         self.services = Services(settings, database, hosts, Changes(), secrets, unused, "")
+
+    def add_replica(self, port: int) -> UUID:
+        node = Node(id=uuid4(), address="127.0.0.1", port=port, version="17.11", role="replica")
+        with self.database.write() as session:
+            instance = session.get_one(Instance, self.instance_id)
+            replica = read_replicas.new(instance, node, same_zone=True)
+            replica.status, node.desired = "ready", "running"
+        return replica.id
 
     def set_status(self, instance: str | None = None, replica: str | None = None) -> None:
         with self.database.write() as session:
@@ -130,11 +146,11 @@ def test_replica_is_waited_for(stand: Stand, kind: str, before: str) -> None:
     ("kind", "before"), [("create", "provisioning"), ("reset", "initializing")]
 )
 def test_wait_ends_with_an_instance_in_error(stand: Stand, kind: str, before: str) -> None:
-    def give_up() -> None:
-        assert stand.host.asked.count("ensure_replica") < 3, "it is waited for without end"
+    def break_down(_: UUID) -> None:
+        assert stand.host.verbs().count("ensure_replica") < 3, "it is waited for without end"
         stand.set_status(instance="error")
 
-    stand.host.at_wait = give_up
+    stand.host.then = break_down
     stand.set_status(replica=before)
     why = stand.perform(operation(kind, stand.replica_id))
     assert why is not None
@@ -151,3 +167,22 @@ def test_reset_deletes_nothing_that_cannot_be_copied_again(stand: Stand, before:
     assert "the instance is in status error" in why
     assert stand.host.asked == []
     assert stand.status() == before
+
+
+@pytest.mark.parametrize("status", ["promoting", "deleting"])
+@pytest.mark.parametrize("reach", [refresh_replicas, resize_replicas, remake_replicas])
+def test_replica_that_leaves_is_let_alone(
+    stand: Stand, reach: Callable[[Run], None], status: str
+) -> None:
+    """Also one that began to leave while another one was brought up to date."""
+    stand.add_replica(20002)
+
+    def leave(reached: UUID) -> None:
+        with stand.database.write() as session:
+            for replica in session.get_one(Instance, stand.instance_id).read_replicas:
+                if replica.node_id != reached:
+                    replica.status = status
+
+    stand.host.then = leave
+    reach(stand.run(RestartInstance(stand.instance_id)))
+    assert len({node_id for _, node_id in stand.host.asked}) == 1

@@ -51,6 +51,7 @@ LEADS_TO = {
     "clone": "snapshotting",
     "create_read_replica": None,
     "reset_read_replica": None,
+    "remove_read_replica": None,
     "retry": "configuring",
 }
 

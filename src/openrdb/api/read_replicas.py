@@ -158,10 +158,13 @@ async def get_read_replica(
 def delete_read_replica(
     region: Region, read_replica_id: UUID, backend: CurrentBackend, caller: CurrentCaller
 ) -> wire.ReadReplica:
+    def prepare(session: Session, replica: ReadReplica) -> DeleteReadReplica:
+        instance = session.get_one(Instance, replica.instance_id)
+        instance_statuses.require(instance, InstanceRequest.REMOVE_READ_REPLICA)
+        return DeleteReadReplica(replica.id)
+
     find = _the_replica(region, read_replica_id, caller)
-    begun = backend.begin(
-        caller, find, DeleteReadReplica.request, lambda _, replica: DeleteReadReplica(replica.id)
-    )
+    begun = backend.begin(caller, find, DeleteReadReplica.request, prepare)
     return show(begun.subject)
 
 
@@ -217,6 +220,7 @@ def promote_read_replica(
         replica = read_replicas.get(session, region, read_replica_id, caller.principal)
         statuses.require(replica, PromoteReadReplica.replica_request)
         instance = session.get_one(Instance, replica.instance_id)
+        instance_statuses.require(instance, InstanceRequest.REMOVE_READ_REPLICA)
         if instance.status != InstanceStatus.ERROR:
             # Of one in error nobody follows; then a replica may be all that there is.
             read_replicas.require_following(replica)

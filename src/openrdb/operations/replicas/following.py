@@ -247,14 +247,19 @@ def _following(run: Run) -> list[ReadReplica]:
 
 
 def _attempt(run: Run, replica: ReadReplica, do: Callable[[Host, NodeSpec], object]) -> None:
-    """Do something to a replica, and log why it cannot be done.
+    """Do something to a replica that stays, and log why it cannot be done.
+
+    While its instance's operation does this, no request makes the replica leave
+    (`InstanceRequest.REMOVE_READ_REPLICA`).
 
     Raises:
         HostUnavailable: nobody knows whether it can.
     """
     try:
-        host, spec = specified(run, replica.id)
-        do(host, spec)
+        instance, found = find(run, replica.id)
+        if found.status in _LEAVING:  # since the list was read
+            return
+        do(run.host_of(found.node), node_spec(instance, found.node, run.secrets))
     except HostUnavailable:
         raise
     except (HostError, TransientState, NotFound) as error:

@@ -65,6 +65,9 @@ class InstanceRequest(StrEnum):
     CREATE_READ_REPLICA = "create_read_replica"
     RESET_READ_REPLICA = "reset_read_replica"
     """Of the instance whose data is copied again."""
+    REMOVE_READ_REPLICA = "remove_read_replica"
+    """Of the instance that a replica is deleted or promoted from: what is done to it reaches its
+    replicas."""
     DELETE = "delete"
     RETRY = "retry"
     """The operator's: begin a failed operation again."""
@@ -136,6 +139,7 @@ ALLOWED: Final[dict[InstanceRequest, frozenset[InstanceStatus]]] = {
     _R.CLONE: WORKING,
     _R.CREATE_READ_REPLICA: WORKING,
     _R.RESET_READ_REPLICA: WORKING,  # else there may be nothing to copy
+    _R.REMOVE_READ_REPLICA: frozenset({*_SETTLED, *_COPIED}),
     _R.DELETE: _SETTLED,
     _R.RETRY: frozenset({_S.ERROR}),
 }
