@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID, uuid4
@@ -11,10 +12,12 @@ import pytest
 from sqlalchemy import select
 
 from openrdb.config import Settings
+from openrdb.errors import TransientState
 from openrdb.observe.changes import Changes
 from openrdb.operations.instances.restart import RestartInstance
 from openrdb.operations.registry import Operation
 from openrdb.operations.replicas.create import CreateReadReplica
+from openrdb.operations.replicas.endpoints import CreateReplicaEndpoint
 from openrdb.operations.replicas.following import (
     refresh_replicas,
     remake_replicas,
@@ -36,6 +39,8 @@ class Host:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, UUID]] = []
+        self.settings: list[dict[str, str]] = []
+        """What nodes were to have, at each call."""
         self.then: Callable[[UUID], None] = lambda _: None
         """What happens while it does what it is asked, to the node with this id."""
 
@@ -51,6 +56,7 @@ class Host:
 
     def _note(self, verb: str, spec: NodeSpec) -> None:
         self.asked.append((verb, spec.node_id))
+        self.settings.append(dict(spec.settings))
         self.then(spec.node_id)
 
 
@@ -85,6 +91,11 @@ class Stand:
                 session.get_one(Instance, self.instance_id).status = instance
             if replica is not None:
                 session.get_one(ReadReplica, self.replica_id).status = replica
+
+    def set_settings(self, status: str, **settings: str) -> None:
+        with self.database.write() as session:
+            instance = session.get_one(Instance, self.instance_id)
+            instance.status, instance.settings = status, settings
 
     def status(self) -> str:
         with self.database.read() as session:
@@ -130,6 +141,8 @@ def stand(tmp_path: Path) -> Iterator[Stand]:
 def operation(kind: str, replica_id: UUID) -> Operation:
     if kind == "create":
         return CreateReadReplica(replica_id)
+    if kind == "endpoint":
+        return CreateReplicaEndpoint(replica_id)
     return ResetReadReplica(replica_id, was_ready=True)
 
 
@@ -186,3 +199,35 @@ def test_replica_that_leaves_is_let_alone(
     stand.host.then = leave
     reach(stand.run(RestartInstance(stand.instance_id)))
     assert len({node_id for _, node_id in stand.host.asked}) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "before"),
+    [("create", "provisioning"), ("reset", "initializing"), ("endpoint", "initializing")],
+)
+def test_settings_reach_a_replica_once_its_instance_has_accepted_them(
+    stand: Stand, kind: str, before: str
+) -> None:
+    stand.set_status(replica=before)
+    stand.set_settings("configuring", shared_buffers="too much")
+    with ThreadPoolExecutor() as pool:
+        performed = pool.submit(stand.perform, operation(kind, stand.replica_id))
+        with pytest.raises(TimeoutError):
+            performed.result(0.5)
+        assert stand.host.asked == []
+        stand.set_settings("ready", shared_buffers="enough")
+        assert performed.result(10) is None
+    assert stand.host.settings
+    assert all(one == {"shared_buffers": "enough"} for one in stand.host.settings)
+    assert stand.status() == "ready"
+
+
+def test_wait_for_settings_ends_with_the_service(stand: Stand) -> None:
+    stand.set_status(replica="initializing")
+    stand.set_settings("configuring")
+    stand.services.stopping.set()
+    with pytest.raises(TransientState):
+        CreateReplicaEndpoint(stand.replica_id).sequence(
+            stand.run(CreateReplicaEndpoint(stand.replica_id))
+        )
+    assert stand.host.asked == []

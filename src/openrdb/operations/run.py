@@ -110,6 +110,8 @@ class Services:
     """On each host a few backups are made or restored at a time."""
     schedules: threading.Event = field(default_factory=threading.Event)
     """Set at the end of what a schedule may be waiting for."""
+    stopping: threading.Event = field(default_factory=threading.Event)
+    """Set while the service ends: a step that waits gives up, and the next launch begins it again."""
 
 
 class Checkpoint(Protocol):

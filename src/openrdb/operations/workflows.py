@@ -217,6 +217,7 @@ class Operations:
         global _services  # noqa: PLW0603
         _services = self._services
         _stopping.clear()
+        self._services.stopping.clear()
         DBOS(config=self._configuration())
         DBOS.launch()
         self._delete_stale()
@@ -278,6 +279,7 @@ class Operations:
     def close(self) -> None:
         """Stop starting; what is under way stops where it is, and goes on at the next launch."""
         _stopping.set()
+        self._services.stopping.set()
         if self._sweeper.ident is not None:
             self._sweeper.join()
         DBOS.destroy(workflow_completion_timeout_sec=0)

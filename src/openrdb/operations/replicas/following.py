@@ -1,7 +1,7 @@
 """What operations on read replicas have in common.
 
 An instance's settings, rules and certificate may change while a replica is made: each call gets its
-specification from the rows as they are by then.
+specification from the rows as they are by then. Settings that the instance is trying are waited for.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ from openrdb.state.statuses.read_replica import ReadReplicaRequest, ReadReplicaS
 
 log = logging.getLogger(__name__)
 
+_LOOK = 0.2
+"""Seconds between two looks whether an instance's change has ended."""
 _LEAVING = frozenset[str]({ReadReplicaStatus.DELETING, ReadReplicaStatus.PROMOTING})
 
 
@@ -66,6 +68,24 @@ def specified(run: Run, replica_id: UUID | None = None) -> tuple[Host, NodeSpec]
     """Return a replica's host, and what its node should be now."""
     instance, replica = find(run, replica_id)
     return run.host_of(replica.node), node_spec(instance, replica.node, run.secrets)
+
+
+def settled(run: Run, replica_id: UUID | None = None) -> tuple[Instance, ReadReplica]:
+    """Return what `find` returns once the instance has accepted its settings, or they are taken back.
+
+    A replica that got settings with which no server starts would end in `error`. Settings that change
+    later are of a newer generation, which its host then prefers.
+
+    Raises:
+        NotFound: it has been deleted meanwhile.
+        TransientState: the service ends.
+    """
+    while True:
+        instance, replica = find(run, replica_id)
+        if instance.status != InstanceStatus.CONFIGURING:
+            return instance, replica
+        if run.services.stopping.wait(_LOOK):
+            raise TransientState("instance", str(instance.id), instance.status)
 
 
 def session_of(row: ReadReplica | Instance) -> Session:
@@ -113,7 +133,8 @@ def ensure_following(run: Run, replica_id: UUID | None = None) -> None:
     """
 
     def ensure(timeout: float) -> bool:
-        host, spec = specified(run, replica_id)
+        instance, replica = settled(run, replica_id)
+        host, spec = run.host_of(replica.node), node_spec(instance, replica.node, run.secrets)
         try:
             if host.ensure_replica(spec, timeout):
                 return True
@@ -134,7 +155,7 @@ def require_usable(instance: Instance) -> None:
 def ensure_endpoints(run: Run) -> None:
     """Let a replica's endpoints lead to it, with a certificate that names them, and end those that are
     being deleted."""
-    instance, replica = find(run)
+    instance, replica = settled(run)
     spec, host = node_spec(instance, replica.node, run.secrets), run.host_of(replica.node)
     host.ensure_configuration(spec)
     if host.ensure_reloaded(spec):  # its instance's settings have changed in between

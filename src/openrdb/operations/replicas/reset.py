@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from openrdb.errors import PreconditionFailed
+from openrdb.operations.desired import node_spec
 from openrdb.operations.registry import register
 from openrdb.operations.replicas.following import (
     ReplicaOperation,
@@ -16,7 +17,7 @@ from openrdb.operations.replicas.following import (
     find,
     make_ready,
     require_usable,
-    specified,
+    settled,
 )
 from openrdb.operations.run import Run
 from openrdb.operations.snapshots.copying import LONGEST
@@ -63,5 +64,6 @@ def refusal_of(run: Run) -> str | None:
 
 def reset(run: Run) -> None:
     """Forget the replica's data."""
-    host, spec = specified(run)
-    host.ensure_replica_reset(spec)
+    instance, replica = settled(run)
+    spec = node_spec(instance, replica.node, run.secrets)
+    run.host_of(replica.node).ensure_replica_reset(spec)
