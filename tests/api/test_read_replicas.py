@@ -12,6 +12,8 @@ import pytest
 import requests
 from cryptography import x509
 
+from openrdb.errors import HostUnavailable
+from openrdb.host.local import LocalHost
 from openrdb.operations import desired
 from openrdb.operations.replicas.delete import forget
 from openrdb.operations.replicas.following import make_ready
@@ -265,6 +267,28 @@ def test_reset_without_a_primary_to_copy(api: Api) -> None:
     answer = api.request("POST", f"/read-replicas/{replica_id}/reset", json={})
     assert (answer.status_code, answer.json()["precondition"]) == (412, "resource_not_usable")
     assert get(api, replica_id)["status"] == "ready"
+
+
+def test_creation_without_the_agent(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As other requests for an instance: the deployment is not out of anything."""
+
+    def is_away(*_: Any) -> bool:
+        raise HostUnavailable("the agent does not answer")
+
+    instance_id = ready(api, PUBLIC, volume_type="sbs_5k", volume_size=10_000_000_000)
+    monkeypatch.setattr("openrdb.api.instance_creation.has_room", lambda _: False)
+    monkeypatch.setattr(LocalHost, "ensure_room", is_away)
+    snapshot = api.request("POST", f"/instances/{instance_id}/snapshots", json={"name": "one"})
+    for answer in (snapshot, create(api, instance_id)):
+        assert answer.status_code == 409, answer.text
+        assert answer.json() == {
+            "message": "resource is in a transient state",
+            "resource": "instance",
+            "resource_id": instance_id,
+            "current_state": "autohealing",
+            "type": "transient_state",
+        }
+    assert api.request("GET", f"/instances/{instance_id}").json()["read_replicas"] == []
 
 
 @pytest.mark.parametrize("status", sorted(ReadReplicaStatus))

@@ -118,8 +118,12 @@ def install(app: FastAPI) -> None:
 
 def _without_host(request: Request) -> OpenRDBError:
     """Return what clients know of a machine that cannot do what is asked: what the machine says is
-    for its operator."""
-    instance_id = request.path_params.get("instance_id")
+    for its operator.
+
+    The instance is the path's, or the one that a route names as `request.state.instance_id`.
+    """
+    named = getattr(request.state, "instance_id", None)
+    instance_id = request.path_params.get("instance_id", named)
     if instance_id is None:
         return OutOfStock("instance")
     with request.app.state.backend.database.read() as session:

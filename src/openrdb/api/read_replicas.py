@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
@@ -41,18 +41,20 @@ _LONGEST_NAME = 255
 
 @router.post("")
 async def create_read_replica(
+    request: Request,
     region: Region,
     body: wire_replicas.CreateReadReplica,
     backend: CurrentBackend,
     caller: CurrentCaller,
 ) -> wire.ReadReplica:
     """Record a new read replica, and begin to make it; with direct access if no endpoint is named."""
-    settings, request = backend.settings, InstanceRequest.CREATE_READ_REPLICA
+    settings, needed = backend.settings, InstanceRequest.CREATE_READ_REPLICA
+    request.state.instance_id = body.instance_id  # it is not in the path
     specs = body.endpoint_spec or [wire_replicas.ReadReplicaEndpointSpec(direct_access={})]
 
     def add(session: Session) -> ReadReplica:
         instance = instances.get(session, region, body.instance_id, caller.principal)
-        instance_statuses.require(instance, request)
+        instance_statuses.require(instance, needed)
         quotas.require_read_replica(session, instance.id)
         pool, size = instances.pool_of(instance), instance.volume_size
         limits = limits_of(instance.project_id, settings, pool)
@@ -75,7 +77,7 @@ async def create_read_replica(
         begun = backend.begin(caller, add, None, lambda _, made: CreateReadReplica(made.id))
         return show(begun.subject)
 
-    asked = await allowing(backend, caller, region, body.instance_id, request)
+    asked = await allowing(backend, caller, region, body.instance_id, needed)
     _check_engine(asked)
     await require_copyable(backend, asked)
     return await run_in_threadpool(begin)
