@@ -120,6 +120,29 @@ def test_replica_that_does_not_follow_is_not_shown_ready(api: Api) -> None:
     assert api.request("POST", f"/read-replicas/{replica_id}/promote", json={}).status_code == 200
 
 
+@pytest.mark.parametrize("status", ["locked", "unknown"])
+def test_a_replica_in_a_status_of_others_is_shown_and_not_changed(api: Api, status: str) -> None:
+    """Nothing here sets the status; it lasts, so no client may be told to ask again."""
+    instance_id = ready(api, PUBLIC)
+    replica_id = following(api, instance_id)
+    set_status(api, replica_id, status)
+    before = get(api, replica_id)
+    assert before["status"] == status
+    shown = api.request("GET", f"/instances/{instance_id}").json()
+    assert shown["read_replicas"] == [before]
+    path = f"/read-replicas/{replica_id}"
+    for method, below, sent in (
+        ("POST", "/endpoints", {"endpoint_spec": [private(network(api))]}),
+        ("POST", "/reset", {}),
+        ("POST", "/promote", {}),
+        ("DELETE", "", None),
+    ):
+        answer = api.request(method, path + below, json=sent)
+        assert (answer.status_code, answer.json()["precondition"]) == (412, "resource_not_usable")
+        assert status in answer.json()["help_message"]
+    assert get(api, replica_id) == before
+
+
 # -- what is refused --------------------------------------------------------------------------------
 
 

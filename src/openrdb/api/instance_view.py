@@ -59,7 +59,7 @@ def show_replica(replica: ReadReplica) -> wire.ReadReplica:
     return wire.ReadReplica(
         id=replica.id,
         endpoints=endpoints.show_all(replica.endpoints),
-        status=read_replicas.shown_status(replica).value,
+        status=cast(wire.ReadReplicaStatus, read_replicas.shown_status(replica)),
         instance_id=replica.instance_id,
         region=cast(Region, replica.region),
         same_zone=replica.same_zone,

@@ -60,7 +60,7 @@ class _State(Collector):
             for *labels, count in session.execute(counted):
                 backups.add_metric(labels, count)
             shown = Counter(
-                (replica.region, shown_status(replica).value)
+                (replica.region, shown_status(replica))
                 for replica in session.scalars(
                     select(ReadReplica).options(raiseload(ReadReplica.endpoints))
                 )

@@ -55,12 +55,14 @@ def endpoint_of(replica: ReadReplica, endpoint: Endpoint) -> Endpoint:
     return endpoint
 
 
-def shown_status(replica: ReadReplica) -> ReadReplicaStatus:
-    """Return a replica's status: one that does not follow its instance is never shown as `ready`."""
-    status = ReadReplicaStatus(replica.status)
-    if status == ReadReplicaStatus.READY and replica.node.observed_follows is False:
-        return ReadReplicaStatus.INITIALIZING
-    return status
+def shown_status(replica: ReadReplica) -> str:
+    """Return a replica's status: one that does not follow its instance is never shown as `ready`.
+
+    A status that nothing here sets, as `locked`, is shown as it is.
+    """
+    if replica.status == ReadReplicaStatus.READY and replica.node.observed_follows is False:
+        return ReadReplicaStatus.INITIALIZING.value
+    return replica.status
 
 
 def require_following(replica: ReadReplica) -> None:
