@@ -117,6 +117,28 @@ def test_what_fails_leaves_nothing(root: Path) -> None:
     assert is_tidy(root)
 
 
+def test_what_cannot_be_renamed_stays(root: Path) -> None:
+    pool = open_pool(root)
+
+    def fail(data: Path) -> None:
+        renew(data)
+        raise HostError("no identity")
+
+    assert not pool.rename(SPARE, DATA, UID, renew), "there is none"
+    pool.create(SPARE, make)
+    inode = pool.path(SPARE).stat().st_ino
+    with pytest.raises(HostError, match="no identity"):
+        pool.rename(SPARE, DATA, UID, fail)
+    assert pool.exists(SPARE)
+    assert not pool.exists(DATA)
+    assert pool.rename(SPARE, DATA, UID, renew)
+    assert not pool.exists(SPARE)
+    assert pool.path(DATA).stat().st_ino == inode, "it was copied"
+    assert content(pool.path(DATA)) == RENEWED
+    assert owners(pool.path(DATA)) == {os.geteuid() if UID is None else UID}
+    assert is_tidy(root)
+
+
 def test_nothing_that_is_there_is_replaced(root: Path) -> None:
     pool = open_pool(root)
     pool.create(TEMPLATE, make)

@@ -73,6 +73,26 @@ def test_killed_while_it_is_taken(place: Path, way: str) -> None:
     )
 
 
+def test_killed_while_it_is_renamed(place: Path) -> None:
+    """It is the only copy of its data: always there, and whole when this has been repeated."""
+
+    def do(root: Path) -> None:
+        pool = open_pool(root)
+        pool.rename(SPARE, DATA, UID, renew)
+        pool.settle(DATA)
+
+    seen = []
+    for root in killed_at_each_line(place, do):
+        spare, data = found(root, SPARE), found(root, DATA)
+        seen.append((spare is not None, data is not None))
+        assert spare in (None, CONTENT, RENEWED)
+        pool = after_a_restart(root)
+        assert pool.exists(DATA) or pool.rename(SPARE, DATA, UID, renew)
+        assert found(root, DATA) == RENEWED
+        assert owners(root / DATA.key) == {os.geteuid() if UID is None else UID}
+    assert set(seen) == {(True, False), (False, True)}
+
+
 def test_killed_while_it_is_deleted(place: Path) -> None:
     def do(root: Path) -> None:
         pool = open_pool(root)

@@ -33,7 +33,7 @@ class LocalReplicas(LocalRecovery):
 
     def _keep_replicas(self) -> None:
         for record in self._wanted_nodes():
-            if self._records.role_of(record) == "replica":
+            if self._records.role_of(record) == "replica" and not record.promoting:
                 self._keep_replica(record.spec.node_id)
 
     def _keep_replica(self, node_id: UUID) -> ReplicaKeeper:
@@ -134,6 +134,7 @@ class LocalReplicas(LocalRecovery):
 
     def ensure_replica_reset(self, spec: NodeSpec) -> None:
         self._accept(spec, "running")
+        self._set_promoting(spec, promoting=False)  # one that failed left nothing to go on with
         self._leave_replica(spec.node_id)
         self._end_replica(spec)
         self._server(self._record(spec.node_id)).remove_shared_memory()
@@ -169,24 +170,42 @@ class LocalReplicas(LocalRecovery):
         return self._underway.ensure(f"volume {spec.node_id}", make, timeout)
 
     def _take_replica(self, spec: NodeSpec, replica: NodeSpec) -> None:
-        """Rename a replica's volume to another instance's, with an identity of its own."""
+        """Make a replica's volume another instance's, with an identity of its own."""
         target = self._pools.volume_of(self._record(spec.node_id))
-        if self._pools.exists(target):
-            return
-        if not self._is_replica(replica.node_id):
-            raise HostError("the replica is gone")
-        self._take_after(spec, self._record(replica.node_id))
-        self._leave_replica(replica.node_id)
-        self._open_replica(replica)
-        self._accept(replica, "stopped")
-        self._end_replica(replica)
-        source = self._pools.volume_of(self._record(replica.node_id))
-        renew = templates_of(spec.engine).renew_identity
-        if source.pool == target.pool:
-            self._pools.named(source.pool).take(source, target, spec.uid, renew)
-        else:
-            self._pools.clone(source, target, spec.uid, renew)
+        if not self._pools.exists(target):
+            if not self._is_replica(replica.node_id):
+                raise HostError("the replica is gone")
+            self._take_after(spec, self._record(replica.node_id))
+            self._end_for_promotion(replica)
+            self._give_volume(replica, spec)
         self._pools.named(target.pool).settle(target)
+
+    def _end_for_promotion(self, replica: NodeSpec) -> None:
+        """End a replica when it has brought itself to all that it received, once: what follows changes
+        its volume, which is not to be started again."""
+        self._leave_replica(replica.node_id)
+        record = self._record(replica.node_id)
+        if not record.promoting or record.desired == "running":
+            self._set_promoting(replica, promoting=True)
+            self._open_replica(replica)
+            self._accept(replica, "stopped")
+        self._end_replica(replica)
+
+    def _give_volume(self, replica: NodeSpec, spec: NodeSpec) -> None:
+        """Let another node have the volume of a replica that ended; this may be repeated."""
+        source, target = (
+            self._pools.volume_of(self._record(one.node_id)) for one in (replica, spec)
+        )
+        renew = templates_of(spec.engine).renew_identity
+        if source.pool != target.pool:
+            self._pools.clone(source, target, spec.uid, renew)
+        elif not self._pools.named(source.pool).rename(source, target, spec.uid, renew):
+            raise HostError(f"the data directory of the replica {replica.node_id} is gone")
+
+    def _set_promoting(self, replica: NodeSpec, *, promoting: bool) -> None:
+        with self._guards[replica.node_id]:
+            record = self._accept(replica, "running")
+            self._records.save_node(replace(record, promoting=promoting))
 
     def _open_replica(self, replica: NodeSpec) -> None:
         """Let a replica's server bring itself to all that it received, and be nobody's follower."""

@@ -47,6 +47,9 @@ class NodeRecord:
     """Whether its writes are closed because the pool, not the volume, is nearly full."""
     followed: bool = False
     """Whether changes are kept for an upgraded copy."""
+    promoting: bool = False
+    """Whether a read replica's volume becomes another instance's. Once it is to be `stopped` it has
+    all that it received, and is not started again."""
     format: int = FORMAT
 
 

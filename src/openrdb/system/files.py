@@ -89,14 +89,14 @@ def dig_holes(paths: Iterable[Path]) -> None:
 def give_tree(top: Path, uid: Uid) -> None:
     """Make an account the owner of a directory and of all that is in it; no link is followed.
 
-    The directory must be out of the account's reach until this has returned.
+    The directory must be out of the account's reach until this has returned. It is given last itself.
     """
     if uid is None:
         return
-    for _, _, names, descriptor in os.fwalk(top):
-        os.fchown(descriptor, uid, uid)
+    for _, _, names, descriptor in os.fwalk(top, topdown=False):
         for name in names:
             os.chown(name, uid, uid, dir_fd=descriptor, follow_symlinks=False)
+        os.fchown(descriptor, uid, uid)
 
 
 def tree_size(top: Path) -> int:

@@ -99,12 +99,27 @@ class Pool(Protocol):
     def take(
         self, source: Volume, target: Volume, uid: Uid, prepare: Prepare | None = None
     ) -> bool:
-        """Give a volume another name and owner; nothing is copied.
+        """Give a volume that can be made again another name and owner; nothing is copied.
 
         Killed or failed in between, neither name has it any more.
 
         Returns:
             Whether there was such a source; of several callers one gets it.
+        """
+
+    def rename(
+        self, source: Volume, target: Volume, uid: Uid, prepare: Prepare | None = None
+    ) -> bool:
+        """Give a volume at rest another name and owner; nothing is copied, and nothing is lost.
+
+        Killed or failed in between, the source has it, as far as it was changed: it is of no use but
+        to repeat this, one caller at a time.
+
+        Args:
+            prepare: may be repeated on what it has changed, in whole or in part.
+
+        Returns:
+            Whether there was such a source.
         """
 
     def bring(

@@ -143,6 +143,21 @@ class DirectoryPool:
             self._name(work, target)
         return True
 
+    def rename(
+        self, source: Volume, target: Volume, uid: Uid, prepare: Prepare | None = None
+    ) -> bool:
+        path = self.path(source)
+        try:
+            path.chmod(0o700)
+            os.chown(path, os.geteuid(), os.getegid())  # out of every account's reach
+        except FileNotFoundError:
+            return False
+        files.give_tree(path, uid)
+        if prepare is not None:
+            prepare(path)
+        self._name(path, target)
+        return True
+
     def bring(
         self,
         source: Path,

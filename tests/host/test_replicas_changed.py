@@ -1,0 +1,109 @@
+"""Read replicas that are promoted, reset and removed, by several callers and agents that end."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from openrdb.engines.postgresql import session
+from openrdb.engines.postgresql.template import PostgreSQLTemplates
+from openrdb.errors import HostError
+from openrdb.host.local import LocalHost
+from openrdb.spec import NodeSpec
+from tests.support.agent import Agent, Node
+from tests.support.place import new_place
+from tests.support.service import port_of_server, wait_until
+
+pytestmark = [pytest.mark.slow]
+
+FIRST_PORT = 70
+FOLLOWING = 120.0
+
+
+@dataclass
+class Scene:
+    """An instance of one node, and its replica."""
+
+    agent: Agent
+    node: Node
+    replica: NodeSpec
+    promoted: NodeSpec
+    """What the replica may become."""
+
+    @property
+    def host(self) -> LocalHost:
+        return self.agent.host
+
+    def wait_following(self) -> None:
+        wait_until(lambda: self.host.ensure_replica(self.replica, 5.0), FOLLOWING)
+
+    def volume(self, spec: NodeSpec) -> Path:
+        return self.host._paths(self.host._record(spec.node_id)).data
+
+    def pid(self, spec: NodeSpec) -> int | None:
+        return self.host._healer.pid(f"node-{spec.node_id}")
+
+    def promote(self) -> None:
+        self.host.ensure_configuration(self.promoted)
+        wait_until(lambda: self.host.ensure_volume_of_replica(self.promoted, self.replica, 5.0))
+
+    def has_content(self, spec: NodeSpec) -> bool:
+        node = self.host._engine_node(self.host._record(spec.node_id))
+        try:
+            with session.connect(node, "rdb") as superuser:
+                return superuser.execute("SELECT n FROM public.numbers").fetchall() == [(1,)]
+        except psycopg.Error:
+            return False
+
+
+@pytest.fixture
+def scene(cache: Path, worker_id: str) -> Iterator[Scene]:
+    place = new_place()
+    place.mkdir(mode=0o755)
+    ports = [port_of_server(worker_id, FIRST_PORT + number) for number in range(3)]
+    with Agent(place, cache) as agent:
+        node = agent.node("PostgreSQL-18", ports[0], 5 * 10**9)
+        with node.session() as tenant:
+            tenant.execute("CREATE TABLE numbers (n int)")
+            tenant.execute("INSERT INTO numbers VALUES (1)")
+        replica = replace(node.spec, node_id=uuid4(), port=ports[1], role="replica")
+        promoted = replace(node.spec, instance_id=uuid4(), node_id=uuid4(), port=ports[2])
+        scene = Scene(agent, node, replica, promoted)
+        scene.wait_following()
+        wait_until(lambda: scene.has_content(replica))
+        yield scene
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def test_a_promotion_that_fails_loses_nothing(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its instance may not work any more: then the replica has all that there is."""
+    scene.host.ensure_stopped(scene.node.spec)
+
+    def fail(self: PostgreSQLTemplates, data: Path) -> None:
+        raise HostError("no identity")
+
+    with monkeypatch.context() as patched, pytest.raises(HostError, match="no identity"):
+        patched.setattr(PostgreSQLTemplates, "renew_identity", fail)
+        scene.promote()
+    assert scene.volume(scene.replica).exists()
+    scene.agent.restart()
+    assert scene.pid(scene.replica) is None, "its volume may be another account's by now"
+    scene.promote()
+    scene.promote()  # as after an agent that was killed before it could answer
+    scene.host.ensure_accepting(scene.promoted)
+    assert scene.has_content(scene.promoted)
+
+
+def test_a_promotion_without_data_says_so(scene: Scene) -> None:
+    scene.host.ensure_stopped(scene.replica)
+    shutil.rmtree(scene.volume(scene.replica))
+    with pytest.raises(HostError, match="is gone"):
+        scene.promote()
