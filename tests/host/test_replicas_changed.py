@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -107,3 +110,47 @@ def test_a_promotion_without_data_says_so(scene: Scene) -> None:
     shutil.rmtree(scene.volume(scene.replica))
     with pytest.raises(HostError, match="is gone"):
         scene.promote()
+
+
+def test_nobody_undoes_a_promotion(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change of its instance may ask for it at any moment, and may have looked before it began."""
+    waiting, go = threading.Event(), threading.Event()
+
+    def wait_lowered(*_: object) -> None:
+        waiting.set()
+        assert go.wait(FOLLOWING)
+
+    monkeypatch.setattr(scene.host, "_wait_lowered", wait_lowered)
+    with ThreadPoolExecutor() as threads:
+        restart = threads.submit(scene.host.ensure_restarted, scene.replica)
+        assert waiting.wait(FOLLOWING)
+        scene.promote()
+        go.set()
+        with pytest.raises(HostError, match="is being promoted"):
+            restart.result()
+    host, replica = scene.host, scene.replica
+    for verb in (
+        partial(host.ensure_replica, replica, 5.0),
+        partial(host.ensure_reloaded, replica),
+        partial(host.ensure_restarted, replica),
+        partial(host.ensure_running, replica),
+        partial(host.ensure_stopped, replica),
+        partial(host.ensure_configuration, replace(replica, generation=replica.generation + 1)),
+    ):
+        with pytest.raises(HostError, match="is being promoted"):
+            verb()
+    assert host._record(replica.node_id).desired == "stopped"
+    assert replica.node_id not in host._replicas
+    host.ensure_accepting(scene.promoted)
+    assert scene.has_content(scene.promoted)
+    host.ensure_no_replica(replica)
+    assert replica.node_id not in host._records.nodes
+
+
+def test_a_start_that_comes_late_is_refused(scene: Scene) -> None:
+    """Between the look at a replica and its start it may be stopped, or be copied again."""
+    program = scene.host._program(scene.replica)
+    scene.host.ensure_stopped(scene.replica)
+    with pytest.raises(HostError, match="is to be stopped"):
+        scene.host._healer.keep(program)
+    assert scene.pid(scene.replica) is None

@@ -368,11 +368,15 @@ class LocalNodes:
         self._wait_accepting(spec, program, _ACCEPT_TIMEOUT)
 
     def ensure_restarted(self, spec: NodeSpec) -> None:
+        self._wait_accepting(spec, self._restart(spec), _ACCEPT_TIMEOUT)
+
+    def _restart(self, spec: NodeSpec) -> Program:
+        """Begin to restart a node's server; return what to wait for."""
         self._accept(spec, "running")
         self._set_held(spec.node_id, None)
         program = self._program(spec)
         self._healer.restart(program)
-        self._wait_accepting(spec, program, _ACCEPT_TIMEOUT)
+        return program
 
     def ensure_stopped(self, spec: NodeSpec) -> None:
         self._accept(spec, "stopped")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,11 +17,15 @@ from openrdb.engines.base import EngineNode, Server
 from openrdb.errors import HostError
 from openrdb.host.local_nodes import HEAL_TIMEOUT, program_name
 from openrdb.host.local_recovery import LocalRecovery
+from openrdb.host.processes import Program
 from openrdb.host.records import NodeRecord
 from openrdb.host.replicas import ReplicaKeeper
-from openrdb.spec import NodeSpec
+from openrdb.spec import Desired, NodeSpec
 
 log = logging.getLogger(__name__)
+
+_TURN = 5.0
+"""Seconds that a verb waits for another one that changes the same replica."""
 
 
 class LocalReplicas(LocalRecovery):
@@ -27,6 +34,11 @@ class LocalReplicas(LocalRecovery):
     def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **options)
         self._replicas: dict[UUID, ReplicaKeeper] = {}
+        self._turns: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
+        """By replica: held by each verb for as long as it changes the volume or what is to run. Keepers
+        never take one, so that they can be waited for."""
+        self._copying: set[UUID] = set()
+        """The replicas whose volumes are being made again."""
         self._replica_ground = LocalReplicaGround(self)
 
     # -- keepers -------------------------------------------------------------------------------
@@ -58,6 +70,29 @@ class LocalReplicas(LocalRecovery):
     def _is_replica(self, node_id: UUID) -> bool:
         record = self._records.nodes.get(node_id)
         return record is not None and self._records.role_of(record) == "replica"
+
+    @contextlib.contextmanager
+    def _turn(self, node_id: UUID) -> Iterator[None]:
+        """Be the only verb that changes a replica.
+
+        Raises:
+            HostError: another one takes longer than a moment.
+        """
+        if not self._turns[node_id].acquire(timeout=_TURN):
+            raise HostError(f"the read replica {node_id} is being changed; try again later")
+        try:
+            yield
+        finally:
+            self._turns[node_id].release()
+
+    def _prepare(self, node_id: UUID) -> None:
+        # Whoever asked for the start may have looked before this began.
+        if self._is_replica(node_id):
+            if self._record(node_id).desired != "running":
+                raise HostError("the read replica is to be stopped")
+            if node_id in self._copying:
+                raise HostError("the read replica's data is being copied")
+        super()._prepare(node_id)
 
     # -- what nodes are ------------------------------------------------------------------------
 
@@ -94,47 +129,86 @@ class LocalReplicas(LocalRecovery):
 
     # -- verbs ---------------------------------------------------------------------------------
 
+    def _accept(
+        self, spec: NodeSpec, desired: Desired | None = None, *, earlier: bool = False
+    ) -> NodeRecord:
+        with self._guards[spec.node_id]:
+            self._refuse_promoting(spec.node_id)
+            return super()._accept(spec, desired, earlier=earlier)
+
+    def _refuse_promoting(self, node_id: UUID) -> None:
+        """Raise HostError if a replica is being promoted, which nothing else may undo."""
+        record = self._records.nodes.get(node_id)
+        if record is not None and record.promoting:
+            raise HostError(f"the read replica {node_id} is being promoted")
+
     def ensure_configuration(self, spec: NodeSpec) -> None:
         if (upstream := self._upstream_of(spec.node_id)) is not None:
             self._note_followed(upstream)  # it may have lower settings by now
         super().ensure_configuration(spec)
 
     def ensure_reloaded(self, spec: NodeSpec) -> bool:
-        if not self._is_replica(spec.node_id):
+        if spec.role != "replica":
             return super().ensure_reloaded(spec)
-        record = self._accept(spec, "running")
+        record = self._accept(spec)
         # One that is not there, as its data is being copied, reads its files at its next start.
         return self._accepts(record) and self._server(record).reload()
 
     def ensure_restarted(self, spec: NodeSpec) -> None:
-        if self._is_replica(spec.node_id):
-            record = self._accept(spec, "running")
+        if spec.role == "replica":
+            record = self._accept(spec)
             if self._healer.pid(program_name(record.spec)) is None:
                 return
             if (upstream := self._upstream_of(spec.node_id)) is not None:
                 self._wait_lowered(spec.node_id, upstream)
         super().ensure_restarted(spec)
 
+    def _restart(self, spec: NodeSpec) -> Program:
+        if spec.role != "replica":
+            return super()._restart(spec)
+        with self._turn(spec.node_id):
+            # It may have ended since it was looked at.
+            is_running = self._healer.pid(program_name(spec)) is not None
+            if self._accept(spec).desired != "running" or not is_running:
+                raise HostError(f"the read replica {spec.node_id} does not run any more")
+            return super()._restart(spec)
+
     def ensure_stopped(self, spec: NodeSpec) -> None:
-        if self._is_replica(spec.node_id):
+        if spec.role != "replica":
+            super().ensure_stopped(spec)
+            return
+        with self._turn(spec.node_id):
             self._accept(spec, "stopped")
             self._leave_replica(spec.node_id)
-        super().ensure_stopped(spec)
+            super().ensure_stopped(spec)
 
     def ensure_replica(self, spec: NodeSpec, timeout: float) -> bool:
+        self._refuse_promoting(spec.node_id)
+        if not self._turns[spec.node_id].acquire(timeout=timeout):
+            return False
+        try:
+            keeper = self._begin_replica(spec)
+        finally:
+            self._turns[spec.node_id].release()
+        keeper.wake()
+        return keeper.wait_following(timeout)
+
+    def _begin_replica(self, spec: NodeSpec) -> ReplicaKeeper:
         record = self._accept(spec, "running")
         primary = self._primary_of(spec.instance_id)
         if primary is None:
             raise HostError("the instance has no node that takes writes here")
         if not self._pools.exists(self._pools.volume_of(record)):
             self._take_after(spec, self._record(primary))
-        keeper = self._keep_replica(spec.node_id)
-        keeper.wake()
-        return keeper.wait_following(timeout)
+        return self._keep_replica(spec.node_id)
 
     def ensure_replica_reset(self, spec: NodeSpec) -> None:
-        self._accept(spec, "running")
-        self._set_promoting(spec, promoting=False)  # one that failed left nothing to go on with
+        with self._turns[spec.node_id]:
+            self._reset_replica(spec)
+
+    def _reset_replica(self, spec: NodeSpec) -> None:
+        # Of a promotion that failed nothing is left to go on with.
+        self._set_promoting(spec, "running", promoting=False)
         self._leave_replica(spec.node_id)
         self._end_replica(spec)
         self._server(self._record(spec.node_id)).remove_shared_memory()
@@ -157,9 +231,12 @@ class LocalReplicas(LocalRecovery):
                     replication_of(self._server(record)).dismiss(spec.node_id)
 
     def ensure_no_replica(self, spec: NodeSpec) -> None:
-        if not self._is_replica(spec.node_id):
-            return
-        self._accept(spec, "stopped")
+        with self._turns[spec.node_id]:
+            if self._is_replica(spec.node_id):
+                self._remove_replica(spec)
+
+    def _remove_replica(self, spec: NodeSpec) -> None:
+        self._set_promoting(spec, "stopped", promoting=False)
         self._leave_replica(spec.node_id)
         self._end_replica(spec)
         self._remove_node(spec.node_id)
@@ -172,23 +249,26 @@ class LocalReplicas(LocalRecovery):
     def _take_replica(self, spec: NodeSpec, replica: NodeSpec) -> None:
         """Make a replica's volume another instance's, with an identity of its own."""
         target = self._pools.volume_of(self._record(spec.node_id))
-        if not self._pools.exists(target):
-            if not self._is_replica(replica.node_id):
-                raise HostError("the replica is gone")
-            self._take_after(spec, self._record(replica.node_id))
-            self._end_for_promotion(replica)
-            self._give_volume(replica, spec)
-        self._pools.named(target.pool).settle(target)
+        with self._turns[replica.node_id]:
+            if not self._pools.exists(target):
+                if not self._is_replica(replica.node_id):
+                    raise HostError("the replica is gone")
+                self._take_after(spec, self._record(replica.node_id))
+                self._end_for_promotion(replica)
+                self._give_volume(replica, spec)
+            self._pools.named(target.pool).settle(target)
 
     def _end_for_promotion(self, replica: NodeSpec) -> None:
         """End a replica when it has brought itself to all that it received, once: what follows changes
         its volume, which is not to be started again."""
-        self._leave_replica(replica.node_id)
         record = self._record(replica.node_id)
-        if not record.promoting or record.desired == "running":
-            self._set_promoting(replica, promoting=True)
+        is_open = record.promoting and record.desired == "stopped"
+        if not is_open:
+            self._set_promoting(replica, "running", promoting=True)
+        self._leave_replica(replica.node_id)
+        if not is_open:
             self._open_replica(replica)
-            self._accept(replica, "stopped")
+            self._set_promoting(replica, "stopped", promoting=True)
         self._end_replica(replica)
 
     def _give_volume(self, replica: NodeSpec, spec: NodeSpec) -> None:
@@ -202,9 +282,10 @@ class LocalReplicas(LocalRecovery):
         elif not self._pools.named(source.pool).rename(source, target, spec.uid, renew):
             raise HostError(f"the data directory of the replica {replica.node_id} is gone")
 
-    def _set_promoting(self, replica: NodeSpec, *, promoting: bool) -> None:
-        with self._guards[replica.node_id]:
-            record = self._accept(replica, "running")
+    def _set_promoting(self, spec: NodeSpec, desired: Desired, *, promoting: bool) -> None:
+        """Write down whether a replica is being promoted, and whether it is to run."""
+        with self._guards[spec.node_id]:
+            record = super()._accept(spec, desired)
             self._records.save_node(replace(record, promoting=promoting))
 
     def _open_replica(self, replica: NodeSpec) -> None:
@@ -258,5 +339,10 @@ class LocalReplicaGround:
             host._healer.keep(host._program(record.spec))
 
     def copy(self, source: UUID, target: UUID) -> None:
-        self._host._healer.release(self._host._program_to_end(self._record(target).spec))
-        self._host._ground.copy(source, target)
+        host = self._host
+        host._copying.add(target)  # nobody starts it on what is removed
+        try:
+            host._healer.release(host._program_to_end(self._record(target).spec))
+            host._ground.copy(source, target)
+        finally:
+            host._copying.discard(target)

@@ -66,5 +66,9 @@ def take_volume(run: Run, replica_id: UUID) -> None:
     """Make the replica's data directory that of the new instance's node."""
     instance = run.instance()
     spec, host = main_spec(instance, run.secrets), run.host_of(instance.primary)
-    _, replica = specified(run, replica_id)
-    to_the_end(lambda timeout: host.ensure_volume_of_replica(spec, replica, timeout))
+
+    def ensure(timeout: float) -> bool:
+        _, replica = specified(run, replica_id)  # its instance may change in between
+        return host.ensure_volume_of_replica(spec, replica, timeout)
+
+    to_the_end(ensure)
