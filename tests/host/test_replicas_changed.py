@@ -154,3 +154,38 @@ def test_a_start_that_comes_late_is_refused(scene: Scene) -> None:
     with pytest.raises(HostError, match="is to be stopped"):
         scene.host._healer.keep(program)
     assert scene.pid(scene.replica) is None
+
+
+def test_a_removed_replica_does_not_come_back(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is told to all replicas of an instance may come to one that is gone."""
+    host, replica = scene.host, scene.replica
+    waiting, go = threading.Event(), threading.Event()
+
+    def wait_lowered(*_: object) -> None:
+        waiting.set()
+        assert go.wait(FOLLOWING)
+
+    monkeypatch.setattr(host, "_wait_lowered", wait_lowered)
+    with ThreadPoolExecutor() as threads:
+        restart = threads.submit(host.ensure_restarted, replica)
+        assert waiting.wait(FOLLOWING)
+        host.ensure_no_replica(replica)
+        go.set()
+        with pytest.raises(HostError, match="there is no read replica"):
+            restart.result()
+    later = replace(replica, generation=replica.generation + 1)
+    for verb in (
+        partial(host.ensure_configuration, later),
+        partial(host.ensure_bundle, later, None),
+        partial(host.ensure_reloaded, later),
+        partial(host.ensure_restarted, later),
+        partial(host.ensure_volume_size, later),
+        partial(host.ensure_stopped, later),
+    ):
+        with pytest.raises(HostError, match="there is no read replica"):
+            verb()
+    host.ensure_replica_reset(later)
+    assert replica.node_id not in host._records.nodes
+    assert not host._layout.node(replica.instance_id, replica.node_id).root.exists()

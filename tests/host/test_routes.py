@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from openrdb.errors import OutdatedSpec
+from openrdb.host import records
 from openrdb.host.records import NodeRecord, PairRecord, Records
 from openrdb.host.routes import Routes
 from openrdb.spec import Backend, NodeSpec, Role, Route
@@ -126,3 +127,42 @@ def test_an_older_route_is_refused(scene: Scene) -> None:
     scene.routes.ensure(replace(route, generation=2))
     with pytest.raises(OutdatedSpec):
         scene.routes.ensure(replace(route, generation=1))
+
+
+def test_a_removed_endpoint_of_a_replica_does_not_come_back(scene: Scene) -> None:
+    """A change of its instance may tell all replicas' endpoints while one of them is removed."""
+    scene.node("one")
+    route = replace(scene.route(scene.node("replica", "replica")), generation=3)
+    scene.routes.ensure(route)
+    scene.routes.remove(route)
+    loaded = Records(scene.world.layout)
+    anew = Routes(scene.world.layout, loaded, scene.world.balancer)
+    for routes, late in ((scene.routes, 3), (scene.routes, 2), (anew, 3)):
+        with pytest.raises(OutdatedSpec, match="was removed"):
+            routes.ensure(replace(route, generation=late))
+    assert not loaded.routes
+    assert scene.leads(route) is None
+    scene.routes.remove(replace(route, generation=1))
+    with pytest.raises(OutdatedSpec, match="was removed"):
+        scene.routes.ensure(route)
+    scene.routes.ensure(replace(route, generation=4))
+    assert scene.leads(route) == "replica"
+
+
+def test_an_endpoint_of_the_primary_may_come_back(scene: Scene) -> None:
+    scene.node("one")
+    route = scene.route()
+    scene.routes.remove(route)
+    scene.routes.ensure(route)
+    assert scene.leads(route) == "one"
+
+
+def test_removed_endpoints_are_not_remembered_for_ever(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "_REMOVALS", 2)
+    replica = scene.node("replica", "replica")
+    for _ in range(4):
+        scene.routes.remove(scene.route(replica))
+    directory = scene.world.layout.routes(scene.instance_id)
+    assert len(list(directory.iterdir())) == 2

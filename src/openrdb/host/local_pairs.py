@@ -321,7 +321,8 @@ class LocalPairs(LocalNodes):
         volume = self._pools.volume_of(record)
         self._pools.named(volume.pool).delete(volume)
         self._pools.tidy(volume.pool, record.spec.instance_id, node_id)
-        self._records.forget_node(node_id)
+        with self._guards[node_id]:  # its files are not being written
+            self._records.forget_node(node_id)
         self._ports_guard.forget([node_id])
         self._forget(node_id)
         self._healer.in_background(self._pools.remove_deleted)

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -134,7 +134,15 @@ class LocalReplicas(LocalRecovery):
     ) -> NodeRecord:
         with self._guards[spec.node_id]:
             self._refuse_promoting(spec.node_id)
+            if spec.role == "replica" and not earlier:
+                self._require_replica(spec.node_id)
             return super()._accept(spec, desired, earlier=earlier)
+
+    def _require_replica(self, node_id: UUID) -> None:
+        """Raise HostError if a replica is not known: only `ensure_replica` makes one, which operations
+        on the replica itself call. The others may come late, from one on its instance."""
+        if node_id not in self._records.nodes:
+            raise HostError(f"there is no read replica {node_id} here")
 
     def _refuse_promoting(self, node_id: UUID) -> None:
         """Raise HostError if a replica is being promoted, which nothing else may undo."""
@@ -146,6 +154,12 @@ class LocalReplicas(LocalRecovery):
         if (upstream := self._upstream_of(spec.node_id)) is not None:
             self._note_followed(upstream)  # it may have lower settings by now
         super().ensure_configuration(spec)
+
+    def _write_configuration(self, record: NodeRecord) -> None:
+        with self._guards[record.spec.node_id]:
+            if record.spec.role == "replica":
+                self._require_replica(record.spec.node_id)
+            super()._write_configuration(record)
 
     def ensure_reloaded(self, spec: NodeSpec) -> bool:
         if spec.role != "replica":
@@ -194,7 +208,9 @@ class LocalReplicas(LocalRecovery):
         return keeper.wait_following(timeout)
 
     def _begin_replica(self, spec: NodeSpec) -> ReplicaKeeper:
-        record = self._accept(spec, "running")
+        with self._guards[spec.node_id]:
+            self._refuse_promoting(spec.node_id)
+            record = super()._accept(spec, "running")
         primary = self._primary_of(spec.instance_id)
         if primary is None:
             raise HostError("the instance has no node that takes writes here")
@@ -204,7 +220,8 @@ class LocalReplicas(LocalRecovery):
 
     def ensure_replica_reset(self, spec: NodeSpec) -> None:
         with self._turns[spec.node_id]:
-            self._reset_replica(spec)
+            if self._is_replica(spec.node_id):
+                self._reset_replica(spec)
 
     def _reset_replica(self, spec: NodeSpec) -> None:
         # Of a promotion that failed nothing is left to go on with.
@@ -240,6 +257,14 @@ class LocalReplicas(LocalRecovery):
         self._leave_replica(spec.node_id)
         self._end_replica(spec)
         self._remove_node(spec.node_id)
+
+    def ensure_removed(self, instance_id: UUID, node_ids: Sequence[UUID], keep: bool) -> None:
+        # Nothing is left of its replicas, but for what earlier versions made again by late calls.
+        for record in list(self._records.nodes.values()):
+            if record.spec.instance_id == instance_id and self._is_replica(record.spec.node_id):
+                self.ensure_no_replica(record.spec)
+        self._routes.remove_all(instance_id)
+        super().ensure_removed(instance_id, node_ids, keep)
 
     def ensure_volume_of_replica(self, spec: NodeSpec, replica: NodeSpec, timeout: float) -> bool:
         self._accept(spec)

@@ -20,6 +20,8 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+_REMOVALS = 100
+"""Removed endpoints that are remembered of an instance: far more than calls can be late for."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,33 @@ class Records:
             path = directory / f"{route.endpoint_id}.json"
             files.write_private(path, _ROUTE.dump_json(record).decode())
             self.routes[route.endpoint_id] = record
+            files.remove_file(self._removal(route))
+
+    def removed_in(self, route: Route) -> int | None:
+        """Return the generation in which an instance lost an endpoint; None: it did not, or that is
+        long ago."""
+        try:
+            return int(self._removal(route).read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def note_removal(self, route: Route) -> None:
+        """Remember that an instance loses an endpoint, in this generation or the one that is known."""
+        known = self.routes.get(route.endpoint_id)
+        is_same = known is not None and known.route.instance_id == route.instance_id
+        latest = known.route.generation if known is not None and is_same else 0
+        latest = max(latest, route.generation, self.removed_in(route) or 0)
+        directory = self._layout.routes(route.instance_id)
+        if not directory.parent.exists():
+            return  # the whole instance is gone
+        directory.mkdir(mode=0o700, exist_ok=True)
+        files.write_private(self._removal(route), str(latest))
+        removals = sorted(directory.glob("*.removed"), key=lambda path: path.stat().st_mtime_ns)
+        for path in removals[:-_REMOVALS]:
+            files.remove_file(path)
+
+    def _removal(self, route: Route) -> Path:
+        return self._layout.routes(route.instance_id) / f"{route.endpoint_id}.removed"
 
     def remove_route(self, route: Route) -> None:
         self.routes.pop(route.endpoint_id, None)

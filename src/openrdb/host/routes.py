@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _AT_ONCE = 16
 """Endpoints whose leader is changed at once."""
+_LOCKS = 64
 
 
 class Routes:
@@ -38,26 +39,48 @@ class Routes:
         self._workers = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="routes")
         self._healing = threading.Lock()
         self._is_cleared = False
+        self._locks = [threading.Lock() for _ in range(_LOCKS)]
+        """Held while an endpoint is made or removed; some endpoints share one."""
 
     def ensure(self, route: Route) -> None:
         """Make an endpoint lead to its node, or to nobody while `lead` says so.
 
         Raises:
-            OutdatedSpec: something newer is written down.
+            OutdatedSpec: something newer is written down, or it was removed since.
         """
-        known = self._records.routes.get(route.endpoint_id)
-        if known is not None and known.route.generation > route.generation:
-            raise OutdatedSpec(f"endpoint {route.endpoint_id} is known in a newer generation")
-        accounts.ensure_passage(self._layout.instance(route.instance_id), route.uid)
-        self._records.save_route(RouteRecord(route))
-        self._balancer.ensure(self._target(route))
+        with self._lock(route):
+            known = self._records.routes.get(route.endpoint_id)
+            if known is not None and known.route.generation > route.generation:
+                raise OutdatedSpec(f"endpoint {route.endpoint_id} is known in a newer generation")
+            removed = self._records.removed_in(route)
+            if removed is not None and removed >= route.generation:
+                raise OutdatedSpec(f"endpoint {route.endpoint_id} was removed")
+            accounts.ensure_passage(self._layout.instance(route.instance_id), route.uid)
+            self._records.save_route(RouteRecord(route))
+            self._balancer.ensure(self._target(route))
 
     def remove(self, route: Route) -> None:
-        """End an endpoint and its sessions; a no-op if there is none."""
-        self._records.remove_route(route)
-        self._balancer.remove(self._target(route))
+        """End an endpoint and its sessions; a no-op if there is none.
+
+        One of a read replica is not made again by a call of the same generation or an earlier one:
+        replicas come and go while a change of their instance is still being told to all of them.
+        """
+        with self._lock(route):
+            known = self._records.routes.get(route.endpoint_id)
+            if "primary" not in (route.rule, known.route.rule if known is not None else route.rule):
+                self._records.note_removal(route)
+            self._records.remove_route(route)
+            self._balancer.remove(self._target(route))
         if not self._of_instance(route.instance_id):
             self._led.pop(route.instance_id, None)
+
+    def remove_all(self, instance_id: UUID) -> None:
+        """End all endpoints of an instance."""
+        for route in self._of_instance(instance_id):
+            self.remove(route)
+
+    def _lock(self, route: Route) -> threading.Lock:
+        return self._locks[route.endpoint_id.int % _LOCKS]
 
     def lead(self, instance_id: UUID, node_id: UUID | None) -> None:
         """Let the endpoints of an instance's primary lead to a node from now on; None: to nobody.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import ClassVar
 from uuid import UUID
 
@@ -242,7 +243,9 @@ def ensure_replica_routes(run: Run) -> None:
     for replica in instance.read_replicas:
         if replica.status in statuses.SERVING:
             for each in replica_routes(instance, replica):
-                run.edge.ensure_route(each)
+                # Whatever is newer has these rules as well, or removed the endpoint.
+                with suppress(OutdatedSpec):
+                    run.edge.ensure_route(each)
 
 
 def resize_replicas(run: Run) -> None:
