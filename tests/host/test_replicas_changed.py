@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -18,6 +19,7 @@ from openrdb.engines.postgresql import session
 from openrdb.engines.postgresql.template import PostgreSQLTemplates
 from openrdb.errors import HostError
 from openrdb.host.local import LocalHost
+from openrdb.host.local_pairs import LocalGround
 from openrdb.spec import NodeSpec
 from tests.support.agent import Agent, Node
 from tests.support.place import new_place
@@ -143,7 +145,7 @@ def test_nobody_undoes_a_promotion(scene: Scene, monkeypatch: pytest.MonkeyPatch
     assert replica.node_id not in host._replicas
     host.ensure_accepting(scene.promoted)
     assert scene.has_content(scene.promoted)
-    host.ensure_no_replica(replica)
+    assert host.ensure_no_replica(replica, FOLLOWING)
     assert replica.node_id not in host._records.nodes
 
 
@@ -171,7 +173,7 @@ def test_a_removed_replica_does_not_come_back(
     with ThreadPoolExecutor() as threads:
         restart = threads.submit(host.ensure_restarted, replica)
         assert waiting.wait(FOLLOWING)
-        host.ensure_no_replica(replica)
+        assert host.ensure_no_replica(replica, FOLLOWING)
         go.set()
         with pytest.raises(HostError, match="there is no read replica"):
             restart.result()
@@ -186,6 +188,31 @@ def test_a_removed_replica_does_not_come_back(
     ):
         with pytest.raises(HostError, match="there is no read replica"):
             verb()
-    host.ensure_replica_reset(later)
+    assert host.ensure_replica_reset(later, FOLLOWING)
     assert replica.node_id not in host._records.nodes
     assert not host._layout.node(replica.instance_id, replica.node_id).root.exists()
+
+
+def test_nobody_is_kept_waiting_for_a_copy(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large volume takes longer than a call of the control plane may."""
+    host, replica = scene.host, scene.replica
+    copying, go = threading.Event(), threading.Event()
+    copy = LocalGround.copy
+
+    def copy_slowly(self: LocalGround, source: UUID, target: UUID) -> None:
+        copying.set()
+        assert go.wait(FOLLOWING)
+        copy(self, source, target)
+
+    monkeypatch.setattr(LocalGround, "copy", copy_slowly)
+    assert host.ensure_replica_reset(replica, FOLLOWING)
+    assert not host.ensure_replica(replica, 0.0)
+    assert copying.wait(FOLLOWING)
+    began = time.monotonic()
+    assert not host.ensure_replica_reset(replica, 0.1)
+    assert not host.ensure_no_replica(replica, 0.1)
+    assert not host.ensure_replica(replica, 0.1)
+    assert time.monotonic() - began < 2
+    go.set()
+    assert host.ensure_no_replica(replica, FOLLOWING)
+    assert replica.node_id not in host._records.nodes

@@ -27,7 +27,7 @@ from openrdb.spec import (
     Writes,
 )
 
-PROTOCOL = 8
+PROTOCOL = 9
 """Raised with each change of the verbs or of what crosses that an older side does not understand."""
 
 Copied = Literal["free", "held", "followed"]
@@ -411,18 +411,26 @@ class Replicas(Protocol):
             HostError: the volume has no room.
         """
 
-    def ensure_replica_reset(self, spec: NodeSpec) -> None:
+    def ensure_replica_reset(self, spec: NodeSpec, timeout: float) -> bool:
         """Forget a replica's data, so that `ensure_replica` makes it again, in the spec's pool; it is
-        stopped until then."""
+        stopped until then. A copy that is being made ends before; wait for it as for `Snapshots`.
+
+        Returns:
+            Whether it is done.
+        """
 
     def ensure_volume_of_replica(self, spec: NodeSpec, replica: NodeSpec, timeout: float) -> bool:
         """Make the data directory of another instance's first node from that of a replica, which is
         given up: it ends, and its data is renamed. As for `ensure_volume_of_node` otherwise.
         """
 
-    def ensure_no_replica(self, spec: NodeSpec) -> None:
+    def ensure_no_replica(self, spec: NodeSpec, timeout: float) -> bool:
         """End a replica, remove all that there is of it, and keep nothing for it; a no-op if there is
-        none."""
+        none. A copy that is being made ends before; wait for it as for `Snapshots`.
+
+        Returns:
+            Whether it is done.
+        """
 
 
 class Routes(Protocol):

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -218,10 +218,15 @@ class LocalReplicas(LocalRecovery):
             self._take_after(spec, self._record(primary))
         return self._keep_replica(spec.node_id)
 
-    def ensure_replica_reset(self, spec: NodeSpec) -> None:
+    def ensure_replica_reset(self, spec: NodeSpec, timeout: float) -> bool:
+        reset = partial(self._in_turn, self._reset_replica, spec)
+        return self._underway.ensure(f"reset {spec.node_id}", reset, timeout)
+
+    def _in_turn(self, change: Callable[[NodeSpec], None], spec: NodeSpec) -> None:
+        """Change a replica, however long others take before; a no-op if there is none."""
         with self._turns[spec.node_id]:
             if self._is_replica(spec.node_id):
-                self._reset_replica(spec)
+                change(spec)
 
     def _reset_replica(self, spec: NodeSpec) -> None:
         # Of a promotion that failed nothing is left to go on with.
@@ -247,10 +252,9 @@ class LocalReplicas(LocalRecovery):
                 with contextlib.suppress(Exception):  # it does not run: it forgets with its data
                     replication_of(self._server(record)).dismiss(spec.node_id)
 
-    def ensure_no_replica(self, spec: NodeSpec) -> None:
-        with self._turns[spec.node_id]:
-            if self._is_replica(spec.node_id):
-                self._remove_replica(spec)
+    def ensure_no_replica(self, spec: NodeSpec, timeout: float) -> bool:
+        remove = partial(self._in_turn, self._remove_replica, spec)
+        return self._underway.ensure(f"removal {spec.node_id}", remove, timeout)
 
     def _remove_replica(self, spec: NodeSpec) -> None:
         self._set_promoting(spec, "stopped", promoting=False)
@@ -262,7 +266,7 @@ class LocalReplicas(LocalRecovery):
         # Nothing is left of its replicas, but for what earlier versions made again by late calls.
         for record in list(self._records.nodes.values()):
             if record.spec.instance_id == instance_id and self._is_replica(record.spec.node_id):
-                self.ensure_no_replica(record.spec)
+                self._in_turn(self._remove_replica, record.spec)
         self._routes.remove_all(instance_id)
         super().ensure_removed(instance_id, node_ids, keep)
 

@@ -198,8 +198,12 @@ def stop_keeping(run: Run, replica_id: UUID | None = None) -> None:
 def remove(run: Run, replica_id: UUID | None = None) -> None:
     """End a replica, and remove all that its host has of it."""
     stop_keeping(run, replica_id)
-    host, spec = specified(run, replica_id)
-    host.ensure_no_replica(spec)
+
+    def ensure(timeout: float) -> bool:
+        host, spec = specified(run, replica_id)
+        return host.ensure_no_replica(spec, timeout)
+
+    to_the_end(ensure)
 
 
 # -- following what is done to the instance ---------------------------------------------------------
@@ -259,7 +263,7 @@ def remake_replicas(run: Run) -> None:
     host goes on with."""
 
     def remake(host: Host, spec: NodeSpec) -> None:
-        host.ensure_replica_reset(spec)
+        to_the_end(lambda timeout: host.ensure_replica_reset(spec, timeout))
         host.ensure_replica(spec, 0.0)
 
     for replica in _following(run):

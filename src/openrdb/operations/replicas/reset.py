@@ -20,7 +20,7 @@ from openrdb.operations.replicas.following import (
     settled,
 )
 from openrdb.operations.run import Run
-from openrdb.operations.snapshots.copying import LONGEST
+from openrdb.operations.snapshots.copying import LONGEST, to_the_end
 from openrdb.state.models import ReadReplica
 from openrdb.state.statuses import read_replica as statuses
 from openrdb.state.statuses.read_replica import ReadReplicaRequest, ReadReplicaStatus
@@ -64,6 +64,10 @@ def refusal_of(run: Run) -> str | None:
 
 def reset(run: Run) -> None:
     """Forget the replica's data."""
-    instance, replica = settled(run)
-    spec = node_spec(instance, replica.node, run.secrets)
-    run.host_of(replica.node).ensure_replica_reset(spec)
+
+    def ensure(timeout: float) -> bool:
+        instance, replica = settled(run)
+        spec = node_spec(instance, replica.node, run.secrets)
+        return run.host_of(replica.node).ensure_replica_reset(spec, timeout)
+
+    to_the_end(ensure)
