@@ -17,6 +17,7 @@ import psycopg
 import pytest
 
 from openrdb.engines.postgresql import session
+from openrdb.engines.postgresql.replication import slot_of
 from openrdb.host.replicas import ReplicaKeeper
 from openrdb.spec import NodeSpec
 from tests.support.agent import Agent
@@ -131,3 +132,39 @@ def test_a_replica_ahead_of_the_next_primary_is_copied_again(
 
 def receiver(pair: Pair, node: UUID) -> psutil.Process:
     return next(one for one in pair.processes(node) if "walreceiver" in " ".join(one.cmdline()))
+
+
+def slots(pair: Pair, node_id: UUID) -> set[str]:
+    """The replication slots of a node; "?" where it does not answer."""
+    host = pair.agent.host
+    try:
+        with session.connect(host._engine_node(host._record(node_id)), "postgres") as superuser:
+            rows = superuser.execute("SELECT slot_name FROM pg_replication_slots").fetchall()
+            return {str(name) for (name,) in rows}
+    except psycopg.Error:
+        return {"?"}
+
+
+def test_no_node_keeps_what_nobody_reads(pair: Pair, replica: NodeSpec) -> None:
+    """A slot that was left by a replica that follows another node kept WAL until the bound."""
+    first = pair.record.primary
+
+    def is_tidy() -> bool:
+        """Whether the primary serves its standby, and that the replica."""
+        now = pair.record
+        wanted = {now.primary: {slot_of(now.standby)}, now.standby: {slot_of(replica.node_id)}}
+        return all(slots(pair, node_id) == wanted[node_id] for node_id in now.members)
+
+    pair.wait_protected()
+    wait_until(is_tidy, PROTECTED)
+    for number in range(2):
+        pair.kill_primary()
+        pair.wait_open()
+        pair.wait_protected()
+        wait_until(is_tidy, PROTECTED)
+        assert (pair.record.primary == first) == (number == 1)
+    # Another agent does not know where the replica was before.
+    host = pair.agent.host
+    host._server(host._record(pair.record.primary)).replication().admit(replica.node_id)
+    pair.agent.restart()
+    wait_until(is_tidy, PROTECTED)

@@ -345,6 +345,12 @@ class LocalReplicaGround:
         pair = self._host._records.pairs.get(self._record(replica).spec.instance_id)
         return pair.standby if pair is not None and pair.is_armed else None
 
+    def others(self, replica: UUID) -> set[UUID]:
+        host, instance_id = self._host, self._record(replica).spec.instance_id
+        records = list(host._records.nodes.values())
+        found = [one.spec for one in records if one.spec.instance_id == instance_id]
+        return {spec.node_id for spec in found if not host._is_replica(spec.node_id)}
+
     def server(self, node_id: UUID) -> Server:
         return self._host._server(self._record(node_id))
 

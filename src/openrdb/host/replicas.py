@@ -46,6 +46,9 @@ class ReplicaGround(Protocol):
         A replica that follows it is never ahead of what becomes the next primary.
         """
 
+    def others(self, replica: UUID) -> set[UUID]:
+        """Return the nodes of a replica's instance that it may follow, or may have followed."""
+
     def server(self, node_id: UUID) -> Server: ...
 
     def write_configuration(self, node_id: UUID) -> None: ...
@@ -88,6 +91,8 @@ class ReplicaKeeper:
         self._back_at = 0.0
         self._is_told = False
         """Whether its server was told to follow its upstream."""
+        self._left: set[UUID] = set()
+        """Nodes that are known to keep nothing for it."""
         self._failures = 0
         self._stopping = threading.Event()
         self._woken = threading.Event()
@@ -156,6 +161,7 @@ class ReplicaKeeper:
         if found.streams:
             self._received_at = time.monotonic()
             self._see(found, "")
+            self._leave_others()
             return _LOOK
         self._see(None, found.lost or found.reason or "it connects to its upstream")
         if primary is None or self.upstream != primary:
@@ -201,11 +207,23 @@ class ReplicaKeeper:
             self._received_at = time.monotonic()
         self.upstream = upstream
 
+    def _leave_others(self) -> None:
+        """Let the nodes that it does not follow keep nothing for it, each as soon as it answers: what
+        a former upstream keeps would fill its volume."""
+        for node_id in self._ground.others(self.node_id) - self._left - {self.upstream}:
+            try:
+                if self._ground.accepts(node_id, 0.0):
+                    self._replication(node_id).dismiss(self.node_id)
+                    self._left.add(node_id)
+            except (OpenRDBError, KeyError) as error:  # it ended just now, or is gone
+                log.info("node %s keeps something for replica %s: %s", node_id, self.node_id, error)
+
     def _follow(self) -> Following:
         own = self._replication(self.node_id)
         if self._is_told and (found := own.following()).streams:
             return found
         assert self.upstream is not None  # noqa: S101
+        self._left.discard(self.upstream)
         if self._ground.accepts(self.upstream, 0.0):
             self._replication(self.upstream).admit(self.node_id)
         self._ground.write_configuration(self.node_id)

@@ -207,6 +207,8 @@ class Carer:
             found = standby.following()
             if found.streams:
                 self._is_renewed = False
+                with suppress(HostError):  # commits need the standby more
+                    standby.dismiss(pair.primary)  # which followed it before
                 return True
             if found.lost is None and time.monotonic() > deadline and not self._is_renewed:
                 # It may be the account that it comes in by.
