@@ -17,7 +17,7 @@ import pytest
 
 from openrdb.engines.postgresql import session
 from openrdb.engines.postgresql.template import PostgreSQLTemplates
-from openrdb.errors import HostError
+from openrdb.errors import DiskFull, HostError
 from openrdb.host.local import LocalHost
 from openrdb.host.local_pairs import LocalGround
 from openrdb.spec import NodeSpec
@@ -29,6 +29,8 @@ pytestmark = [pytest.mark.slow]
 
 FIRST_PORT = 70
 FOLLOWING = 120.0
+OTHER = "other"
+"""A pool, such as one that is encrypted."""
 
 
 @dataclass
@@ -69,10 +71,11 @@ class Scene:
 
 @pytest.fixture
 def scene(cache: Path, worker_id: str) -> Iterator[Scene]:
-    place = new_place()
-    place.mkdir(mode=0o755)
+    place, other = new_place(), new_place()
+    for directory in (place, other):
+        directory.mkdir(mode=0o755)
     ports = [port_of_server(worker_id, FIRST_PORT + number) for number in range(3)]
-    with Agent(place, cache) as agent:
+    with Agent(place, cache, pools={OTHER: other}) as agent:
         node = agent.node("PostgreSQL-18", ports[0], 5 * 10**9)
         with node.session() as tenant:
             tenant.execute("CREATE TABLE numbers (n int)")
@@ -83,7 +86,8 @@ def scene(cache: Path, worker_id: str) -> Iterator[Scene]:
         scene.wait_following()
         wait_until(lambda: scene.has_content(replica))
         yield scene
-    shutil.rmtree(place, ignore_errors=True)
+    for directory in (place, other):
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def test_a_promotion_that_fails_loses_nothing(
@@ -216,3 +220,29 @@ def test_nobody_is_kept_waiting_for_a_copy(scene: Scene, monkeypatch: pytest.Mon
     go.set()
     assert host.ensure_no_replica(replica, FOLLOWING)
     assert replica.node_id not in host._records.nodes
+
+
+def test_a_replica_moves_though_it_fails_at_first(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was left where it was, unencrypted, while its instance was said to be encrypted."""
+    host, former = scene.host, scene.volume(scene.replica)
+    tried = threading.Event()
+
+    def refuse(*_: object) -> None:
+        tried.set()
+        raise DiskFull("no space is left")
+
+    moved = replace(scene.replica, pool=OTHER, generation=scene.replica.generation + 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(host._pools, "require_free", refuse)
+        assert not host.ensure_moved(moved, 0.0)
+        assert tried.wait(FOLLOWING)
+    assert scene.has_content(scene.replica), "it works on until it can be made there"
+    scene.agent.restart()
+    scene.replica = moved
+    wait_until(lambda: scene.host.ensure_moved(moved, 0.0), FOLLOWING)
+    scene.wait_following()
+    assert scene.volume(moved) != former
+    assert not former.exists()
+    wait_until(lambda: scene.has_content(moved))

@@ -64,6 +64,9 @@ class Nodes(Protocol):
         The former data directory stays until `ensure_only_volume`. What fails leaves the node as it
         was.
 
+        A read replica's is not moved but made again, and the former one removed at once. Its host
+        goes on with that, also where it fails at first, and does not wait for it.
+
         Raises:
             HostError: a pool is not there, or has no space left for it.
         """

@@ -20,6 +20,7 @@ from openrdb.host.local_recovery import LocalRecovery
 from openrdb.host.processes import Program
 from openrdb.host.records import NodeRecord
 from openrdb.host.replicas import ReplicaKeeper
+from openrdb.host.space import LEAST_FREE
 from openrdb.spec import Desired, NodeSpec
 
 log = logging.getLogger(__name__)
@@ -234,6 +235,10 @@ class LocalReplicas(LocalRecovery):
         self._leave_replica(spec.node_id)
         self._end_replica(spec)
         self._server(self._record(spec.node_id)).remove_shared_memory()
+        self._forget_data(spec)
+
+    def _forget_data(self, spec: NodeSpec) -> None:
+        """Remove the volume of a replica that does not run; the next one is in the spec's pool."""
         volume = self._pools.volume_of(self._record(spec.node_id))
         self._pools.named(volume.pool).delete(volume)
         if volume.pool != spec.pool:
@@ -241,6 +246,14 @@ class LocalReplicas(LocalRecovery):
             self._set_pool(spec)
             self._pools.tidy(volume.pool, spec.instance_id, spec.node_id)
         self._healer.in_background(self._pools.remove_deleted)
+
+    def ensure_moved(self, spec: NodeSpec, timeout: float) -> bool:
+        if spec.role != "replica":
+            return super().ensure_moved(spec, timeout)
+        record = self._accept(spec)
+        if (keeper := self._replicas.get(spec.node_id)) is not None:
+            keeper.wake()
+        return record.pool == spec.pool
 
     def _end_replica(self, spec: NodeSpec) -> None:
         """End a replica's server, and keep nothing for it."""
@@ -363,6 +376,30 @@ class LocalReplicaGround:
     def has_volume(self, node_id: UUID) -> bool:
         return self._host._pools.exists(self._host._pools.volume_of(self._record(node_id)))
 
+    def is_elsewhere(self, node_id: UUID) -> bool:
+        record = self._record(node_id)
+        return record.pool != record.spec.pool
+
+    def leave_pool(self, node_id: UUID) -> None:
+        host, record = self._host, self._record(node_id)
+        volume = host._pools.volume_of(record)
+        size = host._pools.usage(volume) if host._pools.exists(volume) else 0
+        host._pools.require_free(record.spec.pool, LEAST_FREE // 2 + size)
+        with self._stopped(node_id):
+            host._server(record).remove_shared_memory()
+            host._forget_data(record.spec)
+
+    @contextlib.contextmanager
+    def _stopped(self, node_id: UUID) -> Iterator[None]:
+        """End a replica's server, and let nobody start it within the context."""
+        host = self._host
+        host._copying.add(node_id)
+        try:
+            host._healer.release(host._program_to_end(self._record(node_id).spec))
+            yield
+        finally:
+            host._copying.discard(node_id)
+
     def lost_power(self, node_id: UUID) -> bool:
         return self._host._ground.lost_power(node_id)
 
@@ -374,10 +411,5 @@ class LocalReplicaGround:
             host._healer.keep(host._program(record.spec))
 
     def copy(self, source: UUID, target: UUID) -> None:
-        host = self._host
-        host._copying.add(target)  # nobody starts it on what is removed
-        try:
-            host._healer.release(host._program_to_end(self._record(target).spec))
-            host._ground.copy(source, target)
-        finally:
-            host._copying.discard(target)
+        with self._stopped(target):
+            self._host._ground.copy(source, target)

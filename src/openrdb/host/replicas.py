@@ -58,6 +58,17 @@ class ReplicaGround(Protocol):
 
     def has_volume(self, node_id: UUID) -> bool: ...
 
+    def is_elsewhere(self, node_id: UUID) -> bool:
+        """Return whether a node's volume is to be in another pool than it is."""
+
+    def leave_pool(self, node_id: UUID) -> None:
+        """End a node's server for now, and remove its volume, so that it is made again in the pool that
+        it is to be in.
+
+        Raises:
+            HostError: that pool is not there, or has no room.
+        """
+
     def lost_power(self, node_id: UUID) -> bool:
         """Return whether a node's server was last seen alive before its host was started again."""
 
@@ -149,6 +160,9 @@ class ReplicaKeeper:
     def _turn(self) -> float:
         """Bring the replica one step nearer; return the seconds until it is looked again."""
         primary = self._ground.primary(self.node_id)
+        if primary is not None and self._ground.is_elsewhere(self.node_id):
+            self._see(None, "its data is being moved")
+            self._ground.leave_pool(self.node_id)
         is_damaged = self._ground.lost_power(self.node_id) and not self._keeps_received()
         if is_damaged or not self._ground.has_volume(self.node_id):
             return self._copy(primary, "its data is being copied")

@@ -260,14 +260,9 @@ def resize_replicas(run: Run) -> None:
 
 def remake_replicas(run: Run) -> None:
     """Let an instance's replicas be made again in the pool that its volumes are in now, which their
-    host goes on with."""
-
-    def remake(host: Host, spec: NodeSpec) -> None:
-        to_the_end(lambda timeout: host.ensure_replica_reset(spec, timeout))
-        host.ensure_replica(spec, 0.0)
-
+    host goes on with, whatever is in its way at first."""
     for replica in _following(run):
-        _attempt(run, replica, remake)
+        _attempt(run, replica, lambda host, spec: host.ensure_moved(spec, 0.0))
 
 
 def _following(run: Run) -> list[ReadReplica]:
