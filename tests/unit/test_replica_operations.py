@@ -51,6 +51,10 @@ class Host:
         self._note("ensure_replica", spec)
         return self.verbs().count("ensure_replica") > 2
 
+    def ensure_replica_reset(self, spec: NodeSpec, _: float) -> bool:
+        self._note("ensure_replica_reset", spec)
+        return True
+
     def __getattr__(self, verb: str) -> Callable[..., None]:
         return lambda spec, *_: self._note(verb, spec)
 
