@@ -74,10 +74,12 @@ def enabled(before: HighAvailability, enable: bool | None, mode: str | None) -> 
     return HighAvailability(True, _ENABLED[0] if before.mode == DISABLED else before.mode)
 
 
-def check_engine(argument: str, engine: str, version: str) -> None:
-    """Raise InvalidArguments where an engine cannot have a standby."""
+def check_engine(
+    argument: str, engine: str, version: str, wanted: str = "high availability"
+) -> None:
+    """Raise InvalidArguments where an engine cannot have a standby, or what needs the same."""
     if not rules_of(engine).can_be_paired(version):
-        help_message = f"{engine} {version} has no high availability here"
+        help_message = f"{engine} {version} has no {wanted} here"
         raise InvalidArguments((argument, "constraint", help_message))
 
 

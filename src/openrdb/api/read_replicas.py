@@ -13,12 +13,12 @@ from starlette.concurrency import run_in_threadpool
 from openrdb.api import wire, wire_replicas
 from openrdb.api.auth import CurrentCaller, CurrentPrincipal
 from openrdb.api.common import PREFIX, CurrentBackend, allowing
+from openrdb.api.high_availability import check_engine
 from openrdb.api.instance_copies import Source, add_copy, require_copyable, source_of
 from openrdb.api.instance_creation import add_private, check_room, limits_of
 from openrdb.api.instance_view import show as show_instance
 from openrdb.api.instance_view import show_replica as show
 from openrdb.config import Region, Settings
-from openrdb.engines import rules_of
 from openrdb.errors import InvalidArguments
 from openrdb.operations.replicas.create import CreateReadReplica
 from openrdb.operations.replicas.delete import DeleteReadReplica
@@ -78,20 +78,9 @@ async def create_read_replica(
         return show(begun.subject)
 
     asked = await allowing(backend, caller, region, body.instance_id, needed)
-    _check_engine(asked)
+    check_engine("instance_id", asked.engine, asked.primary.version, "read replicas")
     await require_copyable(backend, asked)
     return await run_in_threadpool(begin)
-
-
-def _check_engine(instance: Instance) -> None:
-    """Raise InvalidArguments where an instance's engine cannot have a read replica.
-
-    It needs what a standby needs.
-    """
-    engine, version = instance.engine, instance.primary.version
-    if not rules_of(engine).can_be_paired(version):
-        help_message = f"{engine} {version} has no read replicas here"
-        raise InvalidArguments(("instance_id", "constraint", help_message))
 
 
 def _the_replica(region: str, replica_id: UUID, caller: Caller) -> Callable[[Session], ReadReplica]:
