@@ -111,7 +111,8 @@ class Services:
     schedules: threading.Event = field(default_factory=threading.Event)
     """Set at the end of what a schedule may be waiting for."""
     stopping: threading.Event = field(default_factory=threading.Event)
-    """Set while the service ends: a step that waits gives up, and the next launch begins it again."""
+    """Set while the service ends, and what operations work with is closed: a step that waits gives up,
+    and the next launch begins it again."""
 
 
 class Checkpoint(Protocol):

@@ -51,9 +51,6 @@ _ALIVE = {"PENDING", "ENQUEUED"}
 _services: Services | None = None
 """One a process, as DBOS is."""
 
-_stopping = threading.Event()
-"""Set while the service ends, and what operations work with is closed."""
-
 _unrecorded: set[UUID] = set()
 """Operations that have ended here, but whose row could not say so, as on a full disk."""
 
@@ -111,7 +108,7 @@ def _perform(
         row = enter(services, operation_id)
         if row is None:
             return None
-        step = partial(_unless_stopping, checkpoint)
+        step = partial(_unless_stopping, services.stopping, checkpoint)
         run = Run(row.id, registry.load(row), services, step, row.is_checked)
         try:
             run.operation.sequence(run)
@@ -128,18 +125,20 @@ def _perform(
     return None
 
 
-def _unless_stopping(checkpoint: Checkpoint, name: str, do: Callable[[], T]) -> T:
+def _unless_stopping(
+    stopping: threading.Event, checkpoint: Checkpoint, name: str, do: Callable[[], T]
+) -> T:
     """Call a step; what fails while the service ends fails because of that.
 
     Raises:
         _Stopped: the service ends; the next launch begins the step again.
     """
-    if _stopping.is_set():
+    if stopping.is_set():
         raise _Stopped
     try:
         return checkpoint(name, do)
     except Exception:
-        if _stopping.is_set():
+        if stopping.is_set():
             raise _Stopped from None
         raise
 
@@ -216,7 +215,6 @@ class Operations:
         """
         global _services  # noqa: PLW0603
         _services = self._services
-        _stopping.clear()
         self._services.stopping.clear()
         DBOS(config=self._configuration())
         DBOS.launch()
@@ -273,12 +271,11 @@ class Operations:
             except Exception as error:
                 if not _is_worth_repeating(error):
                     raise
-            _stopping.wait(_PAUSE * 2 ** (attempt - 1))
+            self._services.stopping.wait(_PAUSE * 2 ** (attempt - 1))
         return do()
 
     def close(self) -> None:
         """Stop starting; what is under way stops where it is, and goes on at the next launch."""
-        _stopping.set()
         self._services.stopping.set()
         if self._sweeper.ident is not None:
             self._sweeper.join()
@@ -325,7 +322,7 @@ class Operations:
         interval = self._services.settings.sweep
         older_than = timedelta(seconds=interval)
         tidied = -_TIDY
-        while not _stopping.wait(interval):
+        while not self._services.stopping.wait(interval):
             try:
                 self._begin_unrecorded_again()
                 self._start_found(partial(operations.unstarted, older_than=older_than))
