@@ -67,7 +67,11 @@ def find(run: Run, replica_id: UUID | None = None) -> tuple[Instance, ReadReplic
 
 def specified(run: Run, replica_id: UUID | None = None) -> tuple[Host, NodeSpec]:
     """Return a replica's host, and what its node should be now."""
-    instance, replica = find(run, replica_id)
+    return at_host(run, *find(run, replica_id))
+
+
+def at_host(run: Run, instance: Instance, replica: ReadReplica) -> tuple[Host, NodeSpec]:
+    """Return the host of a replica that was read, and what its node should be."""
     return run.host_of(replica.node), node_spec(instance, replica.node, run.secrets)
 
 
@@ -134,8 +138,7 @@ def ensure_following(run: Run, replica_id: UUID | None = None) -> None:
     """
 
     def ensure(timeout: float) -> bool:
-        instance, replica = settled(run, replica_id)
-        host, spec = run.host_of(replica.node), node_spec(instance, replica.node, run.secrets)
+        host, spec = at_host(run, *settled(run, replica_id))
         try:
             if host.ensure_replica(spec, timeout):
                 return True
@@ -157,7 +160,7 @@ def ensure_endpoints(run: Run) -> None:
     """Let a replica's endpoints lead to it, with a certificate that names them, and end those that are
     being deleted."""
     instance, replica = settled(run)
-    spec, host = node_spec(instance, replica.node, run.secrets), run.host_of(replica.node)
+    host, spec = at_host(run, instance, replica)
     host.ensure_configuration(spec)
     if host.ensure_reloaded(spec):  # its instance's settings have changed in between
         host.ensure_restarted(spec)
@@ -282,7 +285,7 @@ def _attempt(run: Run, replica: ReadReplica, do: Callable[[Host, NodeSpec], obje
         instance, found = find(run, replica.id)
         if found.status in _LEAVING:  # since the list was read
             return
-        do(run.host_of(found.node), node_spec(instance, found.node, run.secrets))
+        do(*at_host(run, instance, found))
     except HostUnavailable:
         raise
     except (HostError, TransientState, NotFound) as error:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from openrdb.errors import PreconditionFailed
-from openrdb.operations.desired import node_spec
 from openrdb.operations.registry import register
 from openrdb.operations.replicas.following import (
     ReplicaOperation,
+    at_host,
     bring_up,
     find,
     make_ready,
@@ -66,8 +66,7 @@ def reset(run: Run) -> None:
     """Forget the replica's data."""
 
     def ensure(timeout: float) -> bool:
-        instance, replica = settled(run)
-        spec = node_spec(instance, replica.node, run.secrets)
-        return run.host_of(replica.node).ensure_replica_reset(spec, timeout)
+        host, spec = at_host(run, *settled(run))
+        return host.ensure_replica_reset(spec, timeout)
 
     to_the_end(ensure)
