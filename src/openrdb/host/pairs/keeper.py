@@ -385,9 +385,10 @@ class PairKeeper:
         lives = self.watch.lives(pair.standby)
         if not pair.is_armed and not self.arming:
             return
+        is_silent = lives and found.answer in _WELL and found.unconfirmed > _UNCONFIRMED
         if not lives:
             why = "the standby ended"
-        elif found.answer in _WELL and found.unconfirmed > _UNCONFIRMED:
+        elif is_silent:
             why = "the standby confirmed nothing"
         elif pair.is_armed and not found.waits:
             why = "commits did not wait for the standby"
@@ -397,7 +398,7 @@ class PairKeeper:
         try:
             self.disarm()
         finally:
-            if found.unconfirmed > _UNCONFIRMED:  # it may be frozen: nothing waits for its end
+            if is_silent:  # it may be frozen: nothing waits for its end
                 self.kill(pair.standby)
 
     def disarm(self) -> None:
