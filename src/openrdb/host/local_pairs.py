@@ -290,7 +290,8 @@ class LocalPairs(LocalNodes):
             pair = self._records.pairs[spec.instance_id]
             keeper.disarm()
             keeper.replication(pair.primary).dismiss(pair.standby)
-            self._set_stopped(pair.standby)  # nobody brings it back
+            if (record := self._records.nodes.get(pair.standby)) is not None:
+                self._accept(record.spec, "stopped")  # nobody brings it back
         self._leave_pair(spec.instance_id)
         # The record goes last: by it alone whoever calls again knows which node has the data.
         self._remove_node(pair.standby)
@@ -305,11 +306,6 @@ class LocalPairs(LocalNodes):
         self._healer.keep(self._program(kept.spec))
         self._server(kept).reload()
         return node_id
-
-    def _set_stopped(self, node_id: UUID) -> None:
-        with self._guards[node_id]:
-            if (record := self._records.nodes.get(node_id)) is not None:
-                self._records.save_node(replace(record, desired="stopped"))
 
     def _remove_node(self, node_id: UUID) -> None:
         """End one of an instance's nodes, and remove all that there is of it."""

@@ -67,7 +67,8 @@ class Routes:
         """
         with self._lock(route):
             known = self._records.routes.get(route.endpoint_id)
-            if "primary" not in (route.rule, known.route.rule if known is not None else route.rule):
+            rules = {route.rule} if known is None else {route.rule, known.route.rule}
+            if "primary" not in rules:
                 self._records.note_removal(route)
             self._records.remove_route(route)
             self._balancer.remove(self._target(route))

@@ -80,7 +80,8 @@ class PostgreSQLProbe:
         connection.patience = max(deadline - time.monotonic(), _LEAST)
         row = connection.execute(_POSITION).fetchone()
         assert row is not None  # noqa: S101
-        position, confirmed, self._waits = *row[:2], bool(row[2])
+        position, confirmed, waits = row
+        self._waits = waits is True
         has = int(str(confirmed)) if confirmed is not None else 0
         self._lacking.append((time.monotonic(), int(str(position))))
         while self._lacking and (not self._waits or self._lacking[0][1] <= has):
