@@ -9,8 +9,6 @@ PYTHON ?= $(shell for p in /usr/bin/python3 python3 python3.11 python3.12 python
 	&& echo "$$p" && break; done)
 # One more than there are processors usually are: many tests wait for something to be noticed.
 WORKERS ?= 3
-# Of which `make test` runs a part only.
-LONG := tests/faults $(addprefix tests/host/test_,full_volumes.py recovery.py volumes_killed.py) tests/cli/test_undelete.py
 .DEFAULT_GOAL := help
 
 .PHONY: help setup serve test test-quick test-faults test-all test-fresh bench lint format lock clean
@@ -47,7 +45,7 @@ test-quick: setup $(VENV)/.dev ## The tests that start no service, in about a mi
 	@$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not slow" $(ARGS)
 
 test-faults: setup $(VENV)/.dev ## Every fault at every step of every operation; over an hour
-	@$(BIN)/pytest -n $(WORKERS) --dist worksteal $(LONG) --all-faults $(ARGS)
+	@$(BIN)/pytest -n $(WORKERS) --dist worksteal -m faults --all-faults $(ARGS)
 
 test-all: setup $(VENV)/.dev ## The tests on every version of the engines
 	@$(BIN)/pytest -n $(WORKERS) --dist worksteal --all-versions $(ARGS)

@@ -161,6 +161,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("root") and os.geteuid() != 0:
             item.add_marker(pytest.mark.skip(reason="needs uid 0"))
+        if item.nodeid.startswith(("tests/faults/", *_LONG)):
+            item.add_marker(pytest.mark.faults)
         # They run programs of the bundles, or a server of S3.
         if {"cache", "seaweedfs"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
