@@ -1,5 +1,5 @@
-"""What is done to highly available instances beside their own changes: the trash, recovery, another
-master key, endpoints that move, another major version."""
+"""Highly available instances: deleted and brought back, recovered, with another master key, with moved
+endpoints, and upgraded to another major version."""
 
 from __future__ import annotations
 

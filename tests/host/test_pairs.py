@@ -343,7 +343,7 @@ def test_a_node_starts_inert_whoever_starts_it(pair: Pair) -> None:
 
 @pytest.mark.parametrize("is_known", [True, False], ids=["as it is", "as it was before a failover"])
 def test_a_pair_ends_and_begins_again(pair: Pair, writers: Writers, is_known: bool) -> None:
-    """Whoever ends it, and asks again as he got no answer, may not know yet which node has the data."""
+    """A caller who got no answer calls again, and may name the nodes as they were before a failover."""
     host, primary = pair.agent.host, pair.spec_of(pair.record.primary)
     other = pair.spec_of(pair.record.standby)
     named = (primary, other.node_id) if is_known else (other, primary.node_id)

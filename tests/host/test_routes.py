@@ -136,10 +136,10 @@ def test_a_removed_endpoint_of_a_replica_does_not_come_back(scene: Scene) -> Non
     scene.routes.ensure(route)
     scene.routes.remove(route)
     loaded = Records(scene.world.layout)
-    anew = Routes(scene.world.layout, loaded, scene.world.balancer)
-    for routes, late in ((scene.routes, 3), (scene.routes, 2), (anew, 3)):
+    of_next_agent = Routes(scene.world.layout, loaded, scene.world.balancer)
+    for routes, generation in ((scene.routes, 3), (scene.routes, 2), (of_next_agent, 3)):
         with pytest.raises(OutdatedSpec, match="was removed"):
-            routes.ensure(replace(route, generation=late))
+            routes.ensure(replace(route, generation=generation))
     assert not loaded.routes
     assert scene.leads(route) is None
     scene.routes.remove(replace(route, generation=1))

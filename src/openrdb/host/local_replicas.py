@@ -87,7 +87,7 @@ class LocalReplicas(LocalRecovery):
             self._turns[node_id].release()
 
     def _prepare(self, node_id: UUID) -> None:
-        # Whoever asked for the start may have looked before this began.
+        # The start may have been asked for before the replica was told to stop, or its copy began.
         if self._is_replica(node_id):
             if self._record(node_id).desired != "running":
                 raise HostError("the read replica is to be stopped")
