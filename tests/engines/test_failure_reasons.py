@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import shutil
 import signal
 import socket
@@ -22,6 +21,7 @@ from openrdb.system import accounts
 from tests.support import broken_node
 from tests.support.broken_node import Node
 from tests.support.place import new_place
+from tests.support.programs import is_readable
 
 Break = Callable[[Node], Any]
 """What it returns is held until the node has been started."""
@@ -211,7 +211,7 @@ def kill_all(pid: int) -> None:
     descriptors = [os.pidfd_open(number) for number in (pid, *map(int, children))]
     os.kill(pid, signal.SIGKILL)
     for descriptor in descriptors:
-        assert select.select([descriptor], [], [], 60)[0]
+        assert is_readable(descriptor, 60)
         os.close(descriptor)
 
 

@@ -6,7 +6,6 @@ import contextlib
 import ipaddress
 import os
 import random
-import select
 import shutil
 import socket
 import subprocess
@@ -29,6 +28,7 @@ from openrdb.host.healing import Healer
 from openrdb.system.layout import Layout
 from tests.support.balancer import PATIENCE, Session, World
 from tests.support.network import Neighbour, ip, nft
+from tests.support.programs import is_readable
 
 pytest_plugins = ["tests.support.balancer"]
 
@@ -272,7 +272,7 @@ def test_what_a_hand_changes_is_mended(kernel: World) -> None:
     allowed = f"allowed_{target.endpoint_id.hex}"
     alarm = kernel.ending.enter_context(kernel.balancer.alarm())
     nft("add", "element", "inet", kernel.balancer.table, allowed, "{ 127.0.0.9 }")
-    assert select.select([alarm], [], [], PATIENCE)[0], "healing would look only after a while"
+    assert is_readable(alarm, PATIENCE), "healing would look only after a while"
     intruder = kernel.session(target, "127.0.0.9")
     assert intruder
     assert kernel.heal(target) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,6 +19,13 @@ def commands() -> Iterator[tuple[int, str]]:
         with suppress(OSError):
             command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
             yield int(path.parent.name), command
+
+
+def is_readable(descriptor: int, timeout: float) -> bool:
+    """Return whether something is to be read within some seconds; of a pidfd, whether it has ended."""
+    poll = select.poll()  # `select` knows no descriptor over 1,023, and a test may be given one
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(timeout * 1000))
 
 
 def lock_of(service: Service, instance_id: str, program: str) -> Path:
