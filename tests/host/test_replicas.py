@@ -130,6 +130,23 @@ def test_a_replica_ahead_of_the_next_primary_is_copied_again(
     wait_until(lambda: 1000 in numbers(pair, replica.node_id))
 
 
+def test_a_standby_that_may_lack_something_is_no_health(
+    pair: Pair, replica: NodeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A former primary that comes back may have what nobody was told of, until it is armed."""
+    keeper = pair.agent.host._replicas[replica.node_id]
+    pair.wait_protected()
+    stay_with(keeper, pair.record.standby)
+    with monkeypatch.context() as patch:
+        patch.setattr(pair.keeper._carer, "_arm", lambda _: bool(pair.keeper.wait(0.1)))
+        with pair.keeper.planned():
+            pair.keeper.disarm()
+        wait_until(lambda: "not protected" in keeper.doing)
+        assert not keeper.follows
+    pair.wait_protected()
+    wait_until(lambda: keeper.follows)
+
+
 def receiver(pair: Pair, node: UUID) -> psutil.Process:
     return next(one for one in pair.processes(node) if "walreceiver" in " ".join(one.cmdline()))
 

@@ -358,6 +358,13 @@ class LocalReplicaGround:
         pair = self._host._records.pairs.get(self._record(replica).spec.instance_id)
         return pair.standby if pair is not None and pair.is_armed else None
 
+    def certain(self, replica: UUID) -> set[UUID]:
+        found = (
+            self._host._primary_of(self._record(replica).spec.instance_id),
+            self.standby(replica),
+        )
+        return {node_id for node_id in found if node_id is not None}
+
     def others(self, replica: UUID) -> set[UUID]:
         host, instance_id = self._host, self._record(replica).spec.instance_id
         records = list(host._records.nodes.values())

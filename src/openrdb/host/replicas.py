@@ -46,6 +46,13 @@ class ReplicaGround(Protocol):
         A replica that follows it is never ahead of what becomes the next primary.
         """
 
+    def certain(self, replica: UUID) -> set[UUID]:
+        """Return the nodes of a replica's instance that have nothing but what counts: its primary,
+        whether it runs or not, and the standby that commits wait for.
+
+        A former primary that comes back may still have what nobody was told of.
+        """
+
     def others(self, replica: UUID) -> set[UUID]:
         """Return the nodes of a replica's instance that it may follow, or may have followed."""
 
@@ -172,12 +179,15 @@ class ReplicaKeeper:
             self._see(None, "its server is being started")
             return _SOON
         found = self._follow()
-        if found.streams:
+        if found.streams and self.upstream in self._ground.certain(self.node_id):
             self._received_at = time.monotonic()
             self._see(found, "")
             self._leave_others()
             return _LOOK
-        self._see(None, found.lost or found.reason or "it connects to its upstream")
+        doing = (
+            "its upstream is not protected yet" if found.streams else "it connects to its upstream"
+        )
+        self._see(None, found.lost or found.reason or doing)
         if primary is None or self.upstream != primary:
             return _SOON
         away = time.monotonic() - self._received_at
