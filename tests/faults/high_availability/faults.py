@@ -76,22 +76,22 @@ def _kill_agent(world: World, *, how: signal.Signals = signal.SIGKILL) -> None:
     wait_until(lambda: agent(world.service) not in (None, old), BACK)
 
 
-def _kill_keeper(world: World) -> None:
+def _kill_keeper(world: World, *, how: signal.Signals = signal.SIGKILL) -> None:
     old = keeper(world.service)
     assert old is not None
-    os.kill(old, signal.SIGKILL)
+    os.kill(old, how)
     wait_until(lambda: keeper(world.service) not in (None, old), BACK)
 
 
-def _kill_balancer(world: World) -> None:
+def _kill_balancer(world: World, *, how: signal.Signals = signal.SIGKILL) -> None:
     old = holder(world.service, world.id, "balancer-")
     assert old is not None
-    os.kill(old, signal.SIGKILL)
+    os.kill(old, how)
     wait_until(lambda: holder(world.service, world.id, "balancer-") not in (None, old), BACK)
 
 
-def _kill_control_plane(world: World) -> None:
-    world.service.kill()
+def _kill_control_plane(world: World, *, how: signal.Signals = signal.SIGKILL) -> None:
+    world.service.kill(how)
     world.service.start()
 
 
@@ -186,9 +186,13 @@ FAULTS = (
     Fault("standby asked to end", partial(_ask_to_end, "standby")),
     Fault("agent killed", _kill_agent),
     Fault("agent frozen", partial(_kill_agent, how=signal.SIGSTOP)),
+    Fault("agent asked to end", partial(_kill_agent, how=signal.SIGTERM)),
     Fault("keeper killed", _kill_keeper),
+    Fault("keeper asked to end", partial(_kill_keeper, how=signal.SIGTERM)),
     Fault("balancer killed", _kill_balancer),
+    Fault("balancer asked to end", partial(_kill_balancer, how=signal.SIGTERM)),
     Fault("control plane killed", _kill_control_plane),
+    Fault("control plane asked to end", partial(_kill_control_plane, how=signal.SIGTERM)),
     Fault("primary and agent killed", _kill_primary_and_agent, moves=True),
     Fault(
         "primary of a frozen agent killed",
