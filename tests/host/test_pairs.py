@@ -77,7 +77,12 @@ def test_a_killed_primary_is_replaced(pair: Pair, writers: Writers, main_only: b
     writers.wait_for(20)
 
 
-def test_a_frozen_primary_is_replaced(pair: Pair, writers: Writers) -> None:
+@pytest.mark.parametrize("is_seen", [True, False], ids=["seen", "hangs"])
+def test_a_frozen_primary_is_replaced(
+    pair: Pair, writers: Writers, monkeypatch: pytest.MonkeyPatch, *, is_seen: bool
+) -> None:
+    if not is_seen:  # as one that waits for what never comes: only its silence tells
+        monkeypatch.setattr(pair.keeper.watch, "is_frozen", lambda _: False)
     epoch, frozen = pair.record.epoch, pair.record.primary
     stopped = pair.processes(frozen)
     pair.signal(frozen, signal.SIGSTOP)

@@ -21,9 +21,13 @@ _WRITE = f"REPLACE INTO {_TABLE} VALUES (1, UTC_TIMESTAMP(6))"  # noqa: S608
 # Followers get nothing of it, so it waits for none.
 _PIN = "SET SESSION sql_log_bin = 0, lock_wait_timeout = 1, innodb_lock_wait_timeout = 1"
 _DOES = "SELECT command, state FROM information_schema.processlist WHERE id = %s"
-_DOES_TIMEOUT = 0.5
-_LOCKED = ("Waiting for global read lock", "Waiting for commit lock")
-"""By FLUSH TABLES WITH READ LOCK, which administrators may say."""
+_FIRST = 0.6
+"""The part of its time that a probe waits for its write; in the rest it asks what that waits for."""
+_LOCKED = (
+    *("Waiting for global read lock", "Waiting for commit lock"),
+    *("Waiting for table metadata lock", "Waiting for table flush"),
+)
+"""By FLUSH TABLES WITH READ LOCK and its like, which administrators may say."""
 _LOST = {CR.CR_SERVER_LOST, CR.CR_SERVER_GONE_ERROR, CR.CR_CONN_HOST_ERROR, CR.CR_CONNECTION_ERROR}
 _ANSWERS: dict[int, Answer] = {
     ER.DISK_FULL: "full",
@@ -46,19 +50,19 @@ class MySQLProbe:
         """How many commits had been confirmed, and when that was new or nothing waited."""
 
     def look(self, timeout: float) -> Probed:
-        began, was_there = time.monotonic(), self._session is not None
+        deadline, was_there = time.monotonic() + timeout, self._session is not None
         try:
-            return self._look(timeout)
+            return self._look(timeout * _FIRST)
         except MySQLError as error:
-            left = timeout - (time.monotonic() - began)
+            left = deadline - time.monotonic()
             if not (was_there and error.args[0] in _LOST and left > timeout / 2):
-                return self._failure(error)
+                return self._failure(error, timeout)
         # The server has ended the session, perhaps as it was started again.
         self.close()
         try:
-            return self._look(left)
+            return self._look(left * _FIRST)
         except MySQLError as error:
-            return self._failure(error)
+            return self._failure(error, timeout)
 
     def close(self) -> None:
         if self._session is not None:
@@ -90,17 +94,17 @@ class MySQLProbe:
             return 0.0
         return now - since
 
-    def _failure(self, error: MySQLError) -> Probed:
+    def _failure(self, error: MySQLError, timeout: float) -> Probed:
         answer = _ANSWERS.get(error.args[0], "refused")
         if answer == "silent" and self._session is not None:
-            answer = self._second_opinion(self._session.thread_id())
+            answer = self._second_opinion(self._session.thread_id(), timeout * (1 - _FIRST))
         self.close()
         return Probed(answer, reason=str(error.args[-1]))
 
-    def _second_opinion(self, number: int) -> Answer:
+    def _second_opinion(self, number: int, timeout: float) -> Answer:
         """Return whether it is only users' lock that the session waits for, or its answer came late."""
         try:
-            with session.connect(self._node, patience=_DOES_TIMEOUT) as connection:
+            with session.connect(self._node, patience=timeout) as connection:
                 found = rows(connection, _DOES, number)
         except MySQLError:
             return "silent"

@@ -35,8 +35,8 @@ log = logging.getLogger(__name__)
 
 _LOOK = 0.5
 """Seconds between two probes of the primary."""
-_ANSWER = 1.0
-"""Seconds that a probe may take."""
+_ANSWER = 0.8
+"""Seconds that a probe may take: after three a hang is over within 3 s."""
 _MISSES = 3
 """Probes in a row without an answer after which a primary is killed that has a standby; at once if it
 is frozen."""
@@ -248,11 +248,14 @@ class PairKeeper:
             return self._replace(pair)
         if not self.is_open:
             return self.open(pair)
+        began = time.monotonic()
         found = self._look(pair)
         if not self.watch.lives(pair.primary):
             return 0.0
         self._judge(pair, found)
-        return _LOOK if found.answer in _WELL else _AFTER_FAILURE
+        # One that was waited for in vain has had its pause.
+        pause = _AFTER_FAILURE - (time.monotonic() - began)
+        return _LOOK if found.answer in _WELL else max(0.0, pause)
 
     def _replace(self, pair: PairRecord) -> float:
         """Put something in the place of a primary that is dead: the standby if it has all that was
