@@ -68,14 +68,19 @@ _PART = 3
 """One of so many tests of a module runs: of those on the oldest PostgreSQL, unless versions are asked
 for; and of the long ones, unless tests are named or `--all-faults` is given."""
 _LONG = (
+    "tests/clients/test_ha",
+    "tests/clients/test_read_replicas",
     "tests/faults/test_",
     "tests/host/test_full_volumes.py",
+    "tests/host/test_pairs.py",
     "tests/host/test_recovery.py",
+    "tests/host/test_replicas",
     "tests/host/test_volumes_killed.py",
+    "tests/hostile/test_host_files.py",
     "tests/cli/test_undelete.py",
 )
-"""Modules of what is killed, frozen or full, which had half the time of a run; the places of their
-tests' ids."""
+"""Modules of what is killed, frozen, full or made twice, which had half the time of a run; how their
+tests' ids begin."""
 
 
 def newest_versions(config: pytest.Config) -> list[str]:
