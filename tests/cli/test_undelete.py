@@ -239,14 +239,21 @@ def test_as_root_the_account_stays_its_own(root_service: Service) -> None:
 
 
 @pytest.mark.root
-def test_an_end_without_a_clean_shutdown_leaves_no_shared_memory(root_service: Service) -> None:
+@pytest.mark.parametrize("is_killed", [False, True], ids=["aborted", "killed"])
+def test_an_end_without_a_clean_shutdown_leaves_no_shared_memory(
+    root_service: Service, *, is_killed: bool
+) -> None:
     service, memory = root_service, Path("/dev/shm")
+    service.environment["OPENRDB_STOP_TIMEOUT"] = "1"
     service.start()
     instance = service.create()
     (node,) = (service.data_dir / "instances" / instance.id).glob("nodes/*/data")
     uid = node.stat().st_uid
     its = {one.name for one in memory.iterdir() if one.stat().st_uid == uid}
     assert its, "the server has none"
+    if is_killed:  # as what hears no signal is
+        (main,) = service.processes("postgres", "-D", instance.id)
+        main.suspend()
     delete(service, instance.id)
     assert not its & {one.name for one in memory.iterdir()}
     segments = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 from typing import Final
 
 from openrdb.engines.base import EngineNode, Rules, Server, Templates
@@ -79,6 +80,11 @@ def end_signals_of(version_name: str) -> tuple[signal.Signals, signal.Signals]:
     """Return a version's `Server.stop_signal` and `abort_signal`, for which no binaries are needed."""
     server = _SERVERS[_engine(version_name)]
     return server.stop_signal, server.abort_signal
+
+
+def remove_shared_memory(version_name: str, data: Path) -> None:
+    """Call a version's `Server.remove_shared_memory`, for which no binaries are needed."""
+    _SERVERS[_engine(version_name)].remove_shared_memory(data)
 
 
 def _engine(version_name: str) -> str:

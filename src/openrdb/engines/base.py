@@ -257,7 +257,8 @@ class Server(Protocol):
         engine loses its own protection against a second server on the same data.
         """
 
-    def remove_shared_memory(self) -> None:
+    @staticmethod
+    def remove_shared_memory(data: Path) -> None:
         """Remove what a server that was killed has left outside its data directory, which is about to
         be deleted.
 

@@ -61,7 +61,7 @@ class LocalData(LocalPairs):
         for node in nodes:
             self._pools.named(node.pool)  # else some of it would stay there
             self._underway.wait_out(f"volume {node.spec.node_id}")
-            self._healer.remove(self._program_to_end(node.spec))
+            self._remove_program(node)
         self._records.forget_instance(instance_id)
         self._ports_guard.forget(node_ids)
         self._changing.pop(instance_id, None)

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-from openrdb.engines import end_signals_of, server_of_node
+from openrdb.engines import end_signals_of, remove_shared_memory, server_of_node
 from openrdb.engines.base import EngineNode, Server
 from openrdb.errors import (
     HostError,
@@ -306,6 +306,14 @@ class LocalNodes:
             watch=partial(self._follow_start, spec),
             explain=partial(server.failure_reason, output),
         )
+
+    def _remove_program(self, record: NodeRecord) -> None:
+        """End a node's server for good, with what a killed one leaves behind."""
+        self._healer.remove(self._program_to_end(record.spec))
+        self._remove_shared_memory(record)
+
+    def _remove_shared_memory(self, record: NodeRecord) -> None:
+        remove_shared_memory(record.spec.engine, self._paths(record).data)
 
     def _program_to_end(self, spec: NodeSpec) -> Program:
         """Return what is needed to end a node, also one whose binaries have been removed."""

@@ -312,8 +312,7 @@ class LocalPairs(LocalNodes):
         if (record := self._records.nodes.get(node_id)) is None:
             return
         self._underway.wait_out(f"volume {node_id}")
-        self._healer.remove(self._program_to_end(record.spec))
-        self._server(record).remove_shared_memory()
+        self._remove_program(record)
         volume = self._pools.volume_of(record)
         self._pools.named(volume.pool).delete(volume)
         self._pools.tidy(volume.pool, record.spec.instance_id, node_id)
@@ -422,7 +421,7 @@ class LocalGround:
         volume = host._pools.volume_of(record)
         make = partial(self._copy, upstream, record)
         host._ensure_places(record)
-        host._server(record).remove_shared_memory()
+        host._remove_shared_memory(record)
         host._pools.named(volume.pool).delete(volume)
         host._pools.remove_deleted()
         while not host._underway.ensure(f"volume {target}", make, _OPEN_TIMEOUT):

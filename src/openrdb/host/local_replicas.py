@@ -234,7 +234,7 @@ class LocalReplicas(LocalRecovery):
         self._set_promoting(spec, "running", promoting=False)
         self._leave_replica(spec.node_id)
         self._end_replica(spec)
-        self._server(self._record(spec.node_id)).remove_shared_memory()
+        self._remove_shared_memory(self._record(spec.node_id))
         self._forget_data(spec)
 
     def _forget_data(self, spec: NodeSpec) -> None:
@@ -393,7 +393,7 @@ class LocalReplicaGround:
         size = host._pools.usage(volume) if host._pools.exists(volume) else 0
         host._pools.require_free(record.spec.pool, LEAST_FREE // 2 + size)
         with self._stopped(node_id):
-            host._server(record).remove_shared_memory()
+            host._remove_shared_memory(record)
             host._forget_data(record.spec)
 
     @contextlib.contextmanager

@@ -53,7 +53,8 @@ class MySQLServer:
         if paths.data.is_dir():  # else there would seem to be a volume
             accounts.ensure_directory(config.temporary(paths), self._node.spec.uid)
 
-    def remove_shared_memory(self) -> None:
+    @staticmethod
+    def remove_shared_memory(data: Path) -> None:
         """Do nothing: it has none that outlives it."""
 
     def wait_accepting(self, pid: int, timeout: float) -> bool:

@@ -65,8 +65,9 @@ class PostgreSQLServer:
         else:
             inert.end(paths.data)
 
-    def remove_shared_memory(self) -> None:
-        shared_memory.remove(self._node.paths.data)
+    @staticmethod
+    def remove_shared_memory(data: Path) -> None:
+        shared_memory.remove(data)
 
     def wait_accepting(self, pid: int, timeout: float) -> bool:
         ready = partial(postmaster.is_ready, self._node, pid)
