@@ -74,6 +74,8 @@ class NodeSpec:
     """Whether its data is to be recoverable to any point in time."""
     role: Role = "primary"
     """What it is made as. Which node of a pair takes writes is decided by their host."""
+    is_paired: bool = False
+    """Whether it is, or is about to be, one of two nodes that take each other's place."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pymysql
 import pytest
 from scaleway import ScalewayException
 from scaleway.rdb.v1 import Instance, InstanceSetting
@@ -36,9 +37,11 @@ def test_made_and_killed(service: Service, instance: Instance) -> None:
     sdk = service.sdk()
     sdk.create_user(instance_id=instance.id, name="carol", password="Carols-pass-1", is_admin=False)
     certificate, rules = service.certificate(instance).read_bytes(), rules_of(service, instance)
+    takes_innodb_only(service, instance)
     with Writers(service.login(instance)) as writers:
         writers.wait_for(50)
         before = kill_primary(service, instance)
+        takes_innodb_only(service, instance)
         writers.wait_for(50)
     kept = ready(sdk, instance.id)
     assert writers.lost() == []
@@ -61,6 +64,15 @@ def test_made_and_killed(service: Service, instance: Instance) -> None:
         assert session.execute("SELECT 1").fetchone() == (1,)
 
 
+def takes_innodb_only(service: Service, instance: Instance) -> None:
+    if not instance.engine.startswith("MySQL"):
+        return
+    with service.connection(instance) as session:
+        for kind in ("TABLE", "TEMPORARY TABLE"):
+            with pytest.raises(pymysql.err.MySQLError, match="Table creation is disallowed"):
+                session.execute(f"CREATE {kind} rdb.tale (a int) ENGINE=MyISAM")
+
+
 def rules_of(service: Service, instance: Instance) -> list[str]:
     return [rule.ip for rule in service.sdk().list_instance_acl_rules_all(instance_id=instance.id)]
 
@@ -73,7 +85,9 @@ def test_enabled_on_an_instance_at_work(service: Service, newest: str) -> None:
         assert (answer.status, answer.is_ha_cluster) == ("initializing", True)
         assert answer.endpoints == one.endpoints
         paired = ready(sdk, one.id)
-        assert session.execute("SELECT 1").fetchone() == (1,)
+        if newest.startswith("PostgreSQL"):  # MySQL's servers have to be started for it
+            assert session.execute("SELECT 1").fetchone() == (1,)
+        takes_innodb_only(service, paired)
         kill_primary(service, paired)
         writers.wait_for(50)
     assert ready(sdk, one.id).endpoints == one.endpoints

@@ -104,6 +104,10 @@ class Replication(Protocol):
     def obstacles(self) -> list[str]:
         """Return what is in the way of a pair in the data, each in a sentence for the user."""
 
+    def is_started_for_pair(self) -> bool:
+        """Return whether it was started with what members of a pair have: one that was alone until now
+        may lack what only a start gives it."""
+
     def warnings(self) -> list[str]:
         """Return what works now, and would not with nodes on several hosts."""
 

@@ -27,7 +27,7 @@ from openrdb.spec import (
     Writes,
 )
 
-PROTOCOL = 9
+PROTOCOL = 10
 """Raised with each change of the verbs or of what crosses that an older side does not understand."""
 
 Copied = Literal["free", "held", "followed"]

@@ -251,7 +251,17 @@ class LocalPairs(LocalNodes):
             self._begin_pair(primary, standby)
         keeper = self._keep_pair(primary.instance_id)
         keeper.wake()
-        return keeper.ensure_armed(timeout)
+        if not keeper.ensure_armed(timeout):
+            return False
+        start = partial(planned.start_for_pair, keeper)
+        try:
+            is_over = self._underway.ensure(f"pair {primary.instance_id}", start, timeout)
+            return is_over and keeper.is_protected and planned.is_started_for_pair(keeper)
+        except (
+            HostError
+        ) as error:  # whatever it is, its keeper brings it back to be protected first
+            log.warning("instance %s: %s", primary.instance_id, error.explanation)
+            return False
 
     def _begin_pair(self, primary: NodeSpec, standby: NodeSpec) -> None:
         if obstacles := self.pair_obstacles(primary):
@@ -301,7 +311,10 @@ class LocalPairs(LocalNodes):
 
     def _leave_alone(self, node_id: UUID) -> UUID:
         """Let a node take writes from its start on, and commits wait for nobody; return it."""
-        kept = self._record(node_id)
+        with self._guards[node_id]:
+            kept = self._record(node_id)
+            kept = replace(kept, spec=replace(kept.spec, is_paired=False))
+            self._records.save_node(kept)
         self._write_configuration(kept)
         self._healer.keep(self._program(kept.spec))
         self._server(kept).reload()

@@ -63,6 +63,7 @@ def node_spec(instance: Instance, node: Node, secrets: Secrets) -> NodeSpec:
         volume_size=instance.volume_size,
         recovery=instance.recovery and node.role != "replica",
         role=cast(Role, node.role),
+        is_paired=instance.standby is not None and node.role != "replica",
     )
 
 

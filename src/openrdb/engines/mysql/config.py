@@ -25,6 +25,12 @@ _OWN_FILES, _FILES_OF_TABLE = 10, 2
 _LEAST_TABLES = 400
 """For so many it keeps room, whatever else it is asked for."""
 
+PAIRED = {
+    "disabled_storage_engines": "MyISAM,MRG_MYISAM,MEMORY,CSV,ARCHIVE,BLACKHOLE,FEDERATED",
+}
+"""With what servers start that take each other's place: what these engines store is lost, or not the
+same on both, when one of them ends. Tables of them cannot be made then."""
+
 INITIAL = {
     "innodb-redo-log-capacity": "8M",
     "auto-generate-certs": "OFF",
@@ -263,4 +269,5 @@ def _fixed(spec: NodeSpec, paths: NodePaths) -> dict[str, str]:
         "sync_binlog": "1",
         "innodb_flush_log_at_trx_commit": "1",
         "innodb_doublewrite": "ON",
+        **(PAIRED if spec.is_paired else {}),
     }

@@ -12,7 +12,7 @@ from uuid import UUID
 from pymysql import MySQLError
 
 from openrdb.engines.base import EngineNode
-from openrdb.engines.mysql import channel, copying, gtids, semisync, session, writes
+from openrdb.engines.mysql import channel, config, copying, gtids, semisync, session, writes
 from openrdb.engines.mysql.probing import MySQLProbe
 from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import quoted_identifier, rows, run
@@ -61,6 +61,13 @@ class MySQLReplication:
                     f"committed: ALTER TABLE {quoted} ENGINE = InnoDB makes it one that does not"
                 )
         return found
+
+    def is_started_for_pair(self) -> bool:
+        with self._session(_ANSWER) as connection:
+            return all(
+                rows(connection, f"SELECT @@GLOBAL.{name} = %s", value) == [(1,)]
+                for name, value in config.PAIRED.items()
+            )
 
     def warnings(self) -> list[str]:
         with self._session() as connection:

@@ -60,6 +60,10 @@ class PostgreSQLReplication:
     def obstacles(self) -> list[str]:
         return []
 
+    def is_started_for_pair(self) -> bool:
+        """Return True: what it has as a member it can be given while it runs."""
+        return True
+
     def warnings(self) -> list[str]:
         with _answering():
             names = [name for name, _ in session.databases(self._node) if self._has_unlogged(name)]

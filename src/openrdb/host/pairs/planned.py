@@ -104,6 +104,33 @@ def restart(keeper: PairKeeper) -> None:
         keeper.wake()
 
 
+def start_for_pair(keeper: PairKeeper) -> None:
+    """Start those servers again that were started before they were members of the pair, where that
+    takes a start; users see a planned switchover, if anything. A no-op while the pair is not protected.
+    """
+    pair = keeper.record
+    if not keeper.is_protected or is_started_for_pair(keeper):
+        return
+    keeper.is_restarting = True
+    try:
+        if not keeper.replication(pair.primary).is_started_for_pair() and not switch_over(keeper):
+            return
+        keeper.wait_open(_STARTED)
+        _restart_standby(keeper)
+    finally:
+        keeper.is_restarting = False
+        keeper.wake()
+
+
+def is_started_for_pair(keeper: PairKeeper) -> bool:
+    """Return whether both servers run with what members of a pair are started with.
+
+    Raises:
+        HostError: one of them does not say.
+    """
+    return all(keeper.replication(one).is_started_for_pair() for one in keeper.record.members)
+
+
 def _restart_standby(keeper: PairKeeper) -> None:
     """Start the standby again, and wait until it protects the primary again.
 
