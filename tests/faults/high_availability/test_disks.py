@@ -121,6 +121,25 @@ def test_a_disk_of_the_primary_that_fails(
         clients.wait_for_more()
 
 
+def test_a_full_disk_of_the_standby(fresh_service: Service, disk: Disk, newest: str) -> None:
+    """The instance works on without it; it never becomes the primary, and comes back."""
+    fresh_service.start()
+    world = World(fresh_service, newest)
+    world.wait_protected()
+    disk.take(world, world.record.standby)
+    with world.at_work() as clients:
+        pair, ballast = world.record, disk.mounted / "ballast"
+        _fill(ballast)
+        wait_until(lambda: not world.record.is_armed, BACK)
+        clients.wait_for_more()
+        send(world.processes(pair.primary), signal.SIGKILL)
+        clients.wait_for_more()
+        assert (world.record.primary, world.record.epoch) == (pair.primary, pair.epoch)
+        ballast.unlink()
+        clients.wait_for_more()
+        world.wait_protected()
+
+
 @pytest.fixture
 def small(fresh_service: Service, place: Path) -> Iterator[Service]:
     """A service whose data directory is on a file system of its own."""
