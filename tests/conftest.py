@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
 import os
 import random
@@ -118,6 +119,12 @@ def pytest_runtest_makereport(
     report = yield
     item.stash[_FAILED] = item.stash.get(_FAILED, False) or report.failed
     return report
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector look no more at what was loaded for good: a look took a fifth of a second."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionfinish() -> None:

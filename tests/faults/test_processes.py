@@ -122,7 +122,7 @@ def test_a_frozen_agent_or_keeper_is_replaced(
         os.kill(old, signal.SIGSTOP)
         wait_until(lambda: replaced(find, service, old), BACK)
         assert login.tenant.session_id(session) == number
-    assert not psutil.pid_exists(old)
+    wait_until(lambda: not psutil.pid_exists(old), BACK)
     service.sdk().restart_instance(instance_id=instance_id)
     ready(service.sdk(), instance_id)
 

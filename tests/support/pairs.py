@@ -33,7 +33,8 @@ class Pair:
         """`ports`: of both nodes and of the endpoint; another one is 100 below the first."""
         self.agent = agent
         first = agent.node(engine, ports[0], 5 * 10**9)
-        self.specs = [first.spec, replace(first.spec, node_id=uuid4(), port=ports[1])]
+        paired = replace(first.spec, is_paired=True)
+        self.specs = [paired, replace(paired, node_id=uuid4(), port=ports[1])]
         self.endpoint = ports[2]
         self.route = self._route(self.specs)
         agent.host.ensure_configuration(self.specs[0])

@@ -63,6 +63,8 @@ class MySQLReplication:
         return found
 
     def is_started_for_pair(self) -> bool:
+        if not self._node.spec.is_paired:  # its files have nothing of it either
+            return True
         with self._session(_ANSWER) as connection:
             return all(
                 rows(connection, f"SELECT @@GLOBAL.{name} = %s", value) == [(1,)]
