@@ -42,16 +42,23 @@ def agent(cache: Path) -> Iterator[Agent]:
     shutil.rmtree(place, ignore_errors=True)
 
 
-@pytest.fixture(scope="module", params=ENGINES)
-def made(request: pytest.FixtureRequest, agent: Agent, worker_id: str) -> Pair:
-    first = FIRST_PORT + 3 * ENGINES.index(request.param)
-    return Pair(agent, request.param, [port_of_server(worker_id, first + n) for n in range(3)])
+@pytest.fixture(scope="module")
+def made() -> dict[str, Pair]:
+    """By engine: the agent keeps both, in whatever order tests ask for them."""
+    return {}
 
 
-@pytest.fixture
-def pair(made: Pair) -> Pair:
-    made.wait_protected()
-    return made
+@pytest.fixture(params=ENGINES)
+def pair(
+    request: pytest.FixtureRequest, made: dict[str, Pair], agent: Agent, worker_id: str
+) -> Pair:
+    engine = request.param
+    if engine not in made:
+        first = FIRST_PORT + 3 * ENGINES.index(engine)
+        ports = [port_of_server(worker_id, first + n) for n in range(3)]
+        made[engine] = Pair(agent, engine, ports)
+    made[engine].wait_protected()
+    return made[engine]
 
 
 @pytest.fixture

@@ -183,7 +183,8 @@ class Carer:
 
     def _accepts(self, pair: PairRecord) -> bool:
         """Return whether the standby comes to accept connections; one that ends soon after each of
-        several starts is copied again, but not while its new configuration may be why."""
+        several starts is copied again, but not while its new configuration, or want of room, may be
+        why."""
         keeper = self._keeper
         pid = keeper.watch.pid(pair.standby)
         server = keeper.ground.server(pair.standby)
@@ -194,7 +195,7 @@ class Carer:
         with keeper.changed:
             is_planned = keeper.is_restarting
             keeper.changed.notify_all()
-        if not is_planned:
+        if not is_planned and not keeper.ground.is_full(pair.standby):
             self._mark_unusable(pair)
         raise HostError(f"the standby does not start: {why}")
 
