@@ -83,8 +83,10 @@ class Carer:
         else:
             failure, why = HostError(str(error)), "an unexpected fault, see the log"
             log.exception("pair %s: the standby is tried again", keeper.instance_id)
-        # What was in its way for a moment is tried again before anybody hears of it.
-        if self._failures >= _TRIES or type(failure) is not HostError:
+        # What was in its way for a moment is tried again before anybody hears of it; nobody does of one
+        # that was ended on purpose.
+        is_lasting = self._failures >= _TRIES or type(failure) is not HostError
+        if is_lasting and not keeper.is_restarting:
             with keeper.changed:
                 keeper.failure = failure
                 keeper.changed.notify_all()
