@@ -122,7 +122,7 @@ def pytest_runtest_makereport(
 
 
 def pytest_collection_finish() -> None:
-    """Let the collector look no more at what was loaded for good: a look took a fifth of a second."""
+    """Keep the garbage collector away from what stays loaded: each full run took 0.2 s."""
     gc.collect()
     gc.freeze()
 

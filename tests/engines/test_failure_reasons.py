@@ -17,11 +17,10 @@ from openrdb.engines import templates_of
 from openrdb.engines.mysql import config
 from openrdb.errors import HostError
 from openrdb.host.bundles.cache import Bundles
-from openrdb.system import accounts
+from openrdb.system import accounts, processes
 from tests.support import broken_node
 from tests.support.broken_node import Node
 from tests.support.place import new_place
-from tests.support.programs import is_readable
 
 Break = Callable[[Node], Any]
 """What it returns is held until the node has been started."""
@@ -210,8 +209,8 @@ def kill_all(pid: int) -> None:
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     descriptors = [os.pidfd_open(number) for number in (pid, *map(int, children))]
     os.kill(pid, signal.SIGKILL)
+    assert processes.wait_ended(descriptors, 60)
     for descriptor in descriptors:
-        assert is_readable(descriptor, 60)
         os.close(descriptor)
 
 

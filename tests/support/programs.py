@@ -22,7 +22,7 @@ def commands() -> Iterator[tuple[int, str]]:
 
 
 def is_readable(descriptor: int, timeout: float) -> bool:
-    """Return whether something is to be read within some seconds; of a pidfd, whether it has ended."""
+    """Return whether something is to be read within some seconds."""
     poll = select.poll()  # `select` knows no descriptor over 1,023, and a test may be given one
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(timeout * 1000))

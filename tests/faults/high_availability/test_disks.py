@@ -98,16 +98,22 @@ def told(fresh_service: Service, request: pytest.FixtureRequest) -> Iterator[Non
     tell(fresh_service)
 
 
+@pytest.fixture
+def world(fresh_service: Service, told: None, newest: str) -> World:
+    """An instance that is protected, of a service of its own."""
+    del told
+    fresh_service.start()
+    made = World(fresh_service, newest)
+    made.wait_protected()
+    return made
+
+
 def test_a_disk_of_the_primary_that_fails(
-    fresh_service: Service,
+    world: World,
     disk: Disk,
-    newest: str,
     record_property: Callable[[str, object], None],
 ) -> None:
     """Its server may live on: cloudnative-pg/cloudnative-pg#10591."""
-    fresh_service.start()
-    world = World(fresh_service, newest)
-    world.wait_protected()
     disk.take(world, world.record.primary)
     with world.at_work() as clients:
         pair = world.record
@@ -121,11 +127,8 @@ def test_a_disk_of_the_primary_that_fails(
         clients.wait_for_more()
 
 
-def test_a_full_disk_of_the_standby(fresh_service: Service, disk: Disk, newest: str) -> None:
+def test_a_full_disk_of_the_standby(world: World, disk: Disk) -> None:
     """The instance works on without it; it never becomes the primary, and is made again."""
-    fresh_service.start()
-    world = World(fresh_service, newest)
-    world.wait_protected()
     disk.take(world, world.record.standby)
     with world.at_work() as clients:
         pair = world.record
