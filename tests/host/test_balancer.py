@@ -26,9 +26,10 @@ from openrdb.host.bundles.cache import Bundles
 from openrdb.host.cgroups import Cgroups
 from openrdb.host.healing import Healer
 from openrdb.system.layout import Layout
-from tests.support.balancer import PATIENCE, Session, World
+from tests.support.balancer import PATIENCE, Session, World, leader
 from tests.support.network import Neighbour, ip, nft
 from tests.support.programs import is_readable
+from tests.support.service import wait_until
 
 pytest_plugins = ["tests.support.balancer"]
 
@@ -293,6 +294,23 @@ def test_silent_sessions_live_six_hours(kernel: World) -> None:
         ["conntrack", "-L", "-p", "tcp", *came_to], capture_output=True, text=True, check=True
     )
     assert 6 * 3600 - 60 < int(listed.stdout.split()[2]) <= 6 * 3600
+
+
+def test_what_serves_is_started_again_at_once(
+    layout: Layout, healer: Healer, ports: Iterator[int], cache: Path
+) -> None:
+    """However often it is killed: its clients wait for it."""
+    haproxy = HAProxy(layout, Bundles(cache).haproxy(), healer, None)
+    with contextlib.ExitStack() as ending:
+        world = World(haproxy, healer, layout, ports, ending)
+        node = world.node("main")
+        target = world.pair(node, world.node("other"), leads=node)
+        program = haproxy.program(target)
+        for _ in range(5):
+            killed = healer.pid(program.name)
+            healer.kill_main(program)
+            assert healer.wait_running(program, PATIENCE, killed) != killed
+            wait_until(lambda: leader(target.listen) == "main" and not healer.reason(program.name))
 
 
 def test_a_process_has_a_cgroup_of_its_own(

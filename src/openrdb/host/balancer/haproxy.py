@@ -170,6 +170,9 @@ class HAProxy:
         except HostError:
             # Its sessions end with it. What is started reads the newest term, or hears it afterwards.
             self._healer.kill_main(program)
+        else:
+            # Whoever kills it now does not let its clients wait for the next start.
+            self._healer.note_steady(program)
 
     def _lead(self, target: Target) -> None:
         """Let a process that runs lead as the newest term says."""
