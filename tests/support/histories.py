@@ -50,8 +50,13 @@ def was_refused(error: BaseException) -> bool:
 class Clients:
     """Threads that each do something by a session of its own, opened again at once when it is lost."""
 
-    def __init__(self, connect: Connect, threads: int = 4) -> None:
+    def __init__(self, connect: Connect, threads: int = 4, *, pause: float = 0.0) -> None:
+        """
+        Args:
+            pause: seconds after each step; without one, a few threads take a processor.
+        """
         self._connect = connect
+        self._pause = pause
         self._ending = threading.Event()
         self._threads = [
             threading.Thread(target=self._run, args=(number,), daemon=True)
@@ -92,7 +97,7 @@ class Clients:
                 try:
                     with self._connect() as session:
                         self.begin(session)
-                        while not self._ending.is_set() and self.step(session, number):
+                        while not self._ending.wait(self._pause) and self.step(session, number):
                             pass
                 except FAILED as error:
                     self.note(error)
@@ -134,9 +139,10 @@ class Writer(Clients):
     TABLE = "CREATE TABLE written (k bigint PRIMARY KEY)"
     ROWS = "SELECT k FROM written"
 
-    def __init__(self, connect: Connect, threads: int = 4) -> None:
-        super().__init__(connect, threads)
+    def __init__(self, connect: Connect, threads: int = 4, *, pause: float = 0.0) -> None:
+        super().__init__(connect, threads, pause=pause)
         self._next = [1 + number * 10**12 for number in range(threads)]
+        self._acknowledged = [0] * threads
         self.attempts: list[Attempt] = []
         self.began = self.ended = 0.0
 
@@ -158,6 +164,7 @@ class Writer(Clients):
             self.note(error)
             outcome = "refused" if was_refused(error) else "indeterminate"
         self.attempts.append(Attempt(key, outcome, began, time.monotonic()))
+        self._acknowledged[number] += outcome == "acknowledged"
         return outcome == "acknowledged"
 
     def keys(self, outcome: Outcome) -> set[int]:
@@ -166,7 +173,7 @@ class Writer(Clients):
     @property
     def acknowledged(self) -> int:
         """How many were acknowledged so far."""
-        return sum(one.outcome == "acknowledged" for one in list(self.attempts))
+        return sum(self._acknowledged)
 
     def largest_gap(self, since: float | None = None, until: float | None = None) -> float:
         """Return the most seconds without any acknowledgement between two times; by default from the
@@ -222,6 +229,7 @@ class Appender(Clients):
         lists: int = 2000,
         at_once: int = 5,
         appends: int = 60,
+        pause: float = 0.0,
     ) -> None:
         """
         Args:
@@ -230,11 +238,12 @@ class Appender(Clients):
             at_once: how many of them are used at a time.
             appends: to each, before it makes room for another.
         """
-        super().__init__(connect, threads)
+        super().__init__(connect, threads, pause=pause)
         self._engine = engine.partition("-")[0]
         self._level = level
         self._lists, self._at_once, self._appends = lists, at_once, appends
         self._values = [0] * threads
+        self._committed = [0] * threads
         self._random = [random.Random(number) for number in range(threads)]  # noqa: S311
         self.history: list[Transaction] = []
 
@@ -265,6 +274,7 @@ class Appender(Clients):
             session.execute("ROLLBACK")
         else:
             self._record(underway, "committed", began)
+            self._committed[number] += 1
         return True
 
     def _keys(self, number: int) -> list[int]:
@@ -292,7 +302,7 @@ class Appender(Clients):
 
     @property
     def committed(self) -> int:
-        return sum(one.status == "committed" for one in list(self.history))
+        return sum(self._committed)
 
     def read(self, session: Session) -> dict[int, Values]:
         rows: Sequence[tuple[Any, ...]] = session.execute("SELECT k, v FROM lists").fetchall()

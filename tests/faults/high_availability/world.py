@@ -23,6 +23,8 @@ from tests.support.tenants import Login, Session, Tenant, tenant_of
 
 BACK = 120.0
 """Seconds after which nobody believes in it any more."""
+_PAUSE = 0.003
+"""Seconds between what a client does: several instances are tried on two processors."""
 _MORE = 20
 """Acknowledged writes that show that an instance works."""
 _NODE = TypeAdapter(NodeRecord)
@@ -162,8 +164,8 @@ class World:
     def at_work(self) -> Iterator[AtWork]:
         """Let clients work; when they have ended all that they were told is true, or the test
         fails."""
-        writer = Writer(self.connect, threads=2)
-        appender = Appender(self.connect, self.instance.engine, threads=3)
+        writer = Writer(self.connect, threads=2, pause=_PAUSE)
+        appender = Appender(self.connect, self.instance.engine, threads=3, pause=_PAUSE)
         with self.patiently() as session:
             for table in ("written", "lists"):
                 session.execute(f"DROP TABLE IF EXISTS {table}")
