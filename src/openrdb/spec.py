@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Final, Literal
 from uuid import UUID
@@ -327,8 +327,29 @@ class RestoreSpec:
 
 
 @dataclass(frozen=True)
+class LogFile:
+    """A file that a node's server has logged to."""
+
+    name: str
+    size: int
+    changed: datetime
+
+
+@dataclass(frozen=True)
+class LogsSpec:
+    """The copying of a node's logs, of whole days in UTC, into one object; a job of this id."""
+
+    job_id: UUID
+    target: ObjectRef
+    first: date | None
+    """None: from the oldest line on."""
+    last: date | None
+    deadline: float
+
+
+@dataclass(frozen=True)
 class TransferState:
-    """What became of a dump or restore."""
+    """What became of a dump, a restore, or a copy of logs."""
 
     status: JobStatus
     reason: str = ""

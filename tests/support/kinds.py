@@ -11,6 +11,7 @@ from typing import Any
 import requests
 
 from tests.support.backup_kinds import BACKUP_CASES
+from tests.support.log_kinds import LOG_CASES
 from tests.support.pair_kinds import PAIR_CASES
 from tests.support.recovery_kinds import RECOVERY_CASES
 from tests.support.replica_kinds import REPLICA_CASES
@@ -200,190 +201,202 @@ def is_set(scene: Scene, number: int) -> bool:
     return bool(row["permission"] == "readwrite")
 
 
-CASES = {
-    "create_instance": Case(
-        "create_instance",
-        (
-            "ensure_free_ports",
-            "ensure_volume",
-            "ensure_configuration",
-            "start_keeping",
-            "ensure_running",
-            "ensure_route",
-            "ensure_accepting",
-            "ensure_bootstrapped",
+CASES = (
+    {
+        "create_instance": Case(
+            "create_instance",
+            (
+                "ensure_free_ports",
+                "ensure_volume",
+                "ensure_configuration",
+                "start_keeping",
+                "ensure_running",
+                "ensure_route",
+                "ensure_accepting",
+                "ensure_bootstrapped",
+            ),
+            lambda s, n: s.service.request(
+                "POST", "/instances", json=creation(s.engine, name=f"made{n}")
+            ),
+            made,
         ),
-        lambda s, n: s.service.request(
-            "POST", "/instances", json=creation(s.engine, name=f"made{n}")
+        "delete_instance": Case(
+            "delete_instance",
+            ("stop_keeping", "ensure_no_route", "ensure_stopped", "ensure_removed"),
+            lambda s, n: s.request("DELETE", f"/instances/{s.added}"),
+            is_gone,
+            before=doomed,
         ),
-        made,
-    ),
-    "delete_instance": Case(
-        "delete_instance",
-        ("stop_keeping", "ensure_no_route", "ensure_stopped", "ensure_removed"),
-        lambda s, n: s.request("DELETE", f"/instances/{s.added}"),
-        is_gone,
-        before=doomed,
-    ),
-    "undelete_instance": Case(
-        "undelete_instance",
-        (
-            "ensure_restored",
-            "ensure_free_ports",
-            "readdress",
-            "keep_running",
-            "ensure_configured",
-            "ensure_accepting",
-            "ensure_route",
+        "undelete_instance": Case(
+            "undelete_instance",
+            (
+                "ensure_restored",
+                "ensure_free_ports",
+                "readdress",
+                "keep_running",
+                "ensure_configured",
+                "ensure_accepting",
+                "ensure_route",
+            ),
+            ask_undelete,
+            is_back,
+            before=deleted,
         ),
-        ask_undelete,
-        is_back,
-        before=deleted,
-    ),
-    "restart_instance": Case(
-        "restart_instance",
-        ("readdress", "ensure_configured", "ensure_restarted", "refresh_replicas", "ensure_route"),
-        lambda s, n: s.request("POST", "{one}/restart"),
-        lambda s, n: True,
-        before=without_private,
-    ),
-    "renew_certificate": Case(
-        "renew_certificate",
-        ("renew", "ensure_reloaded", "refresh_replicas"),
-        lambda s, n: s.request("POST", "{one}/renew-certificate"),
-        lambda s, n: s.service.certificate(s.one).read_text() != s.added,
-        before=certificate,
-    ),
-    "reload_settings": applied(_HOT),
-    "restart_for_settings": applied(_COLD),
-    "take_settings_back": Case(
-        "apply_settings",
-        ("put_in_force", "put_back"),
-        ask_fatal_setting,
-        has_no_fatal_setting,
-        before=lambda s, n: s.service.make_fatal(s.one),
-        ends="failed",
-        engines=("PostgreSQL",),
-    ),
-    "upgrade_instance": Case(
-        "upgrade_instance",
-        ("restart_with", "refresh_replicas", "ensure_volume_size", "resize_replicas"),
-        lambda s, n: s.request("POST", f"/instances/{s.added}/upgrade", {"node_type": LARGER}),
-        is_larger,
-        before=with_block_storage,
-    ),
-    "move_volume": Case(
-        "move_volume",
-        ("move_to", "ensure_only_volume", "remake_replicas"),
-        ask_move,
-        is_in(FAST, "fast"),
-        before=to_be_moved,
-    ),
-    "take_move_back": Case(
-        "move_volume",
-        ("move_to", "put_back"),
-        ask_move,
-        is_in("sbs_5k", "default"),
-        before=not_to_be_moved,
-        ends="failed",
-    ),
-    "apply_acl": Case(
-        "apply_acl",
-        ("ensure_route", "ensure_replica_routes"),
-        lambda s, n: s.request("POST", "{one}/acls", {"rules": [{"ip": f"192.0.2.{n % 250}"}]}),
-        lambda s, n: f"192.0.2.{n % 250}/32" in s.request("GET", "{one}/acls?page_size=100").text,
-        before=without_private,
-        after=lambda s, n: s.must("PUT", "{one}/acls", {"rules": [{"ip": "0.0.0.0/0"}]}),
-    ),
-    "apply_logs_policy": Case(
-        "apply_logs_policy",
-        ("ensure_logs_pruned",),
-        lambda s, n: s.request(
-            "PATCH", "{one}", {"logs_policy": {"max_age_retention": n % 300 + 1}}
+        "restart_instance": Case(
+            "restart_instance",
+            (
+                "readdress",
+                "ensure_configured",
+                "ensure_restarted",
+                "refresh_replicas",
+                "ensure_route",
+            ),
+            lambda s, n: s.request("POST", "{one}/restart"),
+            lambda s, n: True,
+            before=without_private,
         ),
-        lambda s, n: s.one.logs_policy.max_age_retention == n % 300 + 1,
-    ),
-    "create_endpoint": Case(
-        "create_endpoint",
-        ("ensure_free_port", "ensure_certified", "ensure_route", "ensure_route"),
-        ask_private,
-        lambda s, n: len(s.private(s.one)) == 1,
-        before=without_private,
-    ),
-    "delete_endpoint": Case(
-        "delete_endpoint",
-        ("ensure_route", "ensure_no_route", "ensure_certified"),
-        lambda s, n: s.request("DELETE", f"/endpoints/{s.private(s.one)[0]}"),
-        lambda s, n: not s.private(s.one),
-        before=with_private,
-    ),
-    "migrate_endpoint": Case(
-        "migrate_endpoint",
-        (
-            "ensure_no_route",
-            "ensure_certified",
-            "ensure_certified",
-            "ensure_route",
-            "ensure_route",
+        "renew_certificate": Case(
+            "renew_certificate",
+            ("renew", "ensure_reloaded", "refresh_replicas"),
+            lambda s, n: s.request("POST", "{one}/renew-certificate"),
+            lambda s, n: s.service.certificate(s.one).read_text() != s.added,
+            before=certificate,
         ),
-        ask_migration,
-        lambda s, n: not s.public(s.one) and len(s.public(s.other)) == 1,
-        before=without_private,
-        after=migrate_back,
-    ),
-    "create_user": Case(
-        "create_user",
-        ("change_content",),
-        lambda s, n: s.request("POST", "{one}/users", user(f"made{n}")),
-        lambda s, n: s.has("users", f"made{n}"),
-    ),
-    "update_user": Case(
-        "update_user",
-        ("change_content",),
-        lambda s, n: s.request("PATCH", f"{{one}}/users/up{n}", {"is_admin": True}),
-        lambda s, n: (
-            {"name": f"up{n}", "is_admin": True}
-            in s.request("GET", f"{{one}}/users?name=up{n}").json()["users"]
+        "reload_settings": applied(_HOT),
+        "restart_for_settings": applied(_COLD),
+        "take_settings_back": Case(
+            "apply_settings",
+            ("put_in_force", "put_back"),
+            ask_fatal_setting,
+            has_no_fatal_setting,
+            before=lambda s, n: s.service.make_fatal(s.one),
+            ends="failed",
+            engines=("PostgreSQL",),
         ),
-        before=lambda s, n: s.must("POST", "{one}/users", user(f"up{n}")),
-    ),
-    "delete_user": Case(
-        "delete_user",
-        ("change_content",),
-        lambda s, n: s.request("DELETE", f"{{one}}/users/del{n}"),
-        lambda s, n: not s.has("users", f"del{n}"),
-        before=lambda s, n: s.must("POST", "{one}/users", user(f"del{n}")),
-    ),
-    "create_database": Case(
-        "create_database",
-        ("change_content",),
-        lambda s, n: s.request("POST", "{one}/databases", {"name": f"made{n}"}),
-        lambda s, n: s.has("databases", f"made{n}"),
-    ),
-    "delete_database": Case(
-        "delete_database",
-        ("change_content",),
-        lambda s, n: s.request("DELETE", f"{{one}}/databases/del{n}"),
-        lambda s, n: not s.has("databases", f"del{n}"),
-        before=lambda s, n: s.must("POST", "{one}/databases", {"name": f"del{n}"}),
-    ),
-    "set_privilege": Case(
-        "set_privilege",
-        ("change_content",),
-        lambda s, n: s.request(
-            "PUT",
-            "{one}/privileges",
-            {"database_name": "rdb", "user_name": f"may{n}", "permission": "readwrite"},
+        "upgrade_instance": Case(
+            "upgrade_instance",
+            ("restart_with", "refresh_replicas", "ensure_volume_size", "resize_replicas"),
+            lambda s, n: s.request("POST", f"/instances/{s.added}/upgrade", {"node_type": LARGER}),
+            is_larger,
+            before=with_block_storage,
         ),
-        is_set,
-        before=lambda s, n: s.must("POST", "{one}/users", user(f"may{n}")),
-    ),
-    **PAIR_CASES,
-    **REPLICA_CASES,
-    **SNAPSHOT_CASES,
-    **UPGRADE_CASES,
-    **RECOVERY_CASES,
-} | BACKUP_CASES
+        "move_volume": Case(
+            "move_volume",
+            ("move_to", "ensure_only_volume", "remake_replicas"),
+            ask_move,
+            is_in(FAST, "fast"),
+            before=to_be_moved,
+        ),
+        "take_move_back": Case(
+            "move_volume",
+            ("move_to", "put_back"),
+            ask_move,
+            is_in("sbs_5k", "default"),
+            before=not_to_be_moved,
+            ends="failed",
+        ),
+        "apply_acl": Case(
+            "apply_acl",
+            ("ensure_route", "ensure_replica_routes"),
+            lambda s, n: s.request("POST", "{one}/acls", {"rules": [{"ip": f"192.0.2.{n % 250}"}]}),
+            lambda s, n: (
+                f"192.0.2.{n % 250}/32" in s.request("GET", "{one}/acls?page_size=100").text
+            ),
+            before=without_private,
+            after=lambda s, n: s.must("PUT", "{one}/acls", {"rules": [{"ip": "0.0.0.0/0"}]}),
+        ),
+        "apply_logs_policy": Case(
+            "apply_logs_policy",
+            ("ensure_logs_pruned",),
+            lambda s, n: s.request(
+                "PATCH", "{one}", {"logs_policy": {"max_age_retention": n % 300 + 1}}
+            ),
+            lambda s, n: s.one.logs_policy.max_age_retention == n % 300 + 1,
+        ),
+        "create_endpoint": Case(
+            "create_endpoint",
+            ("ensure_free_port", "ensure_certified", "ensure_route", "ensure_route"),
+            ask_private,
+            lambda s, n: len(s.private(s.one)) == 1,
+            before=without_private,
+        ),
+        "delete_endpoint": Case(
+            "delete_endpoint",
+            ("ensure_route", "ensure_no_route", "ensure_certified"),
+            lambda s, n: s.request("DELETE", f"/endpoints/{s.private(s.one)[0]}"),
+            lambda s, n: not s.private(s.one),
+            before=with_private,
+        ),
+        "migrate_endpoint": Case(
+            "migrate_endpoint",
+            (
+                "ensure_no_route",
+                "ensure_certified",
+                "ensure_certified",
+                "ensure_route",
+                "ensure_route",
+            ),
+            ask_migration,
+            lambda s, n: not s.public(s.one) and len(s.public(s.other)) == 1,
+            before=without_private,
+            after=migrate_back,
+        ),
+        "create_user": Case(
+            "create_user",
+            ("change_content",),
+            lambda s, n: s.request("POST", "{one}/users", user(f"made{n}")),
+            lambda s, n: s.has("users", f"made{n}"),
+        ),
+        "update_user": Case(
+            "update_user",
+            ("change_content",),
+            lambda s, n: s.request("PATCH", f"{{one}}/users/up{n}", {"is_admin": True}),
+            lambda s, n: (
+                {"name": f"up{n}", "is_admin": True}
+                in s.request("GET", f"{{one}}/users?name=up{n}").json()["users"]
+            ),
+            before=lambda s, n: s.must("POST", "{one}/users", user(f"up{n}")),
+        ),
+        "delete_user": Case(
+            "delete_user",
+            ("change_content",),
+            lambda s, n: s.request("DELETE", f"{{one}}/users/del{n}"),
+            lambda s, n: not s.has("users", f"del{n}"),
+            before=lambda s, n: s.must("POST", "{one}/users", user(f"del{n}")),
+        ),
+        "create_database": Case(
+            "create_database",
+            ("change_content",),
+            lambda s, n: s.request("POST", "{one}/databases", {"name": f"made{n}"}),
+            lambda s, n: s.has("databases", f"made{n}"),
+        ),
+        "delete_database": Case(
+            "delete_database",
+            ("change_content",),
+            lambda s, n: s.request("DELETE", f"{{one}}/databases/del{n}"),
+            lambda s, n: not s.has("databases", f"del{n}"),
+            before=lambda s, n: s.must("POST", "{one}/databases", {"name": f"del{n}"}),
+        ),
+        "set_privilege": Case(
+            "set_privilege",
+            ("change_content",),
+            lambda s, n: s.request(
+                "PUT",
+                "{one}/privileges",
+                {"database_name": "rdb", "user_name": f"may{n}", "permission": "readwrite"},
+            ),
+            is_set,
+            before=lambda s, n: s.must("POST", "{one}/users", user(f"may{n}")),
+        ),
+        **PAIR_CASES,
+        **REPLICA_CASES,
+        **SNAPSHOT_CASES,
+        **UPGRADE_CASES,
+        **RECOVERY_CASES,
+    }
+    | BACKUP_CASES
+    | LOG_CASES
+)
 
 
 def last_error(service: Service, kind: str) -> tuple[str, str | None]:

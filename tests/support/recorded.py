@@ -25,8 +25,6 @@ FLOWS: dict[str, list[Step]] = {
 
 NOT_THERE_YET = {
     "/apply-maintenance": "maintenances",
-    "/prepare-logs": "logs",
-    "/purge-logs": "logs",
 }
 """What this version lacks, by a word of the calls' paths."""
 

@@ -23,7 +23,7 @@ import psycopg
 import pytest
 import requests
 from scaleway import Client
-from scaleway.rdb.v1 import Instance, RdbV1API
+from scaleway.rdb.v1 import Instance, InstanceLog, RdbV1API
 
 from openrdb.host.bundles.cache import Bundles
 from openrdb.state import models
@@ -386,6 +386,12 @@ class Service:
         with closing(state), state.write() as session:
             row = session.get_one(models.Instance, UUID(instance.id))
             row.backup_disabled, row.backup_next_run_at = False, models.now()
+
+    def expire(self, log: InstanceLog) -> None:
+        """Let the time of a copy of logs be over."""
+        state = Database(f"sqlite:///{self.data_dir}/state.sqlite")
+        with closing(state), state.write() as session:
+            session.get_one(models.InstanceLog, UUID(log.id)).expires_at = models.now()
 
     def make_fatal(self, instance: Instance) -> None:
         """See to it that the instance's server does not start with its tenant's `fatal` settings."""

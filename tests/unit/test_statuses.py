@@ -44,6 +44,8 @@ LEADS_TO = {
     "upgrade": "initializing",
     "upgrade_major": "initializing",
     "read_content": None,
+    "prepare_logs": None,
+    "purge_logs": None,
     "change_content": None,
     "create_backup": "backuping",
     "restore_backup": "backuping",

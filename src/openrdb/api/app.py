@@ -21,6 +21,7 @@ from openrdb.api import (
     endpoints,
     engines,
     errors,
+    instance_logs,
     instances,
     objects,
     privileges,
@@ -40,7 +41,7 @@ from openrdb.api.targets import AbsoluteTargets
 _SWAGGER = next(Path(swagger_ui_bundle.__path__[0], "vendor").glob("swagger-ui-*"))
 _RDB = (
     *(engines, instances, upgrades, users, databases, privileges, acls, settings, endpoints),
-    *(backups, snapshots, read_replicas),
+    *(backups, snapshots, read_replicas, instance_logs),
 )
 _REFUSALS = {
     "400": "an argument is wrong",

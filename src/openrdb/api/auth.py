@@ -33,7 +33,11 @@ _GUARDED = ("/rdb/", "/openrdb/", "/vpc/", "/ipam/", "/account/", "/iam/")
 _LOOKS = {"GET", "HEAD", "OPTIONS"}
 _ACTIONS = {"POST": "create", "DELETE": "delete"}
 _PLACES = ("regions", "zones")
-_RESOURCES = {"backups": "database_backup", "snapshots": "instance_snapshot"}
+_RESOURCES = {
+    "backups": "database_backup",
+    "snapshots": "instance_snapshot",
+    "logs": "instance_log",
+}
 """What errors name otherwise than paths do."""
 _FIRST_ERROR, _FIRST_FAILURE = 400, 500
 _SUBJECTS = (

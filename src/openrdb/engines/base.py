@@ -120,6 +120,10 @@ class Rules(Protocol):
             InvalidArguments: the engine cannot take the password.
         """
 
+    def log_day(self, line: bytes) -> bytes | None:
+        """Return the day in UTC, `2026-11-27`, on which a log says that an entry was made; None for
+        a line that begins none, and nothing for the first of lines that are of no entry."""
+
     def can_be_paired(self, version: str) -> bool:
         """Return whether servers of a version, `17.11`, can have a standby that commits wait for, and
         read replicas."""

@@ -1,4 +1,5 @@
-"""Dumps and restores as jobs: each has a directory with its order and with what is on its way."""
+"""Dumps, restores and copies of logs, as jobs: each has a directory with its order and with what is on
+its way."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from openrdb.host import jobs
 from openrdb.host.job_wrapper import OVERDUE, STOPPED
 from openrdb.host.jobs import Jobs
 from openrdb.host.orders import ORDERS, STATES, Order
-from openrdb.spec import DumpSpec, JobSpec, JobState, NodeSpec, RestoreSpec, TransferState
+from openrdb.spec import DumpSpec, JobSpec, JobState, LogsSpec, NodeSpec, RestoreSpec, TransferState
 from openrdb.system import accounts, files
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import Layout, NodePaths
@@ -52,7 +53,7 @@ def check(server: Server, database: str, description: str) -> TransferState:
 
 
 class Backups:
-    """The dumps and restores of a host."""
+    """The dumps, restores and copies of logs of a host."""
 
     def __init__(self, layout: Layout, running: Jobs) -> None:
         self._layout = layout
@@ -64,9 +65,13 @@ class Backups:
         return self._jobs.state(job_id).status != "unknown"
 
     def start(
-        self, node: NodeSpec, bundle: Bundle, paths: NodePaths, spec: DumpSpec | RestoreSpec
+        self,
+        node: NodeSpec,
+        bundle: Bundle,
+        paths: NodePaths,
+        spec: DumpSpec | RestoreSpec | LogsSpec,
     ) -> None:
-        """Start a dump or restore; a no-op if it was started before."""
+        """Start what is specified; a no-op if it was started before."""
         if self.started(spec.job_id):
             return
         self._jobs.forget(spec.job_id)  # of a start that was interrupted, with another order maybe
@@ -74,7 +79,8 @@ class Backups:
         accounts.ensure_passage(directory, node.uid)
         dump = spec if isinstance(spec, DumpSpec) else None
         restore = spec if isinstance(spec, RestoreSpec) else None
-        order = Order(node, bundle, paths, directory, dump, restore)
+        logs = spec if isinstance(spec, LogsSpec) else None
+        order = Order(node, bundle, paths, directory, dump, restore, logs)
         # What is needed after its end; credentials and the superuser's secret are on no disk.
         kept_of_it = ORDERS.dump_json(order.without_secrets()).decode()
         files.write_private(directory / _ORDER, kept_of_it)
@@ -82,7 +88,7 @@ class Backups:
         self._jobs.start(
             JobSpec(
                 spec.job_id,
-                f"{'dump' if dump else 'restore'} {spec.database} of {node.instance_id}",
+                f"{_what(spec)} of {node.instance_id}",
                 (sys.executable, "-m", "openrdb.host.transfer_job"),
                 spec.deadline,
                 kept | {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"},
@@ -91,7 +97,7 @@ class Backups:
         )
 
     def wait(self, job_id: UUID, timeout: float, settle: Settle) -> TransferState:
-        """Return what has become of a dump or restore once it has ended, or after some seconds."""
+        """Return what has become of one of them once it has ended, or after some seconds."""
         job = self._jobs.wait(job_id, timeout)
         if job.status in ("unknown", "running"):
             return TransferState(job.status)
@@ -148,6 +154,12 @@ class Backups:
             return ORDERS.validate_json((self._directory(job_id) / _ORDER).read_bytes())
         except (FileNotFoundError, ValidationError):
             return None
+
+
+def _what(spec: DumpSpec | RestoreSpec | LogsSpec) -> str:
+    if isinstance(spec, LogsSpec):
+        return "copy the logs"
+    return f"{'dump' if isinstance(spec, DumpSpec) else 'restore'} {spec.database}"
 
 
 def _said(job: JobState) -> TransferState:

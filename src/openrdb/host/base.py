@@ -18,6 +18,8 @@ from openrdb.spec import (
     HostState,
     JobSpec,
     JobState,
+    LogFile,
+    LogsSpec,
     NodeSpec,
     NodeState,
     RecoveryState,
@@ -27,7 +29,7 @@ from openrdb.spec import (
     Writes,
 )
 
-PROTOCOL = 10
+PROTOCOL = 11
 """Raised with each change of the verbs or of what crosses that an older side does not understand."""
 
 Copied = Literal["free", "held", "followed"]
@@ -126,9 +128,6 @@ class Nodes(Protocol):
     def check_configuration(self, spec: NodeSpec) -> str | None:
         """Return why the server would not take the spec's settings; None if it says nothing."""
 
-    def ensure_logs_pruned(self, spec: NodeSpec) -> None:
-        """Remove what the spec's logs policy does not keep."""
-
     def administer(self, spec: NodeSpec, method: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401
         """Call a method of the server's `Administration` by its name; see `host.administration`."""
 
@@ -223,10 +222,28 @@ class Transfers(Protocol):
         """
 
     def wait_for_transfer(self, job_id: UUID, timeout: float) -> TransferState:
-        """Return what has become of a dump or restore once it has ended, or after some seconds.
+        """Return what has become of a dump, restore or copy of logs once it has ended, or after some
+        seconds.
 
         What a restore that was killed has left is removed by then.
         """
+
+
+class Logs(Protocol):
+    """What the servers of nodes have logged."""
+
+    def ensure_logs_pruned(self, spec: NodeSpec) -> None:
+        """Remove what the spec's logs policy does not keep."""
+
+    def logs(self, spec: NodeSpec) -> list[LogFile]:
+        """Return the logs of a node, those first that have ended first; none where it is not known."""
+
+    def ensure_no_log(self, spec: NodeSpec, name: str | None) -> bool:
+        """Remove one of a node's logs, None: all of them; return whether there was one."""
+
+    def start_logs(self, spec: NodeSpec, logs: LogsSpec) -> None:
+        """Copy what a node has logged on some days into an object, by a job for `wait_for_transfer`; a
+        no-op if it was started before. The server need not run."""
 
 
 class Snapshots(Protocol):
@@ -450,7 +467,7 @@ class Routes(Protocol):
 
 
 class Host(
-    Nodes, Jobs, Transfers, Snapshots, Upgrades, Recoveries, Pairs, Replicas, Routes, Protocol
+    Nodes, Jobs, Transfers, Logs, Snapshots, Upgrades, Recoveries, Pairs, Replicas, Routes, Protocol
 ):
     """A machine, as its agent serves it."""
 

@@ -15,8 +15,8 @@ from openrdb.errors import (
 from openrdb.host import volume_space
 from openrdb.host.balancer import table
 from openrdb.host.base import PROTOCOL
+from openrdb.host.local_logs import LocalLogs
 from openrdb.host.local_nodes import NODE, program_name
-from openrdb.host.local_replicas import LocalReplicas
 from openrdb.host.records import NodeRecord
 from openrdb.host.recovery_keeper import Memory
 from openrdb.host.space import COMFORTABLE_FREE
@@ -39,7 +39,7 @@ _SPACE_ROUND = 10.0
 _REMOVED = ".removed-"
 
 
-class LocalHost(LocalReplicas):
+class LocalHost(LocalLogs):
     """This machine, within its agent's process."""
 
     # -- life ----------------------------------------------------------------------------------
@@ -225,10 +225,3 @@ class LocalHost(LocalReplicas):
                 self._replace(spec)
             except (HostError, KeyError) as error:
                 log.warning("node %s is restarted later: %s", spec.node_id, error)
-
-    def _prune_all_logs(self) -> None:
-        for record in self._wanted_nodes():
-            try:
-                self._prune_logs(record.spec)
-            except (HostError, OSError) as error:
-                log.warning("the logs of node %s are pruned later: %s", record.spec.node_id, error)

@@ -26,7 +26,7 @@ from openrdb.errors import (
     PreconditionFailed,
     TransientState,
 )
-from openrdb.host import administration, logs
+from openrdb.host import administration
 from openrdb.host.backups import Backups
 from openrdb.host.balancer import Choice, balancer
 from openrdb.host.bundles.shared import bundles_for_accounts
@@ -451,21 +451,6 @@ class LocalNodes:
     def ensure_reloaded(self, spec: NodeSpec) -> bool:
         self.ensure_accepting(spec)
         return self._server(self._record(spec.node_id)).reload()
-
-    def ensure_logs_pruned(self, spec: NodeSpec) -> None:
-        self._prune_logs(self._accept(spec).spec)
-
-    def _prune_logs(self, spec: NodeSpec) -> None:
-        paths = self._layout.node(spec.instance_id, spec.node_id)
-
-        def reopen() -> None:
-            with contextlib.suppress(HostError):  # else its next start opens them
-                self._wait_accepting(spec, self._program(spec), HEAL_TIMEOUT, patient=True)
-                self._server(self._record(spec.node_id)).reopen_logs()
-
-        # Not with the lock of changes: one that waits for a tenant would keep their logs growing.
-        with self._pruning[spec.instance_id]:
-            logs.prune(paths.log, spec.logs.days, spec.logs.size, reopen)
 
     def administer(self, spec: NodeSpec, method: str, arguments: dict[str, Any]) -> Any:  # noqa: ANN401
         inside = self._accepting_server(spec).administration()

@@ -1,4 +1,4 @@
-"""What crosses between the agent and the program of a dump or restore."""
+"""What crosses between the agent and the program of a dump, a restore, or a copy of logs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from openrdb.engines import server_of
 from openrdb.engines.base import Server
-from openrdb.spec import DumpSpec, NodeSpec, ObjectRef, RestoreSpec, TransferState
+from openrdb.spec import DumpSpec, LogsSpec, NodeSpec, ObjectRef, RestoreSpec, TransferState
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import NodePaths
 
@@ -20,7 +20,7 @@ CONTENTS: Final = ".json"
 
 @dataclass(frozen=True)
 class Order:
-    """What one such program does; one of the two specifications is there."""
+    """What one such program does; one of the specifications is there."""
 
     node: NodeSpec
     bundle: Bundle
@@ -29,16 +29,19 @@ class Order:
     """The job's own, for what is on its way."""
     dump: DumpSpec | None = None
     restore: RestoreSpec | None = None
+    logs: LogsSpec | None = None
 
     def without_secrets(self) -> Order:
         """Return what may be kept on disk of it."""
         node = replace(self.node, secret="", replication_secret="", certificate=None)
-        dump, restore = self.dump, self.restore
+        dump, restore, logs = self.dump, self.restore, self.logs
         if dump is not None:
             dump = replace(dump, target=_without_credentials(dump.target))
         if restore is not None:
             restore = replace(restore, source=_without_credentials(restore.source))
-        return replace(self, node=node, dump=dump, restore=restore)
+        if logs is not None:
+            logs = replace(logs, target=_without_credentials(logs.target))
+        return replace(self, node=node, dump=dump, restore=restore, logs=logs)
 
     @property
     def server(self) -> Server:

@@ -1,4 +1,4 @@
-"""The program of a dump or restore: `python -m openrdb.host.transfer_job < ORDER`.
+"""The program of a dump, a restore or a copy of logs: `python -m openrdb.host.transfer_job < ORDER`.
 
 It runs as the agent's own account, as the store's credentials are none of an instance's account, and
 starts the engine's programs as that. Bytes go by pipe, as fast as the slower end takes them. Its last
@@ -25,10 +25,12 @@ from pathlib import Path
 
 import zstandard
 
+from openrdb.engines import rules_of
 from openrdb.engines.transfers import Child, Dump, TransferFailed
 from openrdb.errors import DiskFull, ObjectMissing, StoreUnavailable
+from openrdb.host import logs
 from openrdb.host.orders import CONTENTS, ORDERS, STATES, Order
-from openrdb.spec import DumpSpec, RestoreSpec, TransferState
+from openrdb.spec import DumpSpec, LogsSpec, RestoreSpec, TransferState
 from openrdb.storage import open_store
 from openrdb.storage.base import Store
 from openrdb.system import accounts, files, locks, process
@@ -84,6 +86,8 @@ def do(order: Order) -> TransferState:
                 return _dump(order, order.dump)
             if order.restore is not None:
                 return _restore(order, order.restore)
+            if order.logs is not None:
+                return _copy_logs(order, order.logs)
             raise ValueError("there is nothing to do")
     except TransferFailed as error:
         return TransferState("failed", error.reason[:_LONGEST_REASON], error.kind)
@@ -251,6 +255,17 @@ def _fetch(store: Store, spec: RestoreSpec, path: Path, mark: bytes) -> None:
         raise TransferFailed("corrupt", "the backup is damaged: its checksum is another one")
     if tail != mark:
         raise TransferFailed("corrupt", "the backup is damaged: its description is another one")
+
+
+# -- logs --------------------------------------------------------------------------------------------
+
+
+def _copy_logs(order: Order, spec: LogsSpec) -> TransferState:
+    directory, day_of = order.paths.log, rules_of(order.node.engine).log_day
+    chunks = logs.text(directory, spec.first, spec.last, day_of)
+    at_most = logs.total(directory)
+    stored = open_store(spec.target.store).put(spec.target.key, chunks, at_most)
+    return TransferState("done", size=stored.size, checksum=stored.checksum)
 
 
 if __name__ == "__main__":

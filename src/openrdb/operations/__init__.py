@@ -23,6 +23,9 @@ from openrdb.operations.instances import (
     upgrade,
     upgrade_major,
 )
+from openrdb.operations.logs import delete as delete_log
+from openrdb.operations.logs import prepare as prepare_logs
+from openrdb.operations.logs import purge as purge_logs
 from openrdb.operations.recovery import recover as recover_instance
 from openrdb.operations.recovery import switch as switch_recovery
 from openrdb.operations.replicas import create as create_read_replica
@@ -47,14 +50,17 @@ __all__ = [
     "delete",
     "delete_backup",
     "delete_endpoint",
+    "delete_log",
     "delete_read_replica",
     "delete_snapshot",
     "enable_high_availability",
     "export_backup",
     "migrate_endpoint",
     "move_volume",
+    "prepare_logs",
     "privileges",
     "promote_read_replica",
+    "purge_logs",
     "read_replica_endpoints",
     "recover_instance",
     "renew_certificate",

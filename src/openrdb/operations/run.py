@@ -108,6 +108,8 @@ class Services:
     """One change of an instance's users, databases and privileges at a time."""
     transfers: JobPlaces = field(default_factory=JobPlaces)
     """On each host a few backups are made or restored at a time."""
+    log_copies: JobPlaces = field(default_factory=JobPlaces)
+    """Likewise copies of logs, which are soon made."""
     schedules: threading.Event = field(default_factory=threading.Event)
     """Set at the end of what a schedule may be waiting for."""
     stopping: threading.Event = field(default_factory=threading.Event)

@@ -1,4 +1,5 @@
-"""The schedule of backups: what is due is begun, and what has expired removed, snapshots as well.
+"""The schedule of backups: what is due is begun, and what has expired removed, snapshots and copies of
+logs as well.
 
 One thread looks, when the next thing is due and at least once a minute: so a schedule that has just
 been changed, and a clock that is put forward, are noticed then. What was missed, as while the service
@@ -17,10 +18,11 @@ from openrdb.errors import NotFound, PreconditionFailed, TransientState
 from openrdb.operations.backups.delete import DeleteBackup
 from openrdb.operations.backups.scheduled import RunBackupSchedule
 from openrdb.operations.begin import record_scheduled
+from openrdb.operations.logs.delete import DeleteLog
 from openrdb.operations.registry import Operation
 from openrdb.operations.run import Services
 from openrdb.operations.snapshots.delete import DeleteSnapshot
-from openrdb.state import backup_schedule, copies
+from openrdb.state import backup_schedule, copies, instance_logs
 from openrdb.state.models import DatabaseBackup, Instance, Snapshot, now
 from openrdb.state.statuses import snapshot as snapshot_statuses
 from openrdb.state.statuses.backup import ALLOWED, BackupRequest
@@ -47,7 +49,7 @@ class BackupSchedule:
         self._last: datetime | None = None
         """The moment of the last round."""
         self._tried: dict[UUID, datetime] = {}
-        """The expired backups and snapshots whose removal was begun."""
+        """What had expired and whose removal was begun."""
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="backups", daemon=True)
 
@@ -127,6 +129,7 @@ class BackupSchedule:
                 one: DeleteSnapshot(one)
                 for one in copies.expired(session, Snapshot, moment, deletable)
             }
+            found |= {one: DeleteLog(one) for one in instance_logs.expired(session, moment)}
         self._tried = {one: at for one, at in self._tried.items() if one in found}
         for subject_id, removal in found.items():
             tried = self._tried.get(subject_id)

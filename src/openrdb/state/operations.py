@@ -10,8 +10,9 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from openrdb.state import events
-from openrdb.state.models import DatabaseBackup, Operation, now
+from openrdb.state.models import DatabaseBackup, InstanceLog, Operation, now
 from openrdb.state.statuses.backup import BackupStatus
+from openrdb.state.statuses.instance_log import InstanceLogStatus
 
 KEPT = timedelta(days=7)
 """How long an ended operation stays readable."""
@@ -36,10 +37,11 @@ def unfinished(session: Session) -> list[Operation]:
 
 def needed_jobs(session: Session) -> set[UUID]:
     """Return the ids that the jobs of unfinished operations may have: their own, or that of a backup
-    which is being made."""
+    or a copy of logs which is being made."""
     own = session.scalars(select(Operation.id).where(Operation.status.in_(UNFINISHED)))
-    made = DatabaseBackup.status == BackupStatus.CREATING.value
-    return {*own, *session.scalars(select(DatabaseBackup.id).where(made))}
+    backups = select(DatabaseBackup.id).where(DatabaseBackup.status == BackupStatus.CREATING)
+    logs = select(InstanceLog.id).where(InstanceLog.status == InstanceLogStatus.CREATING)
+    return {*own, *session.scalars(backups), *session.scalars(logs)}
 
 
 def failed(session: Session) -> list[Operation]:

@@ -14,6 +14,7 @@ from openrdb.spec import DEFAULT_POOL
 from openrdb.state.models import (
     DatabaseBackup,
     Instance,
+    InstanceLog,
     Node,
     ReadReplica,
     Snapshot,
@@ -22,6 +23,8 @@ from openrdb.state.models import (
 
 _READ_REPLICAS: Final = 3
 """As many an instance has at most, as the reference says."""
+_LOGS: Final = 50
+"""Copies of its logs that an instance has at most: each may be as large as these, and lives a day."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,14 @@ def require_snapshot(session: Session, project_id: UUID, limit: int | None) -> N
     own = Snapshot.project_id == project_id
     count = select(func.count()).select_from(Snapshot).where(own)
     _within(session, "instance_snapshots", limit, count, 1)
+
+
+def require_logs(session: Session, instance_id: UUID, added: int) -> None:
+    """Raise QuotasExceeded if so many more copies of its logs are too much for an instance; while
+    writing."""
+    own = InstanceLog.instance_id == instance_id
+    count = select(func.count()).select_from(InstanceLog).where(own)
+    _within(session, "instance_logs", _LOGS, count, added)
 
 
 def require_read_replica(session: Session, instance_id: UUID) -> None:

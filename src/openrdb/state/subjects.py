@@ -9,9 +9,14 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from openrdb.state.models import DatabaseBackup, Instance, ReadReplica, Snapshot
+from openrdb.state.models import DatabaseBackup, Instance, InstanceLog, ReadReplica, Snapshot
 from openrdb.state.statuses.backup import BACKUP, BackupRequest, BackupStatus
 from openrdb.state.statuses.instance import INSTANCE, InstanceRequest, InstanceStatus
+from openrdb.state.statuses.instance_log import (
+    INSTANCE_LOG,
+    InstanceLogRequest,
+    InstanceLogStatus,
+)
 from openrdb.state.statuses.machine import Machine
 from openrdb.state.statuses.read_replica import (
     READ_REPLICA,
@@ -53,6 +58,12 @@ SUBJECTS: Final[dict[str, Subject]] = {
         READ_REPLICA,
         failed=ReadReplicaStatus.ERROR,
         retry=ReadReplicaRequest.RETRY,
+    ),
+    "instance_log": Subject(
+        InstanceLog,
+        INSTANCE_LOG,
+        failed=InstanceLogStatus.ERROR,
+        retry=InstanceLogRequest.RETRY,
     ),
 }
 """By the type's name, as operations' rows have it."""

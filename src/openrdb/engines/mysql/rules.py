@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import re
+from typing import ClassVar, Final
 
 from openrdb.catalog.node_types import NodeType
 from openrdb.engines.mysql import accounts, config, releases
 from openrdb.engines.mysql.admin import databases
+
+_ENTRY: Final = re.compile(rb"(?:# Time: )?(\d{4}-\d\d-\d\d)T\d\d:\d\d:\d\d")
+"""Of the log of errors, and of slow statements."""
+_HEADER: Final = re.compile(rb"\S+, Version: .* started with:$")
+"""Of a log of statements, at each start; it has paths of the host."""
 
 
 class MySQLRules:
@@ -23,6 +29,12 @@ class MySQLRules:
 
     def verifier(self, password: str) -> str:
         return accounts.verifier(password)
+
+    def log_day(self, line: bytes) -> bytes | None:
+        if _HEADER.match(line.rstrip()):
+            return b""
+        found = _ENTRY.match(line)
+        return found[1] if found else None
 
     def can_be_paired(self, version: str) -> bool:
         # Some of those before lack the plugins that standbys and read replicas are made and kept by.

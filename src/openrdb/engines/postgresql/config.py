@@ -225,6 +225,9 @@ def _fixed(spec: NodeSpec, paths: NodePaths) -> dict[str, str]:
         "log_rotation_size": "0",
         "log_timezone": "UTC",
         "log_line_prefix": "%m [%p] %q%u@%d ",
+        # What failed may have a password in it, also a statement within a function.
+        "log_min_error_statement": "panic",
+        "log_error_verbosity": "terse",
         "fsync": "on",
         "full_page_writes": "on",
         "wal_level": _wal_level(spec),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import re
+from typing import ClassVar, Final
 
 from openrdb.catalog.node_types import NodeType
 from openrdb.engines.postgresql import config, scram
 from openrdb.engines.postgresql.admin import databases, users
+
+_ENTRY: Final = re.compile(rb"(\d{4}-\d\d-\d\d) \d\d:\d\d:\d\d")
+"""As `log_line_prefix` says; further lines of an entry begin with a tab."""
 
 
 class PostgreSQLRules:
@@ -23,6 +27,10 @@ class PostgreSQLRules:
 
     def verifier(self, password: str) -> str:
         return scram.verifier(password)
+
+    def log_day(self, line: bytes) -> bytes | None:
+        found = _ENTRY.match(line)
+        return found[1] if found else None
 
     def can_be_paired(self, version: str) -> bool:
         return True

@@ -142,18 +142,17 @@ def transfer(
     with run.services.transfers.hold(instance.primary.host_id, job_id, places, running):
         for _ in range(_ATTEMPTS):
             host.ensure_accepting(node)
-            state = _to_its_end(host, node, job_id, start)
+            state = to_its_end(host, job_id, lambda: start(host, node))
             if state.status == "done" or state.kind not in _PASSING:
                 break
             host.forget_job(job_id)
     return state
 
 
-def _to_its_end(
-    host: Host, node: NodeSpec, job_id: UUID, start: Callable[[Host, NodeSpec], None]
-) -> TransferState:
+def to_its_end(host: Host, job_id: UUID, start: Callable[[], None]) -> TransferState:
+    """Begin a job, unless it was begun before, and return how it ended."""
     while True:
-        start(host, node)
+        start()
         with contextlib.suppress(HostUnavailable):  # the job goes on without the agent
             state = host.wait_for_transfer(job_id, _WAIT)
             if state.status in ("done", "failed"):

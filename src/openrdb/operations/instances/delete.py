@@ -14,7 +14,7 @@ from openrdb.operations.desired import leaving_routes, node_spec, routes
 from openrdb.operations.registry import Concern, InstanceOperation, register
 from openrdb.operations.replicas.following import remove
 from openrdb.operations.run import Run
-from openrdb.state import operations, trash
+from openrdb.state import instance_logs, operations, trash
 from openrdb.state.models import Instance
 from openrdb.state.statuses.instance import InstanceRequest, InstanceStatus
 from openrdb.state.statuses.read_replica import ReadReplicaRequest, ReadReplicaStatus
@@ -83,6 +83,7 @@ def put_aside(instance: Instance) -> None:
     session = object_session(instance)
     assert session is not None  # noqa: S101
     operations.forget_parameters(session, instance.id)
+    instance_logs.end(session, instance.id)
     trash.put_aside(session, instance)
 
 
@@ -92,4 +93,5 @@ def forget(instance: Instance) -> None:
     assert session is not None  # noqa: S101
     operations.forget_parameters(session, instance.id)
     operations.forget_deferred(session, [instance.id])
+    instance_logs.end(session, instance.id)
     session.delete(instance)

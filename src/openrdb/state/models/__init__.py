@@ -5,6 +5,7 @@ from openrdb.state.models.base import Base, Instant, now
 from openrdb.state.models.endpoints import Endpoint
 from openrdb.state.models.events import Event
 from openrdb.state.models.hosts import LOCAL_HOST, Host
+from openrdb.state.models.instance_logs import InstanceLog
 from openrdb.state.models.instances import AclRule, Instance, Tag
 from openrdb.state.models.known import KnownContent
 from openrdb.state.models.networks import Ip, PrivateNetwork, Subnet, Vpc
@@ -27,6 +28,7 @@ __all__ = [
     "Event",
     "Host",
     "Instance",
+    "InstanceLog",
     "InstanceSecrets",
     "Instant",
     "Ip",

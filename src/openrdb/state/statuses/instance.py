@@ -68,6 +68,8 @@ class InstanceRequest(StrEnum):
     REMOVE_READ_REPLICA = "remove_read_replica"
     """Of the instance that a replica is deleted or promoted from: what is done to it reaches its
     replicas."""
+    PREPARE_LOGS = "prepare_logs"
+    PURGE_LOGS = "purge_logs"
     DELETE = "delete"
     RETRY = "retry"
     """The operator's: begin a failed operation again."""
@@ -119,6 +121,8 @@ _ROOMY = WORKING - {_S.DISK_FULL}
 _SETTLED = frozenset({*WORKING, _S.ERROR})
 _COPIED = frozenset({_S.BACKUPING, _S.SNAPSHOTTING})
 """While a copy of it is made it works as ever."""
+_THERE = frozenset(_S) - {_S.PROVISIONING, _S.DELETING}
+"""Whatever is done to it: logs tell how that goes."""
 ALLOWED: Final[dict[InstanceRequest, frozenset[InstanceStatus]]] = {
     _R.UPDATE: frozenset({*WORKING, _S.CONFIGURING, *_COPIED, _S.ERROR}),
     _R.CONFIGURE: WORKING,
@@ -140,6 +144,8 @@ ALLOWED: Final[dict[InstanceRequest, frozenset[InstanceStatus]]] = {
     _R.CREATE_READ_REPLICA: WORKING,
     _R.RESET_READ_REPLICA: WORKING,  # else there may be nothing to copy
     _R.REMOVE_READ_REPLICA: frozenset({*_SETTLED, *_COPIED}),
+    _R.PREPARE_LOGS: _THERE,
+    _R.PURGE_LOGS: _THERE,
     _R.DELETE: _SETTLED,
     _R.RETRY: frozenset({_S.ERROR}),
 }

@@ -1,0 +1,1 @@
+"""Operations on instances' logs, one module a kind."""
