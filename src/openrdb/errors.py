@@ -212,6 +212,10 @@ class BackupFailed(HostError):
     """A backup cannot be made or restored, or is damaged: one sentence for its user."""
 
 
+class Unopenable(HostError):
+    """A server of a pair can never take writes with the data that it has."""
+
+
 class StartFailed(HostError):
     """A server does not start, whatever is tried: its own words say why."""
 

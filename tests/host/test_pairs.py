@@ -13,8 +13,13 @@ from uuid import UUID
 
 import psutil
 import pytest
+from pymysql import MySQLError
+from pymysql.constants import ER
 
 from openrdb.engines import replication_of, server_of_node
+from openrdb.engines.mysql import channel, semisync
+from openrdb.engines.mysql.session import Session
+from openrdb.engines.mysql.sql import rows, run
 from openrdb.host.pairs import planned
 from openrdb.system import accounts
 from openrdb.system.processes import is_alive
@@ -217,6 +222,63 @@ def test_broken_replication_is_seen_and_never_promoted(pair: Pair, writers: Writ
     wait_until(lambda: pair.keeper.is_open and pair.pid(primary) not in (None, before))
     assert (pair.record.epoch, pair.record.is_armed) == (epoch, False)
     pair.wait_protected()  # the password is put right
+
+
+@pytest.mark.parametrize("pair", ["MySQL-9"], indirect=True)
+def test_what_cannot_be_applied_makes_no_primary(pair: Pair, writers: Writers) -> None:
+    """The former one is it again: it has all that was acknowledged."""
+    primary, standby, epoch = pair.record.primary, pair.record.standby, pair.record.epoch
+    with pair.login.connect() as session:
+        session.execute("CREATE TABLE conflict (k INT PRIMARY KEY)")
+    with pair.mysql(standby) as superuser:
+        wait_until(lambda: rows(superuser, "SHOW TABLES FROM rdb LIKE 'conflict'"))
+        run(superuser, "STOP REPLICA SQL_THREAD")
+        run(superuser, "SET GLOBAL super_read_only = OFF")
+        run(superuser, "INSERT INTO rdb.conflict VALUES (1)")
+        run(superuser, "SET GLOBAL super_read_only = ON")
+    with pair.login.connect() as session:
+        session.execute("INSERT INTO conflict VALUES (1)")
+    before = pair.kill_primary()
+    wait_until(lambda: pair.record.epoch > epoch and pair.keeper.is_open)
+    assert pair.record.primary == before == primary
+    writers.wait_for(20)
+    pair.wait_protected()
+    with pair.login.connect() as session:
+        session.execute("DROP TABLE conflict")
+
+
+@pytest.mark.parametrize("pair", ["MySQL-9"], indirect=True)
+def test_what_a_killed_agent_left_of_following_is_ended(pair: Pair) -> None:
+    """A server that was opened, and has not ended to follow: its events would never run."""
+    host, primary = pair.agent.host, pair.record.primary
+    host._leave_pairs()
+    with pair.mysql(primary) as superuser:
+        run(superuser, "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = 1")
+    pair.agent.restart()
+    with pair.mysql(primary) as superuser:
+        wait_until(lambda: not channel.status(superuser))
+    pair.wait_protected()
+
+
+@pytest.mark.parametrize("pair", ["MySQL-9"], indirect=True)
+def test_a_release_that_fails_is_soon_repeated(
+    pair: Pair, writers: Writers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where users have all connections: meanwhile no commit is acknowledged."""
+    release, failures = semisync.disable, iter(range(8))
+
+    def fail(connection: Session) -> None:
+        if next(failures, None) is not None:
+            raise MySQLError(ER.CON_COUNT_ERROR, "Too many connections")
+        release(connection)
+
+    with pair.left_alone(pair.record.standby):
+        monkeypatch.setattr(semisync, "disable", fail)
+        pair.signal(pair.record.standby, signal.SIGKILL)
+        wait_until(lambda: not pair.record.is_armed)
+        writers.wait_for(20, SOON)
+        assert next(failures, None) is None
+    pair.wait_protected()
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.1, 0.4])

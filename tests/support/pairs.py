@@ -15,6 +15,8 @@ import psutil
 
 from openrdb.engines import server_of_node
 from openrdb.engines.mysql import session as mysql_session
+from openrdb.engines.mysql.session import Session
+from openrdb.engines.mysql.sql import run
 from openrdb.engines.postgresql import session as postgresql_session
 from openrdb.host.pairs import PairKeeper
 from openrdb.host.records import PairRecord
@@ -130,6 +132,15 @@ class Pair:
         if place.exists():
             shutil.rmtree(place)
         away.rename(place)
+
+    @contextmanager
+    def mysql(self, node_id: UUID) -> Iterator[Session]:
+        """A session of the superuser's on a server of MySQL, of which nothing is replicated."""
+        host = self.agent.host
+        node = host._engine_node(host._record(node_id))
+        with mysql_session.connect(node) as connection:
+            run(connection, "SET SESSION sql_log_bin = 0")
+            yield connection
 
     def replication_password(self, secret: str) -> None:
         """Let the primary know another one than its followers, which lose their connections."""

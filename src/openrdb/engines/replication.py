@@ -77,6 +77,14 @@ class Probe(Protocol):
     def look(self, timeout: float) -> Probed:
         """Write and commit something small; return within about so many seconds whatever happens."""
 
+    def disarm(self) -> None:
+        """As `Replication.disarm`, by the session that is open, where there is one: users may have
+        taken all others.
+
+        Raises:
+            HostError: the server does not do it.
+        """
+
     def close(self) -> None:
         """End the session; never waits."""
 
@@ -119,8 +127,13 @@ class Replication(Protocol):
         nobody afterwards.
 
         Raises:
+            Unopenable: it can never apply what it has received.
             HostError: it does not within a minute.
         """
+
+    def settle(self) -> None:
+        """Bring an open server to what one has that never followed another; a no-op where it is so.
+        What it still has of that keeps nobody from writing, and may take a minute to end."""
 
     def is_open(self) -> bool:
         """Return whether it takes writes.

@@ -67,6 +67,8 @@ class PairRecord:
     """Raised with each change of the primary."""
     is_armed: bool = False
     """Whether the standby has all that the primary ever acknowledged: only then may it be promoted."""
+    is_opened: bool = True
+    """Whether the primary has been open: until then nobody wrote since the other one was."""
     unusable: bool = False
     """Whether the standby's data is to be copied again before it is started."""
     format: int = FORMAT

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,9 +15,7 @@ from openrdb.engines.mysql.probing import MySQLProbe
 from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import quoted_identifier, rows, run
 from openrdb.engines.replication import Following
-from openrdb.errors import HostError
-
-log = logging.getLogger(__name__)
+from openrdb.errors import HostError, Unopenable
 
 _ANSWER, _ACTION, _LONG = 2.0, 5.0, 60.0
 """Seconds that a server may take for a statement: where it is only asked; where others wait for what
@@ -85,17 +81,11 @@ class MySQLReplication:
                 channel.sync(connection)
                 semisync.disable(connection)
                 writes.allow(self._node, connection)
-        # After a transaction whose rest never came the applier does not end at once.
-        threading.Thread(target=self._settle, daemon=True).start()
 
-    def _settle(self) -> None:
-        """Bring an open server to what one has that never followed another; `open` begins it again."""
-        try:
-            with self._session() as connection:
-                if writes.are_allowed(connection):
-                    channel.leave(self._node, connection)
-        except HostError as error:
-            log.warning("node %s keeps what it followed by: %s", self._node.spec.node_id, error)
+    def settle(self) -> None:
+        with self._session() as connection:
+            if writes.are_allowed(connection):
+                channel.leave(self._node, connection)
 
     def is_open(self) -> bool:
         with self._session(_ANSWER) as connection:
@@ -192,7 +182,8 @@ def _apply_received(connection: Session) -> None:
     """Receive nothing more, and wait until all that was received is applied.
 
     Raises:
-        HostError: it is not within a minute, or cannot be: then something confirmed may be lost.
+        Unopenable: it cannot be: something confirmed would be lost.
+        HostError: it is not within a minute.
     """
     if not channel.status(connection):
         return
@@ -201,7 +192,7 @@ def _apply_received(connection: Session) -> None:
     while True:
         now = channel.status(connection)
         if why := channel.failure_to_apply(now):
-            raise HostError(f"what the server has received cannot be applied: {why}")
+            raise Unopenable(f"what the server has received cannot be applied: {why}")
         if not channel.is_applying(now):
             # Refused where the server cannot read what it has received, and says that it is nothing.
             run(connection, "START REPLICA SQL_THREAD")

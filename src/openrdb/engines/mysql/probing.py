@@ -13,6 +13,7 @@ from openrdb.engines.mysql import semisync, session
 from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import rows, run
 from openrdb.engines.replication import Answer, Probed
+from openrdb.errors import HostError
 
 # In the server's own schema: there no tenant sees or reaches it, and no dump has it.
 _TABLE = "mysql._rdb_probe"
@@ -23,6 +24,7 @@ _PIN = "SET SESSION sql_log_bin = 0, lock_wait_timeout = 1, innodb_lock_wait_tim
 _DOES = "SELECT command, state FROM information_schema.processlist WHERE id = %s"
 _FIRST = 0.6
 """The part of its time that a probe waits for its write; in the rest it asks what that waits for."""
+_ACTION = 5.0
 _LOCKED = (
     *("Waiting for global read lock", "Waiting for commit lock"),
     *("Waiting for table metadata lock", "Waiting for table flush"),
@@ -45,7 +47,6 @@ class MySQLProbe:
     def __init__(self, node: EngineNode) -> None:
         self._node = node
         self._session: Session | None = None
-        self._patience = 0.0
         self._progress = ("", 0.0)
         """How many commits had been confirmed, and when that was new or nothing waited."""
 
@@ -64,17 +65,28 @@ class MySQLProbe:
         except MySQLError as error:
             return self._failure(error, timeout)
 
+    def disarm(self) -> None:
+        try:
+            if self._session is None:
+                self._session = session.connect(self._node, patience=_ACTION)
+                run(self._session, _PIN)
+            session.set_patience(self._session, _ACTION)
+            semisync.disable(self._session)
+        except MySQLError as error:
+            self.close()
+            why = f"commits go on to wait for the standby: {error.args[-1]}"
+            raise HostError(why) from error
+
     def close(self) -> None:
         if self._session is not None:
             session.close(self._session)
             self._session = None
 
     def _look(self, timeout: float) -> Probed:
-        if self._session is None or self._patience != timeout:
-            self.close()
-            self._patience = timeout
+        if self._session is None:
             self._session = session.connect(self._node, patience=timeout)
             run(self._session, _PIN)
+        session.set_patience(self._session, timeout)
         try:
             run(self._session, _WRITE)
         except MySQLError as error:

@@ -120,6 +120,11 @@ def connect(
     return session
 
 
+def set_patience(session: Session, seconds: float) -> None:
+    """Let each of a session's statements take so many seconds from now on."""
+    session._read_timeout = seconds  # the driver looks at it whenever it reads
+
+
 def _pin(session: Session) -> None:
     with session.cursor() as cursor:
         cursor.execute(_PIN, list(_PINNED.values()))

@@ -14,7 +14,7 @@ import psycopg
 from psycopg import Connection
 
 from openrdb.engines.base import EngineNode
-from openrdb.engines.postgresql import session, settings
+from openrdb.engines.postgresql import postmaster, session, settings
 from openrdb.engines.postgresql.admin.levels import Row
 from openrdb.errors import HostError
 
@@ -123,11 +123,13 @@ def _pass_checkpointer(node: EngineNode) -> None:
 def disarm(node: EngineNode) -> None:
     """Let commits wait for nobody, and return when none does.
 
+    By a signal, not by a session: users may have taken all, and their commits wait.
+
     Raises:
         HostError: the server does not do it.
     """
     try:
-        settings.reload(node)
+        postmaster.reload(node)
         if not _commits(node, _RELEASED):
             # The checkpointer may be in the middle of writing, where it looks at nothing else.
             _pass_checkpointer(node)

@@ -82,6 +82,9 @@ class PostgreSQLReplication:
         if self.is_armed():  # by files that it was started with
             self.disarm()
 
+    def settle(self) -> None:
+        """Do nothing: it ended to follow when it was opened."""
+
     def is_open(self) -> bool:
         with (
             _answering(),

@@ -9,7 +9,7 @@ import psycopg
 from psycopg import errors
 
 from openrdb.engines.base import EngineNode
-from openrdb.engines.postgresql import postmaster, session
+from openrdb.engines.postgresql import arming, postmaster, session
 from openrdb.engines.replication import Answer, Probed
 
 _NAME = "openrdb probe"
@@ -51,6 +51,9 @@ class PostgreSQLProbe:
         if postmaster.is_ending(self._node):  # when its last session has gone: this one
             return Probed("refused", self._unconfirmed(), "has been asked to end")
         return Probed("written", self._unconfirmed(), waits=self._waits)
+
+    def disarm(self) -> None:
+        arming.disarm(self._node)
 
     def close(self) -> None:
         if self._session is not None:

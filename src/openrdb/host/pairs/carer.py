@@ -59,6 +59,7 @@ class Carer:
         while not self._keeper.is_closed:
             pause = _LOOK
             try:
+                self._settle()
                 if self._is_needed():
                     pause = 0.0 if not self._step(self._keeper.record) else _LOOK
                     self._failures = 0
@@ -94,6 +95,17 @@ class Carer:
         if keeper.is_restarting:
             return _PAUSE  # it was ended on purpose in the middle of this
         return pause_after(self._failures, _AFTER_FAILURE, _LONGEST_PAUSE)
+
+    def _settle(self) -> None:
+        """Let an open primary have nothing left of following another server."""
+        keeper = self._keeper
+        if not keeper.is_open or keeper.is_settled:
+            return
+        try:
+            keeper.replication(keeper.record.primary).settle()
+            keeper.is_settled = True
+        except HostError as error:
+            log.warning("pair %s: the primary is not settled: %s", keeper.instance_id, error)
 
     def _look(self) -> None:
         """Give up an armed standby that does not receive or apply any more, though it confirms: it
@@ -234,7 +246,7 @@ class Carer:
         keeper.note("the standby catches up")
         standby = keeper.ground.engine_node(pair.standby)
         with keeper.changed:
-            if not keeper.is_open or not self._is_current(pair):
+            if not keeper.is_open or keeper.owes_release or not self._is_current(pair):
                 return False
             keeper.arming = True
         keeper.ground.write_configuration(pair.primary)

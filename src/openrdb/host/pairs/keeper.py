@@ -24,7 +24,7 @@ from uuid import UUID
 
 from openrdb.engines import replication_of
 from openrdb.engines.replication import Probe, Probed, Replication
-from openrdb.errors import HostError, OpenRDBError, StartFailed
+from openrdb.errors import HostError, OpenRDBError, StartFailed, Unopenable
 from openrdb.host.backoff import pause_after
 from openrdb.host.pairs.carer import Carer
 from openrdb.host.pairs.ground import Ground
@@ -68,6 +68,11 @@ class PairKeeper:
         """Whether the primary takes writes, and endpoints lead to it."""
         self.arming = False
         """Whether its commits are being made to wait for the standby."""
+        self.owes_release = False
+        """Whether commits may still wait for a standby that the record has given up; until they do not,
+        they are not made to wait again."""
+        self.is_settled = False
+        """Whether the primary has nothing left of following another server, as far as is known."""
         self.behind = 0.0
         """Seconds that the standby was last seen to lag behind in applying what it has."""
         self.doing = "it is being started"
@@ -255,13 +260,14 @@ class PairKeeper:
         self._judge(pair, found)
         # One that was waited for in vain has had its pause.
         pause = _AFTER_FAILURE - (time.monotonic() - began)
-        return _LOOK if found.answer in _WELL else max(0.0, pause)
+        is_well = found.answer in _WELL and not self.owes_release
+        return _LOOK if is_well else max(0.0, pause)
 
     def _replace(self, pair: PairRecord) -> float:
         """Put something in the place of a primary that is dead: the standby if it has all that was
         acknowledged, else itself."""
         with self.changed:
-            self.arming = False  # it starts with files by which no commit waits
+            self.arming = self.owes_release = False  # it starts with files by which no commit waits
         self.set_open(is_open=False)
         self.drop_probe()
         self.ground.lead(pair.instance_id, None)
@@ -301,7 +307,13 @@ class PairKeeper:
             unusable: whether it is known that the other one cannot follow with the data that it has.
         """
         log.warning("pair %s: node %s becomes the primary", self.instance_id, node_id)
-        return self.update(primary=node_id, epoch=pair.epoch + 1, is_armed=False, unusable=unusable)
+        return self.update(
+            primary=node_id,
+            epoch=pair.epoch + 1,
+            is_armed=False,
+            is_opened=False,
+            unusable=unusable,
+        )
 
     def _start_again(self, pair: PairRecord) -> float:
         if (left := self._not_before - time.monotonic()) > 0:
@@ -328,13 +340,29 @@ class PairKeeper:
                 # Once it is open its commits wait for nobody.
                 pair = self.update(is_armed=False)
                 self.ground.write_configuration(pair.primary)
-            replication.open()
+            try:
+                replication.open()
+            except Unopenable as error:
+                return self._go_back(pair, error)
         elif pair.is_armed and not replication.is_armed():
             pair = self.update(is_armed=False)
+        if not pair.is_opened:
+            self.update(is_opened=True)
         self.ground.lead(pair.instance_id, pair.primary)
         self.ground.write_configuration(pair.primary)  # it may have followed until now
         self._failures = self._misses = 0
+        self.is_settled = False
         self.set_open(is_open=True)
+        return 0.0
+
+    def _go_back(self, pair: PairRecord, error: Unopenable) -> float:
+        """Let the former primary be it again, where the one that was to take its place never will: it
+        has all that was acknowledged, and nobody wrote since."""
+        if pair.is_opened or self.ground.failure(pair.standby) is not None:
+            raise error
+        self.note(f"the standby cannot take the primary's place: {error.explanation}")
+        self.kill(pair.primary)
+        self.make_primary(pair, pair.standby, unusable=True)
         return 0.0
 
     def _look(self, pair: PairRecord) -> Probed:
@@ -387,6 +415,8 @@ class PairKeeper:
         record where none waits though it says so."""
         lives = self.watch.lives(pair.standby)
         if not pair.is_armed and not self.arming:
+            if self.owes_release:
+                self._release(pair)
             return
         is_silent = lives and found.answer in _WELL and found.unconfirmed > _UNCONFIRMED
         if not lives:
@@ -398,22 +428,43 @@ class PairKeeper:
         else:
             return
         self.note(f"{why}: it is brought back")
+        self._give_up()
         try:
-            self.disarm()
+            self._release(pair)
         finally:
             if is_silent:  # it may be frozen: nothing waits for its end
                 self.kill(pair.standby)
 
-    def disarm(self) -> None:
-        """Let commits wait for nobody: first in the record."""
+    def _give_up(self) -> None:
+        """Write down that commits are to wait for nobody, before it is so."""
         with self.changed:
-            self.arming = False
-            pair = self.record
-            if pair.is_armed:
-                pair = self.update(is_armed=False)
+            self.arming, self.owes_release = False, True
+            if self.record.is_armed:
+                self.update(is_armed=False)
         self._carer.wake()
-        self.ground.write_configuration(pair.primary)
-        self.replication(pair.primary).disarm()
+        self.ground.write_configuration(self.record.primary)
+
+    def _release(self, pair: PairRecord) -> None:
+        """Let commits wait for nobody; if that fails, again in the next turn."""
+        try:
+            self._let_go(pair.primary)
+        except HostError as error:
+            log.warning("pair %s: %s", self.instance_id, error.explanation)
+
+    def _let_go(self, primary: UUID) -> None:
+        self._probe_of(primary).disarm()
+        with self.changed:
+            self.owes_release = False
+
+    def disarm(self) -> None:
+        """Let commits wait for nobody: first in the record. The guard repeats it until it is so.
+
+        Raises:
+            HostError: it is not so yet.
+        """
+        with self._turning:
+            self._give_up()
+            self._let_go(self.record.primary)
 
     def kill(self, node_id: UUID) -> None:
         self.ground.kill(node_id)
