@@ -133,6 +133,24 @@ def test_who_does_not_replay_is_not_waited_for(members: Members) -> None:
         session.execute("SELECT pg_wal_replay_resume()")
 
 
+def test_who_has_heard_nothing_for_long_does_not_stream(members: Members) -> None:
+    """What a stopped receiver wrote last is still shown as its state."""
+    primary = members.primary()
+    follower = members.follower(primary)
+    frozen = follower.process_of("walreceiver")
+    frozen.suspend()
+    wait_until(lambda: not follower.replication.following().streams)
+    found = follower.replication.following()
+    assert found.hangs
+    assert found.lag is not None
+    assert found.lag > 3
+    frozen.resume()
+    add(primary, -1)
+    wait_until(lambda: follower.ask("SELECT count(*) FROM written") == 1)
+    found = follower.replication.following()
+    assert (found.streams, found.hangs) == (True, False)
+
+
 def test_a_planned_change_there_and_back(members: Members) -> None:
     """Without a copy of anything; each of them has all that the other one ever acknowledged."""
     primary, standby = members.pair()

@@ -117,6 +117,22 @@ def test_nobody_waits_for_a_lost_standby(
     writers.wait_for(20)
 
 
+@pytest.mark.parametrize("pair", ENGINES[:1], indirect=True)
+def test_a_standby_that_hangs_is_not_waited_for_in_vain(pair: Pair, writers: Writers) -> None:
+    """It was taken for one that catches up, for ever."""
+    (frozen,) = (
+        one
+        for one in pair.processes(pair.record.standby)
+        if "walreceiver" in " ".join(one.cmdline())
+    )
+    with pair.keeper.planned():  # the guard would kill it: it confirms nothing
+        frozen.suspend()
+        pair.keeper.disarm()
+        wait_until(lambda: not is_alive(frozen.pid))
+    pair.wait_protected()
+    writers.wait_for(20)
+
+
 def test_a_primary_that_is_asked_to_end_is_replaced(pair: Pair, writers: Writers) -> None:
     epoch = pair.record.epoch
     pair.signal(pair.record.primary, signal.SIGTERM, main_only=True)

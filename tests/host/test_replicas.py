@@ -151,6 +151,28 @@ def receiver(pair: Pair, node: UUID) -> psutil.Process:
     return next(one for one in pair.processes(node) if "walreceiver" in " ".join(one.cmdline()))
 
 
+@pytest.mark.parametrize("kind", ["walreceiver", "startup"])
+def test_a_replica_with_a_frozen_process_is_started_again(
+    pair: Pair, replica: NodeSpec, kind: str
+) -> None:
+    """It was shown as healthy for ever: the receiver's last state stays in shared memory."""
+    with pair.login.connect() as client:
+        client.execute("CREATE TABLE numbers (n int PRIMARY KEY)")
+    host = pair.agent.host
+    stay_with(host._replicas[replica.node_id], pair.record.standby)
+    volume = pair.volume(replica.node_id).stat().st_ino
+    before = host._healer.pid(f"node-{replica.node_id}")
+    assert before is not None
+    main = psutil.Process(before)
+    frozen = next(one for one in main.children() if kind in " ".join(one.cmdline()))
+    frozen.suspend()
+    wait_until(lambda: not frozen.is_running(), PROTECTED)
+    insert(pair.login, 1)
+    wait_until(lambda: host._replicas[replica.node_id].follows, PROTECTED)
+    wait_until(lambda: 1 in numbers(pair, replica.node_id), PROTECTED)
+    assert pair.volume(replica.node_id).stat().st_ino == volume
+
+
 def slots(pair: Pair, node_id: UUID) -> set[str]:
     """The replication slots of a node; "?" where it does not answer."""
     host = pair.agent.host

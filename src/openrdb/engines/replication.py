@@ -46,6 +46,8 @@ class Following:
     have diverged, or its upstream has removed what it needs: its data is to be copied again."""
     reason: str = ""
     """Why it does not receive at the moment."""
+    hangs: bool = False
+    """Whether what receives has stopped to work: it cannot be told to end, so the server is killed."""
 
 
 Answer = Literal["written", "full", "busy", "silent", "refused"]

@@ -22,6 +22,7 @@ from openrdb.host.records import NodeRecord
 from openrdb.host.replicas import ReplicaKeeper
 from openrdb.host.space import LEAST_FREE
 from openrdb.spec import Desired, NodeSpec
+from openrdb.system import processes
 
 log = logging.getLogger(__name__)
 
@@ -416,6 +417,13 @@ class LocalReplicaGround:
             if (upstream := host._upstream_of(node_id)) is not None:
                 host._note_followed(upstream)
             host._healer.keep(host._program(record.spec))
+
+    def is_frozen(self, node_id: UUID) -> bool:
+        pid = self._host._healer.pid(program_name(self._record(node_id).spec))
+        return pid is not None and processes.is_frozen(pid)
+
+    def kill(self, node_id: UUID) -> None:
+        self._host._healer.kill_all(self._host._program_to_end(self._record(node_id).spec))
 
     def copy(self, source: UUID, target: UUID) -> None:
         with self._stopped(target):

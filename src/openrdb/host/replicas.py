@@ -26,6 +26,8 @@ _BACK = 60.0
 """Seconds after which a standby that it could not follow is tried again."""
 _LOST = 30.0
 """Seconds without receiving from the primary, while that works, after which it is copied again."""
+_HANGS = 3.0
+"""Seconds for which a process of it is stopped, or receives nothing, before its server is killed."""
 _AFTER_FAILURE, _LONGEST_PAUSE = 1.0, 60.0
 _LAG, _LAG_PART = 1.0, 0.1
 """Seconds, and the part of what was told last, by which a lag that is told differs."""
@@ -86,6 +88,16 @@ class ReplicaGround(Protocol):
             HostError: it cannot be started; it is tried again nevertheless.
         """
 
+    def is_frozen(self, node_id: UUID) -> bool:
+        """Return whether a process of a node's server is stopped (SIGSTOP)."""
+
+    def kill(self, node_id: UUID) -> None:
+        """Kill a node's server at once, to its last process; it is not started before `run`.
+
+        Raises:
+            HostError: something of it does not end.
+        """
+
     def copy(self, source: UUID, target: UUID) -> None:
         """End a node's server for now, and make its volume again from another node's."""
 
@@ -107,6 +119,8 @@ class ReplicaKeeper:
         self._received_at = time.monotonic()
         """When it was last seen to receive, or given another upstream."""
         self._back_at = 0.0
+        self._hangs_since: float | None = None
+        """When it was first seen to hang, and at each look since."""
         self._is_told = False
         """Whether its server was told to follow its upstream."""
         self._left: set[UUID] = set()
@@ -178,7 +192,16 @@ class ReplicaKeeper:
         if not self._ground.accepts(self.node_id, _ACCEPTING):
             self._see(None, "its server is being started")
             return _SOON
-        found = self._follow()
+        return self._judge(self._follow(), primary)
+
+    def _judge(self, found: Following, primary: UUID | None) -> float:
+        """Do what a replica whose server runs needs; return as `_turn` does."""
+        if self._hangs(found):
+            log.warning("replica %s hangs: its server is killed and started again", self.node_id)
+            self._see(None, "a process of it hangs: it is started again")
+            self._ground.kill(self.node_id)
+            self._received_at, self._hangs_since = time.monotonic(), None
+            return 0.0
         if found.streams and self.upstream in self._ground.certain(self.node_id):
             self._received_at = time.monotonic()
             self._see(found, "")
@@ -195,6 +218,16 @@ class ReplicaKeeper:
             log.warning("replica %s is copied again: %s", self.node_id, self.doing)
             return self._copy(primary, f"its data is being copied again: {self.doing}")
         return _SOON
+
+    def _hangs(self, found: Following) -> bool:
+        """Return whether a process of it has hung for some seconds: it does not end when it is told to,
+        as by another upstream."""
+        if not found.hangs and not self._ground.is_frozen(self.node_id):
+            self._hangs_since = None
+            return False
+        now = time.monotonic()
+        self._hangs_since = now if self._hangs_since is None else self._hangs_since
+        return now - self._hangs_since > _HANGS
 
     def _copy(self, primary: UUID | None, doing: str) -> float:
         if primary is None:

@@ -77,6 +77,11 @@ def is_stopped(pid: int) -> bool:
         return False
 
 
+def is_frozen(pid: int) -> bool:
+    """Return whether a process or one that it started is stopped (SIGSTOP): the others wait for it."""
+    return any(map(is_stopped, (pid, *children(pid))))
+
+
 def children(pid: int) -> list[int]:
     """Return the processes that a process has started; none where the kernel does not tell."""
     try:

@@ -11,12 +11,15 @@ from openrdb.engines import failures
 from openrdb.engines.base import EngineNode
 from openrdb.engines.postgresql import session, wal
 from openrdb.engines.postgresql.control import Control
+from openrdb.engines.postgresql.upstream import SILENCE
 from openrdb.engines.replication import Following
 from openrdb.errors import HostError
 from openrdb.system import files
 
 _ANSWER = 5.0
 _SEGMENT_SIZE = 16 * 2**20
+_HANGS = 2 * SILENCE
+"""Seconds without a message after which a receiver hangs: one that works has given its upstream up."""
 # The receiver fetches the histories of all timelines of its upstream before it receives anything: one
 # that is later than the timeline which it receives is the upstream's, and the data may be another's.
 _HISTORIES = r"""
@@ -25,16 +28,21 @@ _HISTORIES = r"""
 """
 # Both times of the last message are the receiver's own until there is one: it also takes itself for
 # streaming while the upstream looks whether it still has what is to be sent.
+# The view shows the receiver's shared memory, which stays as it is while the receiver is stopped.
 _STATE = f"""
     SELECT pg_is_in_recovery(), pg_is_wal_replay_paused(),
+        coalesce(status IN ('streaming', 'stopping') AND quiet > {_HANGS}, false),
         status = 'streaming' AND sender_host = %s AND sender_port = %s
             AND last_msg_send_time <> last_msg_receipt_time,
         received_tli >= coalesce(({_HISTORIES}), 1),
         CASE WHEN status = 'streaming' AND pg_last_wal_receive_lsn() <= pg_last_wal_replay_lsn()
-            THEN 0
+            THEN CASE WHEN quiet > {SILENCE} THEN quiet ELSE 0 END
             ELSE extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())
         END::float
-    FROM (SELECT) AS one LEFT JOIN pg_stat_wal_receiver ON true
+    FROM (SELECT) AS one LEFT JOIN (
+        SELECT *, extract(epoch FROM clock_timestamp() - last_msg_receipt_time) AS quiet
+        FROM pg_stat_wal_receiver
+    ) AS receiver ON true
 """  # noqa: S608
 _ALL = f"""
     SELECT pg_last_wal_replay_lsn() > %s::pg_lsn, coalesce(({_HISTORIES}), 1) <= %s,
@@ -68,6 +76,7 @@ _LOST = re.compile(
     re.MULTILINE,
 )
 _COMPLAINT = re.compile(_OWN_LINE + r"(?:FATAL|PANIC|WARNING): +(.+)", re.MULTILINE)
+_SILENT = "what receives hangs: it got no message for longer than it waits for one"
 _PAUSED = (
     "settings of it are lower than those of its upstream: it has to be started again with them"
 )
@@ -86,8 +95,10 @@ def state(node: EngineNode) -> Following:
         lost, reason = _said(node)
         return Following(streams=False, lost=lost, reason=reason or str(error))
     assert row is not None  # noqa: S101
-    _, paused, connected, same_timeline, lag = row
+    _, paused, hangs, connected, same_timeline, lag = row
     behind = max(0.0, float(str(lag))) if lag is not None else None
+    if hangs:
+        return Following(streams=False, lag=behind, hangs=True, reason=_SILENT)
     if connected and same_timeline and not paused:
         return Following(streams=True, lag=behind)
     lost, reason = _said(node)

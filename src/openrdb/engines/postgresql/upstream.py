@@ -14,8 +14,9 @@ from openrdb.system import accounts
 
 RELOADABLE_FROM = 13
 """From this version on a server takes another upstream without a restart, and slots are bounded."""
-_SILENCE = 3
-"""Seconds after which a connection between nodes counts as lost."""
+SILENCE = 3
+"""Seconds after which a connection between nodes counts as lost, at both of its ends. Each speaks after
+half of that, also where there is nothing to send."""
 _RETRIES = "200ms"
 _SPECIAL = re.compile(r"([:\\])")
 
@@ -28,7 +29,7 @@ def settings(node: EngineNode) -> dict[str, str]:
     return {
         "restart_after_crash": "off",
         "recovery_target_timeline": "latest",
-        "wal_receiver_timeout": f"{_SILENCE}s",
+        "wal_receiver_timeout": f"{SILENCE}s",
         "wal_retrieve_retry_interval": _RETRIES,
         "synchronous_commit": "on",
         "synchronous_standby_names": confirming,
@@ -44,10 +45,10 @@ def _source(node: EngineNode) -> dict[str, str]:
     parameters = {
         **replication.parameters(upstream.address, upstream.port, str(node_id), paths.authority),
         "passfile": str(_secret_file(node)),
-        "connect_timeout": str(_SILENCE),
-        "tcp_user_timeout": str(_SILENCE * 1000),
+        "connect_timeout": str(SILENCE),
+        "tcp_user_timeout": str(SILENCE * 1000),
         # Of the sender that serves this node alone: others may be silent for longer.
-        "options": f"-cwal_sender_timeout={_SILENCE}s",
+        "options": f"-cwal_sender_timeout={SILENCE}s",
     }
     return {
         "primary_conninfo": make_conninfo("", **parameters),

@@ -225,6 +225,11 @@ class Carer:
                 with suppress(HostError):  # commits need the standby more
                     standby.dismiss(pair.primary)  # which followed it before
                 return True
+            is_over = time.monotonic() > deadline
+            if keeper.watch.is_frozen(pair.standby) or (found.hangs and is_over):
+                keeper.note("a process of the standby hangs: it is started again")
+                keeper.kill(pair.standby)
+                return False
             if found.lost is None and time.monotonic() > deadline and not self._is_renewed:
                 # It may be the account that it comes in by.
                 self._is_renewed, deadline = True, time.monotonic() + _PATIENCE

@@ -46,7 +46,7 @@ class Watch:
     def is_frozen(self, node_id: UUID) -> bool:
         """Return whether one of a server's processes is stopped (SIGSTOP): the others wait for it."""
         pid = self.pid(node_id)
-        return pid is not None and any(map(processes.is_stopped, (pid, *processes.children(pid))))
+        return pid is not None and processes.is_frozen(pid)
 
     def forget(self, node_id: UUID) -> None:
         """Look again at the next question: the server was ended or started on purpose."""
