@@ -65,6 +65,28 @@ def test_no_user_is_taken_for_the_standby(members: Members) -> None:
     assert primary.replication.is_armed()
 
 
+_SENDERS = "SELECT pid FROM pg_stat_get_wal_senders()"
+
+
+def test_no_user_ends_the_standby_s_session(members: Members) -> None:
+    """Who did it again and again kept commits on one node, and had the standby copied."""
+    primary, _ = members.pair()
+    sender = primary.ask(_SENDERS)
+
+    def is_refused() -> bool:
+        with primary.session() as session:
+            for function in ("pg_cancel_backend", "pg_terminate_backend"):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    session.execute(f"SELECT {function}(pid) FROM ({_SENDERS}) s".encode())
+        return primary.ask(_SENDERS) == sender
+
+    assert is_refused()
+    with primary.superuser() as session:  # as earlier versions made it
+        session.execute("ALTER ROLE _rdb_replication NOSUPERUSER")
+    primary.engine.ensure_replication_ready(REPLICATION_SECRET)
+    assert is_refused()
+
+
 def _replicates(primary: Member, standby: Member, replication: str) -> object:
     options = {
         "host": primary.node.spec.address,

@@ -20,7 +20,8 @@ from openrdb.engines import replication_of, server_of_node
 from openrdb.engines.mysql import channel, semisync
 from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import rows, run
-from openrdb.host.pairs import planned
+from openrdb.engines.postgresql import session
+from openrdb.host.pairs import carer, planned
 from openrdb.system import accounts
 from openrdb.system.processes import is_alive
 from tests.support.agent import Agent
@@ -131,6 +132,23 @@ def test_a_standby_that_hangs_is_not_waited_for_in_vain(pair: Pair, writers: Wri
         wait_until(lambda: not is_alive(frozen.pid))
     pair.wait_protected()
     writers.wait_for(20)
+
+
+@pytest.mark.parametrize("pair", ENGINES[:1], indirect=True)
+def test_a_standby_whose_connections_are_ended_is_not_copied(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, ended = pair.agent.host, set[object]()
+    volume = pair.volume(pair.record.standby).stat().st_ino
+    node = host._engine_node(host._record(pair.record.primary))
+    end = "SELECT pid FROM pg_stat_get_wal_senders() WHERE pg_terminate_backend(pid)"
+    with monkeypatch.context() as patch, session.connect(node, "postgres") as superuser:
+        patch.setattr(carer, "_PATIENCE", 1.0)
+        superuser.autocommit = True
+        while len(ended) < 40:  # five times a second it tries again
+            ended |= {pid for (pid,) in superuser.execute(end)}
+    pair.wait_protected()
+    assert pair.volume(pair.record.standby).stat().st_ino == volume
 
 
 def test_a_primary_that_is_asked_to_end_is_replaced(pair: Pair, writers: Writers) -> None:

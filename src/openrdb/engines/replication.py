@@ -48,6 +48,8 @@ class Following:
     """Why it does not receive at the moment."""
     hangs: bool = False
     """Whether what receives has stopped to work: it cannot be told to end, so the server is killed."""
+    was_ended: bool = False
+    """Whether somebody ended its connection: it connects again by itself, and its data is good."""
 
 
 Answer = Literal["written", "full", "busy", "silent", "refused"]

@@ -213,6 +213,8 @@ class ReplicaKeeper:
         self._see(None, found.lost or found.reason or doing)
         if primary is None or self.upstream != primary:
             return _SOON
+        if found.was_ended:
+            self._received_at = time.monotonic()  # a copy would be ended likewise
         away = time.monotonic() - self._received_at
         if found.lost is not None or away > _LOST:
             log.warning("replica %s is copied again: %s", self.node_id, self.doing)

@@ -76,6 +76,7 @@ _LOST = re.compile(
     re.MULTILINE,
 )
 _COMPLAINT = re.compile(_OWN_LINE + r"(?:FATAL|PANIC|WARNING): +(.+)", re.MULTILINE)
+_ENDED = "terminating connection due to administrator command"
 _SILENT = "what receives hangs: it got no message for longer than it waits for one"
 _PAUSED = (
     "settings of it are lower than those of its upstream: it has to be started again with them"
@@ -104,7 +105,13 @@ def state(node: EngineNode) -> Following:
     lost, reason = _said(node)
     if paused:
         reason = _PAUSED
-    return Following(streams=False, lag=behind, lost=lost, reason=reason or "it is not connected")
+    return Following(
+        streams=False,
+        lag=behind,
+        lost=lost,
+        reason=reason or "it is not connected",
+        was_ended=reason.endswith(_ENDED),
+    )
 
 
 def _said(node: EngineNode) -> tuple[str | None, str]:

@@ -15,18 +15,16 @@ from openrdb.engines.names import OWN_PREFIX, REPLICATION
 from openrdb.engines.postgresql import scram
 from openrdb.engines.postgresql.admin.levels import Row
 
-_OWN_PROTECTION = 160000
-"""From this version on CREATEROLE reaches only roles that it has the ADMIN OPTION on. Before, it may
-drop, rename and grant every role but superusers: there the role is one, so that no tenant can."""
-
 
 def ensure_role(connection: Connection[Row], secret: str) -> None:
-    """Create the role, or give it this secret."""
+    """Create the role, or give it this secret.
+
+    It is a superuser, as tenants reach all other roles: up to 15 CREATEROLE drops, renames and grants
+    them, and from 16 on members of `pg_signal_backend` end their sessions, those of standbys too.
+    """
     query = "SELECT 1 FROM pg_roles WHERE rolname = %s"
     verb = "ALTER" if connection.execute(query, [REPLICATION]).fetchone() else "CREATE"
-    protected = connection.info.server_version >= _OWN_PROTECTION
-    rank = "NOSUPERUSER" if protected else "SUPERUSER"
-    statement = sql.SQL(f"{verb} ROLE {{}} LOGIN REPLICATION {rank} PASSWORD {{}}")
+    statement = sql.SQL(f"{verb} ROLE {{}} LOGIN REPLICATION SUPERUSER PASSWORD {{}}")
     verifier = sql.Literal(scram.secret_verifier(secret))
     connection.execute(statement.format(sql.Identifier(REPLICATION), verifier))
 

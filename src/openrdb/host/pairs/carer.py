@@ -230,6 +230,8 @@ class Carer:
                 keeper.note("a process of the standby hangs: it is started again")
                 keeper.kill(pair.standby)
                 return False
+            if found.was_ended:
+                deadline = time.monotonic() + _PATIENCE  # a copy would be ended likewise
             if found.lost is None and time.monotonic() > deadline and not self._is_renewed:
                 # It may be the account that it comes in by.
                 self._is_renewed, deadline = True, time.monotonic() + _PATIENCE
