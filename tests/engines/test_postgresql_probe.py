@@ -64,6 +64,30 @@ def test_it_tells_what_the_standby_lacks(members: Members) -> None:
     probe.close()
 
 
+def test_who_cannot_ask_says_nothing_of_the_standby(members: Members) -> None:
+    """What was not confirmed at the last look may be by now: a healthy standby was killed."""
+    primary, standby = members.pair()
+    probe = primary.replication.probe()
+    standby.send(signal.SIGSTOP)
+    assert probe.look(LONGEST).answer == "written"
+    standby.send(signal.SIGCONT)
+    probe.close()
+    with ExitStack() as sessions:
+        with pytest.raises(psycopg.OperationalError):
+            while True:
+                sessions.enter_context(primary.session())
+        for _ in range(9):
+            other = primary.replication.probe()
+            sessions.callback(other.close)
+            if other.look(LONGEST).answer == "busy":
+                break
+        found = probe.look(LONGEST)
+        assert (found.answer, found.unconfirmed) == ("busy", 0.0)
+    wait_until(lambda: probe.look(LONGEST).answer == "written")
+    wait_until(lambda: unconfirmed(probe) < 0.2)
+    probe.close()
+
+
 def unconfirmed(probe: Probe) -> float:
     found = probe.look(LONGEST)
     assert found.answer == "written"

@@ -65,7 +65,7 @@ class Probed:
     answer: Answer
     unconfirmed: float = 0.0
     """Seconds since which the synchronous standby has not confirmed something that was written: 0
-    where it has everything, or nothing waits for it."""
+    where it has everything, nothing waits for it, or the probe could not ask for that."""
     reason: str = ""
     waits: bool = True
     """Whether commits wait for a standby, as far as it was told."""

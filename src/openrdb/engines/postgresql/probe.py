@@ -47,7 +47,8 @@ class PostgreSQLProbe:
             self._look(deadline)
         except psycopg.Error as error:
             self.close()
-            return Probed(_answer(error), self._unconfirmed(), str(error))
+            # Nothing says whether the standby has got meanwhile what it lacked at the last look.
+            return Probed(_answer(error), reason=str(error))
         if postmaster.is_ending(self._node):  # when its last session has gone: this one
             return Probed("refused", self._unconfirmed(), "has been asked to end")
         return Probed("written", self._unconfirmed(), waits=self._waits)
