@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pymysql
 import pytest
@@ -199,6 +201,95 @@ def test_events_run_on_the_primary_only(pair: Pair) -> None:
         pair.mend()
         run("DROP TABLE rdb.ticks")
         run("DROP EVENT rdb.tick")
+
+
+_STATE = "SELECT status FROM information_schema.events WHERE event_name = %s"
+
+
+@contextmanager
+def events(pair: Pair) -> Iterator[None]:
+    """A table in which events write who has run which; afterwards it and they are gone."""
+    with pair.primary.session() as run:
+        run("CREATE TABLE rdb.runs (id INT AUTO_INCREMENT PRIMARY KEY, name TEXT, who BIGINT)")
+        run("CREATE EVENT rdb.tick ON SCHEDULE EVERY 1 SECOND DO DELETE FROM rdb.runs WHERE false")
+    yield
+    pair.mend()
+    with pair.primary.session() as run:
+        for (name,) in run("SELECT event_name FROM information_schema.events"):
+            run(f"DROP EVENT rdb.{name}")
+        run("DROP TABLE rdb.runs")
+
+
+def once(run: Any, name: str, moment: str, more: str = "") -> None:
+    """Make an event that is to run once."""
+    body = f"INSERT INTO rdb.runs (name, who) VALUES ('{name}', @@server_id)"
+    run(f"CREATE EVENT rdb.{name} ON SCHEDULE AT {moment} {more} DO {body}")
+
+
+def ran(server: Member) -> set[tuple[str, int]]:
+    """Return which one-time events have run, and how often, once all that are due have."""
+    last = "SELECT last_executed FROM information_schema.events WHERE event_name = 'tick'"
+    before = server.ask(last)
+    # Those that are due run in the order of their moments: the next tick comes after them.
+    until(lambda: server.ask(last) != before)
+    with server.session() as run:
+        until(lambda: not [row for row in run("SHOW PROCESSLIST") if row[4] == "Connect"])
+        return set(run("SELECT name, COUNT(*) FROM rdb.runs GROUP BY name"))
+
+
+def test_one_time_events_run_once(pair: Pair) -> None:
+    """Also where only the server that has run them knows it."""
+    with events(pair):
+        with pair.primary.session() as run, pair.primary.superuser() as session:
+            described = (
+                "SELECT event_name, definer, sql_mode, time_zone, event_definition, execute_at, "
+                "on_completion FROM information_schema.events ORDER BY event_name"
+            )
+            session.query("SET GLOBAL event_scheduler = OFF")
+            once(run, "copied", "NOW()", "ON COMPLETION PRESERVE")
+            pair.standby.copy_anew(pair.primary)
+            assert pair.rejoin().streams
+            pair.primary.arm(pair.standby)
+            for number, zone in enumerate(("+05:00", "Europe/Paris", "-11:00")):
+                run("SET time_zone = %s, sql_mode = 'ANSI_QUOTES'", zone)
+                once(run, f"told{number}", "NOW()", "ON COMPLETION PRESERVE")
+                once(run, f"later{number}", "NOW() + INTERVAL 1 HOUR")
+            once(run, "dropped", "NOW()")
+            session.query("SET GLOBAL event_scheduler = ON")
+        expected = ran(pair.primary)
+        assert len(expected) == 5
+        assert {count for _, count in expected} == {1}
+        with pair.primary.session() as run:
+            before = run(described)
+            assert run(_STATE, "dropped") == []
+        for _ in range(3):
+            pair.primary.kill()
+            pair.promote()
+            assert ran(pair.primary) == expected
+            with pair.primary.session() as run:
+                assert run(described) == before
+                states = dict(run("SELECT event_name, status FROM information_schema.events"))
+            assert states == {
+                name: "ENABLED" if name.startswith(("later", "tick")) else "DISABLED"
+                for name in states
+            }
+            pair.mend()
+        pair.primary.replication.hand_over(20)
+        wait_for_all(pair)
+        pair.promote()
+        assert ran(pair.primary) == expected
+
+
+def test_event_that_was_due_while_nobody_took_writes_is_skipped(pair: Pair) -> None:
+    """Whether the former primary has run it, nobody knows."""
+    with events(pair):
+        with pair.primary.session() as run, pair.primary.superuser() as session:
+            session.query("SET GLOBAL event_scheduler = OFF")
+            once(run, "due", "NOW()")
+        pair.primary.kill()
+        pair.promote()
+        assert ran(pair.primary) == set()
+        assert pair.primary.ask(_STATE, "due") == "DISABLED"
 
 
 def test_what_users_may_write_is_another_matter(pair: Pair) -> None:

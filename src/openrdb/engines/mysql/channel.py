@@ -17,7 +17,7 @@ from pymysql.constants import ER
 from pymysql.cursors import DictCursor
 
 from openrdb.engines.base import EngineNode
-from openrdb.engines.mysql import config, definitions, gtids, replication, session
+from openrdb.engines.mysql import config, definitions, gtids, replication, session, writes
 from openrdb.engines.mysql.admin import user_sessions
 from openrdb.engines.mysql.reserved import REPLICATION
 from openrdb.engines.mysql.session import Session
@@ -222,12 +222,15 @@ def _session_of(node: EngineNode, upstream: Upstream) -> Session:
 
 
 def leave(node: EngineNode, connection: Session) -> None:
-    """Let a server that takes writes follow nobody any more, and run its events; a no-op if it did not
-    follow anybody: it may have events then that are to stay as they are."""
+    """Let a server that takes writes follow nobody any more, and run its events.
+
+    If it did not follow anybody, it may have events that are to stay as they are.
+    """
     if status(connection):
         _stop(node)
         definitions.enable_events(connection)
         run(connection, "RESET REPLICA ALL")
+    writes.run_events(connection)
 
 
 def _stop(node: EngineNode) -> None:

@@ -46,12 +46,15 @@ _QUOTED = r"`(?:[^`]|``)*`"
 _DEFINER = re.compile(rf"^(CREATE (?:ALGORITHM=\w+ )?)DEFINER={_QUOTED}@{_QUOTED}")
 _GONE = (ER.NO_SUCH_TABLE, ER.BAD_FIELD_ERROR, ER.SP_DOES_NOT_EXIST)
 """The server keeps what is granted on a table or column that is dropped, and cannot grant it again."""
-# Those that a follower was told of are so; who sets that for an event of this server keeps it.
-_NOT_RUN_HERE = """
-    SELECT event_schema, event_name, definer, sql_mode, time_zone, character_set_client,
-        collation_connection
+# A follower has events of other servers: those that it was told of are not enabled, those that came
+# with the copy of the data are as they were then. An event of this server keeps what it was set to.
+# Moments are told in each event's own zone.
+_OF_OTHERS = """
+    SELECT event_schema, event_name, definer,
+        event_type = 'ONE TIME' AND CONVERT_TZ(execute_at, time_zone, '+00:00') <= UTC_TIMESTAMP(),
+        sql_mode, time_zone, character_set_client, collation_connection
     FROM information_schema.events
-    WHERE status IN ('REPLICA_SIDE_DISABLED', 'SLAVESIDE_DISABLED') AND originator <> @@server_id
+    WHERE status <> 'DISABLED' AND originator <> @@server_id
 """
 _OWN = "SELECT @@sql_mode, @@character_set_client, @@collation_connection, @@time_zone"
 # Where SHOW CREATE has the statement, and the settings.
@@ -178,8 +181,14 @@ def defined_by(one: Definition, account: Account) -> Definition:
 
 
 def enable_events(session: Session) -> None:
-    """Let a server run the events that it was told of while it followed another one."""
-    for schema, name, definer, mode, zone, client, connection in rows(session, _NOT_RUN_HERE):
+    """Let a server that followed another one run the events that are still due.
+
+    That an event has run is known only to the server that ran it, so a one-time event whose moment has
+    passed may have run: it is disabled. Events must not run meanwhile.
+    """
+    for schema, name, definer, has_passed, *settings in rows(session, _OF_OTHERS):
+        mode, zone, client, connection = settings
+        status = "DISABLE" if has_passed else "ENABLE"
         own = _settings(session)
         _set(
             session,
@@ -190,7 +199,7 @@ def enable_events(session: Session) -> None:
         )
         try:
             on = f"{quoted_identifier(str(schema))}.{quoted_identifier(str(name))}"
-            run(session, f"ALTER DEFINER={_account(str(definer))} EVENT {on} ENABLE")
+            run(session, f"ALTER DEFINER={_account(str(definer))} EVENT {on} {status}")
         finally:
             _set(session, own)
 

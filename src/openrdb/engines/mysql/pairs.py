@@ -151,6 +151,7 @@ class MySQLReplication:
         with self._session() as connection:
             if writes.are_users_out(connection):  # a server that was started again lets them in
                 writes.allow(self._node, connection)
+                writes.run_events(connection)
 
     def has_all_of(self, primary: EngineNode) -> bool:
         """Return whether both servers have the same, for which it waits a second."""

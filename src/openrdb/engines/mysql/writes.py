@@ -42,11 +42,15 @@ def are_allowed(connection: Session) -> bool:
 
 
 def allow(node: EngineNode, connection: Session) -> None:
-    """Let a server take the writes that the node's users may do."""
+    """Let a server take the writes that the node's users may do; events are another matter."""
     run(connection, f"SET GLOBAL {_READ_ONLY} = OFF")
     wanted = config.switches(node.writes)
     for name in reversed(config.switches("closed")):
         run(connection, f"SET GLOBAL {name} = {'ON' if name in wanted else 'OFF'}")
+
+
+def run_events(connection: Session) -> None:
+    """Let a server run its events; a no-op if it does."""
     run(connection, f"SET GLOBAL {_SCHEDULER} = ON")
 
 
