@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pymysql
 import pytest
 
 from openrdb import certificates
-from openrdb.engines.mysql import gtids
+from openrdb.engines.base import EngineNode
+from openrdb.engines.mysql import gtids, writes
 from openrdb.engines.mysql.reserved import REPLICATION
+from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import rows
 from openrdb.errors import HostError
 from openrdb.system.bundle import Bundle
-from tests.support.mysql_pairs import Pair, in_background, running, until
+from tests.support.mysql_pairs import Member, Pair, in_background, running, until
 from tests.support.mysql_server import REPLICATION_SECRET
 
 PROMOTIONS = 20
@@ -70,6 +74,56 @@ def test_standby_opens_in_the_middle_of_a_transaction(pair: Pair) -> None:
         # Nothing that the transaction had begun holds a lock.
         run("INSERT INTO rdb.big (id, t) VALUES (1, '') ON DUPLICATE KEY UPDATE t = ''")
     assert pair.primary.ask("SELECT COUNT(*) FROM rdb.big") in {1, 40}
+
+
+def test_what_was_applied_is_on_disk_before_the_standby_opens(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its host may lose power at once, when the pair's record names it as the primary already."""
+    standby = pair.standby
+    synced: dict[Path, int] = {}
+    found: list[tuple[int, dict[Path, int]]] = []
+    fdatasync, allow = os.fdatasync, writes.allow
+
+    def seen(descriptor: int) -> None:
+        fdatasync(descriptor)
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synced[path] = path.stat().st_size
+
+    def asked(node: EngineNode, connection: Session) -> None:
+        found.append((redo_log(standby, "Log flushed up to"), dict(synced)))
+        allow(node, connection)
+
+    with standby.superuser() as session, pair.writing() as writer:
+        # Else it syncs every second by itself.
+        session.query("SET GLOBAL innodb_flush_log_at_timeout = 2700")
+        writer.wait(100)
+    executed = pair.primary.ask("SELECT @@gtid_executed")
+    assert standby.ask("SELECT WAIT_FOR_EXECUTED_GTID_SET(%s, 60)", executed) == 0
+    applied, (log, size) = redo_log(standby, "Log sequence number"), binary_log(standby)
+    monkeypatch.setattr(os, "fdatasync", seen)
+    monkeypatch.setattr(writes, "allow", asked)
+    pair.primary.kill()
+    pair.promote()
+    ((flushed, then),) = found
+    assert flushed >= applied
+    assert then[log] >= size
+    with standby.superuser() as session:
+        session.query("SET GLOBAL innodb_flush_log_at_timeout = 1")
+
+
+def redo_log(server: Member, which: str) -> int:
+    """Return up to where the server has made its redo log, or put it on disk."""
+    with server.superuser() as session:
+        ((_, _, text),) = rows(session, "SHOW ENGINE INNODB STATUS")
+    return int(str(text).partition(f"\n{which}")[2].split()[0])
+
+
+def binary_log(server: Member) -> tuple[Path, int]:
+    """Return the file that the server writes its binary log to, and its size."""
+    with server.superuser() as session:
+        name, size, *_ = rows(session, "SHOW BINARY LOGS")[-1]
+    return server.paths.data / str(name), int(str(size))
 
 
 def test_server_starts_inert(pair: Pair) -> None:

@@ -123,6 +123,20 @@ def sync_file_system(path: Path) -> None:
         os.close(descriptor)
 
 
+def sync_file(path: Path) -> None:
+    """Put on disk what somebody else has written to a file.
+
+    Raises:
+        OSError: it is no file, or the disk does not take it.
+    """
+    # Whoever owns it may have put something else in its place, which would not be opened at once.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def sync_directory(path: Path) -> None:
     """Make what was created, renamed and removed in a directory durable."""
     descriptor = os.open(path, os.O_RDONLY)

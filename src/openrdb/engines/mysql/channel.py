@@ -24,6 +24,7 @@ from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import quoted_literal, rows, run
 from openrdb.engines.replication import Following, Upstream
 from openrdb.errors import HostError
+from openrdb.system import files
 
 Status = Mapping[str, Any]
 """What SHOW REPLICA STATUS answers; empty where the server follows nobody."""
@@ -107,10 +108,21 @@ def _set_globals(node: EngineNode, connection: Session) -> None:
         run(connection, statement)
 
 
-def sync(connection: Session) -> None:
-    """Sync each commit from now on, and with the first one all before."""
+def sync(node: EngineNode, connection: Session) -> None:
+    """Sync each commit from now on, and all that was applied before, which was acknowledged.
+
+    Raises:
+        HostError: the disk does not take it.
+    """
     run(connection, "SET GLOBAL innodb_flush_log_at_trx_commit = 1")
     run(connection, "SET GLOBAL sync_binlog = 1")
+    run(connection, "FLUSH NO_WRITE_TO_BINLOG ENGINE LOGS")
+    # Not by FLUSH BINARY LOGS: it begins another file, and ends a server that has no room for one.
+    ((newest, *_),) = rows(connection, "SHOW BINARY LOGS")[-1:]
+    try:
+        files.sync_file(node.paths.data / str(newest))
+    except OSError as error:
+        raise HostError(f"the binary log cannot be synced: {error.strerror}") from error
 
 
 def _set_source(node: EngineNode, connection: Session, upstream: Upstream) -> None:

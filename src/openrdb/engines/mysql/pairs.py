@@ -78,7 +78,7 @@ class MySQLReplication:
         with self._session() as connection:
             if not writes.are_allowed(connection):
                 _apply_received(connection)
-                channel.sync(connection)
+                channel.sync(self._node, connection)
                 semisync.disable(connection)
                 writes.allow(self._node, connection)
 
