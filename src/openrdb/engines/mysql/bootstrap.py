@@ -11,10 +11,13 @@ from openrdb.engines.mysql import (
     caching_sha2,
     channel,
     copying,
+    definitions,
+    identity,
     replication,
     reserved,
     session,
     sql,
+    writes,
 )
 from openrdb.engines.mysql.admin import levels, privileges, users
 from openrdb.engines.mysql.session import Session
@@ -36,14 +39,21 @@ def run(
             privileges.apply(connection, granted, FIRST_DATABASE, administrator.name, "all")
         superuser = _superuser(node)
         sql.run(connection, f"ALTER USER {superuser}, {replication.unlocked(replication_secret)}")
+        writes.run_events(connection)
+    identity.forget_copied(node.paths.data)
 
 
 def take_over(node: EngineNode, former_secret: str) -> None:
-    """Set the superuser's secret in a copy of another node's data."""
+    """Set the superuser's secret in a copy of another node's data, and let it run its events.
+
+    One-time events whose moment has passed are left to the source.
+    """
     with _first_session(node, former_secret) as connection:
         copying.unload(connection)  # which older code has left in copies
         sql.run(connection, f"ALTER USER {_superuser(node)}")
+        definitions.disable_missed(connection)
         channel.leave(node, connection)
+    identity.forget_copied(node.paths.data)
 
 
 def _superuser(node: EngineNode) -> str:

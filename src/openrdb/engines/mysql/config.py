@@ -82,6 +82,8 @@ def files(node: EngineNode) -> dict[str, str]:
         _fixed(spec, paths),
         dict.fromkeys(switches(node.writes), "ON"),
         _inert(node) if node.is_inert else {},
+        # Its events are those of its source: see `bootstrap.take_over`.
+        {"event_scheduler": "OFF"} if identity.is_copied(paths.data) else {},
     )
     lines = [f"{name} = {_quoted(value)}" for part in sections for name, value in part.items()]
     return {MAIN_FILE: "\n".join(["[mysqld]", *lines]) + "\n"}

@@ -6,7 +6,7 @@ They are read and made again one by one. To make one runs no code of it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from pymysql import MySQLError
@@ -50,9 +50,10 @@ _GONE = (ER.NO_SUCH_TABLE, ER.BAD_FIELD_ERROR, ER.SP_DOES_NOT_EXIST)
 # with the copy of the data are as they were then. An event of this server keeps what it was set to.
 # Moments are told in each event's own zone.
 _OF_OTHERS = """
-    SELECT event_schema, event_name, definer,
+    SELECT status,
         event_type = 'ONE TIME' AND CONVERT_TZ(execute_at, time_zone, '+00:00') <= UTC_TIMESTAMP(),
-        sql_mode, time_zone, character_set_client, collation_connection
+        event_schema, event_name, definer, sql_mode, time_zone, character_set_client,
+        collation_connection
     FROM information_schema.events
     WHERE status <> 'DISABLED' AND originator <> @@server_id
 """
@@ -186,22 +187,43 @@ def enable_events(session: Session) -> None:
     That an event has run is known only to the server that ran it, so a one-time event whose moment has
     passed may have run: it is disabled. Events must not run meanwhile.
     """
-    for schema, name, definer, has_passed, *settings in rows(session, _OF_OTHERS):
-        mode, zone, client, connection = settings
-        status = "DISABLE" if has_passed else "ENABLE"
-        own = _settings(session)
-        _set(
-            session,
-            {
-                **{"sql_mode": mode, "time_zone": zone},
-                **{"character_set_client": client, "collation_connection": connection},
-            },
-        )
-        try:
-            on = f"{quoted_identifier(str(schema))}.{quoted_identifier(str(name))}"
-            run(session, f"ALTER DEFINER={_account(str(definer))} EVENT {on} {status}")
-        finally:
-            _set(session, own)
+    for event, _, has_passed in _of_others(session):
+        _alter(session, event, "DISABLE" if has_passed else "ENABLE")
+
+
+def disable_missed(session: Session) -> None:
+    """Disable the one-time events of a copied server whose moment has passed since it was copied.
+
+    Its source has run them, or will. Events must not run meanwhile.
+    """
+    for event, status, has_passed in _of_others(session):
+        if has_passed and status == "ENABLED":
+            _alter(session, event, "DISABLE")
+
+
+def _of_others(session: Session) -> Iterator[tuple[tuple[str, ...], str, bool]]:
+    """Yield the events of other servers: each with its status, and whether it was to run once before
+    now."""
+    for status, has_passed, *event in rows(session, _OF_OTHERS):
+        yield tuple(str(one) for one in event), str(status), bool(has_passed)
+
+
+def _alter(session: Session, event: tuple[str, ...], change: str) -> None:
+    """Enable or disable an event; it keeps its definer and the settings that it was made with."""
+    schema, name, definer, mode, zone, client, connection = event
+    own = _settings(session)
+    _set(
+        session,
+        {
+            **{"sql_mode": mode, "time_zone": zone},
+            **{"character_set_client": client, "collation_connection": connection},
+        },
+    )
+    try:
+        on = f"{quoted_identifier(schema)}.{quoted_identifier(name)}"
+        run(session, f"ALTER DEFINER={_account(definer)} EVENT {on} {change}")
+    finally:
+        _set(session, own)
 
 
 def _make(session: Session, one: Definition) -> None:

@@ -41,12 +41,13 @@ class MySQLTemplates:
         _make(bundle, data, account, secret, init)
 
     def renew_identity(self, data: Path) -> None:
-        identity.forget_received(data)
-        identity.renew_server_uuid(data)
+        identity.mark_copied(data)
+        self.prepare_follower(data)
 
     def prepare_follower(self, data: Path) -> None:
         # Where its source stood with another one is in tables: `channel.follow` resets it.
-        self.renew_identity(data)
+        identity.forget_received(data)
+        identity.renew_server_uuid(data)
 
     def make_empty(self, bundle: Bundle, data: Path, account: Uid) -> None:
         del data, account
