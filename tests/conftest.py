@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.support import place
@@ -48,6 +49,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # How long an example takes says more of the machine than of the code.
+    too_slow = [hypothesis.HealthCheck.too_slow]
+    hypothesis.settings.register_profile("ours", deadline=None, suppress_health_check=too_slow)
+    hypothesis.settings.load_profile("ours")
     # Here and not in the workers, which inherit it: all of them choose the same.
     os.environ.setdefault("FAULTS_SEED", str(secrets.randbelow(10**6)))
     os.environ.setdefault(place.VARIABLE, place.choose())

@@ -32,7 +32,7 @@ def test_a_copy_is_the_same(tmp_path: Path) -> None:
     assert (tmp_path / "copy/link").readlink() == Path("/etc/passwd"), "links are not followed"
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 5)), max_size=6))
 def test_holes_stay_and_content_too(
     tmp_path_factory: pytest.TempPathFactory, blocks: list[tuple[bool, int]]
