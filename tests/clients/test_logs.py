@@ -236,3 +236,23 @@ def test_expired_ones_are_gone(fresh_service: Service, newest: str) -> None:
     assert api.list_instance_logs(instance_id=made.id).instance_logs == []
     wait_until(lambda: not copied.exists())
     assert requests.get(log.download_url, timeout=60).status_code == 404
+
+
+def test_a_store_that_takes_nothing(fresh_service: Service) -> None:
+    """The copy ends in error, and its operator learns why."""
+    fresh_service.start()
+    made, api = fresh_service.create(), fresh_service.sdk()
+    objects = fresh_service.data_dir / "objects"
+    (log,) = prepared(api, made)
+    assert log.status == "ready"
+    for directory in objects.glob("**/"):
+        directory.chmod(0o500)
+    (log,) = prepared(api, made)
+    assert (log.status, log.download_url) == ("error", None)
+    listed = fresh_service.run("operations", "list", "--data-dir", str(fresh_service.data_dir))
+    assert "prepare_logs" in listed.stdout
+    for directory in objects.glob("**/"):
+        directory.chmod(0o700)
+    (log,) = prepared(api, made)
+    assert log.status == "ready"
+    assert api.get_instance(instance_id=made.id).status == "ready"

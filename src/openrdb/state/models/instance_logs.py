@@ -41,3 +41,8 @@ class InstanceLog(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
     expires_at: Mapped[datetime]
     """When its URL ends, and its object is removed."""
+
+    @property
+    def name(self) -> str:
+        """What operators know it by."""
+        return f"of node {self.node_name}"
