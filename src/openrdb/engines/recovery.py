@@ -75,6 +75,14 @@ class Recovery(Protocol):
     def end_stream(self) -> None:
         """Let the server keep nothing any more; a no-op if it does not."""
 
+    def leave_stream(self) -> None:
+        """Let a follower keep nothing of what it kept for a receiver while it was the primary.
+
+        A no-op if it keeps nothing, or takes writes.
+
+        The receiver must not run.
+        """
+
     def receiver(self, stream: Path) -> Command:
         """Return the program that receives what the server writes, into a directory; it goes on from
         what is there, and ends when it loses its server."""

@@ -102,9 +102,10 @@ class LocalRecovery(LocalSpace):
         try:
             with self._keeper(node_id) as keeper:
                 record = self._record(node_id)
-                if self._records.role_of(record) != "primary":
-                    # Until a failover it was one; the new primary has a receiver of its own.
-                    self._healer.remove(self._receiver_to_end(record.spec))
+                if self._records.role_of(record) == "primary":
+                    memory.has_left = False
+                elif not memory.has_left:
+                    memory.has_left = self._leave_stream(record)
                 if keeper is not None:
                     instance_id = record.spec.instance_id
                     keeper.look(
@@ -120,6 +121,18 @@ class LocalRecovery(LocalSpace):
             memory.reason = why
         if memory.lost_at != lost_before:
             self._changes.note(node_id)
+
+    def _leave_stream(self, record: NodeRecord) -> bool:
+        """End what received from a node while it was the primary, and what it kept for that: the next
+        primary has its own. Return whether all of it is done."""
+        self._healer.remove(self._receiver_to_end(record.spec))
+        engine = self._server(record).recovery()
+        if engine is None:
+            return True
+        if record.desired != "running" or not self._accepts(record):
+            return False
+        engine.leave_stream()
+        return True
 
     @contextmanager
     def _keeper(self, node_id: UUID) -> Iterator[Keeper | None]:

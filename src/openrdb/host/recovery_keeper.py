@@ -55,6 +55,8 @@ class Memory:
     """What is in the way."""
     lost_at: datetime | None = None
     lost_reason: str = ""
+    has_left: bool = False
+    """Whether a node that is not the primary keeps nothing for a receiver any more."""
 
 
 class Keeper:

@@ -96,6 +96,9 @@ class MySQLRecovery:
     def end_stream(self) -> None:
         """Do nothing, likewise."""
 
+    def leave_stream(self) -> None:
+        """Do nothing, likewise."""
+
     def receiver(self, stream: Path) -> Command:
         spec = self._node.spec
         program = [

@@ -67,6 +67,12 @@ class PostgreSQLRecovery:
     def end_stream(self) -> None:
         slots.drop(self._node, NAME)
 
+    def leave_stream(self) -> None:
+        with session.use(self._node, "postgres") as connection:
+            (is_follower,) = connection.execute("SELECT pg_is_in_recovery()").fetchone() or (False,)
+        if is_follower:
+            slots.drop(self._node, NAME)
+
     def receiver(self, stream: Path) -> Command:
         program = str(self._node.bundle.program("pg_receivewal"))
         options = ["--synchronous", "--no-loop", "--no-password", f"--slot={NAME}"]
