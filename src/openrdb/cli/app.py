@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from openrdb import __version__
-from openrdb.cli import engines, instances, keys, operations, recovery, serve, tools, undelete
+from openrdb.cli import (
+    engines,
+    events,
+    instances,
+    keys,
+    operations,
+    recovery,
+    serve,
+    tools,
+    undelete,
+)
 from openrdb.cli.common import exit_if_refused, out
 
 app = typer.Typer(
@@ -20,6 +30,7 @@ app.add_typer(serve.app)
 app.add_typer(tools.app)
 app.add_typer(instances.app)
 app.add_typer(undelete.app)
+app.add_typer(events.app)
 app.add_typer(engines.programs)
 app.add_typer(engines.app, name="engines", no_args_is_help=True)
 app.add_typer(keys.app, name="keys", no_args_is_help=True)

@@ -178,6 +178,14 @@ def first_user(session: Session, instance_id: UUID) -> str | None:
     return str(asked.get("user_name") or "") or None
 
 
+def newest(session: Session, count: int, subject_id: str | None = None) -> list[Event]:
+    """Return the newest events, of a subject or of all, the oldest of them first."""
+    query = select(Event).order_by(Event.at.desc(), Event.id).limit(count)
+    if subject_id is not None:
+        query = query.where(Event.subject_id == subject_id)
+    return list(session.scalars(query))[::-1]
+
+
 def of_subject(session: Session, subject_id: UUID) -> Sequence[Event]:
     """Return a subject's events, the oldest first."""
     query = select(Event).where(Event.subject_id == str(subject_id)).order_by(Event.at)

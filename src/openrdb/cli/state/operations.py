@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from openrdb.cli.state import events as events_shown
 from openrdb.cli.state.opened import opened_state
 from openrdb.config import Settings
 from openrdb.errors import HostError, NotFound, PreconditionFailed, TransientState
@@ -114,7 +115,7 @@ def details(settings: Settings, prefix: str) -> dict[str, Any]:
     """
     with opened_state(settings) as database, database.read() as session:
         row = find(session, prefix)
-        history = [_event(one) for one in events.of_subject(session, row.subject_id)]
+        history = [events_shown.show(one) for one in events.of_subject(session, row.subject_id)]
         return asdict(listed(session, row)) | {"events": history}
 
 
@@ -135,19 +136,3 @@ def retry(settings: Settings, prefix: str) -> ListedOperation:
         except TransientState as error:
             why = f"its {error.resource} is {error.current_state}, and must be error"
             raise HostError(f"cannot retry {row.id}: {why}") from None
-
-
-def _event(event: models.Event) -> dict[str, Any]:
-    return {
-        "at": event.at.isoformat(),
-        "action": event.action,
-        "outcome": event.outcome,
-        "operation_id": str(event.operation_id) if event.operation_id else None,
-        "access_key": event.access_key,
-        "source": event.source,
-        "request_id": event.request_id,
-        "parameters": event.parameters,
-        "error_type": event.error_type,
-        "reason": event.reason,
-        "duration": event.duration,
-    }

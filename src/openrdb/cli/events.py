@@ -1,0 +1,43 @@
+"""`openrdb events`: who asked for what, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from openrdb.cli.common import DataDir, out, settings_from
+from openrdb.cli.operations import AsJson
+
+Subject = Annotated[str | None, typer.Argument(help="An instance's name, or the id of anything.")]
+Count = Annotated[int, typer.Option("--count", "-n", min=1, help="How many of the newest.")]
+
+app = typer.Typer()
+
+
+@app.command("events")
+def list_events(
+    subject: Subject = None, data_dir: DataDir = None, count: Count = 50, as_json: AsJson = False
+) -> None:
+    """Show the newest events: requests that change something, and how operations ended."""
+    from openrdb.cli.state import events  # noqa: PLC0415
+
+    found = events.newest(settings_from(data_dir=data_dir), count, subject)
+    if as_json:
+        out.print_json(data=found)
+    else:
+        out.print(_table(found))
+
+
+def _table(found: Sequence[dict[str, Any]]) -> Table:
+    table = Table("at", "action", "outcome", "subject", "by", "reason", box=None)
+    for one in found:
+        subject = " ".join(filter(None, (one["subject_type"], one["subject_id"])))
+        by = " ".join(filter(None, (one["access_key"], one["source"])))
+        reason = one["reason"] or one["error_type"] or ""
+        cells = (one["at"][:19], one["action"], one["outcome"], subject, by, reason)
+        table.add_row(*(Text(cell, overflow="fold") for cell in cells))
+    return table

@@ -1,0 +1,64 @@
+"""Events as their operator sees them: in the data directory's database, served or not."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from openrdb.cli.state.opened import opened_state
+from openrdb.config import Settings
+from openrdb.errors import HostError
+from openrdb.state import events
+from openrdb.state.models import Event, Instance
+
+
+def newest(settings: Settings, count: int, subject: str | None) -> list[dict[str, Any]]:
+    """Return the newest events, the oldest of them first.
+
+    Args:
+        subject: the id of what they are about, which may be gone, or the name of an instance; None:
+            anything.
+
+    Raises:
+        HostError: there is no such instance.
+    """
+    with opened_state(settings) as database, database.read() as session:
+        subject_id = _subject_id(session, subject) if subject is not None else None
+        return [show(event) for event in events.newest(session, count, subject_id)]
+
+
+def show(event: Event) -> dict[str, Any]:
+    """Return what is shown of an event."""
+    return {
+        "at": event.at.isoformat(),
+        "action": event.action,
+        "outcome": event.outcome,
+        "subject_type": event.subject_type,
+        "subject_id": event.subject_id,
+        "operation_id": str(event.operation_id) if event.operation_id else None,
+        "access_key": event.access_key,
+        "source": event.source,
+        "request_id": event.request_id,
+        "parameters": event.parameters,
+        "error_type": event.error_type,
+        "reason": event.reason,
+        "duration": event.duration,
+    }
+
+
+def _subject_id(session: Session, subject: str) -> str:
+    try:
+        return str(UUID(subject))
+    except ValueError:
+        found = session.scalars(select(Instance.id).where(Instance.name == subject)).all()
+    if not found:
+        raise HostError(
+            f"there is no instance {subject}; events of what is gone are found by its id"
+        )
+    if len(found) > 1:
+        ids = ", ".join(map(str, found))
+        raise HostError(f"several instances are {subject}; say which by its id: {ids}")
+    return str(found[0])
