@@ -202,8 +202,7 @@ def test_no_trap_is_run_by_the_superuser(trapped: Target) -> None:
         ran = "SELECT DISTINCT trap FROM public.sprung WHERE who = '_rdb_superadmin'"
         assert superuser.execute(ran).fetchall() == []
         raised = "SELECT rolname FROM pg_roles WHERE rolsuper"
-        # Up to 15 only superusers are out of the reach of CREATEROLE.
-        ours = {"_rdb_superadmin"} | ({"_rdb_replication"} if target.major < 16 else set())
+        ours = {"_rdb_superadmin", "_rdb_replication"}
         assert {name for (name,) in superuser.execute(raised).fetchall()} == ours
 
 
