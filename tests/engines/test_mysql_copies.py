@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pymysql
 import pytest
 
 from openrdb.engines import templates_of
@@ -54,7 +55,14 @@ def test_copy_repeats_no_event(mysql: Server, mysql_bundle: Bundle, office: str)
             for name, schedule in SCHEDULES.items():
                 body = f"INSERT INTO {office}.runs VALUES ('{name}')"
                 session.query(f"CREATE EVENT {office}.{name} ON SCHEDULE {schedule} DO {body}")
+            session.query("CREATE DATABASE still")
+            body = f"INSERT INTO {office}.runs VALUES ('still')"
+            session.query(f"CREATE EVENT still.once ON SCHEDULE AT NOW() DO {body}")
+            # Its events cannot be changed, and the first that is due ends the event scheduler.
+            session.query("ALTER DATABASE still READ ONLY = 1")
             mysql.engine.copy_data(mysql_pairs.Copier(copy.paths.data))
+            session.query("ALTER DATABASE still READ ONLY = 0")
+            session.query("DROP DATABASE still")
             session.query("SET GLOBAL event_scheduler = ON")
         templates_of(copy.spec.engine).renew_identity(copy.paths.data)
         copy.run()
@@ -70,6 +78,8 @@ def test_copy_repeats_no_event(mysql: Server, mysql_bundle: Bundle, office: str)
                 **{"once": "DISABLED", "kept": "DISABLED"},
                 **{"later": "ENABLED", "often": "ENABLED"},
             }
+            with pytest.raises(pymysql.err.MySQLError, match="read only"):
+                session.query("DROP EVENT still.once")
         copy.stop()
         copy.run()
         assert until_often(copy, office) == {"often"}

@@ -46,6 +46,8 @@ _QUOTED = r"`(?:[^`]|``)*`"
 _DEFINER = re.compile(rf"^(CREATE (?:ALGORITHM=\w+ )?)DEFINER={_QUOTED}@{_QUOTED}")
 _GONE = (ER.NO_SUCH_TABLE, ER.BAD_FIELD_ERROR, ER.SP_DOES_NOT_EXIST)
 """The server keeps what is granted on a table or column that is dropped, and cannot grant it again."""
+_READ_ONLY: Final = 3989
+"""ER_SCHEMA_READ_ONLY_ERROR."""
 # A follower has events of other servers: those that it was told of are not enabled, those that came
 # with the copy of the data are as they were then. An event of this server keeps what it was set to.
 # Moments are told in each event's own zone.
@@ -209,7 +211,10 @@ def _of_others(session: Session) -> Iterator[tuple[tuple[str, ...], str, bool]]:
 
 
 def _alter(session: Session, event: tuple[str, ...], change: str) -> None:
-    """Enable or disable an event; it keeps its definer and the settings that it was made with."""
+    """Enable or disable an event; it keeps its definer and the settings that it was made with.
+
+    A database that its user has made read-only is writable for that moment.
+    """
     schema, name, definer, mode, zone, client, connection = event
     own = _settings(session)
     _set(
@@ -221,7 +226,17 @@ def _alter(session: Session, event: tuple[str, ...], change: str) -> None:
     )
     try:
         on = f"{quoted_identifier(schema)}.{quoted_identifier(name)}"
-        run(session, f"ALTER DEFINER={_account(definer)} EVENT {on} {change}")
+        statement = f"ALTER DEFINER={_account(definer)} EVENT {on} {change}"
+        try:
+            run(session, statement)
+        except MySQLError as error:
+            if error.args[0] != _READ_ONLY:
+                raise
+            run(session, f"ALTER DATABASE {quoted_identifier(schema)} READ ONLY = 0")
+            try:
+                run(session, statement)
+            finally:
+                run(session, f"ALTER DATABASE {quoted_identifier(schema)} READ ONLY = 1")
     finally:
         _set(session, own)
 
