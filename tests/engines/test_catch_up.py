@@ -242,9 +242,7 @@ def log_of(server: Server) -> str:
 
 def seen_by_workers(server: Server) -> Counter[tuple[str, ...]]:
     """Return as whom code of tenants was run in sessions that are no client's."""
-    found = re.findall(
-        r"\] LOG:  SEEN (\w+) (\w+) (\w+) (\w)\n[^\n]*\n[^\n]*origin", log_of(server)
-    )
+    found = re.findall(r"\] LOG:  SEEN (\w+) (\w+) (\w+) (\w)\n", log_of(server))
     return Counter(found)
 
 
