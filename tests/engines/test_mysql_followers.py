@@ -194,6 +194,7 @@ def test_events_run_on_the_primary_only(pair: Pair) -> None:
         before = run(described)
     pair.primary.kill()
     pair.promote()
+    pair.primary.replication.settle()
     own = pair.primary.ask("SELECT @@server_id")
     until(lambda: pair.primary.ask("SELECT COUNT(*) FROM rdb.ticks WHERE who = %s", own))
     with pair.primary.session() as run:
@@ -228,6 +229,7 @@ def once(run: Any, name: str, moment: str, more: str = "") -> None:
 
 def ran(server: Member) -> set[tuple[str, int]]:
     """Return which one-time events have run, and how often, once all that are due have."""
+    server.replication.settle()
     last = "SELECT last_executed FROM information_schema.events WHERE event_name = 'tick'"
     before = server.ask(last)
     # Those that are due run in the order of their moments: the next tick comes after them.

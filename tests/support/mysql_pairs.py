@@ -165,6 +165,7 @@ class Pair:
         self.primary.become()
         self.primary.replication.take_back()
         self.primary.replication.open()
+        self.primary.replication.settle()
         self.primary.replication.admit(self.standby.spec.node_id)
         self.primary.replication.disarm()
         if self.rejoin().lost is not None:
