@@ -294,6 +294,39 @@ def test_event_that_was_due_while_nobody_took_writes_is_skipped(pair: Pair) -> N
         assert pair.primary.ask(_STATE, "due") == "DISABLED"
 
 
+def test_events_that_users_disabled_stay_so(pair: Pair) -> None:
+    """Replication tells followers of every event as of one that is disabled there."""
+
+    def states() -> dict[str, str]:
+        with pair.primary.session() as run:
+            names = "SELECT event_name, status FROM information_schema.events"
+            return {name: status for name, status in run(names) if name != "tick"}
+
+    with events(pair):
+        with pair.primary.session() as run:
+            body = "ON SCHEDULE EVERY 1 HOUR {} DO DELETE FROM rdb.runs WHERE false"
+            for name, how in (("on", ""), ("off", "DISABLE"), ("later", "")):
+                run(f"CREATE EVENT rdb.`{name}` {body.format(how)}")
+            run("ALTER EVENT rdb.later DISABLE")
+        pair.primary.replication.tell_followers()
+        expected = {"on": "ENABLED", "off": "DISABLED", "later": "DISABLED"}
+        pair.primary.kill()
+        pair.promote()
+        pair.primary.replication.tell_followers()  # not before it is settled
+        pair.primary.replication.settle()
+        assert states() == expected
+        pair.mend()
+        with pair.primary.session() as run:
+            run("ALTER EVENT rdb.off ENABLE")
+            run("ALTER EVENT rdb.`on` DISABLE")
+        pair.primary.replication.prepare_handover()
+        pair.primary.replication.hand_over(20)
+        wait_for_all(pair)
+        pair.promote()
+        pair.primary.replication.settle()
+        assert states() == {"on": "DISABLED", "off": "ENABLED", "later": "DISABLED"}
+
+
 def test_what_users_may_write_is_another_matter(pair: Pair) -> None:
     """A full volume closes a server to users, but not to us."""
     primary, standby = pair.primary, pair.standby

@@ -176,6 +176,10 @@ class Replication(Protocol):
     def is_armed(self) -> bool:
         """Return whether commits wait for a follower in the server that runs."""
 
+    def tell_followers(self) -> None:
+        """Let followers know what replication itself does not tell them, and what they need once they
+        take writes. Asked for every few seconds."""
+
     # -- a follower --------------------------------------------------------------------------------
     def follow(self) -> None:
         """Let a running inert server receive from its `upstream`; returns at once.

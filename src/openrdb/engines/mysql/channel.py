@@ -245,6 +245,13 @@ def leave(node: EngineNode, connection: Session) -> None:
     writes.run_events(connection)
 
 
+def tell_followers(connection: Session) -> None:
+    """Let followers know what replication does not tell them; not before the server has left its own
+    upstream, as its events are not what they should be until then."""
+    if not status(connection):
+        definitions.note_idle(connection)
+
+
 def _stop(node: EngineNode) -> None:
     """Let a server receive and apply nothing any more."""
     ending = threading.Timer(_STOP_TIMEOUT, _end_threads, [node])

@@ -59,6 +59,20 @@ _OF_OTHERS = """
     FROM information_schema.events
     WHERE status <> 'DISABLED' AND originator <> @@server_id
 """
+# In the server's own schema, where no tenant sees it and no dump has it; followers get it.
+_IDLE = "mysql._rdb_idle_events"
+_MAKE_IDLE = f"""
+    CREATE TABLE IF NOT EXISTS {_IDLE} (
+        event_schema VARCHAR(64) COLLATE utf8mb4_bin, event_name VARCHAR(64) COLLATE utf8mb4_bin,
+        PRIMARY KEY (event_schema, event_name)
+    ) ENGINE = InnoDB
+"""
+_NAMES_OF_IDLE = f"SELECT event_schema, event_name FROM {_IDLE}"  # noqa: S608
+_FORGET_IDLE = f"DELETE FROM {_IDLE} WHERE event_schema = %s AND event_name = %s"  # noqa: S608
+_ADD_IDLE = f"INSERT INTO {_IDLE} VALUES (%s, %s)"  # noqa: S608
+_NOT_RUN = (
+    "SELECT event_schema, event_name FROM information_schema.events WHERE status <> 'ENABLED'"
+)
 _OWN = "SELECT @@sql_mode, @@character_set_client, @@collation_connection, @@time_zone"
 # Where SHOW CREATE has the statement, and the settings.
 _COLUMNS = {
@@ -187,10 +201,35 @@ def enable_events(session: Session) -> None:
     """Let a server that followed another one run the events that are still due.
 
     That an event has run is known only to the server that ran it, so a one-time event whose moment has
-    passed may have run: it is disabled. Events must not run meanwhile.
+    passed may have run: it is disabled. So is what the other server did not run, as far as it has told
+    (`note_idle`). Events must not run meanwhile.
     """
+    idle = _idle(session)
     for event, _, has_passed in _of_others(session):
-        _alter(session, event, "DISABLE" if has_passed else "ENABLE")
+        _alter(session, event, "DISABLE" if has_passed or event[:2] in idle else "ENABLE")
+
+
+def note_idle(session: Session) -> None:
+    """Let followers know which events this server does not run: they are told of all as disabled."""
+    wanted = {(str(schema), str(name)) for schema, name in rows(session, _NOT_RUN)}
+    known = _idle(session)
+    if wanted == known:
+        return
+    run(session, _MAKE_IDLE)
+    with session.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.executemany(_FORGET_IDLE, sorted(known - wanted))
+        cursor.executemany(_ADD_IDLE, sorted(wanted - known))
+        cursor.execute("COMMIT")
+
+
+def _idle(session: Session) -> set[tuple[str, str]]:
+    try:
+        return {(str(schema), str(name)) for schema, name in rows(session, _NAMES_OF_IDLE)}
+    except MySQLError as error:
+        if error.args[0] != ER.NO_SUCH_TABLE:
+            raise
+        return set()
 
 
 def disable_missed(session: Session) -> None:

@@ -136,8 +136,12 @@ class MySQLReplication:
         del timeout
         return True
 
+    def tell_followers(self) -> None:
+        with self._session(_ANSWER) as connection:
+            channel.tell_followers(connection)
+
     def prepare_handover(self) -> None:
-        """Do nothing: a hand-over waits for nothing but commits."""
+        self.tell_followers()
 
     def hand_over(self, timeout: float) -> None:
         with self._session() as connection:

@@ -132,6 +132,9 @@ class PostgreSQLReplication:
 
     # -- planned changes -------------------------------------------------------------------------
 
+    def tell_followers(self) -> None:
+        """Do nothing: they have all that it writes."""
+
     def prepare_handover(self) -> None:
         copying.checkpoint(self._node)
 

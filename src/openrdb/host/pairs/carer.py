@@ -114,6 +114,8 @@ class Carer:
         if not keeper.is_protected or time.monotonic() - self._looked_at < _LOOK:
             return
         self._looked_at = time.monotonic()
+        with suppress(HostError):
+            keeper.replication(pair.primary).tell_followers()
         try:
             found = keeper.replication(pair.standby).following()
             keeper.behind = found.lag or 0.0
