@@ -130,6 +130,7 @@ def pytest_collection_finish() -> None:
     """Keep the garbage collector away from what stays loaded: each full run took 0.2 s."""
     gc.collect()
     gc.freeze()
+    gc.collect()  # by how much that finds it decides how soon it looks at all again
 
 
 def pytest_sessionfinish() -> None:

@@ -241,7 +241,7 @@ class Api:
         configured = Settings(data_dir=data_dir, cache=cache, hold=0, **settings)
         offers = Offers(installed, configured.allow_disabled_engines)
         choice = choose("haproxy", "127.0.0.1")
-        host = LocalHost(
+        self._host = host = LocalHost(
             data_dir,
             configured.cache,
             build="",
@@ -271,6 +271,7 @@ class Api:
         self._server.should_exit = True
         self._thread.join()
         self._socket.close()
+        self._host.close()  # its descriptors: FastAPI never forgets an application
 
     def request(
         self, method: str, path: str, key: NewKey | None = None, **options: Any

@@ -17,6 +17,7 @@ import signal
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -97,6 +98,7 @@ class Healer:
         self._epoll = select.epoll()
         self._waking, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._epoll.register(self._waking, select.EPOLLIN)
+        self._finalize = weakref.finalize(self, _close, self._epoll, self._waking, self._woken)
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="healer")
         self._watchers = ThreadPoolExecutor(_WATCHERS, thread_name_prefix="starts")
         self._stopping = threading.Event()
@@ -109,10 +111,13 @@ class Healer:
         """Stop healing; programs run on."""
         self._stopping.set()
         self._wake()
-        if self._thread.ident is not None:
+        was_started = self._thread.ident is not None
+        if was_started:
             self._thread.join()
         self._workers.shutdown(wait=False, cancel_futures=True)
         self._watchers.shutdown(wait=False, cancel_futures=True)
+        if not was_started:  # else what is under way in the background may still use them
+            self._finalize()
 
     def every(self, seconds: float, do: Callable[[], None]) -> None:
         """Call a function in the background every so many seconds, never twice at once."""
@@ -478,6 +483,12 @@ class Healer:
     def _tell(self, kept: _Kept) -> None:
         kept.changed.notify_all()
         self._on_change(kept.program.name)
+
+
+def _close(epoll: select.epoll, *descriptors: int) -> None:
+    epoll.close()
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _guarded(do: Callable[[], None]) -> None:
