@@ -11,18 +11,20 @@ import pytest
 
 from openrdb.api.app import create_app
 from openrdb.api.common import Backend
-from openrdb.state import access, backups, instances, read_replicas, snapshots
+from openrdb.state import access, backups, instance_logs, instances, read_replicas, snapshots
 from openrdb.state.access import NewKey
 from openrdb.state.models import (
     ApiKey,
     Endpoint,
     Instance,
+    InstanceLog,
     Ip,
     Node,
     Operation,
     PrivateNetwork,
     Project,
     Vpc,
+    now,
 )
 from tests.api.test_wire import body
 from tests.support.state_database import REGION, Api, another_key, row
@@ -45,7 +47,7 @@ def ids_of(path: str) -> list[str]:
 
 MUTATIONS = [(method, path) for method, path, _ in OPERATIONS if method != "GET"]
 BY_ID = [(method, path, operation) for method, path, operation in OPERATIONS if ids_of(path)]
-OWNED = (Instance, Endpoint, Operation, Project, Vpc, PrivateNetwork, Ip)
+OWNED = (Instance, InstanceLog, Endpoint, Operation, Project, Vpc, PrivateNetwork, Ip)
 
 
 def example(schema: Json) -> Json:
@@ -104,7 +106,9 @@ def given(api: Api) -> dict[str, Any]:
         snapshot.status, snapshot.superuser = "ready", b""
         node = Node(id=uuid4(), address="127.0.0.1", port=12001, version="17", role="replica")
         replica = read_replicas.new(instance, node, same_zone=True)
-        session.add_all([backup, snapshot])
+        log = instance_logs.new(instance, node, None, None, now())
+        log.host_id = uuid4()
+        session.add_all([backup, snapshot, log])
     vpcs, ips = f"//vpc/v2/regions/{REGION}", f"//ipam/v1/regions/{REGION}/ips"
     network = api.request("POST", f"{vpcs}/private-networks", json={"name": "ours"}).json()
     source = {"private_network_id": network["id"]}
@@ -115,6 +119,7 @@ def given(api: Api) -> dict[str, Any]:
         "database_backup_id": backup.id,
         "snapshot_id": snapshot.id,
         "read_replica_id": replica.id,
+        "instance_log_id": log.id,
         "vpc_id": network["vpc_id"],
         "private_network_id": network["id"],
         "ip_id": ip["id"],

@@ -68,7 +68,7 @@ POSTGRESQL: dict[str, tuple[Break, str]] = {
     ),
     "other version": (
         lambda node: (node.paths.data / "PG_VERSION").write_text("9.6\n"),
-        r"incompatible with server: The data directory was initialized by PostgreSQL version 9\.6",
+        r"database files are incompatible with server",
     ),
     "data removed": (
         lambda node: shutil.rmtree(node.paths.data),
@@ -76,7 +76,7 @@ POSTGRESQL: dict[str, tuple[Break, str]] = {
     ),
     "data open to all": (
         lambda node: node.paths.data.chmod(0o755),
-        r"data directory .* has invalid permissions: Permissions should be",
+        r"data directory .* has invalid permissions",
     ),
     "port taken": (take_port, r"could not bind IPv4 address \"127.0.0.1\": Address already in use"),
     "address of another host": (

@@ -32,7 +32,7 @@ Json = Any
 
 UUID_FORM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 ACCESS_KEY = re.compile(r"SCW[0-9A-Z]{17}")
-MAC_FORM = re.compile(r"02(:[0-9A-F]{2}){5}")
+OF_FORM = {"mac_address": re.compile(r"02(:[0-9A-F]{2}){5}"), "node_name": re.compile(r"\d{8}")}
 SHARED = {"organization_id", "project_id"}
 """Several recorded ones may be one here: the organization's id is its default project's."""
 NOT_RECORDED = {"high_availability_mode", "default_route_propagation_enabled"}
@@ -280,8 +280,8 @@ class _Replay:
             short = recorded.removeprefix(REPLICA)
             (own,) = {mine for theirs, mine in ids.items() if theirs.startswith(short)}
             assert ours == f"{REPLICA}{own[:8]}", here
-        elif key == "mac_address":
-            assert MAC_FORM.fullmatch(ours), here
+        elif key in OF_FORM:
+            assert OF_FORM[key].fullmatch(ours), here
             self._bind(key, recorded, ours, here)
         elif key == "port":
             assert (ours == recorded) or 0 not in (ours, recorded), here

@@ -29,6 +29,7 @@ from openrdb.errors import (
     QuotasExceeded,
     StartFailed,
     TransientState,
+    Unopenable,
 )
 from openrdb.host.base import PROTOCOL
 from openrdb.spec import Certificate, NodeSpec, Route
@@ -43,6 +44,7 @@ ERRORS = [
     QuotasExceeded("ports", 10, 10),
     HostError("no disk"),
     StartFailed("the port is taken"),
+    Unopenable("it lacks something"),
     PoolMissing("pool fast is missing"),
     DiskFull("no space"),
     OutdatedSpec("older"),

@@ -41,7 +41,7 @@ _RESOURCES = {
 """What errors name otherwise than paths do."""
 _FIRST_ERROR, _FIRST_FAILURE = 400, 500
 _SUBJECTS = (
-    *("instance", "read_replica", "database_backup", "snapshot", "endpoint"),
+    *("instance", "read_replica", "database_backup", "snapshot", "endpoint", "instance_log"),
     *("vpc", "private_network", "ip", "project"),
 )
 """Path parameters that name what a request is about, without `_id`."""

@@ -23,6 +23,7 @@ from openrdb.engines.mysql.sql import quoted_account, quoted_identifier, rows, r
 from openrdb.engines.transfers import OF_RESTORES, Contents
 
 _NOTE = "_rdb_note"
+_GONE = (ER.BAD_DB_ERROR, ER.NO_SUCH_TABLE)
 _ATTEMPTS = 3
 _SCHEMAS = "SELECT schema_name FROM information_schema.schemata"
 _HAS_NOTE = """
@@ -186,7 +187,12 @@ def _read(connection: Session, schema: str) -> Note | None:
     """Return the note that is in a schema; None if there is none, or it was not finished."""
     if not rows(connection, _HAS_NOTE, schema, _NOTE):
         return None
-    found = rows(connection, f"SELECT note FROM {_on(schema, _NOTE)}")  # noqa: S608
+    try:
+        found = rows(connection, f"SELECT note FROM {_on(schema, _NOTE)}")  # noqa: S608
+    except MySQLError as error:
+        if error.args[0] in _GONE:  # what was killed was just removing it
+            return None
+        raise
     return dict(json.loads(str(found[0][0]))) if found else None
 
 
