@@ -7,10 +7,11 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import UUID
 
+import psutil
 import pytest
 
 from tests.faults.high_availability.stage import Stage
@@ -90,29 +91,34 @@ def volume_of(world: World, node: UUID) -> Path:
 
 def lose_volume(world: World, node: UUID) -> None:
     """Remove a node's data, before anybody can start it again."""
-    pid = agent(world.service)
-    assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
-    try:
+    with stopped_agent(world):
         send(world.processes(node), signal.SIGKILL)
         shutil.rmtree(volume_of(world, node))
+
+
+@contextlib.contextmanager
+def stopped_agent(world: World) -> Iterator[None]:
+    """Let the agent do nothing within the context; its keeper may take it for frozen, and replace it."""
+    pid = agent(world.service)
+    found = [psutil.Process(pid)] if pid is not None and psutil.pid_exists(pid) else []
+    send(found, signal.SIGSTOP)
+    try:
+        yield
     finally:
-        os.kill(pid, signal.SIGCONT)
+        send(found, signal.SIGCONT)
 
 
 def wait_copied(world: World, part: float) -> bool:
     """Return when a part of the standby's data is there again: whether it was still being copied."""
-    pair, pid = world.record, agent(world.service)
-    assert pid is not None
+    pair = world.record
     deadline = time.monotonic() + BACK
     wait_until(lambda: world.record.unusable, BACK)
     making = world.service.data_dir / "making"
     wanted = part * used(volume_of(world, pair.primary))
     while world.record.unusable:
         assert time.monotonic() < deadline
-        os.kill(pid, signal.SIGSTOP)  # a copy takes less time than looking at it
-        is_there = used(making) >= wanted
-        os.kill(pid, signal.SIGCONT)
+        with stopped_agent(world):  # a copy takes less time than looking at it
+            is_there = used(making) >= wanted
         if is_there:
             return world.record.unusable
         time.sleep(_SLICE)
