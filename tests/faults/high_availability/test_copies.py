@@ -98,7 +98,7 @@ def lose_volume(world: World, node: UUID) -> None:
 
 @contextlib.contextmanager
 def stopped_agent(world: World) -> Iterator[None]:
-    """Let the agent do nothing within the context; its keeper may take it for frozen, and replace it."""
+    """Let the agent do nothing within the context; its keeper may replace it, as one that is frozen."""
     pid = agent(world.service)
     found = [psutil.Process(pid)] if pid is not None and psutil.pid_exists(pid) else []
     send(found, signal.SIGSTOP)
