@@ -19,7 +19,7 @@ from openrdb.api.engine_calls import EngineCalls
 from openrdb.api.lines import FairThreads
 from openrdb.catalog.offers import Offers
 from openrdb.config import Region, Settings
-from openrdb.errors import InvalidArguments
+from openrdb.errors import InvalidArguments, PreconditionFailed
 from openrdb.host.base import Host
 from openrdb.observe.changes import Changes
 from openrdb.operations.begin import Begun, begin
@@ -138,6 +138,13 @@ async def allowing(
         return instance
 
     return await backend.reads.run(caller.principal.access_key, read)
+
+
+def require_made(instance: Instance) -> None:
+    """Raise PreconditionFailed if an instance's creation failed: there are no servers of it."""
+    if instance.is_unmade:
+        help_message = "the instance was never made; delete it"
+        raise PreconditionFailed("resource_not_usable", help_message)
 
 
 def check_expiry(moment: datetime | None) -> None:

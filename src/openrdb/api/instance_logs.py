@@ -11,11 +11,11 @@ from sqlalchemy.orm import Session
 
 from openrdb.api import wire_logs as wire
 from openrdb.api.auth import CurrentCaller, CurrentPrincipal
-from openrdb.api.common import PREFIX, CurrentBackend, allowing, the_instance
+from openrdb.api.common import PREFIX, CurrentBackend, allowing, require_made, the_instance
 from openrdb.api.engine_calls import Kind
 from openrdb.config import Region
-from openrdb.errors import InvalidArguments, PreconditionFailed
-from openrdb.operations.desired import node_spec
+from openrdb.errors import InvalidArguments
+from openrdb.operations.logs.listed import logs_of
 from openrdb.operations.logs.prepare import PrepareLogs
 from openrdb.operations.logs.purge import PurgeLogs
 from openrdb.state import instance_logs, instances, quotas
@@ -56,9 +56,7 @@ def prepare_instance_logs(
     def add(session: Session) -> InstanceLog:
         instance = instances.get(session, region, instance_id, caller.principal)
         instance_statuses.require(instance, InstanceRequest.PREPARE_LOGS)
-        if instance.is_unmade:
-            help_message = "the instance was never made; delete it"
-            raise PreconditionFailed("resource_not_usable", help_message)
+        require_made(instance)
         quotas.require_logs(session, instance.id, len(instance.every_node))
         moment = now()
         rows.extend(
@@ -113,17 +111,13 @@ async def get_instance_log(
 async def list_instance_logs_details(
     region: Region, instance_id: UUID, backend: CurrentBackend, caller: CurrentCaller
 ) -> wire.LogDetails:
-    """Return the logs that there are, those first that have ended first; one that several nodes have is
-    one, as large as all of theirs."""
+    """Return the logs, the one that was written to longest ago first. A name that several nodes have is
+    listed once, with the sum of their sizes."""
     request = InstanceRequest.PREPARE_LOGS
     instance = await allowing(backend, caller, region, instance_id, request)
 
     def find() -> wire.LogDetails:
-        files = [
-            file
-            for node in instance.every_node
-            for file in backend.hosts[node.host_id].logs(node_spec(instance, node, backend.secrets))
-        ]
+        files = logs_of(backend.hosts, instance, backend.secrets)
         sizes: dict[str, int] = {}
         for file in sorted(files, key=lambda one: one.changed):
             sizes[file.name] = sizes.get(file.name, 0) + file.size

@@ -20,6 +20,7 @@ from openrdb.api.common import (
     CurrentPage,
     OptionalId,
     OptionalText,
+    require_made,
     the_instance,
 )
 from openrdb.api.instance_creation import (
@@ -33,7 +34,7 @@ from openrdb.api.instance_creation import (
 )
 from openrdb.api.instance_view import show
 from openrdb.config import Region
-from openrdb.errors import NotFound, PreconditionFailed
+from openrdb.errors import NotFound
 from openrdb.operations.instances.apply_logs_policy import ApplyLogsPolicy
 from openrdb.operations.instances.create import CreateInstance
 from openrdb.operations.instances.delete import DeleteInstance
@@ -216,9 +217,7 @@ def restart_instance(
     """Restart an instance. Refused if its creation failed: there is nothing to restart."""
 
     def prepare(_: Session, instance: Instance) -> RestartInstance:
-        if instance.is_unmade:
-            help_message = "the instance was never made; delete it"
-            raise PreconditionFailed("resource_not_usable", help_message)
+        require_made(instance)
         return RestartInstance(instance.id)
 
     find = the_instance(region, instance_id, caller)

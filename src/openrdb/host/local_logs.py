@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from uuid import UUID
 
 from openrdb.engines import rules_of
 from openrdb.errors import HostError
 from openrdb.host import logs
 from openrdb.host.local_nodes import HEAL_TIMEOUT
 from openrdb.host.local_replicas import LocalReplicas
-from openrdb.host.records import NodeRecord
 from openrdb.spec import LogFile, LogsSpec, NodeSpec
 
 log = logging.getLogger(__name__)
@@ -24,11 +22,11 @@ class LocalLogs(LocalReplicas):
         self._prune_logs(self._accept(spec).spec)
 
     def logs(self, spec: NodeSpec) -> list[LogFile]:
-        record = self._known(spec.node_id)
+        record = self._records.nodes.get(spec.node_id)
         return logs.listed(self._paths(record).log) if record is not None else []
 
     def ensure_no_log(self, spec: NodeSpec, name: str | None) -> bool:
-        record = self._known(spec.node_id)
+        record = self._records.nodes.get(spec.node_id)
         if record is None:
             return False
         with self._pruning[spec.instance_id]:
@@ -39,9 +37,6 @@ class LocalLogs(LocalReplicas):
         if not self._backups.started(logs.job_id):
             record = self._record(spec.node_id)
             self._backups.start(record.spec, self._bundle(record), self._paths(record), logs)
-
-    def _known(self, node_id: UUID) -> NodeRecord | None:
-        return self._records.nodes.get(node_id)
 
     def _prune_all_logs(self) -> None:
         for record in self._wanted_nodes():

@@ -49,8 +49,9 @@ def prune(
     limit = size or _TOTAL
     logs = sorted(_found(directory), key=lambda log: log.changed, reverse=True)
     going = _going(logs, time.time() - timedelta(days=days).total_seconds() if days else 0, limit)
-    full = [log for log in logs if log.size > limit // _SHARE or _is_of_another_day(log, day_of)]
-    _remove(going, [log for log in full if not _is_aside(log.path)], reopen)
+    used = [log for log in logs if not _is_aside(log.path)]
+    full = [log for log in used if log.size > limit // _SHARE or _is_of_another_day(log, day_of)]
+    _remove(going, full, reopen)
 
 
 def remove(directory: Path, name: str | None, reopen: Callable[[], None]) -> bool:
@@ -140,7 +141,7 @@ def _is_aside(log: Path) -> bool:
 
 
 def _is_of_another_day(log: _Log, day_of: DayOf) -> bool:
-    if not log.size or _is_aside(log.path) or _DAY.search(log.path.stem):
+    if not log.size or _DAY.search(log.path.stem):
         return False
     try:
         with _opened(log.path) as file:

@@ -129,7 +129,7 @@ def sync_file(path: Path) -> None:
     Raises:
         OSError: it is no file, or the disk does not take it.
     """
-    # Whoever owns it may have put something else in its place, which would not be opened at once.
+    # Its owner may have put a pipe or a link in its place: opening must neither wait nor follow it.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         os.fdatasync(descriptor)

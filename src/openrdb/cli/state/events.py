@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from openrdb.cli.state import instances
 from openrdb.cli.state.opened import opened_state
 from openrdb.config import Settings
-from openrdb.errors import HostError
 from openrdb.state import events
-from openrdb.state.models import Event, Instance
+from openrdb.state.models import Event
 
 
 def newest(settings: Settings, count: int, subject: str | None) -> list[dict[str, Any]]:
@@ -23,7 +22,7 @@ def newest(settings: Settings, count: int, subject: str | None) -> list[dict[str
             anything.
 
     Raises:
-        HostError: there is no such instance.
+        HostError: there is no such instance, or there are several.
     """
     with opened_state(settings) as database, database.read() as session:
         subject_id = _subject_id(session, subject) if subject is not None else None
@@ -53,12 +52,4 @@ def _subject_id(session: Session, subject: str) -> str:
     try:
         return str(UUID(subject))
     except ValueError:
-        found = session.scalars(select(Instance.id).where(Instance.name == subject)).all()
-    if not found:
-        raise HostError(
-            f"there is no instance {subject}; events of what is gone are found by its id"
-        )
-    if len(found) > 1:
-        ids = ", ".join(map(str, found))
-        raise HostError(f"several instances are {subject}; say which by its id: {ids}")
-    return str(found[0])
+        return str(instances.find(session, subject).id)

@@ -171,7 +171,7 @@ class HAProxy:
             # Its sessions end with it. What is started reads the newest term, or hears it afterwards.
             self._healer.kill_main(program)
         else:
-            # Whoever kills it now does not let its clients wait for the next start.
+            # It works: if it is killed now, it is started again at once.
             self._healer.note_steady(program)
 
     def _lead(self, target: Target) -> None:

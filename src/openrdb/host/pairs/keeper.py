@@ -356,8 +356,8 @@ class PairKeeper:
         return 0.0
 
     def _go_back(self, pair: PairRecord, error: Unopenable) -> float:
-        """Let the former primary be it again, where the one that was to take its place never will: it
-        has all that was acknowledged, and nobody wrote since."""
+        """Make the former primary the primary again, as the other node can never take writes. It has
+        all that was acknowledged, and nobody wrote since."""
         if pair.is_opened or self.ground.failure(pair.standby) is not None:
             raise error
         self.note(f"the standby cannot take the primary's place: {error.explanation}")

@@ -15,9 +15,9 @@ from openrdb.operations.backups.transfer import (
     forget,
     release,
     remark_on_place,
-    session_of,
 )
 from openrdb.operations.registry import Concern, register
+from openrdb.operations.rows import session_of
 from openrdb.operations.run import Run
 from openrdb.spec import TransferState
 from openrdb.state.models import DatabaseBackup, now

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from openrdb.operations.backups.transfer import BackupOperation, find, session_of, store_of
+from openrdb.operations import rows
+from openrdb.operations.backups.transfer import BackupOperation, find, store_of
 from openrdb.operations.registry import register
 from openrdb.operations.run import Run
-from openrdb.state import backups, operations
-from openrdb.state.models import DatabaseBackup, Instance
+from openrdb.state import backups
+from openrdb.state.models import Instance
 from openrdb.state.statuses.backup import BackupRequest, BackupStatus
 
 
@@ -24,7 +25,7 @@ class DeleteBackup(BackupOperation):
     def sequence(self, run: Run) -> None:
         run.step(end_job, run, self.subject_id)
         run.step(remove_objects, run, self.subject_id)
-        run.complete(forget_row)
+        run.complete(rows.forget)
 
 
 def end_job(run: Run, backup_id: UUID) -> None:
@@ -44,10 +45,3 @@ def remove_objects(run: Run, backup_id: UUID) -> None:
     store = store_of(run, backup)
     for key in (backup.key, backups.sidecar(backup)):
         store.delete(key)
-
-
-def forget_row(backup: DatabaseBackup) -> None:
-    """Remove the row, and what failed operations kept."""
-    session = session_of(backup)
-    operations.forget_parameters(session, backup.id)
-    session.delete(backup)

@@ -15,10 +15,10 @@ from openrdb.operations.backups.transfer import (
     forget,
     object_of,
     release,
-    session_of,
     transfer,
 )
 from openrdb.operations.registry import Concern, OnFailure, register
+from openrdb.operations.rows import session_of
 from openrdb.operations.run import Run
 from openrdb.spec import RestoreSpec, TransferState
 from openrdb.state import known

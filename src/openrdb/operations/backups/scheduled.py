@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 
 from openrdb.config import Region, backup_region
 from openrdb.engines import rules_of
-from openrdb.errors import HostError, OpenRDBError, QuotasExceeded
+from openrdb.errors import OpenRDBError, QuotasExceeded
 from openrdb.operations.backups.create import note_stored
 from openrdb.operations.backups.transfer import (
     LONGEST,
@@ -112,7 +112,7 @@ def end_backup(run: Run, backup_id: UUID, stored: TransferState) -> str | None:
     if reason is None:
         try:
             check_there(run, backup_id, stored.size)
-        except (HostError, OpenRDBError) as error:
+        except OpenRDBError as error:
             reason = str(error)
     with run.database.write() as session:
         backup = session.get_one(DatabaseBackup, backup_id)

@@ -8,18 +8,17 @@ from hashlib import sha256
 from typing import ClassVar, Final, cast
 from uuid import UUID
 
-from sqlalchemy.orm import Session, object_session
+from sqlalchemy.orm import Session
 
 from openrdb.config import SAME_FILE_SYSTEM, Region, same_file_system
 from openrdb.errors import (
     BackupFailed,
-    HostError,
     HostUnavailable,
-    NotFound,
     ObjectMissing,
     OpenRDBError,
 )
 from openrdb.host.base import Host
+from openrdb.operations import rows
 from openrdb.operations.desired import main_spec
 from openrdb.operations.registry import Concern, Operation
 from openrdb.operations.run import Run
@@ -69,24 +68,13 @@ def release(session: Session, instance_id: UUID) -> None:
     instance_statuses.move(instance, InstanceStatus.READY)
 
 
-def session_of(row: DatabaseBackup) -> Session:
-    """Return the session that a row is being changed in."""
-    session = object_session(row)
-    assert session is not None  # noqa: S101
-    return session
-
-
 def find(run: Run, backup_id: UUID) -> DatabaseBackup:
     """Return a backup as it is now.
 
     Raises:
         NotFound: it has been deleted meanwhile.
     """
-    with run.database.read() as session:
-        found = session.get(DatabaseBackup, backup_id)
-    if found is None:
-        raise NotFound("database_backup", str(backup_id))
-    return found
+    return rows.find(run, DatabaseBackup, backup_id)
 
 
 def store_of(run: Run, backup: DatabaseBackup) -> Store:
@@ -162,7 +150,7 @@ def to_its_end(host: Host, job_id: UUID, start: Callable[[], None]) -> TransferS
 def forget(run: Run, instance_id: UUID, job_id: UUID) -> None:
     """Remove the traces of a job whose end the state knows by now; the tidying of jobs repeats it."""
     run.services.schedules.set()
-    with contextlib.suppress(OpenRDBError, HostError):
+    with contextlib.suppress(OpenRDBError):
         run.host_of(run.instance(instance_id).primary).forget_job(job_id)
 
 

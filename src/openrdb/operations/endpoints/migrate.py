@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy.orm import object_session
-
 from openrdb.operations.desired import route, routes
 from openrdb.operations.registry import Concern, InstanceOperation, register
+from openrdb.operations.rows import session_of
 from openrdb.operations.run import Run
 from openrdb.operations.steps import ensure_certified
 from openrdb.state.models import Instance
@@ -52,8 +51,7 @@ def settle_both(run: Run, other_id: UUID) -> None:
     """Make both instances `ready`, in one transaction."""
 
     def change(instance: Instance) -> None:
-        session = object_session(instance)
-        assert session is not None  # noqa: S101
+        session = session_of(instance)
         for one in (instance, session.get_one(Instance, other_id)):
             statuses.move(one, InstanceStatus.READY)
 

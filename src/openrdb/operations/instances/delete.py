@@ -8,11 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy.orm import object_session
-
 from openrdb.operations.desired import leaving_routes, node_spec, routes
 from openrdb.operations.registry import Concern, InstanceOperation, register
 from openrdb.operations.replicas.following import remove
+from openrdb.operations.rows import session_of
 from openrdb.operations.run import Run
 from openrdb.state import instance_logs, operations, trash
 from openrdb.state.models import Instance
@@ -80,8 +79,7 @@ def stop_keeping(run: Run) -> None:
 
 def put_aside(instance: Instance) -> None:
     """Keep what the rows say for as long as the data is in the trash, and remove them."""
-    session = object_session(instance)
-    assert session is not None  # noqa: S101
+    session = session_of(instance)
     operations.forget_parameters(session, instance.id)
     instance_logs.end(session, instance.id)
     trash.put_aside(session, instance)
@@ -89,8 +87,7 @@ def put_aside(instance: Instance) -> None:
 
 def forget(instance: Instance) -> None:
     """Remove the row, those of its nodes, endpoints and tags, and what failed operations kept."""
-    session = object_session(instance)
-    assert session is not None  # noqa: S101
+    session = session_of(instance)
     operations.forget_parameters(session, instance.id)
     operations.forget_deferred(session, [instance.id])
     instance_logs.end(session, instance.id)

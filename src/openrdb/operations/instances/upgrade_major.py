@@ -19,13 +19,12 @@ from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
-from sqlalchemy.orm import object_session
-
 from openrdb.errors import HostError, PreconditionFailed, TransientState
 from openrdb.host.base import Copied, Host
 from openrdb.operations.desired import main_spec, routes
 from openrdb.operations.instances.create import ensure_free_ports, start_keeping
 from openrdb.operations.registry import Concern, InstanceOperation, register
+from openrdb.operations.rows import session_of
 from openrdb.operations.run import Run
 from openrdb.operations.snapshots.copying import LONGEST, copy_instance, to_the_end
 from openrdb.operations.steps import ensure_certified, make_ready
@@ -239,8 +238,7 @@ def take_endpoints(run: Run, source_id: UUID) -> None:
 
 def _move_endpoints(run: Run, source_id: UUID, *, back: bool) -> None:
     def change(instance: Instance) -> None:
-        session = object_session(instance)
-        assert session is not None  # noqa: S101
+        session = session_of(instance)
         source = session.get_one(Instance, source_id)
         giver, taker = (instance, source) if back else (source, instance)
         for endpoint in [one for one in giver.endpoints if not one.leaving]:
@@ -285,8 +283,7 @@ def settle_both(run: Run, source_id: UUID) -> None:
     """Make both instances `ready`, in one transaction."""
 
     def change(instance: Instance) -> None:
-        session = object_session(instance)
-        assert session is not None  # noqa: S101
+        session = session_of(instance)
         make_ready(instance)
         statuses.move(session.get_one(Instance, source_id), InstanceStatus.READY)
 

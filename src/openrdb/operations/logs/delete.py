@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy.orm import object_session
-
+from openrdb.operations import rows
 from openrdb.operations.logs.prepare import find, store_of
 from openrdb.operations.registry import Operation, register
 from openrdb.operations.run import Run
-from openrdb.state import operations
-from openrdb.state.models import InstanceLog
 from openrdb.state.statuses.instance_log import InstanceLogRequest
 
 
@@ -26,7 +23,7 @@ class DeleteLog(Operation):
     def sequence(self, run: Run) -> None:
         run.step(end_job, run, self.subject_id)
         run.step(remove_object, run, self.subject_id)
-        run.complete(forget_row)
+        run.complete(rows.forget)
 
 
 def end_job(run: Run, log_id: UUID) -> None:
@@ -40,11 +37,3 @@ def remove_object(run: Run, log_id: UUID) -> None:
     """Remove a copy's object from its store."""
     log = find(run, log_id)
     store_of(run, log).delete(log.key)
-
-
-def forget_row(log: InstanceLog) -> None:
-    """Remove the row, and what failed operations kept."""
-    session = object_session(log)
-    assert session is not None  # noqa: S101
-    operations.forget_parameters(session, log.id)
-    session.delete(log)

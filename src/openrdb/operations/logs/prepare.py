@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Final, cast
 from uuid import UUID
 
 from openrdb.config import Region
-from openrdb.errors import HostError, NotFound, OpenRDBError
+from openrdb.errors import HostError, OpenRDBError
+from openrdb.operations import rows
 from openrdb.operations.backups.transfer import to_its_end
 from openrdb.operations.desired import node_spec
 from openrdb.operations.registry import Concern, Operation, register
@@ -62,11 +64,7 @@ def find(run: Run, log_id: UUID) -> InstanceLog:
     Raises:
         NotFound: it has been removed meanwhile.
     """
-    with run.database.read() as session:
-        found = session.get(InstanceLog, log_id)
-    if found is None:
-        raise NotFound("instance_log", str(log_id))
-    return found
+    return rows.find(run, InstanceLog, log_id)
 
 
 def store_of(run: Run, log: InstanceLog) -> Store:
@@ -112,7 +110,5 @@ def end_copy(run: Run, log_id: UUID, copied: TransferState) -> str | None:
 
 def forget(run: Run, log_id: UUID) -> None:
     """Remove the traces of a job whose end the state knows by now; the tidying of jobs repeats it."""
-    try:
+    with contextlib.suppress(OpenRDBError):
         run.services.hosts[find(run, log_id).host_id].forget_job(log_id)
-    except (OpenRDBError, HostError):
-        return

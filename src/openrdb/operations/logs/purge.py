@@ -7,6 +7,7 @@ from functools import partial
 
 from openrdb.errors import NotFound
 from openrdb.operations.desired import node_spec
+from openrdb.operations.logs.listed import logs_of
 from openrdb.operations.registry import InstanceOperation, register
 from openrdb.operations.run import Run
 from openrdb.state.statuses.instance import InstanceRequest
@@ -30,13 +31,11 @@ class PurgeLogs(InstanceOperation):
         run.complete()
 
     def _check(self, run: Run) -> None:
-        instance, name = run.instance(), self.log_name
-        for node in instance.every_node if name is not None else ():
-            logs = run.host_of(node).logs(node_spec(instance, node, run.secrets))
-            if any(one.name == name for one in logs):
-                return
-        if name is not None:
-            raise NotFound("instance_log", name)
+        if self.log_name is None:
+            return
+        logs = logs_of(run.services.hosts, run.instance(), run.secrets)
+        if self.log_name not in {one.name for one in logs}:
+            raise NotFound("instance_log", self.log_name)
 
 
 def remove_logs(run: Run, name: str | None) -> None:

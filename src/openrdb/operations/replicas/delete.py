@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from openrdb.operations.registry import register
-from openrdb.operations.replicas.following import ReplicaOperation, remove, session_of
+from openrdb.operations.replicas.following import ReplicaOperation, remove
+from openrdb.operations.rows import session_of
 from openrdb.operations.run import Run
 from openrdb.state import operations
 from openrdb.state.models import ReadReplica

@@ -14,8 +14,8 @@ from openrdb.operations.replicas.following import (
     ensure_endpoints,
     find,
     make_ready,
-    session_of,
 )
+from openrdb.operations.rows import session_of
 from openrdb.operations.run import Run
 from openrdb.operations.steps import ensure_certified, ensure_free_ports_of, readdress
 from openrdb.state.models import Instance, ReadReplica

@@ -12,8 +12,6 @@ from contextlib import suppress
 from typing import ClassVar
 from uuid import UUID
 
-from sqlalchemy.orm import Session, object_session
-
 from openrdb.errors import (
     HostError,
     HostUnavailable,
@@ -25,6 +23,7 @@ from openrdb.errors import (
 from openrdb.host.base import Host
 from openrdb.operations.desired import node_spec, replica_routes, route
 from openrdb.operations.registry import Operation
+from openrdb.operations.rows import session_of
 from openrdb.operations.run import Run
 from openrdb.operations.snapshots.copying import to_the_end
 from openrdb.operations.steps import ensure_free_port, ensure_free_ports_of, readdress
@@ -91,13 +90,6 @@ def settled(run: Run, replica_id: UUID | None = None) -> tuple[Instance, ReadRep
             return instance, replica
         if run.services.stopping.wait(_LOOK):
             raise TransientState("instance", str(instance.id), instance.status)
-
-
-def session_of(row: ReadReplica | Instance) -> Session:
-    """Return the session that a row is being changed in."""
-    session = object_session(row)
-    assert session is not None  # noqa: S101
-    return session
 
 
 # -- making one -------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from openrdb.operations.desired import main_spec
 from openrdb.operations.instances.create import bring_up, ensure_free_ports
 from openrdb.operations.registry import Concern, InstanceOperation, register
 from openrdb.operations.replicas.delete import forget
-from openrdb.operations.replicas.following import remove, session_of, specified, stop_keeping
+from openrdb.operations.replicas.following import remove, specified, stop_keeping
+from openrdb.operations.rows import session_of
 from openrdb.operations.run import Run
 from openrdb.operations.snapshots.copying import LONGEST, to_the_end
 from openrdb.operations.snapshots.restore import take_over_from_instance

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import ClassVar, Final
 from uuid import UUID
 
-from sqlalchemy.orm import Session, object_session
-
-from openrdb.errors import HostError, NotFound, TransientState
+from openrdb.errors import HostError, TransientState
 from openrdb.host.base import Host
+from openrdb.operations import rows
 from openrdb.operations.desired import main_spec
 from openrdb.operations.registry import Concern, Operation
 from openrdb.operations.run import Run
@@ -45,15 +44,8 @@ def concern_of_source(instance_id: UUID, request: InstanceRequest) -> Concern:
 
 def release(row: Instance | Snapshot, instance_id: UUID) -> None:
     """Make the instance that was copied `ready` again, in the transaction that changes a row."""
-    instance = session_of(row).get_one(Instance, instance_id)
+    instance = rows.session_of(row).get_one(Instance, instance_id)
     instance_statuses.move(instance, InstanceStatus.READY)
-
-
-def session_of(row: Instance | Snapshot) -> Session:
-    """Return the session that a row is being changed in."""
-    session = object_session(row)
-    assert session is not None  # noqa: S101
-    return session
 
 
 def find(run: Run, snapshot_id: UUID) -> Snapshot:
@@ -62,11 +54,7 @@ def find(run: Run, snapshot_id: UUID) -> Snapshot:
     Raises:
         NotFound: it has been deleted meanwhile.
     """
-    with run.database.read() as session:
-        found = session.get(Snapshot, snapshot_id)
-    if found is None:
-        raise NotFound("instance_snapshot", str(snapshot_id))
-    return found
+    return rows.find(run, Snapshot, snapshot_id)
 
 
 def copy_instance(

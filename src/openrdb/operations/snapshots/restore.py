@@ -13,6 +13,7 @@ from openrdb.operations import pairs
 from openrdb.operations.desired import main_spec
 from openrdb.operations.instances.create import bring_up, ensure_free_ports
 from openrdb.operations.registry import Concern, InstanceOperation, register
+from openrdb.operations.rows import session_of
 from openrdb.operations.run import Run
 from openrdb.operations.snapshots.copying import (
     LONGEST,
@@ -20,7 +21,6 @@ from openrdb.operations.snapshots.copying import (
     copy_instance,
     find,
     release,
-    session_of,
     to_the_end,
 )
 from openrdb.operations.steps import catch_up, make_ready
