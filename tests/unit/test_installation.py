@@ -26,6 +26,7 @@ class Engine:
     fails: str | None = None
     version: str = "1.0"
     source: str = "nowhere"
+    build: str = "wheel"
     default: bool = True
 
     @property

@@ -46,7 +46,7 @@ def repository(tmp_path, monkeypatch) -> Path:
     library = {"usr/lib/x86_64-linux-gnu/libfake.so.1": "library"}
     pool = tmp_path / "debian"
     packages = {"openrdb-fake-server": (depends, files), "openrdb-fake-library": ("", library)}
-    apt_repository.make(pool, debian.SUITE, packages)
+    apt_repository.make(pool, "sid", packages)
     monkeypatch.setattr(mysql_release, "system_bundles", lambda besides: {})
     return pool
 
@@ -56,12 +56,14 @@ def test_packages_that_nobody_signed_are_refused(repository, tmp_path):
     cache = tmp_path / "cache"
     with pytest.raises(HostError, match=r"MySQL-9 cannot be fetched: .*not signed"):
         Offering(cache).install("MySQL-9", mirror=f"copy:{repository}")
-    assert [path.name for path in cache.iterdir()] == [".mysql-9.lock"]
+    assert [path.name for path in cache.iterdir()] == [".mysql-9-debian.lock"]
 
 
 @needs_apt
 def test_a_server_is_installed_with_what_it_depends_on(repository, tmp_path, monkeypatch):
-    monkeypatch.setattr(debian, "_line", lambda mirror: f"deb [trusted=yes] {mirror} sid main\n")
+    monkeypatch.setattr(
+        debian, "_line", lambda mirror, suite: f"deb [trusted=yes] {mirror} {suite} main\n"
+    )
     cache = tmp_path / "cache"
     reports = []
     bundle = Offering(cache).install(
@@ -138,3 +140,12 @@ def test_an_alias_is_served_by_another_versions_bundle(tmp_path, monkeypatch):
     assert "MySQL-7" not in aliased
     (tmp_path / "mysql-8.0.31").mkdir()
     assert Bundles(tmp_path, {"MySQL-8": "MySQL-9"}).find("MySQL-8").version == "8.0.31"
+
+
+def test_security_updates_are_beside_the_others() -> None:
+    lines = debian.sources("a", "http://one.test/debian/", ["trixie", "trixie-security"])
+    places = [line.partition("] ")[2] for line in lines.splitlines()]
+    assert places == [
+        "http://one.test/debian trixie main",
+        "http://one.test/debian-security trixie-security main",
+    ]

@@ -13,10 +13,11 @@ from openrdb.config import REGIONS, SAME_FILE_SYSTEM, Settings, same_file_system
 from openrdb.errors import HostError, StoreUnavailable
 from openrdb.host import checks, guard
 from openrdb.host.balancer import choose
-from openrdb.host.bundles.cache import Bundles
+from openrdb.host.bundles.cache import Bundles, Release
 from openrdb.host.cgroups import Cgroups
 from openrdb.host.checks import Finding
 from openrdb.storage import open_store
+from openrdb.system.addresses import family_of
 
 
 def examine(settings: Settings) -> list[Finding]:
@@ -36,7 +37,10 @@ def examine(settings: Settings) -> list[Finding]:
 def _engines(settings: Settings) -> Iterator[Finding]:
     bundles = Bundles(settings.cache, settings.engine_aliases)
     installed = bundles.installed()
-    for release in bundles.releases():
+    offered = dict[str, Release]()
+    for one in bundles.releases():
+        offered.setdefault(one.version_name, one)  # which is installed if no build is named
+    for release in offered.values():
         bundle = installed.get(release.version_name)
         if bundle is not None:
             text = f"{bundle.version}, from {bundle.path}"
@@ -88,8 +92,7 @@ def _api(settings: Settings) -> Iterator[Finding]:
     except HostError as error:
         yield Finding("API", "bad", str(error))
         return
-    family = socket.AF_INET6 if ":" in settings.listen_host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
+    with socket.socket(family_of(settings.listen_host), socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((settings.listen_host, settings.listen_port))

@@ -3,31 +3,71 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from openrdb.cli.common import err, out, settings_from
+from openrdb.cli.listing import AsJson, print_listing
+from openrdb.system import files
 
 app = typer.Typer(help="Engine versions: list and install them.")
 programs = typer.Typer()
 
 
+@dataclass(frozen=True)
+class _ListedBuild:
+    """A build of a version of an engine."""
+
+    version: str
+    build: str
+    newest_minor: str
+    installed: str | None
+    """The bundle's name; None: it is not installed."""
+    is_used: bool
+    """By new instances, and by others after their next maintenance."""
+    size_mb: int | None
+    """On the disk."""
+    extensions: list[str]
+    """What tenants can create, besides those of PostgreSQL's authors."""
+
+
 @app.command("list")
-def engines_list() -> None:
-    """Show the engine versions, and which of them are installed."""
+def engines_list(as_json: AsJson = False) -> None:
+    """Show the engine versions with their builds, and which of them are installed."""
     from openrdb.host.bundles.cache import Bundles  # noqa: PLC0415
+    from openrdb.host.bundles.extensions import added  # noqa: PLC0415
 
     settings = settings_from()
     bundles = Bundles(settings.cache, settings.engine_aliases)
-    installed = bundles.installed()
-    table = Table("version", "newest minor", "installed", "from", box=None)
-    for release in bundles.releases():
-        bundle = installed.get(release.version_name)
-        here = bundle.version if bundle else "no"
-        table.add_row(release.version_name, release.version, here, release.source)
-    out.print(table)
+    used = {bundle.name for bundle in bundles.installed().values()}
+    found = [
+        _ListedBuild(
+            version=one.version_name,
+            build=one.build,
+            newest_minor=one.version,
+            installed=bundle.name if bundle else None,
+            is_used=bundle is not None and bundle.name in used,
+            size_mb=round(files.tree_size(bundle.path) / 1e6) if bundle else None,
+            extensions=added(bundle.share / "extension") if bundle else [],
+        )
+        for one in bundles.releases()
+        for bundle in [bundles.of(one)]
+    ]
+    print_listing(
+        found,
+        ("version", "build", "newest minor", "installed", "MB", "extensions"),
+        lambda one: (
+            one.version,
+            one.build,
+            one.newest_minor,
+            f"{one.installed}{'' if one.is_used else ' (unused)'}" if one.installed else "no",
+            str(one.size_mb or ""),
+            ", ".join(one.extensions),
+        ),
+        as_json=as_json,
+    )
 
 
 @app.command("install")
@@ -36,11 +76,17 @@ def engines_install(
         list[str] | None,
         typer.Argument(help="Versions, as PostgreSQL-17 or MySQL-9; default: all current."),
     ] = None,
+    build: Annotated[
+        str | None,
+        typer.Option(help="Of the versions named: wheel, or debian, with more extensions."),
+    ] = None,
 ) -> None:
     """Download engine versions into the cache and verify them; does nothing where they are."""
     from openrdb.cli import installation  # noqa: PLC0415
 
-    installation.run(settings_from(), names or [], out, err)
+    if build and not names:
+        raise typer.BadParameter("say which versions: PostgreSQL-17", param_hint="--build")
+    installation.run(settings_from(), names or [], out, err, build)
 
 
 @programs.command("run", context_settings={"ignore_unknown_options": True})

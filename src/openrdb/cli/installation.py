@@ -15,11 +15,13 @@ from openrdb.host.bundles.cache import Bundles
 from openrdb.host.bundles.downloads import Progress
 
 
-def run(settings: Settings, names: Sequence[str], out: Console, err: Console) -> None:
+def run(
+    settings: Settings, names: Sequence[str], out: Console, err: Console, build: str | None = None
+) -> None:
     """Install engine versions and the load balancer, and say what is left out and why.
 
     Without names all current versions are asked for, and one that cannot be installed does not
-    stop the others.
+    stop the others. `build` is that of the versions that are named.
 
     Raises:
         HostError: a version that was named cannot be installed, or no engine works.
@@ -32,7 +34,7 @@ def run(settings: Settings, names: Sequence[str], out: Console, err: Console) ->
     for name in [name for name in chosen if name not in left_out]:
         try:
             with _progress(name, out, err) as progress:
-                bundle = bundles.install(name, progress, mirror=settings.debian_mirror)
+                bundle = bundles.install(name, progress, mirror=settings.debian_mirror, build=build)
         except HostError as error:
             if names:
                 raise

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from openrdb.errors import HostError
 
+LOCALES = "locales"
+"""In bundles with a C library of their own: the locales that it knows."""
 LISTING = "libraries.txt"
 """In bundles whose programs find the libraries of the bundle by themselves: a line for each package
 that libraries were taken from, as `name_version_architecture.deb`."""
@@ -56,15 +58,31 @@ class Bundle:
         Bundles of earlier revisions and of npm packages have modules that do not find the libraries
         beside them.
         """
+        locales = self.path / LOCALES
+        if locales.is_dir():
+            return {"LOCPATH": str(locales)}
         found = self._loader() is not None or (self.path / LISTING).exists()
         own = not found and any(self._libraries.glob("lib*.so.*"))
         return {"LD_LIBRARY_PATH": str(self._libraries)} if own else {}
+
+    @property
+    def modules(self) -> Path:
+        """The directory of PostgreSQL's modules."""
+        return next(self.path.glob("lib/postgresql/*/lib"), self._libraries)
+
+    @property
+    def share(self) -> Path:
+        """The directory of PostgreSQL's files that are no programs."""
+        return next(self.path.glob("share/postgresql/*"), self.path / "share")
 
     @property
     def _libraries(self) -> Path:
         return self.path / "lib"
 
     def _loader(self) -> Path | None:
+        """Return the loader of a bundle whose programs do not name it themselves."""
+        if (self.path / "libexec").is_dir():
+            return None
         return next(self._libraries.glob("ld-linux*.so.*"), None)
 
 

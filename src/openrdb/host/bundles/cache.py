@@ -24,17 +24,24 @@ from typing import Protocol
 from openrdb.errors import HostError
 from openrdb.host.bundles import mysql as mysql_release
 from openrdb.host.bundles import postgresql as postgresql_release
+from openrdb.host.bundles.debian_postgresql import DebianRelease
 from openrdb.host.bundles.downloads import Progress
 from openrdb.host.bundles.mysql import MySQLRelease
 from openrdb.host.bundles.postgresql import PostgreSQLRelease
 from openrdb.system import files, programs
 from openrdb.system.bundle import Bundle, open_to_all, version_line
 
+_WHEEL = r"postgresql-(\d+)\.(\d+)\.(\d+)(?:-beta\.(\d+))?(?:-r(\d+))?"
+_DEBIAN = r"postgresql-(\d+)\.(\d+)-debian-r(\d+)"
+_MYSQL = r"mysql-(\d+)\.(\d+)\.(\d+)(?:-r(\d+))?"
 _NAMES = {
-    re.compile(r"postgresql-(\d+)\.(\d+)\.(\d+)(?:-beta\.(\d+))?(?:-r(\d+))?"): ("PostgreSQL", 2),
-    re.compile(r"mysql-(\d+)\.(\d+)\.(\d+)(?:-r(\d+))?"): ("MySQL", 3),
+    re.compile(_WHEEL): ("PostgreSQL", 2, 0),
+    re.compile(_DEBIAN): ("PostgreSQL", 2, 1),
+    re.compile(_MYSQL): ("MySQL", 3, 0),
 }
-"""Of cached bundles: whose they are, and how many of the numbers are the engine's own version."""
+"""Of cached bundles: whose they are, how many of the numbers are the engine's own version, and the rank
+of their build. One of a higher rank is preferred whatever its minor version: it has extensions and
+collations that data may depend on."""
 
 
 class Release(Protocol):
@@ -49,6 +56,10 @@ class Release(Protocol):
 
     @property
     def source(self) -> str: ...
+
+    @property
+    def build(self) -> str:
+        """Which of several builds of one version it is: "wheel", "debian", "npm", "maven"."""
 
     @property
     def default(self) -> bool:
@@ -73,16 +84,22 @@ class Bundles:
         self._aliases = aliases or {}
 
     def releases(self) -> list[Release]:
-        """Return what can be installed, oldest version first within an engine."""
+        """Return what can be installed, oldest version first within a build of an engine."""
         text = (resources.files("openrdb.catalog") / "bundles.toml").read_text()
         tables = tomllib.loads(text)
-        return [
-            *(PostgreSQLRelease.of(table, tables["libraries"]) for table in tables["postgresql"]),
-            *map(MySQLRelease.of, tables["mysql"]),
+        wheels = [
+            PostgreSQLRelease.of(table, tables["libraries"]) for table in tables["postgresql"]
         ]
+        grafts = {wheel.version_name: wheel.grafts for wheel in wheels}
+        common = tables["debian"]
+        packages = [
+            DebianRelease.of(table, common, grafts[table["version_name"]])
+            for table in common.pop("postgresql")
+        ]
+        return [*wheels, *packages, *map(MySQLRelease.of, tables["mysql"])]
 
     def installed(self) -> dict[str, Bundle]:
-        """Return the usable bundles by version name, the newest minor version of each.
+        """Return the usable bundles by version name: the newest minor version of the best build.
 
         A system installation counts where the cache has nothing of that version.
         """
@@ -107,6 +124,11 @@ class Bundles:
             return found
         return next((one for one in self.installed().values() if one.name == name), None)
 
+    def of(self, release: Release) -> Bundle | None:
+        """Return the newest cached bundle that a release has made."""
+        made = [bundle for _, bundle in self._cached_bundles() if release.made(bundle.name)]
+        return made[-1] if made else None
+
     def with_program(self, name: str) -> Bundle:
         """Return the bundle of the newest engine version that has a program; HostError: none has it."""
         having = [bundle for bundle in self.installed().values() if bundle.has_program(name)]
@@ -115,23 +137,24 @@ class Bundles:
         return max(having, key=lambda bundle: [int(part) for part in bundle.version.split(".")])
 
     def install(
-        self, version_name: str, progress: Progress | None = None, *, mirror: str | None = None
+        self,
+        version_name: str,
+        progress: Progress | None = None,
+        *,
+        mirror: str | None = None,
+        build: str | None = None,
     ) -> Bundle:
         """Install the release of an engine version in the cache; a no-op if it is there.
 
         `mirror`: the URL of Debian's packages; None: the one that this host's apt uses.
+        `build`: which of the version's builds; None: the first.
         HostError, and nothing left behind, when it cannot be fetched, is not what was promised or
         does not run on this host.
         """
-        release = self._release(version_name)
-
-        def present() -> Bundle | None:
-            mine = (bundle for _, bundle in self._cached_bundles() if release.made(bundle.name))
-            return next(mine, None)
-
+        release = self._release(version_name, build)
         return self._ensure(
-            version_name.lower(),
-            present,
+            f"{version_name}-{release.build}".lower(),
+            lambda: self.of(release),
             lambda partial: release.make(partial, mirror, progress or _silent),
         )
 
@@ -155,24 +178,30 @@ class Bundles:
 
         return self._ensure(bundle.name, lambda: bundle if bundle.path.exists() else None, make)
 
-    def _release(self, version_name: str) -> Release:
-        releases = {release.version_name: release for release in self.releases()}
-        if version_name not in releases:
-            raise HostError(f"{version_name} cannot be installed; known are {', '.join(releases)}")
-        return releases[version_name]
+    def _release(self, version_name: str, build: str | None) -> Release:
+        releases = [one for one in self.releases() if one.version_name == version_name]
+        if not releases:
+            known = ", ".join(dict.fromkeys(one.version_name for one in self.releases()))
+            raise HostError(f"{version_name} cannot be installed; known are {known}")
+        found = next((one for one in releases if build in (None, one.build)), None)
+        if found is None:
+            builds = ", ".join(one.build for one in releases)
+            raise HostError(f"{version_name} has no build {build}; there is {builds}")
+        return found
 
     def _bundle(self, name: str, version: str) -> Bundle:
         return Bundle(name, version, self._cache / name)
 
     def _cached_bundles(self) -> list[tuple[str, Bundle]]:
-        """Yield version names and bundles, the newest minor version last."""
+        """Return version names and bundles, of each version the preferred last."""
         found = []
         for path in self._cache.iterdir() if self._cache.is_dir() else ():
-            for pattern, (engine, own) in _NAMES.items():
+            for pattern, (engine, own, rank) in _NAMES.items():
                 if match := pattern.fullmatch(path.name):
                     numbers = [int(part or 0) for part in match.groups()]
                     bundle = self._bundle(path.name, ".".join(map(str, numbers[:own])))
-                    found.append((numbers, f"{engine}-{numbers[0]}", bundle))
+                    order = [numbers[0], rank, *numbers[1:]]
+                    found.append((order, f"{engine}-{numbers[0]}", bundle))
         found.sort(key=lambda entry: entry[0])
         return [entry[1:] for entry in found]
 

