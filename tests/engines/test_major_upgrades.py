@@ -45,6 +45,10 @@ def fill(server: Server) -> None:
         session.execute("CREATE TABLE kept AS SELECT n FROM generate_series(1, 1000) n")
         session.execute("ANALYZE kept")
         session.execute("CREATE ROLE made LOGIN")
+        session.execute("CREATE EXTENSION rdb_logical")
+        session.execute("SELECT rdb_logical.create_publication_for_all_tables('every', 'insert')")
+    with server.superuser("rdb") as superuser:
+        superuser.execute("SELECT pg_create_logical_replication_slot('left_behind', 'pgoutput')")
 
 
 def test_an_upgraded_copy(servers: tuple[Server, Server]) -> None:
@@ -76,6 +80,8 @@ def check(server: Server) -> None:
         assert session.execute(query).fetchone() == (1,)
         assert session.execute("SHOW data_checksums").fetchone() == ("on",)
         assert session.execute(OUTDATED).fetchall() == []
+        assert session.execute("SELECT FROM pg_replication_slots").fetchall() == []
+        session.execute("SELECT rdb_logical.drop_publication_for_all_tables('every')")
         session.execute("ALTER ROLE made CREATEDB")
         session.execute("GRANT made TO admin")
         session.execute("DROP ROLE made")

@@ -24,21 +24,32 @@ class Offer:
         return uuid5(_VERSIONS, self.version.name)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Offers:
-    """`installed`: minor version by version name."""
+    """What can be created and upgraded to, by what is installed at the moment."""
 
     installed: dict[str, str]
+    """The minor version by version name; replaced as a whole when something else is installed."""
     allow_disabled: bool
 
     def find(self, name: str) -> Offer | None:
         """Return a version that can be created now; in any case, which clients do not heed."""
         version = engine_version(name)
-        if version is None or version.name not in self.installed:
+        minor = self.installed.get(version.name) if version is not None else None
+        if version is None or minor is None:
             return None
-        minor = self.installed[version.name]
         offer = Offer(as_run(version, minor), minor)
         return offer if self.allow_disabled or not version.disabled else None
+
+    def newer_minor(self, name: str, minor: str) -> str | None:
+        """Return the minor version of the binaries that replace those an instance of a version runs;
+        None where these are the newest.
+
+        Also where none could be created: of a version past its end of life, or one that another
+        version's binaries serve.
+        """
+        newest = self.installed.get(name, "")
+        return newest if is_newer(newest, minor) else None
 
     def upgrades(self, name: str, minor: str, *, majors: bool) -> list[Offer]:
         """Return what an instance of a version, which runs a minor version, can be upgraded to, the
@@ -71,6 +82,12 @@ class Offers:
 def major(version: EngineVersion) -> tuple[int, ...]:
     """Return a version as numbers, for ordering: (17,) of 17, (9, 6) of 9.6."""
     return numbers(version.version)
+
+
+def is_newer(version: str, than: str) -> bool:
+    """Return whether a minor version is a newer one of the same major version."""
+    ours, theirs = numbers(version), numbers(than)
+    return ours[:1] == theirs[:1] and ours > theirs
 
 
 def numbers(version: str) -> tuple[int, ...]:

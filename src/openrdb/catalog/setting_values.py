@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from openrdb.catalog.engines import EngineSetting
@@ -11,6 +12,11 @@ from openrdb.catalog.engines import EngineSetting
 TRUE: Final = frozenset({"on", "true", "yes", "1"})
 """How a boolean setting is switched on, in lower case."""
 _FALSE = frozenset({"off", "false", "no", "0"})
+
+
+def is_on(settings: Mapping[str, str], name: str) -> bool:
+    """Return whether a user has switched a boolean setting on."""
+    return settings.get(name, "off").lower() in TRUE
 
 
 def problem(setting: EngineSetting, value: str) -> str | None:  # noqa: PLR0911

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
+from urllib.parse import quote, urlencode
 from uuid import UUID
 
 from openrdb.catalog.node_types import NodeType
@@ -95,6 +96,23 @@ class Administration(Protocol):
         made later. Repeatable."""
 
 
+@dataclass(frozen=True)
+class Login:
+    """How a user connects to an endpoint, without the password."""
+
+    host: str
+    port: int
+    user: str
+    database: str
+    certificate: str
+    """The name of the file with what the server's certificate is signed by."""
+
+    def url(self, scheme: str, **options: str) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        user, database = quote(self.user, safe=""), quote(self.database, safe="")
+        return f"{scheme}://{user}@{host}:{self.port}/{database}?{urlencode(options)}"
+
+
 class Rules(Protocol):
     """What is known of an engine without a host."""
 
@@ -127,6 +145,13 @@ class Rules(Protocol):
     def can_be_paired(self, version: str) -> bool:
         """Return whether servers of a version, `17.11`, can have a standby that commits wait for, and
         read replicas."""
+
+    def client_command(self, login: Login) -> str:
+        """Return the line by which a user connects with the engine's client, which asks for the
+        password."""
+
+    def url(self, login: Login) -> str:
+        """Return where to connect as a URL, without the password."""
 
     def default_settings(self, node_type: NodeType) -> dict[str, str]:
         """Return the settings of new instances, which suit their node type's memory, by the
@@ -229,6 +254,25 @@ class Copier(Protocol):
     def write(self, make: Callable[[Path], None]) -> None:
         """Let `make` write the copy to a path where there is nothing yet, itself or through the
         server."""
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What a server does."""
+
+    connections: int
+    """Sessions of its users."""
+    transactions: int
+    """Those of its users that have ended since it was started, by commit or rollback."""
+
+
+@dataclass(frozen=True)
+class UserSlots:
+    """The slots by which users read changes: names, each with its database's."""
+
+    kept: Mapping[str, str]
+    lost: Mapping[str, str]
+    """Removed just now: they had lost what their readers had not read yet."""
 
 
 class Server(Protocol):
@@ -374,6 +418,25 @@ class Server(Protocol):
                 meanwhile is ended, and what users have overridden stays so.
         """
 
+    def activity(self, timeout: float) -> Activity:
+        """Return what the server does, asked by one session within about so many seconds.
+
+        Raises:
+            HostError: it does not say.
+        """
+
+    def may_have_slots(self) -> bool:
+        """Return whether there may be slots of users, without asking the server."""
+
+    def settle_slots(self) -> UserSlots:
+        """Remove the users' slots that are of no use any more; return what there are of them.
+
+        Only of a node that takes writes.
+
+        Raises:
+            HostError: the server does not do it.
+        """
+
     def reopen_logs(self) -> None:
         """Make the server write to its logs' own names again, after they were renamed."""
 
@@ -410,3 +473,12 @@ class Server(Protocol):
     def data_versions(self) -> dict[str, str]:
         """Return the versions of what indexes and stored values depend on outside the server:
         collations by provider, and the time zone data. Compare them with `versions.changes`."""
+
+    def renew_databases(self) -> None:
+        """Let a server that takes writes have the collations of its binaries, indexes in their order,
+        and those newer extensions that tenants cannot get by themselves. Takes as long as rebuilding
+        indexes whose collation has changed; repeatable.
+
+        Raises:
+            HostError: an index cannot be rebuilt; or the server takes no writes, or stops to answer.
+        """

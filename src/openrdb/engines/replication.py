@@ -48,6 +48,8 @@ class Following:
     """Why it does not receive at the moment."""
     hangs: bool = False
     """Whether what receives has stopped to work: it cannot be told to end, so the server is killed."""
+    held_at: str | None = None
+    """What it has applied, where the rest waits for a lock of a user's session; None: it does not."""
     was_ended: bool = False
     """Whether somebody ended its connection: it connects again by itself, and its data is good."""
 
@@ -190,6 +192,9 @@ class Replication(Protocol):
 
     def following(self) -> Following:
         """Return how it stands with its upstream."""
+
+    def release(self) -> None:
+        """End the sessions of users, whose locks keep a follower from applying what it receives."""
 
     def wait_lowered(self, timeout: float) -> bool:
         """Return whether within some seconds a follower has received which settings its upstream has

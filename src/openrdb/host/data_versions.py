@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from uuid import UUID
 
 from openrdb.engines import versions
+from openrdb.engines.base import Server
+from openrdb.errors import HostError
 from openrdb.host.records import NodeRecord, Records
 
 log = logging.getLogger(__name__)
@@ -19,15 +22,46 @@ class DataVersions:
     def __init__(self, records: Records) -> None:
         self._records = records
         self._warnings: dict[UUID, str] = {}
+        self._renewing = threading.Lock()
+        self._under_way: set[UUID] = set()
 
     def compare(self, record: NodeRecord, found: Mapping[str, str]) -> None:
         """Record what was found for a node, or compare it with what was recorded before."""
         node_id = record.spec.node_id
         if record.data_versions is None:
             self._records.save_node(replace(record, data_versions=found))
-        elif (warning := versions.changes(record.data_versions, found)) is not None:
+        elif (warning := versions.changes(record.data_versions, found)) is None:
+            self.forget(
+                node_id
+            )  # they are what they were again, as with binaries that were put back
+        elif warning != self.warning(node_id):
             log.warning("node %s: %s", node_id, warning)
             self._warnings[node_id] = warning
+
+    def renew(self, node_id: UUID, server: Server) -> None:
+        """Let a server that runs other binaries than its databases were renewed for have what these
+        bring; it takes as long as rebuilding indexes. One that takes no writes is left to a later
+        call."""
+        record = self._records.nodes[node_id]
+        with self._renewing:
+            if node_id in self._under_way or record.renewed_for == record.bundle:
+                return
+            self._under_way.add(node_id)
+        try:
+            server.renew_databases()
+            found = server.data_versions()
+        except HostError as error:
+            log.info("node %s: %s", node_id, error)
+            return
+        finally:
+            with self._renewing:
+                self._under_way.discard(node_id)
+        if (now := self._records.nodes.get(node_id)) is not None:
+            kept = now.data_versions or {}
+            zones = {name: kept[name] for name in kept if name == versions.TIME_ZONES}
+            renewed = replace(now, renewed_for=record.bundle, data_versions={**found, **zones})
+            self._records.save_node(renewed)
+            self.compare(renewed, found)
 
     def warning(self, node_id: UUID) -> str:
         """Return what has changed under a node, and what to do about it; empty if nothing has."""

@@ -163,7 +163,8 @@ class LocalData(LocalPairs):
         with self._guards[spec.node_id]:
             record = self._accept(spec)
             if record.data_versions is None:
-                self._records.save_node(replace(record, data_versions=data_versions))
+                copied = replace(record, data_versions=data_versions, renewed_for="")
+                self._records.save_node(copied)
             return self._pools.volume_of(self._record(spec.node_id))
 
     def ensure_no_snapshot(self, snapshot_id: UUID) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from openrdb.engines.base import EngineNode
+from openrdb.engines.names import SUPERUSER
 from openrdb.engines.postgresql.nested import REFUSAL
 from openrdb.engines.transfers import TransferFailed
 from openrdb.system import accounts
@@ -32,6 +33,8 @@ OPTIONS = " ".join(
 _ENTRY = re.compile(r"\d+; \d+ \d+ (.*)")
 _GRANTS = ("ACL ", "DEFAULT ACL ", "COMMENT - EXTENSION ")
 """Entries that only the superuser can restore, and that run no code."""
+_OF_ALL_TABLES = re.compile(rf"PUBLICATION - .* {SUPERUSER}")
+"""The superuser owns no other publications: see `catalog/rdb_logical--1.0.sql`."""
 _REFRESHES = ("MATERIALIZED VIEW DATA ",)
 _MADE_BEFORE = ("EXTENSION - ",)
 _ERROR = re.compile(r"(?:ERROR|FATAL): +(.+)|: error: (.+)")
@@ -65,6 +68,7 @@ def of_tenant(entries: Iterable[str], public: str | None, schemas: Iterable[int]
         line
         for line in entries
         if not what(line).startswith(apart)
+        and not _OF_ALL_TABLES.fullmatch(what(line))
         and what(line) not in of_public
         and not (what(line).startswith("SCHEMA - ") and line.partition("; ")[2].startswith(there))
     ]
@@ -76,7 +80,9 @@ def granting(entries: Iterable[str], public: str | None) -> list[str]:
     return [
         line
         for line in entries
-        if (what(line).startswith(_GRANTS) and what(line) != grant) or what(line) == comment
+        if (what(line).startswith(_GRANTS) and what(line) != grant)
+        or what(line) == comment
+        or _OF_ALL_TABLES.fullmatch(what(line))
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from openrdb.catalog.engines import EngineSetting, engine_version, is_newest
 from openrdb.catalog.node_types import NodeType
-from openrdb.catalog.setting_values import TRUE
+from openrdb.catalog.setting_values import is_on
 from openrdb.engines.base import EngineNode
 from openrdb.engines.names import NODES_NETWORK, OWN_PREFIX, REPLICATION, SUPERUSER
 from openrdb.engines.postgresql import limits, session, upstream
@@ -35,7 +35,7 @@ _ACCESS = f"""\
 local all {SUPERUSER},{RESTORE_ROLE} scram-sha-256
 local all,replication all reject
 hostssl replication {REPLICATION} {NODES_NETWORK} scram-sha-256
-host replication all all reject
+<slots>host replication all all reject
 <users>host all all all reject
 """
 _USERS = """\
@@ -45,6 +45,8 @@ hostssl all all all scram-sha-256
 """
 _FOLLOWED = f"hostssl all {REPLICATION} {NODES_NETWORK} scram-sha-256\n"
 """By a database's name come those who read its tables' changes."""
+_SLOTS = f"hostssl postgres {REPLICATION} {NODES_NETWORK} scram-sha-256\n"
+"""By this database's name comes a standby that takes logical slots over; tenants make nothing in it."""
 _OWN_NAMES = ",".join(roles.OWN)
 _RESERVED_NAMES = f'"/^{OWN_PREFIX}"'
 _RESTORED = f'"/^({LOADED}|{REPLACED})" all'
@@ -53,8 +55,16 @@ _RESTORED_BY_MEMBERS = f"all +{RESTORE_ROLE}"
 _EXPRESSIONS_FROM = 16
 
 
-_STATEMENTS = "pg_stat_statements"
-_LOGICAL_REPLICATION = "rdb.enable_logical_replication"
+_PRELOADED = ("pg_stat_statements", "timescaledb")
+"""Modules that extensions of a bundle need from the start: else they can be created and not used."""
+_CHOSEN = {"rdb.enable_pgaudit": "pgaudit"}
+"""Settings, and modules that they load."""
+_OF_MODULES = {
+    # It would tell its makers of the server.
+    "timescaledb": {"timescaledb.telemetry_level": "off"},
+    # Builds that bring it load no other but by this list.
+    "wal2json": {"output_plugin_libraries": "pgoutput, test_decoding, wal2json"},
+}
 _TEMPORARY_FILES = "temp_file_limit"
 
 
@@ -62,16 +72,16 @@ def files(node: EngineNode) -> dict[str, str]:
     """Return the files of the configuration directory: name → text."""
     spec, bundle = node.spec, node.bundle
     own = values(node)
-    lines = [
-        *_lines(_defaults(spec)),
-        *_lines(own),
-        *_lines(_libraries(bundle)),
-        *_lines(_writing(node)),
-        *_lines(upstream.settings(node)),
-        *_lines(limits.raised(own, node)),
+    text = [
+        *lines(_defaults(spec)),
+        *lines(own),
+        *lines(preloaded(bundle, spec)),
+        *lines(_writing(node)),
+        *lines(upstream.settings(node)),
+        *lines(limits.raised(own, node)),
         *([f"include_if_exists = '{limits.FILE}'"] if node.is_inert else []),
     ]
-    return {MAIN_FILE: "\n".join(lines) + "\n", ACCESS_FILE: _access(node)}
+    return {MAIN_FILE: "\n".join(text) + "\n", ACCESS_FILE: _access(node)}
 
 
 def values(node: EngineNode) -> dict[str, str]:
@@ -92,7 +102,9 @@ def _access(node: EngineNode) -> str:
         (_RESERVED_NAMES, _RESTORED) if patterns else (_OWN_NAMES, _RESTORED_BY_MEMBERS)
     )
     followed = _FOLLOWED if node.is_followed else ""
-    text = _ACCESS.replace("<users>", users).replace("<followed>", followed)
+    slots = _SLOTS if upstream.takes_slots_over(node) else ""
+    text = _ACCESS.replace("<slots>", slots).replace("<users>", users)
+    text = text.replace("<followed>", followed)
     return text.replace("<reserved>", reserved).replace("<restored>", restored)
 
 
@@ -147,7 +159,8 @@ def check_lock_table(spec: NodeSpec) -> str | None:
     )
 
 
-def _lines(settings: dict[str, str]) -> list[str]:
+def lines(settings: dict[str, str]) -> list[str]:
+    """Return settings as lines of a configuration file."""
     return [f"{name} = {_quoted(value)}" for name, value in settings.items()]
 
 
@@ -170,10 +183,34 @@ def _with_unit(setting: EngineSetting, value: str) -> str:
     return f"{value}{setting.unit}" if setting.unit and value.lstrip("-").isdigit() else value
 
 
-def _libraries(bundle: Bundle) -> dict[str, str]:
-    # Where it is not loaded from the start, the extension can be created and not used.
-    there = (bundle.path / "lib" / f"{_STATEMENTS}.so").is_file()
-    return {"shared_preload_libraries": _STATEMENTS} if there else {}
+def preloaded(bundle: Bundle, spec: NodeSpec | None = None) -> dict[str, str]:
+    """Return what loads the modules of a bundle that are needed from the start, and modules' settings.
+
+    Args:
+        bundle: whose modules.
+        spec: of the node whose user chooses some of them; None: all.
+    """
+    chosen = {one for name, one in _CHOSEN.items() if spec is None or is_on(spec.settings, name)}
+    there = [name for name in (*_PRELOADED, *sorted(chosen)) if _has(bundle, name)]
+    found = {"shared_preload_libraries": ", ".join(there)} if there else {}
+    for name, settings in _OF_MODULES.items():
+        found |= settings if _has(bundle, name) else {}
+    return found
+
+
+def check_modules(bundle: Bundle, spec: NodeSpec) -> str | None:
+    """Return which setting needs a module that the binaries lack; None if none does."""
+    for name, module in _CHOSEN.items():
+        if is_on(spec.settings, name) and not _has(bundle, module):
+            return (
+                f"{name} needs {module}, which these binaries lack ({bundle.name}): "
+                "Debian's build has it"
+            )
+    return None
+
+
+def _has(bundle: Bundle, module: str) -> bool:
+    return (bundle.modules / f"{module}.so").is_file()
 
 
 def _wal_level(spec: NodeSpec) -> str:
@@ -181,7 +218,7 @@ def _wal_level(spec: NodeSpec) -> str:
     is upgraded to it catches up by logical replication, and a restart for that would be one more gap.
     """
     version = engine_version(spec.engine)
-    asked = spec.settings.get(_LOGICAL_REPLICATION, "off").lower() in TRUE
+    asked = upstream.has_logical_replication(spec)
     return "logical" if asked or version is None or not is_newest(version) else "replica"
 
 
@@ -231,6 +268,8 @@ def _fixed(spec: NodeSpec, paths: NodePaths) -> dict[str, str]:
         "fsync": "on",
         "full_page_writes": "on",
         "wal_level": _wal_level(spec),
+        # Of no effect to the server: our extension asks for it, and users see it.
+        upstream.LOGICAL_REPLICATION: "on" if upstream.has_logical_replication(spec) else "off",
         # A standby, a base backup or an upgrade later costs no restart of this node.
         "hot_standby": "on",
         "max_wal_senders": "10",

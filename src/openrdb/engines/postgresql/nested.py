@@ -58,9 +58,14 @@ _UNSET = " OR ".join(
 )
 _OR_UNSET = f"OR session_user OPERATOR(pg_catalog.=) '{RESTORE_ROLE}' AND ({_UNSET})"
 _FUNCTION = "CREATE FUNCTION {} RETURNS {} LANGUAGE plpgsql AS $body${}$body$"
+# Each row of the one that is left out is written by its own trigger, and tells nothing but versions.
 _TABLES = """
     SELECT nspname, relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
     WHERE relkind IN ('r', 'p') AND nspname !~ '^pg_' AND nspname <> 'information_schema'
+        AND NOT ((nspname, relname) = ('_timescaledb_catalog', 'metadata') AND EXISTS (
+            SELECT FROM pg_depend JOIN pg_extension e ON e.oid = refobjid
+            WHERE objid = c.oid AND deptype = 'e' AND extname = 'timescaledb'
+        ))
 """
 # Always: whatever `session_replication_role` is.
 _GUARD = """

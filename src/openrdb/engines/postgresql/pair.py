@@ -127,6 +127,9 @@ class PostgreSQLReplication:
     def following(self) -> Following:
         return following.state(self._node)
 
+    def release(self) -> None:
+        """Do nothing: the server itself ends who is in the way (`max_standby_streaming_delay`)."""
+
     def wait_lowered(self, timeout: float) -> bool:
         return limits.wait_lowered(self._node, timeout)
 

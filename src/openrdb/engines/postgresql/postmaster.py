@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from itertools import pairwise
 from pathlib import Path
 
 from openrdb.engines.base import EngineNode
@@ -75,10 +76,16 @@ def _find(node: EngineNode) -> Identity:
 
 
 def _serves(pid: int, data: Path) -> bool:
-    """Return whether a process was started as a server of a data directory; its children have other
-    command lines."""
+    """Return whether a process is the first of a server of a data directory."""
+    parent = processes.parent(pid)
+    return _names(pid, data) and (parent is None or not _names(parent, data))
+
+
+def _names(pid: int, data: Path) -> bool:
+    """Return whether a process was started with a data directory; also what a server has started, if
+    it runs by a loader, whose own arguments stay as they are."""
     try:
         arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
-    return arguments[1:3] == [b"-D", os.fsencode(data)]
+    return (b"-D", os.fsencode(data)) in pairwise(arguments)

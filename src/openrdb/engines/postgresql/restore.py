@@ -35,17 +35,17 @@ _BATCH = 100
 """Objects a transaction whose owner changes: each takes locks."""
 _KEYWORDS = {"statistics object": "STATISTICS", "foreign-data wrapper": "FOREIGN DATA WRAPPER"}
 _GRANTED = f"""
-    SELECT name FROM ({OBJECTS}) AS object, aclexplode(acl)
+    SELECT name, grantee, privilege_type FROM ({OBJECTS}) AS object, aclexplode(acl)
     WHERE grantee <> owner AND NOT (grantee = 0 AND kind IN ('f', 'p', 'T'))
         AND kind NOT IN ('d', 'l') AND oid >= 16384 AND NOT EXISTS (
         SELECT FROM pg_depend WHERE objid = oid AND deptype = 'e'
     )
     UNION ALL
-    SELECT attrelid::regclass::text FROM pg_attribute WHERE attacl IS NOT NULL
+    SELECT attrelid::regclass::text, 0, '' FROM pg_attribute WHERE attacl IS NOT NULL
         AND attrelid >= 16384 AND NOT EXISTS (
             SELECT FROM pg_depend WHERE objid = attrelid AND deptype = 'e'
         )
-    UNION ALL SELECT 'default privileges' FROM pg_default_acl
+    UNION ALL SELECT 'default privileges', 0, '' FROM pg_default_acl
 """  # noqa: S608
 _FILLED = frozenset({"table", "sequence", "materialized view", "large object"})
 _LENT = """
@@ -53,8 +53,20 @@ _LENT = """
     FROM pg_extension e JOIN pg_class c ON c.oid = ANY(extconfig)
     JOIN pg_namespace n ON n.oid = relnamespace
     UNION ALL SELECT format('FOREIGN DATA WRAPPER %I', fdwname) FROM pg_foreign_data_wrapper
+    UNION ALL SELECT format('SCHEMA %I', nspname) FROM pg_namespace n JOIN pg_depend ON objid = n.oid
+    WHERE classid = 'pg_namespace'::regclass AND deptype = 'e'
 """
 """What extensions own and dumps fill or refer to."""
+_SCHEMAS_OF_LENT = """
+    SELECT DISTINCT format('SCHEMA %I', nspname)
+    FROM pg_extension e JOIN pg_class c ON c.oid = ANY(extconfig)
+    JOIN pg_namespace n ON n.oid = relnamespace
+"""
+# Its hooks make parts of tables by themselves, which are in the dump.
+_HOOKS = """
+    SELECT format('SELECT %I.timescaledb_{}_restore()', nspname)
+    FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = 'timescaledb'
+"""
 
 
 def check(node: EngineNode, database: str, contents: Contents) -> None:
@@ -90,6 +102,8 @@ def run(node: EngineNode, job_id: UUID, database: str, contents: Contents, path:
             _create(connection, job.loaded, contents)
         with job.session(job.loaded) as connection:
             _make_extensions(connection, job.loaded, contents)
+            granted = connection.execute(_GRANTED).fetchall()
+            _call_hooks(connection, "pre")
             _lend(connection, contents)
             nested.refuse_commands(connection)
         load, heirs = Loading(job, path, contents), dict[str, str]()
@@ -98,13 +112,15 @@ def run(node: EngineNode, job_id: UUID, database: str, contents: Contents, path:
             nested.refuse_rows(connection)
             _take_back_public(connection, contents)
             _hand_over(connection, contents, heirs, all_there=False)
-            _check_grants(connection)
+            _check_grants(connection, granted)
+            _lend_schemas(connection)
             _grant(job, connection, load.entries, contents, path)
             load.rows_and_rest(connection, heirs)
             nested.allow(connection)
             _take_back(connection)
             _hand_over(connection, contents, heirs)
             _check_counts(connection, contents)
+            _call_hooks(connection, "post")
         load.views()
         _record_levels(job, database, contents)
         swap.swap(job, database, contents)
@@ -183,6 +199,12 @@ def _acting_as(
         connection.execute(statement.format(sql.Identifier(name), role))
 
 
+def _call_hooks(connection: Connection[Row], when: str) -> None:
+    """Let an extension know that a dump is about to be loaded ("pre"), or was ("post")."""
+    for (statement,) in connection.execute(_HOOKS.format(when)).fetchall():
+        connection.execute(str(statement))
+
+
 def _lend(connection: Connection[Row], contents: Contents) -> None:
     """Let the role that loads the dump use what it does not own."""
     role = sql.Identifier(RESTORE_ROLE)
@@ -195,6 +217,13 @@ def _lend(connection: Connection[Row], contents: Contents) -> None:
 # -- between definitions and rows, and at the end ----------------------------------------------------
 
 
+def _lend_schemas(connection: Connection[Row]) -> None:
+    """Let the role that loads the dump find extensions' tables, in schemas that have got owners."""
+    for (schema,) in connection.execute(_SCHEMAS_OF_LENT).fetchall():
+        connection.execute(sql.SQL(f"GRANT USAGE ON {schema} TO ") + sql.Identifier(RESTORE_ROLE))
+    connection.commit()
+
+
 def _take_back_public(connection: Connection[Row], contents: Contents) -> None:
     if contents["public"] is not None:
         role = sql.Identifier(RESTORE_ROLE)
@@ -204,7 +233,7 @@ def _take_back_public(connection: Connection[Row], contents: Contents) -> None:
 
 def _take_back(connection: Connection[Row]) -> None:
     role = sql.Identifier(RESTORE_ROLE)
-    for (what,) in connection.execute(_LENT).fetchall():
+    for (what,) in connection.execute(f"{_LENT} UNION {_SCHEMAS_OF_LENT}").fetchall():
         with suppress(errors.UndefinedObject), connection.transaction():
             connection.execute(sql.SQL(f"REVOKE ALL ON {what} FROM ") + role + sql.SQL(" CASCADE"))
     connection.commit()
@@ -258,9 +287,10 @@ def _check_counts(connection: Connection[Row], contents: Contents) -> None:
         raise _altered([f"the number of {kind}" for kind in others])
 
 
-def _check_grants(connection: Connection[Row]) -> None:
-    """Raise TransferFailed if code in the dump has granted anything: nothing else has by now."""
-    if found := connection.execute(_GRANTED).fetchall():
+def _check_grants(connection: Connection[Row], before: list[Row]) -> None:
+    """Raise TransferFailed if code in the dump has granted anything: nothing else has since `before`,
+    when there were extensions only, which grant the use of their schemas."""
+    if found := set(connection.execute(_GRANTED).fetchall()) - set(before):
         raise _altered([str(row[0]) for row in found])
 
 

@@ -7,22 +7,29 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from openrdb.engines.base import Copier, EngineNode
+import psycopg
+
+from openrdb.catalog.extensions import guarded
+from openrdb.engines.base import Activity, Copier, EngineNode, UserSlots
 from openrdb.engines.postgresql import (
+    activity,
     bootstrap,
     catch_up,
+    collations,
     config,
     copying,
     failures,
     followed,
     inert,
     limits,
+    newer_extensions,
     postmaster,
     session,
     settings,
     shared_memory,
     upgrade,
     upstream,
+    user_slots,
     versions,
     writes,
     written,
@@ -31,8 +38,12 @@ from openrdb.engines.postgresql.admin.administration import Administration
 from openrdb.engines.postgresql.pair import PostgreSQLReplication
 from openrdb.engines.postgresql.recovery import PostgreSQLRecovery
 from openrdb.engines.postgresql.transfers import Transfers
+from openrdb.errors import HostError
 from openrdb.spec import Administrator
 from openrdb.system import files
+
+_LONGEST = 6 * 3600.0
+"""Seconds that a rebuilt index may take."""
 
 
 class PostgreSQLServer:
@@ -61,6 +72,8 @@ class PostgreSQLServer:
         upstream.write_secret(self._node)
         if self._node.is_inert:
             inert.ensure(paths.data)
+            if self._node.upstream is not None:
+                user_slots.forget_own(self._node)
             limits.prepare_start(config.values(self._node), self._node)
         else:
             inert.end(paths.data)
@@ -128,6 +141,15 @@ class PostgreSQLServer:
     def reopen_logs(self) -> None:
         settings.reopen_logs(self._node)
 
+    def activity(self, timeout: float) -> Activity:
+        return activity.read(self._node, timeout)
+
+    def may_have_slots(self) -> bool:
+        return user_slots.may_exist(self._node)
+
+    def settle_slots(self) -> UserSlots:
+        return user_slots.settle(self._node)
+
     def administration(self) -> Administration:
         return Administration(self._node)
 
@@ -142,6 +164,16 @@ class PostgreSQLServer:
 
     def checkpoint(self) -> None:
         copying.checkpoint(self._node)
+
+    def renew_databases(self) -> None:
+        try:
+            for name, _ in session.databases(self._node):
+                with session.connect_in_time(self._node, name, _LONGEST) as connection:
+                    connection.execute(f"SET statement_timeout = '{_LONGEST}s'")
+                    collations.renew(connection, self._node)
+                    newer_extensions.update(connection, guarded())
+        except psycopg.Error as error:
+            raise HostError(f"databases are not renewed: {str(error).strip()}") from error
 
     def recovery(self) -> PostgreSQLRecovery:
         return PostgreSQLRecovery(self._node)

@@ -69,6 +69,7 @@ _PINNED = {
     "log_transaction_sample_rate": "0",
     "log_min_error_statement": "panic",
     "pg_stat_statements.track": "none",
+    "pgaudit.log": "none",
     "track_activities": "off",
 }
 _PINNED_FROM_17 = {"transaction_timeout": "0"}

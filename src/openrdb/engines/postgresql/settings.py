@@ -46,8 +46,9 @@ def check(node: EngineNode, directory: Path) -> str | None:
 
     The server itself reads it, as at a start; what it would find out only later is not found.
     """
-    if (why := config.check_lock_table(node.spec)) is not None:
-        return why
+    for why in (config.check_lock_table(node.spec), config.check_modules(node.bundle, node.spec)):
+        if why is not None:
+            return why
     command = [str(node.bundle.program("postgres")), "-D", str(node.paths.data)]
     command += ["-c", f"config_file={directory / config.MAIN_FILE}", "-C", "max_connections"]
     done = accounts.run(node.spec.uid, command, node.bundle.environment)

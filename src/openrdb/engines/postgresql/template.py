@@ -12,6 +12,7 @@ from openrdb.engines.base import Upgrade
 from openrdb.engines.names import FIRST_DATABASE, SUPERUSER
 from openrdb.engines.postgresql import (
     clusters,
+    collations,
     disarming,
     failures,
     identity,
@@ -85,12 +86,21 @@ def _make(bundle: Bundle, data: Path, account: Uid, secret: str) -> None:
     """Run initdb, then create the database `rdb`, which every instance has at birth."""
     with _initialised(bundle, data, account) as work:
         _run(bundle, account, clusters.single_user(bundle, work), _statements(bundle, secret))
+        if found := collations.statements(bundle):
+            for name in ("template0", "postgres"):  # `template1` and `rdb` have them
+                _run(
+                    bundle,
+                    account,
+                    clusters.single_user(bundle, work, name),
+                    "\n".join(found) + "\n",
+                )
         files.dig_holes(filter(Path.is_file, (work / "pg_wal").iterdir()))  # WAL segments
 
 
 def _statements(bundle: Bundle, secret: str) -> str:
     statements = [
         f"ALTER ROLE {SUPERUSER} PASSWORD '{scram.secret_verifier(secret)}'",
+        *collations.statements(bundle),
         *_AS_FROM_15.get(bundle.version.split(".")[0], ()),
         "CREATE DATABASE rdb",
         *(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC" for name in _CLOSED),

@@ -12,19 +12,21 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
-
-from psycopg import sql
 
 from openrdb.engines.base import EngineNode, Upgrade
 from openrdb.engines.names import SUPERUSER
 from openrdb.engines.postgresql import (
+    archive,
     catch_up,
     clusters,
+    config,
     disarming,
     failures,
     identity,
     inert,
+    newer_extensions,
     session,
     statistics,
 )
@@ -37,15 +39,11 @@ _LONGEST = 24 * 3600.0
 _OLD, _NEW, _WORK = ".old", ".new", ".work"
 _TRUST = "local all all trust\n"
 _REJECT = "local all all reject\nhost all all all reject\n"
-_PRELOADED = "shared_preload_libraries = 'pg_stat_statements'\n"
 _NAMES = "SELECT datname FROM pg_database WHERE datallowconn AND datname <> 'template1'"
-_OUTDATED = """
-    SELECT name FROM pg_available_extensions
-    WHERE installed_version IS NOT NULL AND installed_version <> default_version
-"""
 _RECORDED = "SELECT to_regclass(%s) IS NOT NULL"
 _STATISTICS_FROM = 18
 _REFUSAL = re.compile(r"(?:fatal|checks failed:) *\n+(.+?)(?:A list of|\n\n|\Z)", re.DOTALL)
+_NOT_TAKEN = re.compile(r"^pg_restore: error: .*?ERROR: +(.+)$", re.MULTILINE)
 _ESCAPES = {b"\\n": b"\n", b"\\t": b"\t", b"\\r": b"\r"}
 
 
@@ -63,9 +61,7 @@ def complete(node: EngineNode) -> None:
                 privileges.prepare(connection)  # with the event trigger, which was left out
             connection.commit()
             connection.autocommit = True
-            for (extension,) in connection.execute(_OUTDATED).fetchall():
-                statement = sql.SQL("ALTER EXTENSION {} UPDATE")
-                connection.execute(statement.format(sql.Identifier(str(extension))))
+            newer_extensions.update(connection)
     if session.major(node.spec) < _STATISTICS_FROM:
         statistics.gather(node, statistics.ROUGH)
 
@@ -142,9 +138,9 @@ class _Upgrade:
 
     def _open(self, name: str) -> None:
         """Let the superuser in by the Unix socket of pg_upgrade, and load what extensions need."""
-        library = self._bundles[name].path / "lib" / "pg_stat_statements.so"
+        needed = config.lines(config.preloaded(self._bundles[name]))
         self._write(name, "pg_hba.conf", _TRUST)
-        self._write(name, "postgresql.conf", _PRELOADED if library.is_file() else "")
+        self._write(name, "postgresql.conf", "".join(f"{line}\n" for line in needed))
         self._write(name, "postgresql.auto.conf", "")
 
     def _upgrade(self) -> None:
@@ -219,6 +215,9 @@ class _Upgrade:
             if refusal := _refusal(done.stdout):
                 help_message = f"cannot upgrade to {bundle.name}: {refusal}"
                 raise PreconditionFailed("resource_not_usable", help_message)
+            if why := _said_by_restore((self._data / _NEW).rglob("pg_upgrade_dump_*.log")):
+                help_message = f"cannot upgrade to {bundle.name}: {why}"
+                raise PreconditionFailed("resource_not_usable", help_message)
             said = "\n".join(failed) or done.stderr.strip() or done.stdout
             raise HostError(f"cannot upgrade to {bundle.name}: {failures.first_complaint(said)}")
         return done.stderr
@@ -228,6 +227,15 @@ def _refusal(said: str) -> str | None:
     """Return what pg_upgrade does not take, without its list in a file of ours; None if nothing."""
     found = _REFUSAL.search(said)
     return " ".join(found[1].split()) if found else None
+
+
+def _said_by_restore(logs: Iterable[Path]) -> str | None:
+    """Return what the new version did not take of a database's definitions, by the files that
+    pg_upgrade leaves; None if nothing is said there."""
+    for log in sorted(logs):
+        if found := _NOT_TAKEN.search(files.read_tail(log)):
+            return archive.without_paths(found[1])
+    return None
 
 
 def _unescaped(line: bytes) -> bytes:

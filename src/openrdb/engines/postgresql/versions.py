@@ -42,7 +42,7 @@ def read(node: EngineNode) -> dict[str, str]:
                 found += connection.execute(_DATABASES.format(locale=locale)).fetchall()
     except psycopg.OperationalError as error:
         raise HostError(f"the server cannot be asked: {str(error).strip()}") from error
-    share = node.bundle.path / "share"
+    share = node.bundle.share
     zones = versions.of_time_zones([share / "zoneinfo", share / "timezone"])
     named = {
         " ".join(

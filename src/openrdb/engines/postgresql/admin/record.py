@@ -196,13 +196,15 @@ _DEFAULTS = f"""
         AND grantee NOT IN (0, '{SUPERUSER}'::regrole::oid)
     GROUP BY grantee
 """  # noqa: S608
-_GRANTED_ON_EXTENSIONS = """
+# What extensions themselves grant to the role of administrators is theirs to keep.
+_GRANTED_ON_EXTENSIONS = f"""
     SELECT DISTINCT c.oid::regclass::text, pg_get_userbyid(grantee)
     FROM pg_class c, aclexplode(relacl)
     WHERE relowner = 10 AND c.oid >= 16384 AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
         AND relnamespace <> 'information_schema'::regnamespace
         AND grantee NOT IN (0, 10) AND pg_get_userbyid(grantee) !~ '^pg_'
-"""
+        AND pg_get_userbyid(grantee) <> '{ADMIN}'
+"""  # noqa: S608
 
 
 def _take_over_defaults(connection: Connection[Row]) -> None:

@@ -1,0 +1,19 @@
+"""Extensions of PostgreSQL, as `extensions.toml` tells of them."""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from importlib import resources
+from typing import Any
+
+
+@functools.cache
+def known() -> dict[str, Any]:
+    """Return the file's tables."""
+    return tomllib.loads((resources.files(__package__) / "extensions.toml").read_text())
+
+
+def guarded() -> list[str]:
+    """Return those whose scripts begin with a guard: only the superuser updates them."""
+    return list(known()["guarded"])

@@ -1,0 +1,90 @@
+"""Collations that a server's binaries bring, and what depends on those that have changed.
+
+An index on text is in the order of its collation: where the library of the new binaries sorts
+otherwise, it finds no longer what it has.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from psycopg import Connection, sql
+
+from openrdb.engines.base import EngineNode
+from openrdb.engines.postgresql import session
+from openrdb.system.bundle import LOCALES, Bundle
+
+log = logging.getLogger(__name__)
+
+Row = tuple[object, ...]
+
+_LATER = "allow_system_table_mods = on"
+# A database's own collation is number 100 in its indexes.
+_OUTDATED = """
+    SELECT oid, oid::regcollation::text FROM pg_collation
+    WHERE collversion IS DISTINCT FROM pg_collation_actual_version(oid) AND collversion IS NOT NULL
+"""
+_DATABASE_IS_OUTDATED = """
+    SELECT datcollversion IS DISTINCT FROM pg_database_collation_actual_version(oid)
+        AND datcollversion IS NOT NULL
+    FROM pg_database WHERE datname = current_database()
+"""
+_DATABASES_OWN = 100
+_FIRST_WITH_VERSION = 15
+"""Which records that of a database's own collation."""
+_INDEXES = """
+    SELECT i.oid, format('%%I.%%I', nspname, i.relname) FROM pg_index
+    JOIN pg_class AS i ON i.oid = indexrelid JOIN pg_namespace AS n ON n.oid = i.relnamespace
+    WHERE i.relkind = 'i' AND nspname <> 'pg_toast'
+        AND EXISTS (SELECT FROM unnest(indcollation) AS c WHERE c = ANY (%s))
+    ORDER BY pg_relation_size(i.oid)
+"""
+
+
+def statements(bundle: Bundle) -> list[str]:
+    """Return what makes the locales of a bundle's own C library known in a database.
+
+    The server finds those of the host's by itself.
+    """
+    directory = bundle.path / LOCALES
+    names = sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
+    return [
+        f"CREATE COLLATION IF NOT EXISTS pg_catalog.\"{known}\" (provider = libc, locale = '{name}')"
+        for name in names
+        for known in (name, name.partition(".")[0])
+        if known != "C"
+    ]
+
+
+def renew(connection: Connection[Row], node: EngineNode) -> None:
+    """Let a database have the collations of its server's binaries, and indexes in their order.
+
+    Others read and write meanwhile. Repeatable; what cannot be rebuilt is tried again by the next call.
+
+    Args:
+        connection: one that commits each statement, and waits for as long as indexes take.
+        node: of the server.
+
+    Raises:
+        psycopg.Error: an index cannot be rebuilt, as one whose values are the same now.
+    """
+    connection.execute(f"SET {_LATER}")
+    connection.execute("SELECT pg_import_system_collations('pg_catalog')")
+    for statement in statements(node.bundle):
+        connection.execute(statement)
+    _rebuild(connection, session.major(node.spec) >= _FIRST_WITH_VERSION)
+
+
+def _rebuild(connection: Connection[Row], knows_own: bool) -> None:
+    outdated = connection.execute(_OUTDATED).fetchall()
+    own = knows_own and connection.execute(_DATABASE_IS_OUTDATED).fetchone() == (True,)
+    changed = [oid for oid, _ in outdated] + [_DATABASES_OWN] * own
+    for _, index in connection.execute(_INDEXES, [changed]).fetchall():
+        log.info("rebuilding %s, whose collation has changed", index)
+        # As its owner, whose functions it may call.
+        connection.execute(f"REINDEX INDEX CONCURRENTLY {index}")
+    for _, collation in outdated:
+        connection.execute(f"ALTER COLLATION {collation} REFRESH VERSION")
+    if own:
+        name = sql.Identifier(connection.info.dbname)
+        connection.execute(sql.SQL("ALTER DATABASE {} REFRESH COLLATION VERSION").format(name))

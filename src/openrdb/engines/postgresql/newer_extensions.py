@@ -1,0 +1,40 @@
+"""Bringing extensions to the versions that newer binaries have, which tenants may not do for all."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+
+from psycopg import Connection, errors, sql
+
+log = logging.getLogger(__name__)
+
+Row = tuple[object, ...]
+
+# Scripts that are to run with their owner's rights may call what the owner has changed.
+_OUTDATED = """
+    SELECT name FROM pg_available_extensions JOIN pg_available_extension_versions USING (name)
+    WHERE installed_version IS NOT NULL AND installed_version <> default_version
+        AND version = default_version AND superuser
+"""
+_LEFT = (errors.InsufficientPrivilege, errors.LockNotAvailable, errors.InvalidParameterValue)
+"""What a guard raises, and the server where there is no script from the old version to the new one."""
+
+
+def update(connection: Connection[Row], only: Collection[str] | None = None) -> None:
+    """Bring the extensions of a database to their newest versions; of a session that commits each
+    statement. One whose guard finds what it does not like stays at its version, and works; those that
+    run with their owners' rights are the owners' to update.
+
+    Args:
+        only: the names of those that are wanted; None: all.
+    """
+    for (name,) in connection.execute(_OUTDATED).fetchall():
+        if only is not None and name not in only:
+            continue
+        try:
+            statement = sql.SQL("ALTER EXTENSION {} UPDATE")
+            connection.execute(statement.format(sql.Identifier(str(name))))
+        except _LEFT as error:
+            database = connection.info.dbname
+            log.warning("%s of the database %s stays as it is: %s", name, database, error)
