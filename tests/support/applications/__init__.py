@@ -1,0 +1,1 @@
+"""Applications that others wrote, fetched as their users fetch them and run as a tenant."""
