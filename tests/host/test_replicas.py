@@ -68,6 +68,9 @@ def stay_with(keeper: ReplicaKeeper, upstream: UUID) -> None:
         keeper._turn_to(upstream)
     keeper.wake()
     wait_until(lambda: keeper._is_told and keeper.follows)
+    # It is still what it was with its last upstream until it is looked at again.
+    own = keeper._replication(keeper.node_id)
+    wait_until(lambda: own.following().streams and keeper.follows)
 
 
 def is_asked_to_end(frozen: psutil.Process) -> bool:

@@ -81,7 +81,8 @@ def scene(cache: Path, worker_id: str) -> Iterator[Scene]:
             tenant.execute("CREATE TABLE numbers (n int)")
             tenant.execute("INSERT INTO numbers VALUES (1)")
         replica = replace(node.spec, node_id=uuid4(), port=ports[1], role="replica")
-        promoted = replace(node.spec, instance_id=uuid4(), node_id=uuid4(), port=ports[2])
+        ids = {"instance_id": uuid4(), "node_id": uuid4(), "uid": agent.account()}
+        promoted = replace(node.spec, port=ports[2], **ids)
         scene = Scene(agent, node, replica, promoted)
         scene.wait_following()
         wait_until(lambda: scene.has_content(replica))

@@ -307,6 +307,7 @@ class LocalReplicas(LocalRecovery):
         record = self._record(replica.node_id)
         is_open = record.promoting and record.desired == "stopped"
         if not is_open:
+            self._free(replica)
             self._set_promoting(replica, "running", promoting=True)
         self._leave_replica(replica.node_id)
         if not is_open:
@@ -337,6 +338,18 @@ class LocalReplicas(LocalRecovery):
         self._healer.keep(program)
         self._wait_accepting(replica, program, HEAL_TIMEOUT, patient=True)
         replication_of(self._server(self._record(replica.node_id))).open()
+
+    def _free(self, replica: NodeSpec) -> None:
+        """Let users' locks keep a replica from applying nothing any more.
+
+        A transaction that somebody prepared ends with the server alone, which receives again then what
+        it has not applied: as long as its upstream is there.
+        """
+        keeper = self._replicas.get(replica.node_id)
+        if keeper is None or keeper.lets_apply():
+            return
+        keeper.start_again("users' locks keep it from applying")
+        keeper.wait_following(HEAL_TIMEOUT)
 
 
 class LocalReplicaGround:

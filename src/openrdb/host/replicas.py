@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import suppress
 from typing import Protocol
 from uuid import UUID
 
@@ -20,6 +21,8 @@ _LOOK = 1.0
 """Seconds between two looks at a replica that follows, and at one that does not yet."""
 _SOON = 0.1
 _ACCEPTING = 5.0
+_TELL = 3.0
+"""Seconds between two times that its upstream tells it what replication does not."""
 _AWAY = 3.0
 """Seconds without receiving after which a replica turns to its instance's primary."""
 _BACK = 60.0
@@ -28,6 +31,11 @@ _LOST = 30.0
 """Seconds without receiving from the primary, while that works, after which it is copied again."""
 _HANGS = 3.0
 """Seconds for which a process of it is stopped, or receives nothing, before its server is killed."""
+_FREED = 3.0
+"""Seconds in which a server has left the locks of sessions that end."""
+_HELD = 30.0
+"""Seconds for which users' locks may keep it from applying before their sessions are ended, as it is
+PostgreSQL's default; and after that its server, as a prepared transaction has no session."""
 _AFTER_FAILURE, _LONGEST_PAUSE = 1.0, 60.0
 _LAG, _LAG_PART = 1.0, 0.1
 """Seconds, and the part of what was told last, by which a lag that is told differs."""
@@ -121,8 +129,15 @@ class ReplicaKeeper:
         self._back_at = 0.0
         self._hangs_since: float | None = None
         """When it was first seen to hang, and at each look since."""
+        self._held_at: str | None = None
+        """What it has applied while users' locks keep it from more."""
+        self._held_since = 0.0
+        """When that was first seen, or their sessions were ended."""
+        self._is_released = False
+        """Whether they were."""
         self._is_told = False
         """Whether its server was told to follow its upstream."""
+        self._told_at = 0.0
         self._left: set[UUID] = set()
         """Nodes that are known to keep nothing for it."""
         self._failures = 0
@@ -153,6 +168,28 @@ class ReplicaKeeper:
         if failure is not None:
             raise failure
         return False
+
+    def lets_apply(self) -> bool:
+        """End the sessions of its users; return whether none of their locks is in its way afterwards,
+        as far as another start would help."""
+        own, deadline = self._replication(self.node_id), time.monotonic() + _FREED
+        try:
+            own.release()
+            while (found := own.following()).held_at is not None and time.monotonic() < deadline:
+                self._stopping.wait(_LOOK / 2)
+        except OpenRDBError as error:
+            log.info("replica %s does not say what is in its way: %s", self.node_id, error)
+            return True
+        return found.held_at is None or not found.streams
+
+    def start_again(self, why: str) -> float:
+        """Kill its server, which is started again; return as `_turn` does."""
+        log.warning("replica %s is killed and started again: %s", self.node_id, why)
+        self._see(None, f"{why}: it is started again")
+        self._ground.kill(self.node_id)
+        self._received_at, self._hangs_since = time.monotonic(), None
+        self._held_at = None
+        return 0.0
 
     def _keep(self) -> None:
         while not self._stopping.is_set():
@@ -197,15 +234,18 @@ class ReplicaKeeper:
     def _judge(self, found: Following, primary: UUID | None) -> float:
         """Do what a replica whose server runs needs; return as `_turn` does."""
         if self._hangs(found):
-            log.warning("replica %s hangs: its server is killed and started again", self.node_id)
-            self._see(None, "a process of it hangs: it is started again")
-            self._ground.kill(self.node_id)
-            self._received_at, self._hangs_since = time.monotonic(), None
-            return 0.0
+            return self.start_again("a process of it hangs")
+        if self._is_held(found):
+            if self._is_released and found.streams:  # else what it lost would not come again
+                return self.start_again("users' locks keep it from applying")
+            log.warning("replica %s is held by users' locks: their sessions end", self.node_id)
+            self._replication(self.node_id).release()
+            self._held_since, self._is_released = time.monotonic(), True
         if found.streams and self.upstream in self._ground.certain(self.node_id):
             self._received_at = time.monotonic()
             self._see(found, "")
             self._leave_others()
+            self._let_tell()
             return _LOOK
         doing = (
             "its upstream is not protected yet" if found.streams else "it connects to its upstream"
@@ -230,6 +270,13 @@ class ReplicaKeeper:
         now = time.monotonic()
         self._hangs_since = now if self._hangs_since is None else self._hangs_since
         return now - self._hangs_since > _HANGS
+
+    def _is_held(self, found: Following) -> bool:
+        """Return whether users' locks have kept it for too long from applying anything."""
+        now = time.monotonic()
+        if found.held_at != self._held_at:
+            self._held_at, self._held_since, self._is_released = found.held_at, now, False
+        return found.held_at is not None and now - self._held_since > _HELD
 
     def _copy(self, primary: UUID | None, doing: str) -> float:
         if primary is None:
@@ -265,6 +312,14 @@ class ReplicaKeeper:
             self._is_told = False
             self._received_at = time.monotonic()
         self.upstream = upstream
+
+    def _let_tell(self) -> None:
+        """Let what it follows tell it what replication does not, now and then: nobody else asks the
+        only node of an instance to."""
+        if self.upstream is not None and time.monotonic() - self._told_at > _TELL:
+            self._told_at = time.monotonic()
+            with suppress(OpenRDBError):  # a standby has been told itself
+                self._replication(self.upstream).tell_followers()
 
     def _leave_others(self) -> None:
         """Let the nodes that it does not follow keep nothing for it, each as soon as it answers: what

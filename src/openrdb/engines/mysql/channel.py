@@ -152,9 +152,13 @@ def following(node: EngineNode, connection: Session) -> Following:
     """Return how a server stands with its upstream; see `Replication.following`."""
     now = status(connection)
     is_set = _is_from(now, _upstream(node))
+    held_at = None
+    if is_set and user_sessions.is_replica_held(connection):
+        held_at = str(now["Executed_Gtid_Set"])
     if is_set and is_streaming(now):
         lag = now["Seconds_Behind_Source"]
-        return Following(streams=True, lag=None if lag is None else float(lag))
+        lag = None if lag is None else float(lag)
+        return Following(streams=True, lag=lag, held_at=held_at)
     lost, reason = _why_lost(now) if is_set else None, ""
     try:
         if lost is None and (apart := _apart(node, connection)):
@@ -163,7 +167,8 @@ def following(node: EngineNode, connection: Session) -> Following:
         reason = error.message
     if is_set:
         reason = now["Last_IO_Error"] or now["Last_SQL_Error"] or reason
-    return Following(streams=False, lost=lost, reason=reason or "it does not receive")
+    reason = reason or "it does not receive"
+    return Following(streams=False, lost=lost, reason=reason, held_at=held_at)
 
 
 def _why_lost(now: Status) -> str | None:

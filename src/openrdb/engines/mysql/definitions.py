@@ -5,6 +5,7 @@ They are read and made again one by one. To make one runs no code of it.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
@@ -21,6 +22,8 @@ from openrdb.engines.mysql.sql import (
     rows,
     run,
 )
+
+log = logging.getLogger(__name__)
 
 Definition = dict[str, Any]
 """Kind, name, definer, statement, and the settings of the session that made it."""
@@ -256,6 +259,15 @@ def _alter(session: Session, event: tuple[str, ...], change: str) -> None:
     """
     schema, name, definer, mode, zone, client, connection = event
     own = _settings(session)
+    # Within the event's own set of characters; a database's name may have others, and is said before.
+    run(session, f"USE {quoted_identifier(schema)}")
+    statement = f"ALTER DEFINER={_account(definer)} EVENT {quoted_identifier(name)} {change}"
+    if not _can_be_written(session, statement, client):
+        log.warning(
+            "the event %s.%s stays disabled: %s cannot write %s", schema, name, client, definer
+        )
+        return
+    written = _written(session, statement, client)
     _set(
         session,
         {
@@ -264,33 +276,40 @@ def _alter(session: Session, event: tuple[str, ...], change: str) -> None:
         },
     )
     try:
-        on = f"{quoted_identifier(schema)}.{quoted_identifier(name)}"
-        statement = f"ALTER DEFINER={_account(definer)} EVENT {on} {change}"
         try:
-            run(session, statement)
+            session.query(written)
         except MySQLError as error:
             if error.args[0] != _READ_ONLY:
                 raise
-            run(session, f"ALTER DATABASE {quoted_identifier(schema)} READ ONLY = 0")
+            run(session, "ALTER DATABASE READ ONLY = 0")
             try:
-                run(session, statement)
+                session.query(written)
             finally:
-                run(session, f"ALTER DATABASE {quoted_identifier(schema)} READ ONLY = 1")
+                run(session, "ALTER DATABASE READ ONLY = 1")
     finally:
         _set(session, own)
 
 
 def _make(session: Session, one: Definition) -> None:
     settings, own = one["settings"], _settings(session)
-    # The server keeps the statement as its maker's client wrote it. It knows more sets of characters,
-    # and characters of them, than Python: "binary", and what is undefined in Windows' code pages.
-    charset = quoted_identifier(settings["character_set_client"])
-    ((written,),) = rows(session, f"SELECT HEX(CONVERT(%s USING {charset}))", one["statement"])
+    # The server keeps the statement as its maker's client wrote it.
+    written = _written(session, one["statement"], settings["character_set_client"])
     _set(session, settings)
     try:
-        session.query(bytes.fromhex(str(written)))
+        session.query(written)
     finally:
         _set(session, own)
+
+
+def _written(session: Session, statement: str, charset: str) -> bytes:
+    """Return how a client with a set of characters writes a statement.
+
+    The server knows more of them, and of their characters, than Python: "binary", and what is undefined
+    in Windows' code pages.
+    """
+    converted = f"SELECT HEX(CONVERT(%s USING {quoted_identifier(charset)}))"
+    ((written,),) = rows(session, converted, statement)
+    return bytes.fromhex(str(written))
 
 
 def _settings(session: Session) -> dict[str, Any]:
@@ -302,3 +321,11 @@ def _settings(session: Session) -> dict[str, Any]:
 def _set(session: Session, settings: dict[str, Any]) -> None:
     values = (f"{name} = {quoted_literal(str(value))}" for name, value in settings.items())
     run(session, f"SET SESSION {', '.join(values)}")
+
+
+def _can_be_written(session: Session, statement: str, charset: str) -> bool:
+    """Return whether a set of characters has all of a statement."""
+    converted = f"CONVERT(CONVERT(%s USING {quoted_identifier(charset)}) USING utf8mb4)"
+    return rows(session, f"SELECT {converted} COLLATE utf8mb4_bin = %s", statement, statement) == [
+        (1,)
+    ]

@@ -15,11 +15,11 @@ def renew(node: EngineNode) -> None:
     with session.connect(node) as connection:
         user_sessions.finish(connection)
         granted = levels.read(connection)
-        dynamic = frozenset(grants.dynamic_privileges(connection.get_server_info()))
-        if not dynamic <= granted.everywhere[reserved.MODEL]:
+        wanted = frozenset(grants.renewed(connection.get_server_info()))
+        if not wanted <= granted.everywhere[reserved.MODEL]:
             grants.renew_model(connection)
         for account in sorted(granted.everywhere.keys() - reserved.ACCOUNTS):
-            if _is_outdated(granted, account, dynamic):
+            if _is_outdated(granted, account, wanted):
                 grants.make_administrator(connection, account)
         users.drop_anonymous(connection)
         taken = granted.everywhere.get(reserved.REPLICATION)
@@ -27,7 +27,7 @@ def renew(node: EngineNode) -> None:
             sql.run(connection, f"DROP USER {sql.quoted_account(reserved.REPLICATION)}")
 
 
-def _is_outdated(granted: Grants, account: Account, dynamic: frozenset[str]) -> bool:
+def _is_outdated(granted: Grants, account: Account, wanted: frozenset[str]) -> bool:
     """Return whether an account has all that administrators had, but not what they have now.
 
     Earlier, a level that was put for an administrator limited them in that database.
@@ -35,5 +35,5 @@ def _is_outdated(granted: Grants, account: Account, dynamic: frozenset[str]) -> 
     held = granted.everywhere[account]
     limited = any(of == account and name not in SYSTEM for of, name in granted.limits)
     return LEVELS["all"] | {*grants.SERVER, "ROLE_ADMIN"} <= held and (
-        limited or not dynamic <= held
+        limited or not wanted <= held
     )

@@ -11,6 +11,7 @@ from pymysql import MySQLError
 
 from openrdb.engines.base import EngineNode
 from openrdb.engines.mysql import channel, config, copying, gtids, semisync, session, writes
+from openrdb.engines.mysql.admin import user_sessions
 from openrdb.engines.mysql.probing import MySQLProbe
 from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import quoted_identifier, rows, run
@@ -131,6 +132,10 @@ class MySQLReplication:
         with self._session(_ANSWER) as connection:
             return channel.following(self._node, connection)
 
+    def release(self) -> None:
+        with self._session(_ACTION) as connection:
+            user_sessions.end_clients(connection)
+
     def wait_lowered(self, timeout: float) -> bool:
         """Return True: a follower starts with whatever settings it is given."""
         del timeout
@@ -155,7 +160,8 @@ class MySQLReplication:
         with self._session() as connection:
             if writes.are_users_out(connection):  # a server that was started again lets them in
                 writes.allow(self._node, connection)
-                writes.run_events(connection)
+                if not channel.status(connection):  # else `settle` does
+                    writes.run_events(connection)
 
     def has_all_of(self, primary: EngineNode) -> bool:
         """Return whether both servers have the same, for which it waits a second."""

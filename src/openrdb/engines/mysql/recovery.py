@@ -32,7 +32,7 @@ from openrdb.engines.mysql import (
     session,
 )
 from openrdb.engines.mysql.reserved import REPLICATION, SUPERUSER
-from openrdb.engines.mysql.session import Session
+from openrdb.engines.mysql.session import Session, connect_once
 from openrdb.engines.mysql.sql import quoted_literal, rows, run
 from openrdb.engines.recovery import Command, Mark, Replay, Span, StreamState
 from openrdb.errors import HostError
@@ -355,7 +355,7 @@ class _Applier:
         deadline = time.monotonic() + _CONNECT_TIMEOUT
         while True:
             try:
-                return pymysql.connect(
+                return connect_once(
                     unix_socket=str(self._socket),
                     ssl_disabled=True,
                     user=SUPERUSER[0],

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import ClassVar, Final
 
 from openrdb.catalog.node_types import NodeType
+from openrdb.engines.base import Login
 from openrdb.engines.mysql import accounts, config, releases
 from openrdb.engines.mysql.admin import databases
 
@@ -39,6 +41,24 @@ class MySQLRules:
     def can_be_paired(self, version: str) -> bool:
         # Some of those before lack the plugins that standbys and read replicas are made and kept by.
         return releases.is_at_least(version, 8, 4)
+
+    def client_command(self, login: Login) -> str:
+        return shlex.join(
+            [
+                "mysql",
+                f"--host={login.host}",
+                f"--port={login.port}",
+                f"--user={login.user}",
+                "--password",
+                "--ssl-mode=VERIFY_IDENTITY",
+                f"--ssl-ca={login.certificate}",
+                login.database,
+            ]
+        )
+
+    def url(self, login: Login) -> str:
+        options = {"ssl-mode": "VERIFY_IDENTITY", "ssl-ca": login.certificate}
+        return login.url("mysql", **options)
 
     def default_settings(self, node_type: NodeType) -> dict[str, str]:
         return config.default_settings(node_type)

@@ -6,8 +6,9 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from openrdb.engines.base import Copier, EngineNode
+from openrdb.engines.base import Activity, Copier, EngineNode, UserSlots
 from openrdb.engines.mysql import (
+    activity,
     bootstrap,
     config,
     copying,
@@ -120,6 +121,16 @@ class MySQLServer:
     def reopen_logs(self) -> None:
         settings.reopen_logs(self._node)
 
+    def activity(self, timeout: float) -> Activity:
+        return activity.read(self._node, timeout)
+
+    def may_have_slots(self) -> bool:
+        """Return False: it keeps its binary log for a day, whoever reads it."""
+        return False
+
+    def settle_slots(self) -> UserSlots:
+        return UserSlots({}, {})
+
     def administration(self) -> Administration:
         return Administration(self._node)
 
@@ -134,6 +145,9 @@ class MySQLServer:
 
     def checkpoint(self) -> None:
         """Do nothing: the server writes pages all the time, and has no statement for all of them."""
+
+    def renew_databases(self) -> None:
+        """Do nothing: collations are the server's own, and versions of them have other names."""
 
     def recovery(self) -> MySQLRecovery | None:
         is_able = MySQLStream().serves(self._node.bundle.version)

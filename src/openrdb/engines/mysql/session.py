@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -130,13 +131,27 @@ def _pin(session: Session) -> None:
         cursor.execute(_PIN, list(_PINNED.values()))
 
 
+def connect_once(**options: Any) -> Session:  # noqa: ANN401
+    """Connect as the driver does, and leave no socket behind where that fails.
+
+    Raises:
+        pymysql.err.OperationalError: the server does not accept connections at the moment.
+    """
+    try:
+        return pymysql.connect(**options)
+    except MySQLError as error:
+        # The driver does not close it, and its error keeps it until the garbage collector comes by.
+        traceback.clear_frames(error.__traceback__)
+        raise
+
+
 def _connect(node_id: UUID, patience: float, **options: Any) -> Session:  # noqa: ANN401
     """Connect, within some seconds also where all connections are taken: the server keeps one for
     its administrators, and tells nobody when one gets free."""
     deadline = time.monotonic() + patience
     while True:
         try:
-            return pymysql.connect(**options)
+            return connect_once(**options)
         except MySQLError as error:
             if error.args[:1] != (ER.CON_COUNT_ERROR,) or time.monotonic() > deadline:
                 raise

@@ -23,8 +23,9 @@ _PATIENCE = 10.0
 """Seconds after which something is done about a standby that runs and does not receive."""
 _AFTER_FAILURE, _LONGEST_PAUSE = 1.0, 60.0
 _TRIES = 3
-_LOOK, _DOUBTS = 3.0, 2
-"""Seconds between two looks at a standby that confirms, and after how many bad ones it is given up."""
+_LOOK, _DOUBTS, _HELD = 3.0, 2, 4
+"""Seconds between two looks at a standby that confirms, and after how many bad ones it is given up; and
+after how many at which what it applies waits for the same lock."""
 
 
 class Carer:
@@ -39,6 +40,8 @@ class Carer:
         self._looked_at = 0.0
         self._doubts = 0
         """Looks in a row at which an armed standby did not receive or apply."""
+        self._held: tuple[str | None, int] = None, 0
+        """What it had applied while a lock kept it from more, and at how many looks in a row."""
         self._is_renewed = False
         """Whether the account that it receives by was brought to what it should be."""
 
@@ -120,16 +123,27 @@ class Carer:
             found = keeper.replication(pair.standby).following()
             keeper.behind = found.lag or 0.0
             why = "" if found.streams else found.lost or found.reason or "it does not receive"
+            is_held = self._is_held(found.held_at)
         except HostError as error:
-            why = error.explanation
+            why, is_held = error.explanation, False
         self._doubts = self._doubts + 1 if why else 0
-        if self._doubts < _DOUBTS:
+        if self._doubts < _DOUBTS and not is_held:
             return
-        self._doubts = 0
+        self._doubts, self._held = 0, (None, 0)
         with keeper.planned() as now:
-            if now == pair and now.is_armed:
-                keeper.note(f"the standby could not take over: {why}")
+            # Of one that is dead it cannot receive: the guard has just not come to replace it.
+            if now == pair and now.is_armed and keeper.watch.lives(pair.primary):
+                keeper.note(f"the standby could not take over: {why or 'a lock is never left'}")
                 keeper.disarm()
+                if is_held:
+                    keeper.kill(pair.standby)
+
+    def _is_held(self, held_at: str | None) -> bool:
+        """Return whether a lock keeps it from applying anything for good: of a transaction that a user
+        prepared when it was the primary, and that is not replicated as it only reads."""
+        looks = self._held[1] + 1 if held_at == self._held[0] else 1
+        self._held = held_at, looks
+        return held_at is not None and looks >= _HELD
 
     def _is_needed(self) -> bool:
         keeper = self._keeper
@@ -267,5 +281,7 @@ class Carer:
                 keeper.arming, keeper.behind = False, 0.0
                 keeper.failure = None
                 return True
+            if is_armed and not keeper.arming:
+                keeper.owes_release = True  # it was released before this
         keeper.wait(_PAUSE)
         return False

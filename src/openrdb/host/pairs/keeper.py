@@ -26,6 +26,7 @@ from openrdb.engines import replication_of
 from openrdb.engines.replication import Probe, Probed, Replication
 from openrdb.errors import HostError, OpenRDBError, StartFailed, Unopenable
 from openrdb.host.backoff import pause_after
+from openrdb.host.pairs import returning
 from openrdb.host.pairs.carer import Carer
 from openrdb.host.pairs.ground import Ground
 from openrdb.host.pairs.watch import Watch
@@ -75,6 +76,8 @@ class PairKeeper:
         """Whether the primary has nothing left of following another server, as far as is known."""
         self.behind = 0.0
         """Seconds that the standby was last seen to lag behind in applying what it has."""
+        self._killed_as = ""
+        """What a primary did that was killed for it."""
         self.doing = "it is being started"
         """What is done about a pair that is not armed."""
         self.failure: OpenRDBError | None = None
@@ -86,7 +89,9 @@ class PairKeeper:
         self._turning = threading.RLock()
         """Held by the guard in each of its turns, and by planned changes."""
         self._misses = 0
-        self._failures = 0
+        self.failures = 0
+        """Turns in a row that failed, or that could only start a server again that does not start."""
+        self.why_failed = ""
         self._not_before = 0.0
         """When a primary that ended soon after each of several starts is started again."""
         self._probe: tuple[UUID, Probe] | None = None
@@ -233,15 +238,17 @@ class PairKeeper:
                         pause = self._turn()
             except Exception as error:
                 if isinstance(error, OpenRDBError):
+                    self.why_failed = error.explanation
                     log.warning("pair %s: %s", self.instance_id, error.explanation)
                 else:
+                    self.why_failed = "an unexpected fault, see the log"
                     log.exception("pair %s is looked after later", self.instance_id)
                 pause = self._pause_after_failure()
             self.watch.wait(pause)
 
     def _pause_after_failure(self) -> float:
-        self._failures += 1
-        return pause_after(self._failures, _AFTER_FAILURE, _LONGEST_PAUSE)
+        self.failures += 1
+        return pause_after(self.failures, _AFTER_FAILURE, _LONGEST_PAUSE)
 
     def _turn(self) -> float:
         """Do what is to be done now; return the seconds until it is looked again."""
@@ -249,10 +256,14 @@ class PairKeeper:
         if not self.ground.is_wanted(pair.primary):
             self.set_open(is_open=False)
             return _IDLE
+        if (why := returning.why_back(self, pair)) is not None:
+            returning.go_back(self, pair, why)
+            return 0.0
         if not self.watch.lives(pair.primary):
             return self._replace(pair)
         if not self.is_open:
             return self.open(pair)
+        self._killed_as = ""
         began = time.monotonic()
         found = self._look(pair)
         if not self.watch.lives(pair.primary):
@@ -273,15 +284,16 @@ class PairKeeper:
         self.ground.lead(pair.instance_id, None)
         # Its main process is dead; backends of its own may still acknowledge.
         self.kill(pair.primary)
+        ended = f"the primary {self._killed_as or 'ended'}"
         if not pair.is_armed:
-            self.note("the primary ended: it is started again")
+            self.note(f"{ended}: it is started again")
             return self._start_again(pair)
         starts = self.ground.failure(pair.primary) is None
         if self.ground.is_full(pair.standby) and (starts or self.ground.is_full(pair.primary)):
-            self.note("the primary ended, and the standby's disk is full: it is started again")
+            self.note(f"{ended}, and the standby's disk is full: it is started again")
             return self._start_again(pair)
         if self.behind > _LONG_BEHIND and starts:
-            self.note("the primary ended, and the standby lags far behind: it is started again")
+            self.note(f"{ended}, and the standby lags far behind: it is started again")
             return self._start_again(pair)
         if self.watch.is_frozen(pair.standby):
             self.kill(pair.standby)  # it cannot take the place of anything
@@ -295,23 +307,26 @@ class PairKeeper:
             self.ground.start(pair.standby)
             if not self.watch.lives(pair.standby):
                 return self._pause_after_failure()
-        self.note("the primary ended: the standby takes its place")
+        self.note(f"{ended}: the standby takes its place")
         return self.open(self.make_primary(pair, pair.standby))
 
     def make_primary(
-        self, pair: PairRecord, node_id: UUID, *, unusable: bool = False
+        self, pair: PairRecord, node_id: UUID, *, unusable: bool = False, may_go_back: bool = True
     ) -> PairRecord:
         """Write down which node is opened from now on, and no other.
 
         Args:
             unusable: whether it is known that the other one cannot follow with the data that it has.
+            may_go_back: whether the other one has all that was acknowledged.
         """
         log.warning("pair %s: node %s becomes the primary", self.instance_id, node_id)
+        self.failures = 0
         return self.update(
             primary=node_id,
             epoch=pair.epoch + 1,
             is_armed=False,
             is_opened=False,
+            may_go_back=may_go_back,
             unusable=unusable,
         )
 
@@ -343,26 +358,21 @@ class PairKeeper:
             try:
                 replication.open()
             except Unopenable as error:
-                return self._go_back(pair, error)
-        elif pair.is_armed and not replication.is_armed():
-            pair = self.update(is_armed=False)
+                if not returning.is_possible(self, pair):
+                    raise
+                returning.go_back(self, pair, error.explanation, for_good=True)
+                return 0.0
+        else:
+            replication.take_back()  # an earlier agent may have ended while it handed over
+            if pair.is_armed and not replication.is_armed():
+                pair = self.update(is_armed=False)
         if not pair.is_opened:
             self.update(is_opened=True)
         self.ground.lead(pair.instance_id, pair.primary)
         self.ground.write_configuration(pair.primary)  # it may have followed until now
-        self._failures = self._misses = 0
+        self.failures = self._misses = 0
         self.is_settled = False
         self.set_open(is_open=True)
-        return 0.0
-
-    def _go_back(self, pair: PairRecord, error: Unopenable) -> float:
-        """Make the former primary the primary again, as the other node can never take writes. It has
-        all that was acknowledged, and nobody wrote since."""
-        if pair.is_opened or self.ground.failure(pair.standby) is not None:
-            raise error
-        self.note(f"the standby cannot take the primary's place: {error.explanation}")
-        self.kill(pair.primary)
-        self.make_primary(pair, pair.standby, unusable=True)
         return 0.0
 
     def _look(self, pair: PairRecord) -> Probed:
@@ -401,11 +411,12 @@ class PairKeeper:
     def _note_miss(self, pair: PairRecord, reason: str) -> None:
         self._misses += 1
         if self._misses >= (_MISSES if pair.is_armed else _MISSES_ALONE):
-            self._kill_primary(pair, reason or "does not answer")
+            self._kill_primary(pair, f"does not answer ({reason})" if reason else "does not answer")
 
     def _kill_primary(self, pair: PairRecord, why: str) -> None:
         log.warning("pair %s: the primary %s: killing it", self.instance_id, why)
         self._misses = 0
+        self._killed_as = f"{why}, and was killed"
         self.set_open(is_open=False)
         self.ground.lead(pair.instance_id, None)
         self.kill(pair.primary)

@@ -1,9 +1,10 @@
 """The privileges of a tenant's administrators on the whole server: granted and revoked here.
 
 None that leads out of the server or above the tenant: SUPER, SYSTEM_USER, FILE, SHUTDOWN, RELOAD
-(RESET BINARY LOGS), any REPLICATION, SYSTEM_VARIABLES_ADMIN, SET_ANY_DEFINER, CONNECTION_ADMIN (writes
-to a read-only server), BACKUP_ADMIN (stops all DDL), CREATE TABLESPACE; nothing of `mysql`, which holds
-everybody's verifiers and grants. Administrators cannot grant what they do not have.
+(RESET BINARY LOGS), REPLICATION SLAVE (reads all rows and verifiers, and confirms commits in a
+standby's place), SYSTEM_VARIABLES_ADMIN, SET_ANY_DEFINER, CONNECTION_ADMIN (writes to a read-only
+server), BACKUP_ADMIN (stops all DDL), CREATE TABLESPACE; nothing of `mysql`, which holds everybody's
+verifiers and grants. Administrators cannot grant what they do not have.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ SERVER: Final = (
     *("CREATE USER", "CREATE ROLE", "DROP ROLE"),
     *("SHOW DATABASES", "PROCESS"),
 )
+POSITIONS: Final = "REPLICATION CLIENT"
+"""Shows how far the binary log and replication have come (mysqldump --source-data, monitoring), and
+nothing of what is in them."""
 _DYNAMIC = (
     "ROLE_ADMIN",
     "FLUSH_TABLES",  # mysqldump --single-transaction
@@ -67,10 +71,10 @@ def making_model(version: str) -> list[str]:
 def renew_model(session: Session) -> None:
     """Give the model what a newer version or newer code gives to administrators in addition.
 
-    Only dynamic privileges: granting others on the whole server would lift its limits.
+    Nothing that can be granted on a database: granted on the whole server it would lift the limits.
     """
-    dynamic = ", ".join(dynamic_privileges(session.get_server_info()))
-    run(session, f"GRANT {dynamic} ON *.* TO {quoted_account(MODEL)} WITH GRANT OPTION")
+    privileges = ", ".join(renewed(session.get_server_info()))
+    run(session, f"GRANT {privileges} ON *.* TO {quoted_account(MODEL)} WITH GRANT OPTION")
 
 
 def make_administrator(session: Session, account: Account) -> None:
@@ -94,16 +98,20 @@ def unmake_administrator(
     for role in roles:
         run(session, f"REVOKE IF EXISTS {quoted_account(role)} FROM {quoted} IGNORE UNKNOWN USER")
     # Dynamic ones in a statement of their own: among others they are left.
-    dynamic = ", ".join(dynamic_privileges(session.get_server_info()))
-    for privileges in (dynamic, "GRANT OPTION", ", ".join((*ALL, *SERVER))):
+    dynamic = ", ".join(_dynamic_privileges(session.get_server_info()))
+    for privileges in (dynamic, "GRANT OPTION", ", ".join((*ALL, *SERVER, POSITIONS))):
         run(session, f"REVOKE IF EXISTS {privileges} ON *.* FROM {quoted} IGNORE UNKNOWN USER")
 
 
 def _privileges(version: str) -> str:
-    return ", ".join((*ALL, *SERVER, *dynamic_privileges(version)))
+    return ", ".join((*ALL, *SERVER, *renewed(version)))
 
 
-def dynamic_privileges(version: str) -> tuple[str, ...]:
-    """Return the dynamic privileges of administrators that a version of the server knows."""
+def renewed(version: str) -> tuple[str, ...]:
+    """Return what a server's version knows of what administrators of earlier versions may lack."""
+    return (POSITIONS, *_dynamic_privileges(version))
+
+
+def _dynamic_privileges(version: str) -> tuple[str, ...]:
     newer = ("FLUSH_PRIVILEGES",) if releases.is_at_least(version, 8, 4) else ()
     return (*_DYNAMIC, *newer)

@@ -24,7 +24,7 @@ from typing import Final
 
 from openrdb.engines.mysql import reserved
 from openrdb.engines.mysql.admin import definers
-from openrdb.engines.mysql.admin.grants import ALL, READ, SERVER, WRITE
+from openrdb.engines.mysql.admin.grants import ALL, POSITIONS, READ, SERVER, WRITE
 from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import Account, quoted_identifier, rows
 from openrdb.spec import Permission
@@ -46,6 +46,7 @@ _MASTERFUL: Final = frozenset({"CREATE USER", "ROLE_ADMIN"})
 _COLUMNS: Final = {
     "CREATE TEMPORARY TABLES": "Create_tmp_table_priv",
     "SHOW DATABASES": "Show_db_priv",
+    POSITIONS: "Repl_client_priv",
     GRANT: "Grant_priv",
 }
 """Where a privilege's column in `mysql.user` and `mysql.db` is not named after it."""
@@ -56,7 +57,7 @@ def _columns(privileges: Iterable[str]) -> str:
 
 
 _ON_DATABASE = (*ALL, GRANT)
-_ON_SERVER = (*ALL, *SERVER, GRANT)
+_ON_SERVER = (*ALL, *SERVER, POSITIONS, GRANT)
 # What CREATE ROLE makes: nobody can log in before somebody has given it a password.
 IS_ROLE: Final = "account_locked = 'Y' AND password_expired = 'Y' AND authentication_string = ''"
 _ACCOUNTS = f"""

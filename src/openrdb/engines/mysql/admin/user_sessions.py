@@ -8,6 +8,7 @@ place of the session's: its name, and its host in the place of the client's addr
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 
@@ -23,7 +24,12 @@ _Wanted = Callable[[str, str, object, object], bool]
 """Of a user, a host as it is shown, a current database, and a command."""
 
 _WITH_TRANSACTION = "SELECT trx_mysql_thread_id FROM information_schema.innodb_trx"
+_WAITING_FOR_ROWS = f"{_WITH_TRANSACTION} WHERE trx_state = 'LOCK WAIT'"
 _DUMP = "Binlog Dump"
+_SYSTEM = "system user"
+"""Of the threads that receive and apply; their hosts have no port."""
+_FOR_LOCK = re.compile(r"Waiting for (.*\block\b|table flush)")
+"""A thread's state, such as "Waiting for table metadata lock"."""
 _NOTE = "ending"
 _NOTED = (
     f"SELECT user_attributes->'$.metadata.{_NOTE}' FROM mysql.user WHERE user = %s AND host = %s"  # noqa: S608
@@ -96,12 +102,40 @@ def end_all(session: Session) -> None:
     _end(session, lambda _, __, ___, command: not str(command).startswith(_DUMP))
 
 
+def end_clients(session: Session) -> None:
+    """End all clients' sessions, those of followers apart; what a follower itself does goes on."""
+    for number, command in _clients(session):
+        if not command.startswith(_DUMP):
+            kill(session, number)
+
+
+def is_replica_held(session: Session) -> bool:
+    """Return whether what a follower applies waits for a lock. Who holds it, nothing tells: the
+    performance schema would, which is off.
+
+    Of rows the server answers the same again for as long as it is asked more often than ten times a
+    second.
+    """
+    waiting = {number for (number,) in rows(session, _WAITING_FOR_ROWS)}
+    return any(
+        user == _SYSTEM and (number in waiting or _FOR_LOCK.match(str(state)) is not None)
+        for number, user, _, _, _, _, state, *_ in rows(session, "SHOW PROCESSLIST")
+    )
+
+
 def end_idle(session: Session) -> None:
     """End the sessions that do nothing, and have no transaction open."""
     busy = {number for (number,) in rows(session, _WITH_TRANSACTION)}
+    for number, command in _clients(session):
+        if command == "Sleep" and number not in busy:
+            kill(session, number)
+
+
+def _clients(session: Session) -> Iterator[tuple[int, str]]:
+    """Yield the number and the command of each client's session."""
     for number, _, shown, _, command, *_ in rows(session, "SHOW PROCESSLIST"):
-        if ":" in str(shown) and command == "Sleep" and number not in busy:
-            kill(session, int(str(number)))
+        if ":" in str(shown):
+            yield int(str(number)), str(command)
 
 
 def _end(session: Session, is_wanted: _Wanted) -> None:

@@ -1,0 +1,54 @@
+"""A promotion that is taken back: the node that was to be the primary never took a write, and the
+former one has all that was acknowledged as well."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from openrdb.host.records import PairRecord
+
+if TYPE_CHECKING:
+    from openrdb.host.pairs.keeper import PairKeeper
+
+_TRIES = 2
+"""Failures in a row, each of which may take a minute, after which a node is not tried again."""
+
+
+def why_back(keeper: PairKeeper, pair: PairRecord) -> str | None:
+    """Return why the former primary is to be the primary again; None: nothing says so."""
+    if not pair.is_reversible:
+        return None
+    if _lost_power(keeper, pair):
+        return "the host lost power, and what it had received may not be on its disk"
+    if keeper.ground.failure(pair.standby) is not None:
+        return None  # the one is as bad as the other
+    if (why := keeper.ground.failure(pair.primary)) is not None:
+        return f"it does not start: {why}"
+    return keeper.why_failed if keeper.failures >= _TRIES else None
+
+
+def go_back(keeper: PairKeeper, pair: PairRecord, why: str, *, for_good: bool = False) -> None:
+    """Make the former primary the primary again.
+
+    Args:
+        for_good: whether it is known that the other one never can be.
+    """
+    keeper.note(f"the standby cannot take the primary's place: {why}")
+    # What a kill forgets: whether the power was lost.
+    is_incomplete = _lost_power(keeper, pair)
+    if not is_incomplete:
+        keeper.kill(pair.primary)
+    may_return = not (for_good or is_incomplete)
+    keeper.make_primary(pair, pair.standby, unusable=True, may_go_back=may_return)
+
+
+def is_possible(keeper: PairKeeper, pair: PairRecord) -> bool:
+    """Return whether the former primary can be the primary again."""
+    return pair.is_reversible and keeper.ground.failure(pair.standby) is None
+
+
+def _lost_power(keeper: PairKeeper, pair: PairRecord) -> bool:
+    """Return whether a dead node may lack what it had received: it was not synced."""
+    if keeper.watch.lives(pair.primary) or not keeper.ground.lost_power(pair.primary):
+        return False
+    return not keeper.replication(pair.primary).keeps_received
