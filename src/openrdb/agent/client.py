@@ -11,7 +11,8 @@ from typing import Any, cast
 
 import httpx
 
-from openrdb.agent.wire import PROTOCOL_HEADER, VERBS, Verb, decode_error
+from openrdb import logs
+from openrdb.agent.wire import PROTOCOL_HEADER, REQUEST_HEADER, VERBS, Verb, decode_error
 from openrdb.errors import HostUnavailable
 from openrdb.host.base import PROTOCOL, Host
 from openrdb.spec import HostState
@@ -103,7 +104,9 @@ class AgentConnection:
                     raise HostUnavailable(f"the agent does not answer: {error}") from error
 
     def _post(self, verb: Verb, arguments: dict[str, Any], timeout: float) -> Any:  # noqa: ANN401
-        answer = self._client.post(verb.name, json=arguments, timeout=timeout)
+        request_id = logs.subject(logs.REQUEST)
+        headers = {REQUEST_HEADER: request_id} if request_id else None
+        answer = self._client.post(verb.name, json=arguments, headers=headers, timeout=timeout)
         plain = answer.json()
         if answer.status_code != 200:
             raise decode_error(plain)

@@ -84,7 +84,7 @@ class AgentLink:
     def _is_current(self) -> bool:
         try:
             state = self._connection.ask_state(_FROZEN)
-        except HostUnavailable:
+        except HostError:  # it does not answer, or refuses this token: the state was restored
             return False
         return state.build == build() and state.protocol == PROTOCOL
 

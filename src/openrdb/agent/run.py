@@ -10,6 +10,7 @@ from pathlib import Path
 
 import uvicorn
 
+from openrdb import logs
 from openrdb.agent import settings
 from openrdb.agent.server import create_app
 from openrdb.agent.settings import AgentSettings
@@ -37,7 +38,7 @@ def run(data_dir: Path) -> None:
     process.prepare()
     layout = Layout(data_dir)
     configured = settings.read(layout)
-    logging.basicConfig(level=configured.log_level, format="%(asctime)s %(levelname)s %(message)s")
+    logs.configure(configured.log_level, configured.log_format)
     accounts.passable_directory(layout.run)
     with locks.taken_over(layout.agent_lock), contextlib.ExitStack() as ending:
         host = local_host(layout, configured)
@@ -47,6 +48,7 @@ def run(data_dir: Path) -> None:
         config = uvicorn.Config(
             create_app(host, settings.token(layout)),
             log_level="warning",
+            log_config=None,  # lines go where all others do
             access_log=False,
             lifespan="off",
             ws="none",
@@ -75,6 +77,7 @@ def local_host(layout: Layout, configured: AgentSettings) -> LocalHost:
         volume_reserve=configured.volume_reserve,
         stop_timeout=configured.stop_timeout,
         recovery=configured.recovery,
+        metrics_round=configured.metrics_round,
     )
 
 

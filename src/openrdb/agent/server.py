@@ -15,7 +15,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from openrdb.agent.wire import PROTOCOL_HEADER, VERBS, encode_error
+from openrdb import logs
+from openrdb.agent.wire import PROTOCOL_HEADER, REQUEST_HEADER, VERBS, encode_error
 from openrdb.errors import DiskFull, OpenRDBError
 from openrdb.host.base import PROTOCOL, Host, Nodes
 
@@ -38,6 +39,8 @@ def create_app(host: Host, token: str) -> Starlette:
         if (refusal := _refusal(request, name, bearer)) is not None:
             return refusal
         verb = VERBS[name]
+        if (request_id := request.headers.get(REQUEST_HEADER)) is not None:
+            logs.add(logs.REQUEST, request_id)
         try:
             body = await request.body()
         except ClientDisconnect:  # the control plane has ended meanwhile

@@ -12,7 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 from openrdb.config import BalancerWish, RecoveryOptions, Settings
 from openrdb.errors import HostError
 from openrdb.host.processes import STOP_TIMEOUT
+from openrdb.host.sampling import ROUND
 from openrdb.host.volume_space import RESERVE
+from openrdb.logs import LogFormat
 from openrdb.system import files
 from openrdb.system.layout import Layout
 
@@ -35,6 +37,8 @@ class AgentSettings:
     volume_reserve: int = RESERVE
     stop_timeout: float = STOP_TIMEOUT
     recovery: RecoveryOptions = field(default_factory=RecoveryOptions)
+    metrics_round: float = ROUND
+    log_format: LogFormat = "text"
     """Nor these."""
 
     @classmethod

@@ -18,6 +18,8 @@ from openrdb.host.base import Host
 from openrdb.host.records import complaint
 
 PROTOCOL_HEADER = "x-openrdb-protocol"
+REQUEST_HEADER = "x-openrdb-request"
+"""The API's request that a call is made for, for the log."""
 
 
 @dataclass(frozen=True)

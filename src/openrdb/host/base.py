@@ -18,8 +18,11 @@ from openrdb.spec import (
     HostState,
     JobSpec,
     JobState,
+    KnownInstance,
     LogFile,
     LogsSpec,
+    MetricSeries,
+    NodeSample,
     NodeSpec,
     NodeState,
     RecoveryState,
@@ -29,7 +32,7 @@ from openrdb.spec import (
     Writes,
 )
 
-PROTOCOL = 11
+PROTOCOL = 13
 """Raised with each change of the verbs or of what crosses that an older side does not understand."""
 
 Copied = Literal["free", "held", "followed"]
@@ -112,6 +115,10 @@ class Nodes(Protocol):
         Raises:
             StartFailed: as for `ensure_accepting`.
         """
+
+    def data_changes(self, spec: NodeSpec) -> str:
+        """Return what has changed of what a running server's data depends on outside of it (collations
+        and time zones), and what to do about it; empty: nothing."""
 
     def ensure_stopped(self, spec: NodeSpec) -> None:
         """End the node's server at once, to its last process, and keep it stopped.
@@ -244,6 +251,23 @@ class Logs(Protocol):
     def start_logs(self, spec: NodeSpec, logs: LogsSpec) -> None:
         """Copy what a node has logged on some days into an object, by a job for `wait_for_transfer`; a
         no-op if it was started before. The server need not run."""
+
+
+class Metrics(Protocol):
+    """What is measured of nodes, as long as they run. No verb waits for an engine."""
+
+    def metrics(
+        self, node_ids: Sequence[UUID], names: Sequence[str], start: datetime, end: datetime
+    ) -> list[MetricSeries]:
+        """Return what was measured of nodes between two moments, each metric that was measured then as
+        a series of its own.
+
+        The points are a minute, ten minutes or an hour apart: the finest that still go back to the
+        start, or to the node's beginning.
+        """
+
+    def samples(self) -> list[NodeSample]:
+        """Return what was last measured of each node that runs."""
 
 
 class Snapshots(Protocol):
@@ -467,7 +491,18 @@ class Routes(Protocol):
 
 
 class Host(
-    Nodes, Jobs, Transfers, Logs, Snapshots, Upgrades, Recoveries, Pairs, Replicas, Routes, Protocol
+    Nodes,
+    Jobs,
+    Transfers,
+    Logs,
+    Metrics,
+    Snapshots,
+    Upgrades,
+    Recoveries,
+    Pairs,
+    Replicas,
+    Routes,
+    Protocol,
 ):
     """A machine, as its agent serves it."""
 
@@ -481,5 +516,8 @@ class Host(
         Returns:
             The count of changes so far, and the nodes that changed since; all if `since` is negative.
         """
+
+    def known_instances(self) -> list[KnownInstance]:
+        """Return what is written down of all instances, also of those that nobody asked for."""
 
     def port_is_free(self, address: str, port: int) -> bool: ...

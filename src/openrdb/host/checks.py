@@ -11,6 +11,7 @@ import platform
 import re
 import resource
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from openrdb.host.volumes import how_copies_are_made, how_fills_are_held
 from openrdb.host.volumes.pools import known_pools, place_of
 from openrdb.system import accounts, files, programs
 from openrdb.system.accounts import Uid
+from openrdb.system.addresses import family_of
 from openrdb.system.layout import Layout
 from openrdb.system.process import raise_descriptor_limit
 
@@ -98,6 +100,21 @@ def _descriptors(_: Settings) -> Iterator[Finding]:
         yield Finding("descriptors", "warning", f"{text}: for many instances {remedy}")
     else:
         yield Finding("descriptors", "ok", text)
+
+
+def _public_address(settings: Settings) -> Iterator[Finding]:
+    """Look whether endpoints can be reached; they listen there in any case, as an address may come
+    later than the service does."""
+    address = settings.public_address
+    with socket.socket(family_of(address), socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError as error:
+            why = os.strerror(error.errno or 0).lower()
+            text = f"nobody reaches endpoints at {address}, set by public_address: {why}"
+            yield Finding("endpoints", "warning", text)
+        else:
+            yield Finding("endpoints", "ok", f"at {address}")
 
 
 def _data_directory(settings: Settings) -> Iterator[Finding]:
@@ -356,6 +373,7 @@ def _last_line(text: str) -> str:
 _CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _system,
     _descriptors,
+    _public_address,
     _data_directory,
     _pools,
     _recovery,

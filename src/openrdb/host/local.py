@@ -15,8 +15,8 @@ from openrdb.errors import (
 from openrdb.host import volume_space
 from openrdb.host.balancer import table
 from openrdb.host.base import PROTOCOL
-from openrdb.host.local_logs import LocalLogs
 from openrdb.host.local_nodes import NODE, program_name
+from openrdb.host.local_slots import SLOTS_ROUND, LocalSlots
 from openrdb.host.records import NodeRecord
 from openrdb.host.recovery_keeper import Memory
 from openrdb.host.space import COMFORTABLE_FREE
@@ -24,6 +24,7 @@ from openrdb.spec import (
     HostState,
     JobSpec,
     JobState,
+    KnownInstance,
     NodeState,
     Route,
 )
@@ -39,7 +40,7 @@ _SPACE_ROUND = 10.0
 _REMOVED = ".removed-"
 
 
-class LocalHost(LocalLogs):
+class LocalHost(LocalSlots):
     """This machine, within its agent's process."""
 
     # -- life ----------------------------------------------------------------------------------
@@ -60,6 +61,7 @@ class LocalHost(LocalLogs):
         self._healer.every(_RENEWAL_ROUND, self._renew_servers)
         self._healer.every(self._options.round, self._keep_recoveries)
         self._healer.every(_SPACE_ROUND, self._remove_lost_recoveries)
+        self._healer.every(SLOTS_ROUND, self._settle_slots)
         if (alarm := self._routes.alarm()) is not None:
             self._healer.on_alarm(alarm, self._routes.heal)
         if self._ports_guard.is_there:
@@ -67,6 +69,7 @@ class LocalHost(LocalLogs):
         self._healer.on_change(self._note_program)
         self._healer.start()
         self._watch.start()
+        self._sampler.start()
         self._routes.heal()
         self._healer.in_background(self._remove_leftovers)
         self._healer.in_background(self._renew_servers)
@@ -76,6 +79,7 @@ class LocalHost(LocalLogs):
     def close(self) -> None:
         """Stop healing; what runs runs on."""
         self._watch.close()
+        self._sampler.close()
         self._leave_pairs()
         self._healer.close()
         self._templates.close()
@@ -148,7 +152,7 @@ class LocalHost(LocalLogs):
         name = program_name(record.spec)
         running = self._healer.pid(name) is not None
         epoch, unprotected = self._pair_state(record)
-        lag, does_not_follow = self._replica_state(record)
+        _, does_not_follow = self._replica_state(record)
         memory = self._memories.get(record.spec.node_id, Memory())
         return NodeState(
             node_id=record.spec.node_id,
@@ -167,8 +171,12 @@ class LocalHost(LocalLogs):
             recovery_lost_reason=memory.lost_reason,
             epoch=epoch,
             unprotected=unprotected,
-            lag=lag,
+            lag=self._lag(record),
+            slots_lost=self._slots_lost(record),
         )
+
+    def known_instances(self) -> list[KnownInstance]:
+        return self._records.known_instances()
 
     def port_is_free(self, address: str, port: int) -> bool:
         return self._routes.is_free(address, port)

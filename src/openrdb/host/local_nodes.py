@@ -128,10 +128,16 @@ class LocalNodes:
         with self._guards[spec.node_id]:
             known = self._records.nodes.get(spec.node_id)
             if known is None:
+                self._records.require_own_account(spec)
                 bundle = self._bundles.find(spec.engine).name
                 build = "" if earlier else self._build
                 record = NodeRecord(
-                    spec, bundle, desired=desired or "stopped", build=build, pool=spec.pool
+                    spec,
+                    bundle,
+                    desired=desired or "stopped",
+                    renewed_for="" if earlier else bundle,
+                    build=build,
+                    pool=spec.pool,
                 )
             elif known.spec.generation > spec.generation:
                 raise OutdatedSpec(
@@ -362,7 +368,19 @@ class LocalNodes:
                 except HostError:
                     return  # it is compared at the next start, and once a copy is taken over
                 self._data_versions.compare(record, found)
+                if record.renewed_for != record.bundle:
+                    renew = partial(self._renew_databases, node_id)
+                    threading.Thread(target=renew, name="renewal", daemon=True).start()
         self._changes.note(node_id)
+
+    def _renew_databases(self, node_id: UUID) -> None:
+        with contextlib.suppress(KeyError):  # it was removed
+            self._data_versions.renew(node_id, self._server(self._record(node_id)))
+            self._changes.note(node_id)
+
+    def data_changes(self, spec: NodeSpec) -> str:
+        self._compare_versions(spec.node_id)
+        return self._data_versions.warning(spec.node_id)
 
     def ensure_running(self, spec: NodeSpec) -> None:
         self._accept(spec, "running")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +12,17 @@ from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
-from openrdb.spec import DEFAULT_POOL, Desired, NodeSpec, Role, Route, Writes
+from openrdb.errors import HostError
+from openrdb.spec import (
+    DEFAULT_POOL,
+    Desired,
+    KnownInstance,
+    KnownNode,
+    NodeSpec,
+    Role,
+    Route,
+    Writes,
+)
 from openrdb.system import files
 from openrdb.system.layout import Layout
 
@@ -34,6 +45,8 @@ class NodeRecord:
     desired: Desired = "stopped"
     data_versions: Mapping[str, str] | None = None
     """Versions of collations and time zones when the data was first written; None: not known yet."""
+    renewed_for: str = ""
+    """The binaries whose collations and extensions its databases have; empty: not known."""
     build: str = ""
     """The code that last brought the server to what servers are born with; empty: older code."""
     held: str | None = None
@@ -69,9 +82,16 @@ class PairRecord:
     """Whether the standby has all that the primary ever acknowledged: only then may it be promoted."""
     is_opened: bool = True
     """Whether the primary has been open: until then nobody wrote since the other one was."""
+    may_go_back: bool = False
+    """Whether the standby has all that was acknowledged, too, as long as the primary is not opened."""
     unusable: bool = False
     """Whether the standby's data is to be copied again before it is started."""
     format: int = FORMAT
+
+    @property
+    def is_reversible(self) -> bool:
+        """Whether the standby could be the primary instead, and nothing acknowledged would be lost."""
+        return self.may_go_back and not self.is_opened
 
     @property
     def standby(self) -> UUID:
@@ -181,6 +201,61 @@ class Records:
         removals = sorted(directory.glob("*.removed"), key=lambda path: path.stat().st_mtime_ns)
         for path in removals[:-_REMOVALS]:
             files.remove_file(path)
+
+    def require_own_account(self, spec: NodeSpec) -> None:
+        """Raise HostError if the account of a new node is another instance's, whose data it could
+        read: a restored state may not know that one."""
+        others = [one.spec for one in list(self.nodes.values()) if one.spec.uid is not None]
+        for other in others:
+            if other.uid == spec.uid and other.instance_id != spec.instance_id:
+                raise HostError(f"the account {spec.uid} is that of instance {other.instance_id}")
+
+    def known_instances(self) -> list[KnownInstance]:
+        """Return what is written down of all instances; see `Host`."""
+        nodes = list(self.nodes.values())
+        generations = [(one.spec.instance_id, one.spec.generation) for one in nodes]
+        routes = [one.route for one in list(self.routes.values())]
+        generations += [(one.instance_id, one.generation) for one in routes]
+        latest: dict[UUID, int] = {}
+        for instance_id, generation in generations:
+            latest[instance_id] = max(latest.get(instance_id, 0), generation)
+        engines = {one.spec.instance_id: one.spec.engine for one in nodes}
+        found: dict[UUID, set[UUID]] = {}
+        for path in self._layout.instances.glob("*/nodes/*"):
+            # A record that is damaged is there as well.
+            if (path / "node.json").exists() or (path / "data").exists():
+                with contextlib.suppress(ValueError):  # nothing of ours
+                    found.setdefault(UUID(path.parts[-3]), set()).add(UUID(path.name))
+        return [
+            KnownInstance(
+                instance_id=instance_id,
+                engine=engines.get(instance_id, ""),
+                generation=max(latest.get(instance_id, 0), self._latest_removal(instance_id)),
+                nodes=tuple(sorted(ids)),
+                pair=self._known_pair(instance_id),
+            )
+            for instance_id, ids in sorted(found.items())
+        ]
+
+    def _known_pair(self, instance_id: UUID) -> tuple[KnownNode, ...]:
+        """Return both nodes of an instance's pair; none if it is none, or not all of it is known."""
+        pair = self.pairs.get(instance_id)
+        if pair is None or not self.nodes.keys() >= set(pair.members):
+            return ()
+        nodes = [self.nodes[one] for one in pair.members]
+        return tuple(
+            KnownNode(
+                *(one.spec.node_id, one.spec.address, one.spec.port, one.spec.pool),
+                role=self.role_of(one),
+                epoch=pair.epoch,
+            )
+            for one in nodes
+        )
+
+    def _latest_removal(self, instance_id: UUID) -> int:
+        """Return the generation in which an instance last lost an endpoint of a replica."""
+        texts = [path.read_text() for path in self._layout.routes(instance_id).glob("*.removed")]
+        return max((int(text) for text in texts if text.isdecimal()), default=0)
 
     def _removal(self, route: Route) -> Path:
         return self._layout.routes(route.instance_id) / f"{route.endpoint_id}.removed"

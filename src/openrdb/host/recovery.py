@@ -288,9 +288,16 @@ class RecoveryPlace:
 
 
 def windows(records: Collection[LineageRecord]) -> list[RecoveryWindow]:
-    """Return all moments that can be recovered to, the oldest first."""
+    """Return all moments that can be recovered to, the oldest first.
+
+    Of a pair each node has windows of its own; one that is within another's adds no moment.
+    """
     found = [window for record in records for _, window in record.windows()]
-    return sorted(found, key=lambda one: one.begins)
+    kept: list[RecoveryWindow] = []
+    for one in sorted(found, key=lambda one: (one.begins, -one.ends.timestamp())):
+        if not kept or one.ends > kept[-1].ends:
+            kept.append(one)
+    return kept
 
 
 def kept_since(window: float) -> datetime:

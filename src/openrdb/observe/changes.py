@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Final
 from uuid import UUID
+
+patience: Final = ContextVar("patience", default=math.inf)
+"""Seconds that whoever asks waits at most for a status to settle: pages are shown at once."""
 
 
 class Subscription:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from uuid import UUID
 
 from prometheus_client.core import REGISTRY, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, raiseload
 
+from openrdb.host.base import Host
+from openrdb.observe.node_metrics import NodeMetrics
 from openrdb.state.database import Database
 from openrdb.state.instances import NODES_ONLY
-from openrdb.state.models import DatabaseBackup, Instance, Node, Operation, ReadReplica
+from openrdb.state.models import DatabaseBackup, Instance, Operation, ReadReplica
 from openrdb.state.operations import late
 from openrdb.state.read_replicas import shown_status
 
@@ -46,11 +49,6 @@ class _State(Collector):
             "Highly available instances whose commits are on one node only",
             labels=["region", "engine"],
         )
-        lag = GaugeMetricFamily(
-            "openrdb_node_lag_seconds",
-            "Seconds that a standby or replica is behind",
-            labels=["instance", "node", "role"],
-        )
         with self._database.read() as session:
             group = (Instance.region, Instance.engine, Instance.status)
             for *labels, count in session.execute(select(*group, func.count()).group_by(*group)):
@@ -69,11 +67,6 @@ class _State(Collector):
                 replicas.add_metric(of_replicas, count)
             for (region, engine), count in Counter(_unprotected(session)).items():
                 unprotected.add_metric([region, engine], count)
-            for node in session.scalars(
-                select(Node).where(Node.observed_lag.is_not(None))
-            ).unique():
-                role = node.observed_role or node.role
-                lag.add_metric([str(node.instance_id), str(node.id), role], node.observed_lag or 0)
             for kind, count in Counter(row.kind for row in late(session)).items():
                 overdue.add_metric([kind], count)
             kinds = (Operation.kind, Operation.status)
@@ -81,7 +74,6 @@ class _State(Collector):
                 operations.add_metric(labels, count)
         yield instances
         yield unprotected
-        yield lag
         yield backups
         yield operations
         yield replicas
@@ -96,6 +88,7 @@ def _unprotected(session: Session) -> Iterator[tuple[str, str]]:
             yield instance.region, instance.engine
 
 
-def watch(database: Database) -> None:
-    """Add the state's counts to the metrics of this process."""
+def watch(database: Database, hosts: Mapping[UUID, Host]) -> None:
+    """Add the state's counts, and what is measured of nodes, to the metrics of this process."""
     REGISTRY.register(_State(database))
+    REGISTRY.register(NodeMetrics(database, hosts))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from typing import Any
+from uuid import UUID, uuid4
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -21,6 +22,8 @@ from openrdb.state.models.hosts import LOCAL_HOST
 
 log = logging.getLogger(__name__)
 
+SLOT = "logical_slot"
+"""Of the events that tell of a user's slot that is lost."""
 RECOVERY = "recovery_window"
 """Of the events that tell that it ended by force."""
 _LONGEST_WAIT = 30.0
@@ -36,6 +39,8 @@ class NodeObserver:
         self._database = database
         self._changes = changes
         self._host = host
+        self._told: set[UUID] = set()
+        """The ids of notices for which events were added already."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="observer", daemon=True)
 
@@ -70,6 +75,7 @@ class NodeObserver:
             query = select(models.Node).where(models.Node.id.in_(batch))
             with self._database.read() as session:
                 rows = session.scalars(query).unique().all()
+            self._tell_of_slots([(row.instance_id, batch[row.id]) for row in rows])
             changed = [row for row in rows if _differs(row, batch[row.id])]
             if changed:
                 with self._database.write(durable=False) as session:
@@ -80,6 +86,18 @@ class NodeObserver:
                     if _concerns_status(row, batch[row.id]):
                         self._changes.announce(row.instance_id)
                 self._announce_replicas(changed)
+
+    def _tell_of_slots(self, nodes: list[tuple[UUID, NodeState]]) -> None:
+        """Add the events of users' slots that were lost, each once."""
+        for instance_id, node in nodes:
+            new = [one for one in node.slots_lost if one.id not in self._told]
+            if not new:
+                continue
+            with self._database.write() as session:
+                for notice in new:
+                    if session.get(models.Event, notice.id) is None:
+                        session.add(_event(SLOT, "lost", instance_id, notice.text, notice.id))
+            self._told.update(notice.id for notice in new)
 
     def _announce_replicas(self, changed: list[models.Node]) -> None:
         """Wake up those who wait for read replicas, whose status shows whether their nodes follow."""
@@ -133,14 +151,17 @@ def _tell_of_recovery(session: Session, row: models.Node, node: NodeState) -> No
     if node.recovery_lost_at is None or node.recovery_lost_at == row.recovery_lost_at:
         return
     row.recovery_lost_at = node.recovery_lost_at
-    session.add(
-        models.Event(
-            action=RECOVERY,
-            outcome="ended",
-            subject_type="instance",
-            subject_id=str(row.instance_id),
-            reason=node.recovery_lost_reason,
-        )
+    session.add(_event(RECOVERY, "ended", row.instance_id, node.recovery_lost_reason, uuid4()))
+
+
+def _event(action: str, outcome: str, instance_id: UUID, reason: str, id_: UUID) -> models.Event:
+    return models.Event(
+        id=id_,
+        action=action,
+        outcome=outcome,
+        subject_type="instance",
+        subject_id=str(instance_id),
+        reason=reason,
     )
 
 

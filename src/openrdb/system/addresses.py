@@ -1,4 +1,4 @@
-"""The addresses that this machine has already."""
+"""Addresses, and which ones this machine has already."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import socket
 from ipaddress import IPv4Address
 
 import psutil
+
+
+def family_of(ip: str) -> socket.AddressFamily:
+    """Return the family of an address that is written as IPv4's or IPv6's."""
+    return socket.AF_INET6 if ":" in ip else socket.AF_INET
 
 
 def of_interfaces() -> frozenset[IPv4Address]:

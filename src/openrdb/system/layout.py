@@ -48,6 +48,11 @@ class NodePaths:
         """What the node should be, with its secrets: nobody's but the agent's."""
         return self.root / "node.json"
 
+    @property
+    def samples(self) -> Path:
+        """What was measured of the node."""
+        return self.root / "samples"
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -173,6 +178,10 @@ class Layout:
     def pair(self, instance_id: UUID) -> Path:
         """Return which of an instance's two nodes takes writes."""
         return self.instance(instance_id) / "pair.json"
+
+    def slots(self, instance_id: UUID) -> Path:
+        """Return what is known of the slots by which users read changes."""
+        return self.instance(instance_id) / "slots.json"
 
     def upgrade_lock(self, instance_id: UUID, node_id: UUID) -> Path:
         """Held by all that makes a node's volume by an upgrade, or by replaying a stream."""

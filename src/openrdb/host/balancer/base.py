@@ -17,6 +17,7 @@ from uuid import UUID
 
 from openrdb.host.processes import Program
 from openrdb.system.accounts import Uid
+from openrdb.system.addresses import family_of
 
 Network = IPv4Network | IPv6Network
 Place = tuple[str, int]
@@ -130,8 +131,7 @@ def address_text(address: Place) -> str:
 
 def nobody_listens(listen: Place) -> bool:
     """Return whether no socket is bound there; the address need not be this machine's."""
-    family = socket.AF_INET6 if ":" in listen[0] else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
+    with socket.socket(family_of(listen[0]), socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.setsockopt(socket.IPPROTO_IP, _FREEBIND, 1)
         try:
