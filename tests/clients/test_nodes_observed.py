@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from openrdb.host.bundles.cache import Bundles
 from tests.support.programs import holder
 from tests.support.service import Service, ready, wait_until
 
@@ -73,7 +74,7 @@ def test_a_newer_bundle_waits_for_a_maintenance(fresh_service: Service) -> None:
     cache = Path(service.environment["OPENRDB_CACHE"])
     own = service.home / "cache"
     subprocess.run(["cp", "-a", "--reflink=auto", str(cache), str(own)], check=True)
-    (present,) = own.glob("postgresql-17.*")
+    present = Bundles(own).find("PostgreSQL-17").path
     service.environment["OPENRDB_CACHE"] = str(own)
     service.start()
     instance = service.create()

@@ -12,6 +12,7 @@ from openrdb.operations.endpoints import migrate as migrate_endpoint
 from openrdb.operations.instances import (
     apply_acl,
     apply_logs_policy,
+    apply_maintenance,
     apply_settings,
     create,
     delete,
@@ -40,6 +41,7 @@ from openrdb.operations.snapshots import restore as restore_snapshot
 __all__ = [
     "apply_acl",
     "apply_logs_policy",
+    "apply_maintenance",
     "apply_settings",
     "create",
     "create_backup",

@@ -14,8 +14,9 @@ from openrdb.config import Region, Settings
 from openrdb.errors import NotFound, OpenRDBError, TransientState
 from openrdb.host.base import Host
 from openrdb.observe.changes import Changes
-from openrdb.operations.registry import OnFailure, Operation
-from openrdb.state import known, models, operations
+from openrdb.operations.ending import end_failed
+from openrdb.operations.registry import Operation
+from openrdb.state import known, operations
 from openrdb.state.database import Database
 from openrdb.state.instances import NODES_ONLY
 from openrdb.state.known import Known
@@ -245,26 +246,12 @@ class Run:
 
     def fail(self, error: Exception) -> None:
         """End the operation as failed. Only a status that it has set itself changes."""
-        operation = self.operation
+        why = f"{type(error).__name__}: {_explanation(error)}"
+        error_type = error.type if isinstance(error, OpenRDBError) else "internal"
         with self.database.write() as session:
-            row = session.get(models.Operation, self.operation_id)
-            if not operations.finish(
-                session,
-                self.operation_id,
-                f"{type(error).__name__}: {_explanation(error)}",
-                error_type=error.type if isinstance(error, OpenRDBError) else "internal",
-                can_be_retried=operation.is_moving(),
-            ):
-                return
-            before = row.status_before if row else None
-            for concern in operation.concerns():
-                subject = SUBJECTS[concern.subject_type]
-                found = subject.find(session, concern.subject_id)
-                if found is not None and found.status in concern.statuses:
-                    back = operation.on_failure is OnFailure.BACK and before
-                    status = concern.after_failure or (before if back else subject.failed)
-                    subject.machine.move(found, status)
-        self._announce()
+            has_ended = end_failed(session, self.operation_id, self.operation, why, error_type)
+        if has_ended:
+            self._announce()
 
     def _announce(self) -> None:
         ids = {concern.subject_id for concern in self.operation.concerns()}

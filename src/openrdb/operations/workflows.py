@@ -28,6 +28,7 @@ from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from openrdb import logs
 from openrdb.errors import DiskFull, OpenRDBError, StartFailed, TransientState
 from openrdb.operations import registry
 from openrdb.operations.run import Checkpoint, Run, Services
@@ -110,14 +111,19 @@ def _perform(
             return None
         step = partial(_unless_stopping, services.stopping, checkpoint)
         run = Run(row.id, registry.load(row), services, step, row.is_checked)
-        try:
-            run.operation.sequence(run)
-        except Exception as failure:
-            error = _cause(failure)
-            if not is_refusal(error):
-                _log_failure(services, row, error)
-            run.fail(error)
-            return error
+        with (
+            logs.about(logs.REQUEST, _request_of(services, row)),
+            logs.about(logs.OPERATION, str(row.id)),
+        ):
+            try:
+                run.operation.sequence(run)
+            except Exception as failure:
+                error = _cause(failure)
+                if not is_refusal(error):
+                    _log_failure(services, row, error)
+                run.fail(error)
+                return error
+            log.info("%s of %s %s is done", row.kind, row.subject_type, row.subject_id)
     except (DiskFull, SQLAlchemyError) as error:
         log.warning("the end of operation %s cannot be recorded: %s", operation_id, error)
         _unrecorded.add(operation_id)
@@ -152,6 +158,14 @@ def _enter(services: Services, operation_id: UUID) -> Operation | None:
 def _entered(services: Services, operation_id: UUID) -> Operation | None:
     with services.database.read() as session:
         return session.get(Operation, operation_id)
+
+
+def _request_of(services: Services, row: Operation) -> str | None:
+    """Return the id of the request that an operation was recorded by; None: our own schedule's."""
+    if (known := logs.subject(logs.REQUEST)) is not None:
+        return known  # it is performed in the request's own thread
+    with services.database.read() as session:
+        return events.request_of(session, row)
 
 
 def _log_failure(services: Services, row: Operation, error: Exception) -> None:

@@ -1,41 +1,38 @@
 """The schedule of backups: what is due is begun, and what has expired removed, snapshots and copies of
 logs as well.
 
-One thread looks, when the next thing is due and at least once a minute: so a schedule that has just
-been changed, and a clock that is put forward, are noticed then. What was missed, as while the service
-was down, is made up for once.
+It looks when the next thing is due and at least once a minute: so a schedule that has just been
+changed, and a clock that is put forward, are noticed then. What was missed, as while the service was
+down, is made up for once.
 """
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from openrdb.errors import NotFound, PreconditionFailed, TransientState
 from openrdb.operations.backups.delete import DeleteBackup
 from openrdb.operations.backups.scheduled import RunBackupSchedule
-from openrdb.operations.begin import record_scheduled
 from openrdb.operations.logs.delete import DeleteLog
 from openrdb.operations.registry import Operation
 from openrdb.operations.run import Services
 from openrdb.operations.snapshots.delete import DeleteSnapshot
+from openrdb.schedules.base import Schedule
 from openrdb.state import backup_schedule, copies, instance_logs
 from openrdb.state.models import DatabaseBackup, Instance, Snapshot, now
 from openrdb.state.statuses import snapshot as snapshot_statuses
 from openrdb.state.statuses.backup import ALLOWED, BackupRequest
 from openrdb.state.statuses.snapshot import SnapshotRequest
 
-log = logging.getLogger(__name__)
-
 _AGAIN = timedelta(hours=1)
 """When the removal of what has expired is tried again."""
 
 
-class BackupSchedule:
+class BackupSchedule(Schedule):
     """Begins backups that are due, and removes those that have expired."""
+
+    name = "backups"
 
     def __init__(
         self,
@@ -43,41 +40,13 @@ class BackupSchedule:
         start: Callable[[UUID], None],
         clock: Callable[[], datetime] = now,
     ) -> None:
-        self._services = services
-        self._start = start
-        self._clock = clock
+        super().__init__(services, start, clock, services.schedules)
         self._last: datetime | None = None
         """The moment of the last round."""
         self._tried: dict[UUID, datetime] = {}
         """What had expired and whose removal was begun."""
-        self._closing = False
-        self._thread = threading.Thread(target=self._run, name="backups", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def close(self) -> None:
-        """Begin nothing any more."""
-        self._closing = True
-        self._services.schedules.set()
-        if self._thread.ident is not None:
-            self._thread.join()
-
-    def _run(self) -> None:
-        awaited = self._services.schedules
-        longest = self._services.settings.schedule_round
-        while not self._closing:
-            awaited.clear()
-            left = longest
-            try:
-                left = min(self.round(), longest)
-            except Exception:
-                log.exception("the schedule of backups failed; it is tried again")
-            if not self._closing:
-                awaited.wait(left)
 
     def round(self) -> float:
-        """Begin what is due; return in how many seconds something is due next."""
         moment = self._clock()
         if self._last is None or moment < self._last:
             self._put_in_place(moment)
@@ -86,9 +55,7 @@ class BackupSchedule:
         self._begin_due(moment)
         with self._services.database.read() as session:
             following = backup_schedule.next_moment(session, moment)
-        if following is None:
-            return float("inf")
-        return max(0.0, (following - self._clock()).total_seconds())
+        return self._seconds_to(following)
 
     def _put_in_place(self, moment: datetime) -> None:
         """Bring forward the runs that are too far away, as they are after the clock was put back."""
@@ -136,18 +103,3 @@ class BackupSchedule:
             if tried is None or abs(moment - tried) > _AGAIN:
                 self._tried[subject_id] = moment
                 self._record(removal)
-
-    def _record(
-        self, operation: Operation, change: Callable[[Instance], None] | None = None
-    ) -> bool:
-        """Record and start an operation; return whether its subject allows it."""
-        try:
-            with self._services.database.write() as session:
-                recorded = record_scheduled(session, operation).id
-                if change is not None:
-                    change(session.get_one(Instance, operation.subject_id))
-        except (TransientState, PreconditionFailed, NotFound):
-            return False  # it has changed since it was looked at
-        self._start(recorded)
-        self._services.changes.announce(operation.subject_id)
-        return True

@@ -110,17 +110,26 @@ class Database:
             url = self.engine.url.render_as_string()
             raise HostError(f"cannot use the state {url}: {_first_line(error.orig)}") from None
 
-    def _save(self, migrations: ScriptDirectory) -> None:
-        path = self.engine.url.database
-        if self.engine.dialect.name != "sqlite" or path is None:
-            return
+    def revision(self) -> str | None:
+        """Return the migration that the tables are at; None: there are none."""
         with self._reading.connect() as connection:
-            current = MigrationContext.configure(connection).get_current_revision()
+            return MigrationContext.configure(connection).get_current_revision()
+
+    def path(self) -> Path | None:
+        """Return the file of an SQLite database; None: it is another one."""
+        path = self.engine.url.database
+        return Path(path) if self.engine.dialect.name == "sqlite" and path is not None else None
+
+    def _save(self, migrations: ScriptDirectory) -> None:
+        path = self.path()
+        if path is None:
+            return
+        current = self.revision()
         if current is None:  # a new database: there is nothing to save
             return
         pending = [one.revision for one in migrations.iterate_revisions("head", current)]
         if pending:
-            _copy(Path(path), Path(f"{path}.before-{pending[-1]}"))
+            copy_sqlite(path, path.with_name(f"{path.name}.before-{pending[-1]}"))
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -173,20 +182,25 @@ class Database:
 
     def _layout(self) -> Layout | None:
         """Return the data directory that the database is in."""
-        path = self.engine.url.database
-        if self.engine.dialect.name != "sqlite" or path is None:
-            return None
-        return Layout(Path(path).parent)
+        path = self.path()
+        return None if path is None else Layout(path.parent)
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def newest_revision() -> str | None:
+    """Return the migration that this version's tables are at."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    return ScriptDirectory.from_config(config).get_current_head()
 
 
 def _first_line(error: BaseException | None) -> str:
     return (str(error).strip().splitlines() or ["no reason given"])[0]
 
 
-def _copy(source: Path, target: Path) -> None:
+def copy_sqlite(source: Path, target: Path) -> None:
     """Copy an SQLite database, also while it is used; the copy is whole or not there."""
     partial = target.with_name(f"{target.name}.partial")
     partial.unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -83,6 +83,13 @@ def refused(
     event.error_type = error_type
     if session.get(Event, event.id) is None:
         session.add(event)
+
+
+def request_of(session: Session, operation: Operation) -> str | None:
+    """Return the id of the request that an operation was recorded by; None: there was none."""
+    of_subject = Event.subject_id == str(operation.subject_id)
+    query = select(Event.request_id).where(of_subject, Event.operation_id == operation.id)
+    return session.scalars(query.where(Event.request_id.is_not(None)).limit(1)).first()
 
 
 def _of_request(
@@ -184,6 +191,12 @@ def newest(session: Session, count: int, subject_id: str | None = None) -> list[
     if subject_id is not None:
         query = query.where(Event.subject_id == subject_id)
     return list(session.scalars(query))[::-1]
+
+
+def newest_of(session: Session, count: int, subject_ids: Collection[str]) -> list[Event]:
+    """Return the newest events of some subjects, the newest first."""
+    query = select(Event).where(Event.subject_id.in_(subject_ids))
+    return list(session.scalars(query.order_by(Event.at.desc(), Event.id).limit(count)))
 
 
 def of_subject(session: Session, subject_id: UUID) -> Sequence[Event]:

@@ -12,7 +12,8 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, aliased, raiseload
 
 from openrdb.errors import QuotasExceeded
-from openrdb.spec import DEFAULT_POOL, Role
+from openrdb.spec import DEFAULT_POOL, KnownNode, Role
+from openrdb.state import maintenances
 from openrdb.state.models import DeletedInstance, Endpoint, Instance, Node, Tag, Volume
 from openrdb.state.scope import (
     Columns,
@@ -61,9 +62,12 @@ class Filters:
 
 NODES_ONLY = tuple(
     raiseload(one)
-    for one in (Instance.tags, Instance.endpoints, Instance.acl_rules, Instance.read_replicas)
+    for one in (
+        *(Instance.tags, Instance.endpoints, Instance.acl_rules, Instance.read_replicas),
+        Instance.maintenances,
+    )
 )
-"""Options of a query that spare it four others: what is inside an instance needs its nodes only."""
+"""Options of a query that spare it five others: what is inside an instance needs its nodes only."""
 
 
 def get(
@@ -87,8 +91,6 @@ def page(
     page: Page,
 ) -> tuple[list[Instance], int]:
     """Return a page of instances and the count of all that match."""
-    if filters.has_maintenances:
-        return [], 0  # no deployment plans maintenances yet, so no instance has any
     columns = _columns(filters, order_by)
     by_sqlite = session.get_bind().dialect.name == "sqlite"
     matching = _matching(columns, region, principal, filters, by_sqlite=by_sqlite)
@@ -126,6 +128,8 @@ def _matching(
         other = aliased(Tag)
         of_it = (other.instance_id == columns["id"], other.tag == tag)
         conditions.append(select(other.position).where(*of_it).exists())
+    if filters.has_maintenances:
+        conditions.append(columns["id"].in_(maintenances.instances_with_open()))
     return select(columns["id"]).where(*conditions)
 
 
@@ -177,7 +181,7 @@ def place(
     add_node(session, instance, "primary", version=version, pool=pool, ports=node_ports)
     if instance.is_ha_cluster:
         add_node(session, instance, "standby", version=version, pool=pool, ports=node_ports)
-    instance.read_replicas = []  # shown, so not to be loaded later
+    instance.read_replicas, instance.maintenances = [], []  # shown, so not to be loaded later
 
 
 def add_node(
@@ -198,9 +202,28 @@ def add_node(
     own = [node.port for node in instance.nodes]  # which may not be written yet
     port = _free(session, [select(Node.port)], ports, "instances", besides=own)
     node = Node(id=uuid4(), address="127.0.0.1", port=port, role=role, version=version)
+    return _with_volume(instance, node, pool)
+
+
+def add_known_standby(instance: Instance, known: KnownNode) -> Node:
+    """Give an instance the node that its host has as one of a pair, and return it."""
+    primary = instance.primary
+    node = Node(id=known.node_id, address=known.address, port=known.port, role="standby")
+    node.version, node.host_id = primary.version, primary.host_id
+    node.desired = "running"
+    return _with_volume(instance, node, known.pool)
+
+
+def mode_of_pair(before: str) -> str:
+    """Return the mode of high availability of an instance that is given a standby without being told
+    one."""
+    return "single_zone" if before == "disabled" else before
+
+
+def _with_volume(instance: Instance, node: Node, pool: str) -> Node:
     key = f"instances/{instance.id}/nodes/{node.id}/data"
     node.volume = Volume(pool=pool, key=key, size=instance.volume_size)
-    if role != "replica":
+    if node.role != "replica":
         instance.nodes.append(node)
     return node
 

@@ -35,6 +35,13 @@ def unfinished(session: Session) -> list[Operation]:
     return list(session.scalars(query.order_by(Operation.created_at)))
 
 
+def is_under_way(session: Session, subject_id: UUID, kind: str) -> bool:
+    """Return whether an operation of a kind on a subject has not ended."""
+    of_it = (Operation.subject_id == subject_id, Operation.kind == kind)
+    query = select(Operation.id).where(*of_it, Operation.status.in_(UNFINISHED))
+    return session.scalars(query.limit(1)).first() is not None
+
+
 def needed_jobs(session: Session) -> set[UUID]:
     """Return the ids that the jobs of unfinished operations may have: their own, or that of a backup
     or a copy of logs which is being made."""

@@ -8,6 +8,7 @@ from openrdb.state.models.hosts import LOCAL_HOST, Host
 from openrdb.state.models.instance_logs import InstanceLog
 from openrdb.state.models.instances import AclRule, Instance, Tag
 from openrdb.state.models.known import KnownContent
+from openrdb.state.models.maintenances import Maintenance
 from openrdb.state.models.networks import Ip, PrivateNetwork, Subnet, Vpc
 from openrdb.state.models.nodes import Node, Volume
 from openrdb.state.models.operations import Operation
@@ -33,6 +34,7 @@ __all__ = [
     "Instant",
     "Ip",
     "KnownContent",
+    "Maintenance",
     "Node",
     "Operation",
     "PrivateNetwork",

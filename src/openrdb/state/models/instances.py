@@ -12,6 +12,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from openrdb.state.models.base import Base, now
 from openrdb.state.models.endpoints import Endpoint
 from openrdb.state.models.known import KnownContent
+from openrdb.state.models.maintenances import Maintenance
 from openrdb.state.models.nodes import Node
 from openrdb.state.models.replicas import ReadReplica
 from openrdb.state.models.secrets import InstanceSecrets
@@ -87,6 +88,11 @@ class Instance(Base):
     """Without those of its read replicas."""
     read_replicas: Mapped[list[ReadReplica]] = relationship(
         order_by=(ReadReplica.created_at, ReadReplica.id),
+        cascade="all, delete-orphan",
+        lazy="selectin",
+    )
+    maintenances: Mapped[list[Maintenance]] = relationship(
+        order_by=(Maintenance.created_at, Maintenance.id),
         cascade="all, delete-orphan",
         lazy="selectin",
     )

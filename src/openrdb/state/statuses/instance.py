@@ -52,6 +52,7 @@ class InstanceRequest(StrEnum):
     MIGRATE_ENDPOINT = "migrate_endpoint"
     UPGRADE = "upgrade"
     """In place; of size or node type above all."""
+    APPLY_MAINTENANCE = "apply_maintenance"
     UPGRADE_MAJOR = "upgrade_major"
     """Of the instance that is copied into one of a newer major version."""
     READ_CONTENT = "read_content"
@@ -134,6 +135,7 @@ ALLOWED: Final[dict[InstanceRequest, frozenset[InstanceStatus]]] = {
     _R.DELETE_ENDPOINT: _SETTLED,
     _R.MIGRATE_ENDPOINT: WORKING,  # of both instances
     _R.UPGRADE: WORKING,
+    _R.APPLY_MAINTENANCE: WORKING,
     _R.UPGRADE_MAJOR: _ROOMY,
     _R.READ_CONTENT: frozenset({*WORKING, _S.CONFIGURING, _S.INITIALIZING, *_COPIED, _S.ERROR}),
     _R.CHANGE_CONTENT: _SETTLED,
