@@ -1,0 +1,1 @@
+"""The pages, one module a resource: each shows what the API answers, and its forms ask the API."""

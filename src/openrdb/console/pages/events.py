@@ -1,0 +1,32 @@
+"""Who asked for what, and what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from starlette.responses import Response
+
+from openrdb.console import frame, reading
+from openrdb.console.routing import INSTANCE, Pages
+from openrdb.console.visits import Visit
+from openrdb.state import events
+
+pages = Pages()
+
+_MOST: Final = 200
+
+
+@pages.get(f"{INSTANCE}/events")
+async def show(visit: Visit) -> Response:
+    instance = await visit.instance()
+    asked = {"instance_id": instance["id"]}
+    backups, snapshots = await asyncio.gather(
+        reading.every(visit.api, visit.rdb("backups"), "database_backups", **asked),
+        reading.every(visit.api, visit.rdb("snapshots"), "snapshots", **asked),
+    )
+    subjects = [instance, *instance["read_replicas"], *backups, *snapshots]
+    found = await visit.in_state(events.newest_of, _MOST, [one["id"] for one in subjects])
+    return await frame.show(
+        visit, "events", instance, live="parts/events.html", events=found, most=_MOST
+    )

@@ -1,0 +1,238 @@
+"""The console in a real browser: with its scripts, on a phone, by keyboard, dark and light."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from scaleway.rdb.v1 import Instance
+
+from openrdb.console.frame import TABS
+from tests.support import chromium
+from tests.support.chromium import Watched
+from tests.support.console import FIRST
+from tests.support.service import PASSWORD, Service
+
+PATIENCE = 60_000
+PHONE = {"width": 360, "height": 740}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium.launched() as running:
+        yield running
+
+
+@pytest.fixture
+def window(browser: Browser, service: Service) -> Iterator[Watched]:
+    opened = Watched(browser, service)
+    opened.sign_in()
+    yield opened
+    opened.close()
+    assert not opened.complaints
+    assert all(url.startswith(f"{service.url}/") for url in opened.asked), "it works offline"
+
+
+def tab(page: Page, title: str) -> None:
+    page.get_by_role("navigation", name="Pages of").get_by_role("link", name=title).click()
+
+
+def state(page: Page, status: str) -> None:
+    expect(page.locator("#state .badge")).to_have_text(status, timeout=PATIENCE)
+
+
+def test_a_life_of_an_instance(window: Watched) -> None:
+    window.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = window.page
+    page.get_by_role("link", name="Create an instance").first.click()
+    page.get_by_label("Name", exact=True).fill("by hand")
+    page.get_by_label("Engine", exact=True).select_option("PostgreSQL-17")
+    page.get_by_label("Node type").select_option("db-play2-pico")
+    page.get_by_label("Node type").select_option("db-dev-s")
+    # The part of the form that depends on the node type is replaced.
+    expect(page.get_by_label("Volume type").locator("option[value=lssd]")).to_have_count(1)
+    with page.expect_response("**/new?*"):
+        page.get_by_label("Volume type").select_option("bssd")
+    with page.expect_response("**/new?*"):
+        page.get_by_label("Volume type").select_option("sbs_5k")
+    page.get_by_label("Volume size").fill("10")
+    page.get_by_label("Password").fill("too weak")
+    page.get_by_role("button", name="Create the instance").click()
+    expect(page.get_by_label("Password")).to_be_focused()
+    expect(page.get_by_label("Password")).to_have_attribute("aria-invalid", "true")
+    expect(page.get_by_label("Name", exact=True)).to_have_value("by hand")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Create the instance").click()
+
+    state(page, "ready")  # by itself
+    expect(page.get_by_text("10 GB, sbs_5k")).to_be_visible()
+    page.get_by_role("button", name="Copy: command line").click()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith("psql 'host=127.0.0.1 port=")
+    assert copied.endswith("dbname=rdb user=admin sslmode=verify-full sslrootcert=by-hand.pem'")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download by-hand.pem").click()
+    assert "BEGIN CERTIFICATE" in download.value.path().read_text()
+
+    tab(page, "Users and databases")
+    users = page.locator("section", has=page.get_by_role("heading", name="Users", exact=True))
+    users.get_by_label("Name").fill("clerk")
+    users.locator("form:last-of-type").get_by_label("Password").last.fill(PASSWORD)
+    page.get_by_role("button", name="Add the user").click()
+    expect(page.get_by_role("status")).to_have_text("The user clerk was created.")
+    page.locator("section", has_text="Add a database").get_by_label("Name").fill("shop")
+    page.get_by_role("button", name="Add the database").click()
+    page.get_by_label("Permission of clerk on shop").select_option("readonly")
+    page.get_by_role("button", name="Save: clerk on shop").click()
+    expect(page.get_by_label("Permission of clerk on shop")).to_have_value("readonly")
+
+    tab(page, "Network")
+    page.get_by_label("Address or network").fill("192.0.2.0/24")
+    page.get_by_role("button", name="Allow").click()
+    page.get_by_text("Delete").and_(page.get_by_label("Delete…: 0.0.0.0/0")).click()
+    page.get_by_role("button", name="Delete 0.0.0.0/0").click()
+    expect(page.get_by_role("status")).to_contain_text("0.0.0.0/0 was deleted")
+    state(page, "ready")
+
+    tab(page, "Backups")
+    page.get_by_label("Database", exact=True).select_option("shop")
+    page.get_by_label("Name", exact=True).fill("by the way")
+    page.get_by_role("button", name="Make the backup").click()
+    row = page.get_by_role("row", name="by the way")
+    expect(row.locator(".badge")).to_have_text("ready", timeout=PATIENCE)
+
+    tab(page, "Snapshots")
+    page.get_by_label("Name", exact=True).fill("as it was")
+    page.get_by_role("button", name="Take the snapshot").click()
+    row = page.get_by_role("row", name="as it was")
+    expect(row.locator(".badge")).to_have_text("ready", timeout=PATIENCE)
+    row.get_by_text("Delete…").click()
+    page.get_by_role("button", name="Delete as it was").click()
+
+    tab(page, "Manage")
+    page.get_by_label("Type the name by hand").fill("by hand")
+    page.get_by_role("button", name="Delete the instance").click()
+    expect(page.get_by_role("link", name="by hand")).to_have_count(0, timeout=PATIENCE)
+
+
+def test_no_page_has_a_serious_fault_or_is_too_wide(
+    browser: Browser, service: Service, shown: Instance
+) -> None:
+    """Each page dark and on a phone, and what has all colours light and on a desk."""
+    own = f"{FIRST}/{shown.id}"
+    paths = [f"{own}/{tab}".rstrip("/") for tab in TABS]
+    paths += [f"{own}/settings?setting=work_mem", FIRST, f"{FIRST}/new?engine=MySQL-9"]
+    paths += [f"/console/fr-par/{name}" for name in ("backups", "snapshots", "networks")]
+    of_each = {
+        "dark": (paths, {"viewport": PHONE}),
+        "light": ((FIRST, own, f"{own}/content", f"{own}/events", f"{own}/manage"), {}),
+    }
+    for colours, (chosen, options) in of_each.items():
+        window = Watched(browser, service, color_scheme=colours, **options)
+        window.open("/console/login")
+        found = {"/console/login": window.faults()}
+        window.sign_in()
+        for path in chosen:
+            page = window.open(path)
+            for closed in page.locator("details > summary").all()[:4]:
+                closed.click()
+            found[path] = window.faults()
+            assert window.overflow() == 0, path
+        window.close()
+        assert not {path: faults for path, faults in found.items() if faults}, colours
+
+
+def test_what_is_being_written_is_not_taken_away(window: Watched, shown: Instance) -> None:
+    """A part that renews itself waits while a form in it is open."""
+    page = window.open(f"{FIRST}/{shown.id}/network")
+    asks = "htmx.trigger('#live', 'htmx:beforeRequest')"
+    assert page.evaluate(asks)
+    page.locator("#live").get_by_text("Delete…").first.click()
+    assert not page.evaluate(asks)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Escape")
+    expect(page.locator("#live details[open]")).to_have_count(0)
+    expect(page.locator("#live").get_by_label("Delete…").first).to_be_focused()
+    assert page.evaluate(asks)
+
+    page.evaluate("document.querySelector('#live').dataset.old = 'yes'")
+    page.evaluate(
+        "htmx.ajax('GET', location.pathname,"
+        " {target: '#live', swap: 'outerHTML', headers: {'X-Seen': 'another'}})"
+    )
+    expect(page.locator("#live[data-old]")).to_have_count(0)
+    expect(page.locator("#live").get_by_label("Delete…").first).to_be_focused()
+
+
+def test_the_form_for_an_instance_follows_the_engine(window: Watched) -> None:
+    page = window.open(f"{FIRST}/new")
+    engine = page.get_by_label("Engine", exact=True)
+    engine.select_option("MySQL-9")
+    expect(page.get_by_label("lower_case_table_names")).to_be_visible()
+    page.get_by_label("Name", exact=True).fill("stays")
+    engine.select_option("PostgreSQL-17")
+    expect(page.get_by_label("lower_case_table_names")).to_have_count(0)
+    expect(page.get_by_label("Name", exact=True)).to_have_value("stays")
+
+
+def test_colours_follow_the_system(browser: Browser, service: Service) -> None:
+    colours = []
+    for scheme in ("light", "dark"):
+        window = Watched(browser, service, color_scheme=scheme)
+        page = window.open("/console/login")
+        colours.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+        window.close()
+    assert colours == ["rgb(245, 246, 248)", "rgb(17, 21, 27)"]
+
+
+def test_everything_is_reached_by_keyboard(
+    browser: Browser, service: Service, shown: Instance
+) -> None:
+    window = Watched(browser, service)
+    page = window.open("/console/login")
+    press = page.keyboard.press
+    expect(page.get_by_label("Secret key")).to_be_focused()
+    page.keyboard.type(service.secret_key)
+    press("Enter")
+    page.wait_for_url("**/instances")
+
+    press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    press("Enter")
+    to(page, "shown")
+    press("Enter")
+    page.wait_for_url(f"**/{shown.id}")
+    to(page, "Users and databases")
+    press("Enter")
+    page.wait_for_url("**/content")
+    to(page, "Change…: admin")
+    press("Enter")
+    press("Tab")
+    expect(page.get_by_label("New password")).to_be_focused()
+    to(page, "Add the database")
+    press("Shift+Tab")
+    page.keyboard.type("keyed")
+    press("Enter")
+    expect(page.get_by_role("status")).to_have_text("The database keyed was created.")
+    to(page, "Delete…: keyed")
+    press("Enter")
+    to(page, "Delete keyed")
+    press("Enter")
+    expect(page.get_by_role("status")).to_have_text("The database keyed was deleted.")
+    to(page, "Sign out", key="Shift+Tab")
+    press("Enter")
+    page.wait_for_url("**/login")
+    window.close()
+
+
+def to(page: Page, name: str, key: str = "Tab") -> None:
+    """Press a key until what has the focus is called so."""
+    for _ in range(80):
+        page.keyboard.press(key)
+        focused = page.evaluate(
+            "document.activeElement.getAttribute('aria-label') || document.activeElement.innerText"
+        )
+        if focused.strip() == name:
+            return
+    raise AssertionError(f"the keyboard does not reach {name}")
