@@ -19,7 +19,7 @@ from openrdb.state.database import Database
 from openrdb.state.models import Instance, now
 from openrdb.state.statuses import instance as statuses
 from tests.api.test_endpoints import PUBLIC, create, network, private
-from tests.support.recorded import FLOWS, needs, unmasked
+from tests.support.recorded import FLOWS, unmasked
 from tests.support.state_database import REGION, Api
 
 pytest_plugins = ["tests.support.state_database"]
@@ -40,7 +40,7 @@ def calls() -> list[Call]:
     for scenario, steps in FLOWS.items():
         for number, step in enumerate(steps):
             matched = _OF_INSTANCE.fullmatch(step["path"])
-            if needs(steps) or matched is None or "private_network" in str(step["request"]):
+            if matched is None or "private_network" in str(step["request"]):
                 continue
             sent = step["request"] if step["method"] != "GET" else None
             if scenario.startswith("cli/") and sent is not None:

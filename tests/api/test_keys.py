@@ -11,6 +11,7 @@ import pytest
 
 from openrdb.api.app import create_app
 from openrdb.api.common import Backend
+from openrdb.config import Settings
 from openrdb.state import access, backups, instance_logs, instances, read_replicas, snapshots
 from openrdb.state.access import NewKey
 from openrdb.state.models import (
@@ -32,7 +33,7 @@ from tests.support.state_database import REGION, Api, another_key, row
 pytest_plugins = ["tests.support.state_database"]
 
 Json = Any
-DOCUMENT = create_app(cast(Backend, SimpleNamespace(database=None))).openapi()
+DOCUMENT = create_app(cast(Backend, SimpleNamespace(database=None, settings=Settings()))).openapi()
 OPERATIONS = [
     (method.upper(), path, operation)
     for path, operations in DOCUMENT["paths"].items()

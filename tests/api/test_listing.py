@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -19,7 +20,7 @@ from openrdb.state import instances
 from openrdb.state.access import NewKey
 from openrdb.state.database import Database
 from openrdb.state.instances import Filters
-from openrdb.state.models import Instance
+from openrdb.state.models import Instance, Maintenance
 from openrdb.state.scope import Page, Principal
 from tests.api.test_wire import body, remove, settled
 from tests.support.service import Service
@@ -188,7 +189,22 @@ def test_projects_and_organizations(filled: Filled) -> None:
 
 
 def test_maintenances(filled: Filled) -> None:
+    """Scheduled ones; those that are done or canceled are history."""
     assert filled.page(Filters(has_maintenances=True)) == ([], 0)
+    with filled.database.write() as session:
+        for number, one in enumerate(filled.rows):
+            if status := (None, "pending", "ongoing", "done", "canceled")[number % 5]:
+                moments = dict.fromkeys(("starts_at", "forced_at", "stops_at"), START)
+                session.add(
+                    Maintenance(
+                        instance_id=one.id, status=status, version="17.9", reason="", **moments
+                    )
+                )
+    scheduled = {one.id for number, one in enumerate(filled.rows) if number % 5 in (1, 2)}
+    for narrowed in (Filters(), Filters(tags=["red"])):
+        wanted = set(filled.every(narrowed)) & scheduled
+        found = filled.every(replace(narrowed, has_maintenances=True))
+        assert (set(found), len(found)) == (wanted, len(wanted))
     assert set(filled.every(Filters(has_maintenances=False))) == filled.expected()
 
 

@@ -160,7 +160,6 @@ def test_unknown_region(
 @pytest.mark.parametrize(
     "path",
     [
-        "//",
         "//rdb",
         "//rdb/v1",
         "//rdb/v2/regions/fr-par/instances",

@@ -24,6 +24,7 @@ from schemathesis.specs.openapi.checks import (
 
 from openrdb.api.app import create_app
 from openrdb.api.common import Backend
+from openrdb.config import Settings
 from tests.api.test_wire import remove, settled
 from tests.support.service import Service
 
@@ -39,7 +40,7 @@ CREATIONS = 4
 
 # The tests are made, one an operation, before a service runs; that it serves this very document is
 # a test of its own.
-DOCUMENT = create_app(cast(Backend, SimpleNamespace(database=None))).openapi()
+DOCUMENT = create_app(cast(Backend, SimpleNamespace(database=None, settings=Settings()))).openapi()
 schema = schemathesis.openapi.from_dict(DOCUMENT)
 
 

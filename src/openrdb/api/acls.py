@@ -36,6 +36,7 @@ def list_instance_acl_rules(
     principal: CurrentPrincipal,
     page: CurrentPage,
 ) -> wire.ListedACLRules:
+    """Return a page of the rules."""
     with backend.database.read() as session:
         instance = instances.get(session, region, instance_id, principal)
     shown = _show(instance, {rule.ip: rule.description for rule in instance.acl_rules})
@@ -64,6 +65,7 @@ def set_instance_acl_rules(
     backend: CurrentBackend,
     caller: CurrentCaller,
 ) -> wire.ACLRules:
+    """Replace all rules; return them."""
     wanted = _checked(body.rules)
     instance = _change(backend, caller, region, instance_id, lambda _: wanted)
     return wire.ACLRules(rules=_shown(instance))

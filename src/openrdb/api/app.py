@@ -22,7 +22,9 @@ from openrdb.api import (
     engines,
     errors,
     instance_logs,
+    instance_metrics,
     instances,
+    maintenances,
     objects,
     privileges,
     read_replicas,
@@ -32,16 +34,18 @@ from openrdb.api import (
     upgrades,
     users,
 )
-from openrdb.api.auth import Guard
+from openrdb.api.auth import Guard, OfOrganization
 from openrdb.api.common import Backend
 from openrdb.api.companions import account, iam, ipam, vpc
 from openrdb.api.queries import WithoutEmptyParameters
+from openrdb.api.requests import RequestLog
 from openrdb.api.targets import AbsoluteTargets
+from openrdb.console import app as console
 
 _SWAGGER = next(Path(swagger_ui_bundle.__path__[0], "vendor").glob("swagger-ui-*"))
 _RDB = (
     *(engines, instances, upgrades, users, databases, privileges, acls, settings, endpoints),
-    *(backups, snapshots, read_replicas, instance_logs),
+    *(backups, snapshots, read_replicas, instance_logs, instance_metrics, maintenances),
 )
 _REFUSALS = {
     "400": "an argument is wrong",
@@ -67,6 +71,7 @@ def create_app(backend: Backend) -> FastAPI:
     app.state.downloads = objects.Downloads()
     app.add_middleware(WithoutEmptyParameters)
     app.add_middleware(Guard, database=backend.database)
+    app.add_middleware(RequestLog)
     app.add_middleware(AbsoluteTargets)  # before the guard, which goes by the path
     errors.install(app)
     for module in _RDB:
@@ -76,6 +81,7 @@ def create_app(backend: Backend) -> FastAPI:
     app.include_router(recovery.router)
     app.include_router(objects.router)
     _add_service_routes(app)
+    console.install(app, backend.database, backend.settings)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
@@ -87,7 +93,7 @@ def _add_service_routes(app: FastAPI) -> None:
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/metrics", include_in_schema=False)
+    @app.get("/metrics", include_in_schema=False, dependencies=[OfOrganization])
     def metrics() -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 

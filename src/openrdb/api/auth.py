@@ -6,10 +6,8 @@ import contextlib
 import json
 from functools import partial
 from typing import Annotated, Any
-from uuid import uuid4
 
 from fastapi import Depends, Request
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openrdb.api import errors
@@ -29,7 +27,8 @@ from openrdb.state.scope import Principal
 _THREADS, _THREADS_OF_ONE = 4, 2
 _LARGEST_BODY = 2**20
 _JSON = "application/json"
-_GUARDED = ("/rdb/", "/openrdb/", "/vpc/", "/ipam/", "/account/", "/iam/")
+_GUARDED = ("/rdb/", "/openrdb/", "/vpc/", "/ipam/", "/account/", "/iam/", "/metrics")
+_BEARER = "bearer "
 _LOOKS = {"GET", "HEAD", "OPTIONS"}
 _ACTIONS = {"POST": "create", "DELETE": "delete"}
 _PLACES = ("regions", "zones")
@@ -51,7 +50,7 @@ class Guard:
     """Refuses requests to the API without a valid key, changes by keys that only read, and bodies
     over 1 MiB. The key is looked up for each request: a revoked one is of no use from then on.
 
-    Every answer has an `X-Request-Id`, and every change that was refused leaves an event.
+    Every change that was refused leaves an event.
     """
 
     def __init__(self, app: ASGIApp, database: Database) -> None:
@@ -67,15 +66,10 @@ class Guard:
             await self._app(scope, receive, send)
             return
         state = scope["state"]
-        state["request_id"] = str(uuid4())
 
         async def answer(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["X-Request-Id"] = state["request_id"]
-                if message["status"] >= _FIRST_ERROR:
-                    await self._record_refusal(
-                        scope, is_failure=message["status"] >= _FIRST_FAILURE
-                    )
+            if message["type"] == "http.response.start" and message["status"] >= _FIRST_ERROR:
+                await self._record_refusal(scope, is_failure=message["status"] >= _FIRST_FAILURE)
             await send(message)
 
         try:
@@ -92,7 +86,7 @@ class Guard:
 
     async def _authorize(self, request: Request) -> None:
         _check_size(request)
-        holder = await self._recognize(request.headers.get("x-auth-token"))
+        holder = await self._recognize(_token(request))
         request.state.principal = holder
         if holder.read_only and request.method not in _LOOKS:
             action = _ACTIONS.get(request.method, "update")
@@ -140,6 +134,19 @@ class Guard:
     def _authenticate(self, token: str | None) -> Principal:
         with self._database.read() as session:
             return access.authenticate(session, token)
+
+
+def _token(request: Request) -> str | None:
+    """Return the secret key that a request comes with.
+
+    Prometheus sends it as a bearer's token, which the API itself does not know.
+    """
+    if (given := request.headers.get("x-auth-token")) is not None:
+        return given
+    authorization = request.headers.get("authorization", "")
+    if request.url.path == "/metrics" and authorization[: len(_BEARER)].lower() == _BEARER:
+        return authorization[len(_BEARER) :].strip()
+    return None
 
 
 def _resource(path: str) -> str:
@@ -197,6 +204,20 @@ async def principal(request: Request) -> Principal:
 
 
 CurrentPrincipal = Annotated[Principal, Depends(principal)]
+
+
+async def organization(holder: CurrentPrincipal) -> Principal:
+    """Return who asks for what is of all projects.
+
+    Raises:
+        PermissionsDenied: their key is of one project.
+    """
+    if holder.project_id is not None:
+        raise PermissionsDenied("read", "organization")
+    return holder
+
+
+OfOrganization = Depends(organization)
 
 
 async def caller(request: Request) -> Caller:

@@ -21,7 +21,7 @@ from openrdb.catalog.offers import Offers
 from openrdb.config import Region, Settings
 from openrdb.errors import InvalidArguments, PreconditionFailed
 from openrdb.host.base import Host
-from openrdb.observe.changes import Changes
+from openrdb.observe.changes import Changes, patience
 from openrdb.operations.begin import Begun, begin
 from openrdb.operations.registry import Operation
 from openrdb.state import instances
@@ -96,6 +96,7 @@ class Backend:
         """
         # Those who asked together do not ask again together.
         hold = self.settings.hold * random.uniform(_SHORTEST_HOLD, 1)  # noqa: S311
+        hold = min(hold, patience.get())
         deadline = time.monotonic() + hold
         with self.changes.of(subject_id) as change:
             while True:

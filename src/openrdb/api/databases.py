@@ -65,6 +65,7 @@ async def create_database(
     backend: CurrentBackend,
     caller: CurrentCaller,
 ) -> wire.Database:
+    """Create a database, and return it."""
     await content.change(
         backend, caller, region, instance_id, lambda found: CreateDatabase(found, body.name)
     )
@@ -79,6 +80,7 @@ async def delete_database(
     backend: CurrentBackend,
     caller: CurrentCaller,
 ) -> None:
+    """Delete a database with all that is in it."""
     await content.change(
         backend, caller, region, instance_id, lambda found: DeleteDatabase(found, name)
     )

@@ -56,6 +56,7 @@ def show_all(rows: Iterable[Endpoint]) -> list[wire.Endpoint]:
 def get_endpoint(
     region: Region, endpoint_id: UUID, backend: CurrentBackend, principal: CurrentPrincipal
 ) -> wire.Endpoint:
+    """Return an endpoint."""
     with backend.database.read() as session:
         return show(endpoints.get(session, region, endpoint_id, principal))
 
@@ -131,6 +132,7 @@ def migrate_endpoint(
 def delete_endpoint(
     region: Region, endpoint_id: UUID, backend: CurrentBackend, caller: CurrentCaller
 ) -> None:
+    """Delete an endpoint; its sessions end."""
     principal = caller.principal
     if (replica_id := of_replica(backend, region, endpoint_id, principal)) is not None:
         delete_of_replica(backend, caller, region, endpoint_id, replica_id)

@@ -15,6 +15,7 @@ from openrdb.api.engine_calls import Kind
 from openrdb.engines import rules_of
 from openrdb.errors import HostError, InvalidArguments, PreconditionFailed, TransientState
 from openrdb.operations.desired import main_spec
+from openrdb.state import instances
 from openrdb.state.models import Instance
 
 UNKNOWN: Final = "unknown_high_availability_mode"
@@ -71,7 +72,7 @@ def enabled(before: HighAvailability, enable: bool | None, mode: str | None) -> 
         return before
     if mode in _ENABLED:
         return HighAvailability(True, mode)
-    return HighAvailability(True, _ENABLED[0] if before.mode == DISABLED else before.mode)
+    return HighAvailability(True, instances.mode_of_pair(before.mode))
 
 
 def check_engine(

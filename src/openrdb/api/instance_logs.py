@@ -49,7 +49,7 @@ def prepare_instance_logs(
 ) -> wire.InstanceLogs:
     """Begin to copy what each of the instance's nodes, its read replicas' too, has logged on whole days
     in UTC."""
-    _check_dates(body.start_date, body.end_date)
+    check_dates(body.start_date, body.end_date)
     first, last = (one.date() if one else None for one in (body.start_date, body.end_date))
     rows: list[InstanceLog] = []
 
@@ -72,7 +72,8 @@ def prepare_instance_logs(
     return wire.InstanceLogs(instance_logs=[show(log) for log in rows])
 
 
-def _check_dates(start: datetime | None, end: datetime | None) -> None:
+def check_dates(start: datetime | None, end: datetime | None) -> None:
+    """Raise InvalidArguments (`end_date`) if an end is before its start."""
     if start is not None and end is not None and end < start:
         raise InvalidArguments(("end_date", "constraint", "must not be before start_date"))
 

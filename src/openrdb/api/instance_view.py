@@ -8,8 +8,9 @@ from openrdb.api import endpoints, wire
 from openrdb.catalog.offers import Offer, Offers
 from openrdb.config import Region
 from openrdb.engines import rules_of
-from openrdb.state import read_replicas
-from openrdb.state.models import Instance, ReadReplica
+from openrdb.state import maintenances, read_replicas
+from openrdb.state.models import Instance, Maintenance, ReadReplica, now
+from openrdb.state.statuses.maintenance import MaintenanceStatus
 
 
 def show(instance: Instance, offers: Offers) -> wire.Instance:
@@ -48,7 +49,7 @@ def show(instance: Instance, offers: Offers) -> wire.Instance:
             total_disk_retention=instance.logs_total_disk_retention,
         ),
         backup_same_region=instance.backup_same_region,
-        maintenances=[],
+        maintenances=[show_maintenance(one) for one in instance.maintenances],
         encryption=wire.Encryption(enabled=instance.encryption),
         created_at=instance.created_at,
         region=cast(Region, instance.region),
@@ -63,6 +64,18 @@ def show_replica(replica: ReadReplica) -> wire.ReadReplica:
         instance_id=replica.instance_id,
         region=cast(Region, replica.region),
         same_zone=replica.same_zone,
+    )
+
+
+def show_maintenance(maintenance: Maintenance) -> wire.Maintenance:
+    return wire.Maintenance(
+        reason=maintenance.reason,
+        status=MaintenanceStatus(maintenance.status).value,
+        is_applicable=maintenances.is_applicable(maintenance, now()),
+        starts_at=maintenance.starts_at,
+        stops_at=maintenance.stops_at,
+        closed_at=maintenance.closed_at,
+        forced_at=maintenance.forced_at,
     )
 
 

@@ -229,6 +229,7 @@ def restart_instance(
 def get_instance_certificate(
     region: Region, instance_id: UUID, backend: CurrentBackend, principal: CurrentPrincipal
 ) -> wire.Certificate:
+    """Return the certificate of the instance's authority, which clients verify its server by."""
     with backend.database.read() as session:
         instance = instances.get(session, region, instance_id, principal)
     return wire.Certificate(

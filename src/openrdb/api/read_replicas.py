@@ -149,6 +149,8 @@ async def get_read_replica(
 def delete_read_replica(
     region: Region, read_replica_id: UUID, backend: CurrentBackend, caller: CurrentCaller
 ) -> wire.ReadReplica:
+    """Delete a read replica with its endpoints."""
+
     def prepare(session: Session, replica: ReadReplica) -> DeleteReadReplica:
         instance = session.get_one(Instance, replica.instance_id)
         instance_statuses.require(instance, InstanceRequest.REMOVE_READ_REPLICA)

@@ -34,6 +34,7 @@ class Server(uvicorn.Server):
             http=connections.protocol(self._connections),
             ws="none",
             log_level="error",  # its warnings are of what strangers send
+            log_config=None,  # lines go where all others do
             access_log=False,
             timeout_graceful_shutdown=_GRACE,
             server_header=False,

@@ -62,6 +62,7 @@ async def create_user(
     backend: CurrentBackend,
     caller: CurrentCaller,
 ) -> wire.User:
+    """Create a user, and return it."""
     verifier = await content.verifier(backend, caller, region, instance_id, body.password)
     await content.change(
         backend,
@@ -82,6 +83,7 @@ async def update_user(
     backend: CurrentBackend,
     caller: CurrentCaller,
 ) -> wire.User:
+    """Change a user's password, or whether they are an administrator."""
     verifier = None
     if body.password:
         verifier = await content.verifier(backend, caller, region, instance_id, body.password)

@@ -278,6 +278,16 @@ class Encryption(Answer):
     enabled: bool
 
 
+class Maintenance(Answer):
+    reason: str
+    status: Literal["unknown", "pending", "done", "canceled", "ongoing"]
+    is_applicable: bool
+    starts_at: Instant | None
+    stops_at: Instant | None
+    closed_at: Instant | None
+    forced_at: Instant | None
+
+
 class Instance(Answer):
     id: UUID
     name: str
@@ -299,7 +309,7 @@ class Instance(Answer):
     endpoints: list[Endpoint]
     logs_policy: LogsPolicy
     backup_same_region: bool
-    maintenances: list[dict[str, Any]]
+    maintenances: list[Maintenance]
     encryption: Encryption
     created_at: Instant
     region: Region

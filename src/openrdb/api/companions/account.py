@@ -54,6 +54,7 @@ def list_projects(
     project_ids: wire.Ids = None,
     order_by: wire.Order = "created_at_asc",
 ) -> wire.Projects:
+    """Return a page of the projects that the key may see."""
     filters = projects.Filters(organization_id, name, project_ids or [])
     with backend.database.read() as session:
         found, total = projects.page(session, principal, filters, order_by, page)
@@ -64,6 +65,7 @@ def list_projects(
 def get_project(
     project_id: UUID, backend: CurrentBackend, principal: CurrentPrincipal
 ) -> wire.Project:
+    """Return a project."""
     with backend.database.read() as session:
         return show(projects.get(session, project_id, principal))
 
@@ -75,6 +77,7 @@ def update_project(
     backend: CurrentBackend,
     caller: CurrentCaller,
 ) -> wire.Project:
+    """Change a project's name and description."""
     with backend.database.write() as session:
         project = projects.get(session, project_id, caller.principal)
         project.name = body.name or project.name

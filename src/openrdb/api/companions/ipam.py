@@ -186,6 +186,7 @@ def _get(session: Session, region: Region, ip_id: UUID, principal: Principal) ->
 def get_ip(
     region: Region, ip_id: UUID, backend: CurrentBackend, principal: CurrentPrincipal
 ) -> wire.IP:
+    """Return an address."""
     with backend.database.read() as session:
         return show(session, [_get(session, region, ip_id, principal)])[0]
 
@@ -198,6 +199,7 @@ def update_ip(
     backend: CurrentBackend,
     caller: CurrentCaller,
 ) -> wire.IP:
+    """Change an address's tags."""
     if body.reverses:
         help_message = "reverse names are not available here"
         raise InvalidArguments(("reverses", "constraint", help_message))
@@ -213,6 +215,7 @@ def update_ip(
 
 @router.delete("/ips/{ip_id}", status_code=204)
 def release_ip(region: Region, ip_id: UUID, backend: CurrentBackend, caller: CurrentCaller) -> None:
+    """Release an address that was booked and is not in use."""
     with backend.database.write() as session:
         ip = _get(session, region, ip_id, caller.principal)
         if ip.endpoint_id is not None:

@@ -73,6 +73,7 @@ def show_network(network: models.PrivateNetwork) -> wire.PrivateNetwork:
 def create_vpc(
     region: Region, body: wire.CreateVPC, backend: CurrentBackend, caller: CurrentCaller
 ) -> wire.VPC:
+    """Create a VPC."""
     with backend.database.write() as session:
         project = access.project_for_creation(
             session, caller.principal, body.project_id, "create", "vpc"
@@ -126,6 +127,7 @@ def _ensure_default_vpc(backend: Backend, region: Region, scope: Scope) -> None:
 def get_vpc(
     region: Region, vpc_id: UUID, backend: CurrentBackend, principal: CurrentPrincipal
 ) -> wire.VPC:
+    """Return a VPC."""
     with backend.database.read() as session:
         return _show(session, networks.get_vpc(session, region, vpc_id, principal))
 
@@ -142,6 +144,7 @@ def update_vpc(
     backend: CurrentBackend,
     caller: CurrentCaller,
 ) -> wire.VPC:
+    """Change a VPC's name and tags."""
     with backend.database.write() as session:
         vpc = networks.get_vpc(session, region, vpc_id, caller.principal)
         vpc.name = body.name or vpc.name
@@ -157,6 +160,7 @@ def update_vpc(
 def delete_vpc(
     region: Region, vpc_id: UUID, backend: CurrentBackend, caller: CurrentCaller
 ) -> None:
+    """Delete a VPC without networks."""
     with backend.database.write() as session:
         networks.delete_vpc(session, networks.get_vpc(session, region, vpc_id, caller.principal))
         events.accepted(session, caller, "vpc", vpc_id)
@@ -184,6 +188,7 @@ def create_private_network(
     backend: CurrentBackend,
     caller: CurrentCaller,
 ) -> wire.PrivateNetwork:
+    """Create a private network with its subnets."""
     with backend.database.write() as session:
         project = access.project_for_creation(
             session, caller.principal, body.project_id, "create", "private_network"
@@ -219,6 +224,7 @@ def list_private_networks(
     dhcp_enabled: bool | None = None,
     order_by: wire.Order = "created_at_asc",
 ) -> wire.PrivateNetworks:
+    """Return a page of private networks."""
     conditions: list[Condition] = []
     if name:
         conditions.append(models.PrivateNetwork.name.icontains(name, autoescape=True))
@@ -240,6 +246,7 @@ def list_private_networks(
 def get_private_network(
     region: Region, private_network_id: UUID, backend: CurrentBackend, principal: CurrentPrincipal
 ) -> wire.PrivateNetwork:
+    """Return a private network."""
     with backend.database.read() as session:
         return show_network(
             networks.get_private_network(session, region, private_network_id, principal)
@@ -254,6 +261,7 @@ def update_private_network(
     backend: CurrentBackend,
     caller: CurrentCaller,
 ) -> wire.PrivateNetwork:
+    """Change a private network's name and tags."""
     with backend.database.write() as session:
         network = networks.get_private_network(
             session, region, private_network_id, caller.principal
@@ -273,6 +281,7 @@ def update_private_network(
 def delete_private_network(
     region: Region, private_network_id: UUID, backend: CurrentBackend, caller: CurrentCaller
 ) -> None:
+    """Delete a private network that no endpoint is in."""
     with backend.database.write() as session:
         network = networks.get_private_network(
             session, region, private_network_id, caller.principal
