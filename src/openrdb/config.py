@@ -34,9 +34,11 @@ from pydantic_settings import (
 from openrdb.catalog.engines import engine_version, engine_versions
 from openrdb.catalog.node_types import VOLUME_TYPES
 from openrdb.errors import HostError
+from openrdb.logs import LogFormat
 from openrdb.spec import DEFAULT_POOL, StoreSpec
 from openrdb.system import files
 from openrdb.system.accounts import TEMPLATE_UID
+from openrdb.windows import MaintenanceOptions
 
 Region = Literal["fr-par", "nl-ams", "pl-waw"]
 REGIONS: tuple[Region, ...] = ("fr-par", "nl-ams", "pl-waw")
@@ -221,10 +223,13 @@ class Quotas(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     instances: int | None = Field(default=None, ge=0)
+    """In any status, also those in `error`."""
     volume_bytes: int | None = Field(default=None, ge=0)
     """Of all volumes together, as they were asked for."""
     backups: int | None = Field(default=None, ge=0)
+    """In any status, those of the schedule too."""
     snapshots: int | None = Field(default=None, ge=0)
+    """In any status; each may take the room of a whole volume."""
 
 
 def backup_region(region: Region, *, same: bool) -> Region:
@@ -240,6 +245,7 @@ class Settings(BaseSettings):
     )
 
     data_dir: AbsolutePath = Field(default_factory=default_data_dir)
+    """Where everything is kept; at most 66 characters, as Unix sockets lie below it."""
     cache: AbsolutePath = Path("~/.cache/openrdb")
     """Where engine bundles are kept."""
     debian_mirror: str | None = None
@@ -248,6 +254,7 @@ class Settings(BaseSettings):
     """Engine versions offered though they are not installed, each served by another one's binaries:
     {"MySQL-8": "MySQL-9"} for clients that pin the name."""
     listen: Annotated[str, AfterValidator(_listen_address)] = "127.0.0.1:8080"
+    """Address and port of the API: beyond this machine only with TLS, or with `insecure`."""
     tls_cert: AbsolutePath | None = None
     """PEM of the API's certificate, its chain after it; read again at SIGHUP."""
     tls_key: AbsolutePath | None = None
@@ -261,6 +268,7 @@ class Settings(BaseSettings):
     balancer: BalancerWish = "auto"
     """What endpoints are served by; `nftables` is faster, and for root. `openrdb doctor` says why."""
     endpoint_ports: PortRange = (20000, 29999)
+    """First and last of the ports that endpoints have: those that clients connect to."""
     node_ports: PortRange = (12000, 19999)
     """Loopback ports on which the engines themselves listen."""
     private_range: Annotated[IPv4Network, AfterValidator(_private_range)] = IPv4Network(
@@ -286,12 +294,17 @@ class Settings(BaseSettings):
     state_url: str | None = None
     """SQLAlchemy URL of the state; default: SQLite in the data directory."""
     default_region: Region = "fr-par"
+    """The region that `openrdb env` names for official clients."""
     hold: float = Field(default=10.0, ge=0, le=30)
     """How long the GET of a resource in transition may be held for its status to settle."""
+    console_session: float = Field(default=12 * 3600.0, gt=0)
+    """Seconds after which a session of the web console ends."""
     sweep: float = Field(default=2.0, gt=0)
     """How often operations are looked for that are recorded and not started."""
     logs_round: float = Field(default=60.0, gt=0)
     """How often the instances' logs are looked at, and those beyond their policies removed."""
+    metrics_round: float = Field(default=60.0, ge=0.1)
+    """How often it is measured what nodes take and do."""
     stop_timeout: float = Field(default=60.0, gt=0)
     """How long a database may take to end when it is asked to; then it is killed, and recovers at its
     next start."""
@@ -320,6 +333,8 @@ class Settings(BaseSettings):
     volume that none names is in the data directory, the pool `default`."""
     recovery: RecoveryOptions = RecoveryOptions()
     """Recovery to a point in time."""
+    maintenance: MaintenanceOptions = MaintenanceOptions()
+    """When newer minor versions are applied that users have not applied before."""
     spare_volumes: int = Field(default=1, ge=0, le=16)
     """Volumes kept ready for each engine version in use."""
     warm_engines: list[VersionName] | None = None
@@ -327,6 +342,9 @@ class Settings(BaseSettings):
     instance_uids: UidRange = (200_000, 265_535)
     """Unix accounts for instances when started as root."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The least important messages that are logged."""
+    log_format: LogFormat = "text"
+    """`json`: one object a line."""
 
     @model_validator(mode="after")
     def _directories_are_apart(self) -> Settings:

@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import socket
+from functools import partial
 from typing import Any
 
 from sqlalchemy import select
@@ -33,9 +34,11 @@ from openrdb.observe.changes import Changes
 from openrdb.observe.nodes import NodeObserver
 from openrdb.operations import desired
 from openrdb.operations.adoption import adopt_certificates
+from openrdb.operations.reconciliation import reconcile
 from openrdb.operations.run import Services
 from openrdb.operations.workflows import Operations
 from openrdb.schedules.backups import BackupSchedule
+from openrdb.schedules.maintenances import MaintenanceSchedule
 from openrdb.state.database import Database
 from openrdb.state.master_key import open_secrets
 from openrdb.state.models import Instance, Node
@@ -45,20 +48,26 @@ from openrdb.storage import open_store
 from openrdb.storage.base import Store
 from openrdb.storage.links import Links
 from openrdb.system import process
+from openrdb.system.addresses import family_of
 from openrdb.system.layout import Layout
 
 log = logging.getLogger(__name__)
 
 
 def installed_versions(settings: Settings) -> dict[str, str]:
-    """Return the minor version of each installed engine version.
+    """Return the minor version of each installed engine version."""
+    bundles = Bundles(settings.cache, settings.engine_aliases)
+    return {name: bundle.version for name, bundle in bundles.installed().items()}
+
+
+def require_binaries(settings: Settings) -> dict[str, str]:
+    """Return what `installed_versions` does.
 
     Raises:
         HostError: there are none, or no load balancer's.
     """
-    bundles = Bundles(settings.cache, settings.engine_aliases)
-    bundles.haproxy()
-    installed = {name: bundle.version for name, bundle in bundles.installed().items()}
+    Bundles(settings.cache).haproxy()
+    installed = installed_versions(settings)
     if not installed:
         raise HostError("no engine is installed: run `openrdb engines install`")
     return installed
@@ -103,7 +112,7 @@ def listen(settings: Settings) -> socket.socket:
     Raises:
         HostError: the port is in use, or the address not this machine's.
     """
-    family = socket.AF_INET6 if ":" in settings.listen_host else socket.AF_INET
+    family = family_of(settings.listen_host)
     # The protocol by name: only then asyncio turns off Nagle's delay, which costs 44 ms an answer.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -135,7 +144,7 @@ def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
     data_directory.make(layout)
     with data_directory.exclusive(layout), contextlib.ExitStack() as ending:
         data_directory.prepare_files(layout)
-        installed = installed_versions(settings)
+        installed = require_binaries(settings)
         listener = ending.enter_context(listen(settings))
         for warning in warnings:
             log.warning("%s: %s", warning.subject, warning.text)
@@ -151,6 +160,7 @@ def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
         link = AgentLink(layout, AgentSettings.of(settings))
         ending.callback(link.close)
         state = link.open()
+        reconcile(database, link.host)
         adopt_certificates(database, link.host, secrets)
         adopt_nodes(database, link.host, secrets)
         changes = Changes()
@@ -160,14 +170,18 @@ def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
         operations = Operations(services)
         operations.launch()
         ending.callback(operations.close)
-        schedule = BackupSchedule(services, operations.start)
-        schedule.start()
-        ending.callback(schedule.close)
+        offers = Offers(installed, settings.allow_disabled_engines)
+        look = partial(installed_versions, settings)
+        for schedule in (
+            BackupSchedule(services, operations.start),
+            MaintenanceSchedule(services, operations.start, offers, look),
+        ):
+            schedule.start()
+            ending.callback(schedule.close)
         observer = NodeObserver(database, link.host, changes)
         observer.start(state)
         ending.callback(observer.close)
-        metrics.watch(database)
-        offers = Offers(installed, settings.allow_disabled_engines)
+        metrics.watch(database, hosts)
         backend = Backend(
             settings,
             database,

@@ -12,6 +12,18 @@ from uuid import UUID
 DEFAULT_POOL: Final = "default"
 """The pool of volumes that is a host's data directory itself."""
 
+METRICS: Final = (
+    "cpu_usage_percent",
+    "mem_usage_percent",
+    "disk_usage_percent",
+    "total_connections",
+    "transactions_per_second",
+    "replication_lag_seconds",
+    "mem_usage_bytes",
+    "disk_usage_bytes",
+)
+"""What is measured of nodes. A name stays what it is: files of samples have it."""
+
 Role = Literal["primary", "standby", "replica"]
 Desired = Literal["running", "stopped"]
 Writes = Literal["open", "read_only", "closed"]
@@ -79,6 +91,15 @@ class NodeSpec:
 
 
 @dataclass(frozen=True)
+class Notice:
+    """What happened to a node that its instance's owner has to know of, once."""
+
+    id: UUID
+    at: datetime
+    text: str
+
+
+@dataclass(frozen=True)
 class NodeState:
     """A node as its host sees it."""
 
@@ -111,6 +132,30 @@ class NodeState:
     None: it does, or there is no pair."""
     lag: float | None = None
     """Of a replica or standby: seconds that it is behind; None: not known."""
+    slots_lost: Sequence[Notice] = ()
+    """The last of the users' slots whose readers miss changes from then on; the latest last."""
+
+
+@dataclass(frozen=True)
+class NodeSample:
+    """What was last measured of a node."""
+
+    node_id: UUID
+    at: float
+    """Seconds since 1970."""
+    values: Mapping[str, float]
+    """By the names of METRICS, without what was not measured."""
+
+
+@dataclass(frozen=True)
+class MetricSeries:
+    """What was measured of a node in some time."""
+
+    node_id: UUID
+    name: str
+    """Of METRICS."""
+    points: Sequence[tuple[int, float]]
+    """Each with the seconds since 1970; the earliest first."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +222,35 @@ class HostState:
     """Bytes that the pool of volumes can still take."""
     memory: int = 0
     """Bytes of memory that it has; 0: an older agent, which does not say."""
+
+
+@dataclass(frozen=True)
+class KnownNode:
+    """What a host has written down of a node of a pair."""
+
+    node_id: UUID
+    address: str
+    port: int
+    pool: str
+    role: Role
+    """What it is now."""
+    epoch: int
+    """As that of `NodeState`."""
+
+
+@dataclass(frozen=True)
+class KnownInstance:
+    """What a host has written down of an instance, whatever the control plane says."""
+
+    instance_id: UUID
+    engine: str
+    """Empty: an earlier version wrote nothing down, or what is there cannot be read."""
+    generation: int
+    """The latest one that it was told of any of the instance's nodes and endpoints."""
+    nodes: tuple[UUID, ...]
+    """Those that it has data of, or a record."""
+    pair: tuple[KnownNode, ...] = ()
+    """Both nodes of its pair; empty: it is none."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import pytest
 import requests
 
 from openrdb.api.tls import Tls, require_safe
+from openrdb.cli.state import recovery
 from openrdb.config import Settings
 from openrdb.errors import HostError
 from tests.support.service import Service, wait_until
@@ -59,6 +60,8 @@ def test_serve_with_tls(fresh_service: Service) -> None:
         with pytest.raises(requests.RequestException):
             requests.get(service.url.replace("https", "http") + "/healthz", timeout=10)
         assert presented(service) == cert.read_text()
+        with pytest.raises(HostError, match="SSL_CERT_FILE"):
+            recovery.answer_of(service.credentials, "nothing")
 
         # Wrong files change nothing.
         before = cert.read_text()

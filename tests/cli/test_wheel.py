@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import requests
 
 from tests.support.service import ROOT, Service, interpreter, ports_of_worker, unprivileged
 
@@ -96,7 +95,7 @@ def test_commands_work_from_the_wheel(installed: Service, installation: Path) ->
 
 def test_the_wheel_serves(installed: Service, installation: Path) -> None:
     installed.start()
-    assert requests.get(f"{installed.url}/metrics", timeout=5).status_code == 200
+    assert installed.request("GET", "//metrics").status_code == 200
     python = str(installation / "bin")
     agents = installed.commands("openrdb.agent")
     assert agents

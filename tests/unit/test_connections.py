@@ -60,7 +60,7 @@ def application() -> FastAPI:
 @contextmanager
 def serving(limit: int) -> Iterator[tuple[str, int]]:
     kept = connections.protocol(Connections(limit, PATIENCE, PATIENCE))
-    config = uvicorn.Config(application(), http=kept, ws="none", log_level="critical")
+    config = uvicorn.Config(application(), http=kept, ws="none", log_config=None)
     server, listener = uvicorn.Server(config), socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()

@@ -14,24 +14,27 @@ import openrdb
 
 PACKAGE = Path(openrdb.__file__).parent
 
-PLAIN = {"errors", "spec"}
+PLAIN = {"errors", "logs", "spec"}
 MACHINE = PLAIN | {"system", "catalog", "config"}
 ENGINES = MACHINE | {"engines", "storage"}
 AGENT = ENGINES | {"host", "build"}
 STATE = PLAIN | {"certificates", "state"}
 OBSERVE = STATE | {"engines", "host.base"}
 OPERATIONS = OBSERVE | {"catalog", "config", "observe", "host.administration", "storage"}
-API = OPERATIONS | {"operations", "host.space"}
+CONSOLE = OPERATIONS | {"operations"}
+API = CONSOLE | {"console", "host.space"}
 
 MAY_IMPORT = {
     "errors": set(),
+    "logs": set(),
     "spec": set(),
+    "windows": set(),
     "build": set(),
     "certificates": PLAIN,
     "system": PLAIN,
     "storage": PLAIN | {"system"},
     "catalog": PLAIN,
-    "config": PLAIN | {"system", "catalog"},
+    "config": PLAIN | {"system", "catalog", "windows"},
     "engines": PLAIN | {"system", "catalog"},
     "host": ENGINES,
     "agent": AGENT,
@@ -39,6 +42,7 @@ MAY_IMPORT = {
     "observe": OBSERVE,
     "operations": OPERATIONS,
     "schedules": OPERATIONS | {"operations"},
+    "console": CONSOLE,
     "api": API,
 }
 """From below. What is not named here starts everything or is a command: it may import all."""
@@ -48,8 +52,9 @@ TOP = {"__init__", "__main__", "service", "cli", "credentials", "data_directory"
 BELONGS_TO = {
     "dbos": {"operations"},
     "fastapi": {"api"},
-    "starlette": {"api", "agent"},
-    "httpx": {"agent"},
+    "starlette": {"api", "agent", "console"},
+    "httpx": {"agent", "console"},
+    "jinja2": {"console"},
     "typer": {"cli"},
     "rich": {"cli"},
     "supervisor": {"agent"},

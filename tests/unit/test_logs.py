@@ -13,8 +13,15 @@ from openrdb.host import logs
 DAY = 24 * 3600
 MIB = 2**20
 MYSQL, POSTGRESQL = rules_of("MySQL-9").log_day, rules_of("PostgreSQL-17").log_day
-TODAY = datetime.now(UTC).date()
-YESTERDAY = TODAY - timedelta(days=1)
+
+
+def today() -> date:
+    """Asked for by each test: a run may go on over midnight."""
+    return datetime.now(UTC).date()
+
+
+def yesterday() -> date:
+    return today() - timedelta(days=1)
 
 
 def NEVER(_: bytes) -> None:  # noqa: N802
@@ -73,13 +80,13 @@ def entry(day: date, what: str) -> str:
 
 
 def test_what_was_begun_on_another_day_is_set_aside(tmp_path):
-    (tmp_path / "error.log").write_text(entry(YESTERDAY, "old") + entry(TODAY, "new"))
-    (tmp_path / "slow.log").write_text("mysqld, Version: 9\n" + entry(TODAY, "slow"))
-    (tmp_path / f"named-{YESTERDAY}.log").write_text(entry(YESTERDAY, "by the engine itself"))
+    (tmp_path / "error.log").write_text(entry(yesterday(), "old") + entry(today(), "new"))
+    (tmp_path / "slow.log").write_text("mysqld, Version: 9\n" + entry(today(), "slow"))
+    (tmp_path / f"named-{yesterday()}.log").write_text(entry(yesterday(), "by the engine itself"))
     times = []
     for _ in range(2):
         logs.prune(tmp_path, 30, None, MYSQL, lambda: times.append(1))
-    assert stems(tmp_path) == {"error", "slow", f"named-{YESTERDAY}"}
+    assert stems(tmp_path) == {"error", "slow", f"named-{yesterday()}"}
     assert not (tmp_path / "error.log").exists()
     assert (tmp_path / "slow.log").exists()
     assert times == [1]
@@ -90,22 +97,22 @@ def read(directory: Path, first: date | None, last: date | None) -> str:
 
 
 def test_reads_whole_days(tmp_path):
-    before = YESTERDAY - timedelta(days=1)
+    before = yesterday() - timedelta(days=1)
     long = "x" * 3 * 2**16
-    old = entry(before, "first") + "a line more\n" + entry(YESTERDAY, long) + "of yesterday\n"
+    old = entry(before, "first") + "a line more\n" + entry(yesterday(), long) + "of yesterday\n"
     (tmp_path / "error-until-1.log").write_text(old)
-    (tmp_path / "error.log").write_text(entry(YESTERDAY, "late") + entry(TODAY, "now"))
-    slow = f"# Time: {TODAY}T01:02:03.123456Z\nSELECT 1;\n"
+    (tmp_path / "error.log").write_text(entry(yesterday(), "late") + entry(today(), "now"))
+    slow = f"# Time: {today()}T01:02:03.123456Z\nSELECT 1;\n"
     header = "/usr/sbin/mysqld, Version: 9.7.4. started with:\nUnix socket: /run/a.sock\n"
     (tmp_path / "slow.log").write_text(header + slow + header)
     os.utime(tmp_path / "error-until-1.log", (time.time() - 10, time.time() - 10))
     everything = read(tmp_path, None, None)
     assert everything == old + (tmp_path / "error.log").read_text() + slow
-    yesterday = entry(YESTERDAY, long) + "of yesterday\n" + entry(YESTERDAY, "late")
-    assert read(tmp_path, YESTERDAY, YESTERDAY) == yesterday
+    found = entry(yesterday(), long) + "of yesterday\n" + entry(yesterday(), "late")
+    assert read(tmp_path, yesterday(), yesterday()) == found
     assert read(tmp_path, None, before) == entry(before, "first") + "a line more\n"
-    assert read(tmp_path, TODAY, None).startswith(entry(TODAY, "now") + "# Time")
-    assert read(tmp_path, TODAY + timedelta(days=1), None) == ""
+    assert read(tmp_path, today(), None).startswith(entry(today(), "now") + "# Time")
+    assert read(tmp_path, today() + timedelta(days=1), None) == ""
 
 
 def test_reads_nothing_else(tmp_path):

@@ -20,7 +20,7 @@ from openrdb.engines.postgresql import wal
 from openrdb.engines.postgresql.recovery import PostgreSQLStream, restore_command
 from openrdb.engines.recovery import Span
 from openrdb.errors import HostError
-from openrdb.host.recovery import MARK, Base, LineageRecord, RecoveryPlace, Stream
+from openrdb.host.recovery import MARK, Base, LineageRecord, RecoveryPlace, Stream, windows
 from openrdb.system.layout import Layout
 
 BEGIN = datetime(2026, 11, 26, tzinfo=UTC)
@@ -50,8 +50,15 @@ def record(*bases: Base, marked: dict[int, float]) -> LineageRecord:
 
 def test_windows_are_of_streams_with_bases() -> None:
     found = record(base(1), base(4), base(9, 3), marked={1: 5, 2: 7, 3: 10})
-    windows = [(one.begins, one.ends) for _, one in found.windows()]
-    assert windows == [(hour(1), hour(5)), (hour(9), hour(10))]
+    moments = [(one.begins, one.ends) for _, one in found.windows()]
+    assert moments == [(hour(1), hour(5)), (hour(9), hour(10))]
+
+
+def test_a_window_of_the_other_node_adds_only_what_is_outside_of_it() -> None:
+    first = record(base(1), base(9, 2), marked={1: 5, 2: 12})
+    other = record(base(2, 1), base(4, 2), base(10, 3), marked={1: 3, 2: 7, 3: 12})
+    found = [(one.begins, one.ends) for one in windows([other, first])]
+    assert found == [(hour(1), hour(5)), (hour(4), hour(7)), (hour(9), hour(12))]
 
 
 @pytest.mark.parametrize(

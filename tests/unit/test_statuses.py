@@ -42,6 +42,7 @@ LEADS_TO = {
     "delete_endpoint": "configuring",
     "migrate_endpoint": "configuring",
     "upgrade": "initializing",
+    "apply_maintenance": "initializing",
     "upgrade_major": "initializing",
     "read_content": None,
     "prepare_logs": None,

@@ -12,9 +12,12 @@ from openrdb.cli import (
     events,
     instances,
     keys,
+    maintenance,
     operations,
     recovery,
+    saved_state,
     serve,
+    systemd,
     tools,
     undelete,
 )
@@ -27,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(serve.app)
+app.add_typer(systemd.app)
 app.add_typer(tools.app)
 app.add_typer(instances.app)
 app.add_typer(undelete.app)
@@ -34,8 +38,10 @@ app.add_typer(events.app)
 app.add_typer(engines.programs)
 app.add_typer(engines.app, name="engines", no_args_is_help=True)
 app.add_typer(keys.app, name="keys", no_args_is_help=True)
+app.add_typer(maintenance.app, name="maintenance", no_args_is_help=True)
 app.add_typer(operations.app, name="operations", no_args_is_help=True)
 app.add_typer(recovery.app, name="recovery", no_args_is_help=True)
+app.add_typer(saved_state.app, name="state", no_args_is_help=True)
 
 
 @app.callback(invoke_without_command=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -15,9 +16,20 @@ from openrdb.config import Settings, load_settings
 from openrdb.errors import HostError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_UNFOLDED: Final = 10_000
+"""Columns of a line that nobody looks at."""
 
-out = Console()
-err = Console(stderr=True)
+
+def _console(*, stderr: bool = False) -> Console:
+    """Return a console that folds no line of what is read by another program or kept in a file."""
+    made = Console(stderr=stderr)
+    if not made.is_terminal and "COLUMNS" not in os.environ:
+        made.width = _UNFOLDED
+    return made
+
+
+out = _console()
+err = _console(stderr=True)
 
 
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where everything is kept.")]

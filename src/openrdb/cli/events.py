@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
-from openrdb.cli.common import DataDir, out, settings_from
-from openrdb.cli.operations import AsJson
+from openrdb.cli.common import DataDir, settings_from
+from openrdb.cli.listing import AsJson, print_listing
 
 Subject = Annotated[str | None, typer.Argument(help="An instance's name, or the id of anything.")]
 Count = Annotated[int, typer.Option("--count", "-n", min=1, help="How many of the newest.")]
@@ -26,18 +23,12 @@ def list_events(
     from openrdb.cli.state import events  # noqa: PLC0415
 
     found = events.newest(settings_from(data_dir=data_dir), count, subject)
-    if as_json:
-        out.print_json(data=found)
-    else:
-        out.print(_table(found))
+    columns = ("at", "action", "outcome", "subject", "by", "reason")
+    print_listing(found, columns, _cells, as_json=as_json)
 
 
-def _table(found: Sequence[dict[str, Any]]) -> Table:
-    table = Table("at", "action", "outcome", "subject", "by", "reason", box=None)
-    for one in found:
-        subject = " ".join(filter(None, (one["subject_type"], one["subject_id"])))
-        by = " ".join(filter(None, (one["access_key"], one["source"])))
-        reason = one["reason"] or one["error_type"] or ""
-        cells = (one["at"][:19], one["action"], one["outcome"], subject, by, reason)
-        table.add_row(*(Text(cell, overflow="fold") for cell in cells))
-    return table
+def _cells(one: dict[str, Any]) -> tuple[str, ...]:
+    subject = " ".join(filter(None, (one["subject_type"], one["subject_id"])))
+    by = " ".join(filter(None, (one["access_key"], one["source"])))
+    reason = one["reason"] or one["error_type"] or ""
+    return one["at"][:19], one["action"], one["outcome"], subject, by, reason

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
-from openrdb.cli.common import DataDir, out, settings_from
+from openrdb.cli.common import DataDir, settings_from
+from openrdb.cli.listing import AsJson, print_details, print_listing
 from openrdb.engines.names import FIRST_DATABASE
 from openrdb.errors import HostError
 
 if TYPE_CHECKING:
-    from openrdb.cli.state.instances import Deployment, ListedInstance
+    from openrdb.cli.state.deployment import Deployment, ListedHost
+    from openrdb.cli.state.instances import ListedInstance
 
 
 def _names(context: typer.Context, incomplete: str) -> Iterator[str]:
@@ -32,7 +32,6 @@ def _names(context: typer.Context, incomplete: str) -> Iterator[str]:
                 yield one.name
 
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _WHICH = "The instance's name, its id, or the id's first characters."
 Name = Annotated[str, typer.Argument(help=_WHICH, autocompletion=_names)]
 OptionalName = Annotated[str | None, typer.Argument(help=_WHICH, autocompletion=_names)]
@@ -45,18 +44,16 @@ def list_instances(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Show all instances, of all projects and regions; the service may be stopped."""
     from openrdb.cli.state import instances  # noqa: PLC0415
 
-    found = instances.listed(settings_from(data_dir=data_dir))
-    if as_json:
-        out.print_json(data=[asdict(one) for one in found])
-        return
-    table = Table("name", "engine", "status", "nodes", "endpoints", "id", box=None)
-    for column in table.columns[1:]:
-        column.no_wrap = True
-    for one in found:
-        nodes, endpoints = _availability(one), "\n".join(one.endpoints)
-        cells = (one.name, one.engine, one.status, nodes, endpoints, one.id[:8])
-        table.add_row(*(Text(cell, overflow="fold") for cell in cells))
-    out.print(table)
+    print_listing(
+        instances.listed(settings_from(data_dir=data_dir)),
+        ("name", "engine", "status", "nodes", "endpoints", "id"),
+        lambda one: (
+            *(one.name, one.engine, one.status),
+            *(_availability(one), "\n".join(one.endpoints), one.id[:8]),
+        ),
+        as_json=as_json,
+        whole=("engine", "status", "nodes", "endpoints", "id"),
+    )
 
 
 def _availability(one: ListedInstance) -> str:
@@ -69,38 +66,51 @@ def _availability(one: ListedInstance) -> str:
 @app.command()
 def status(name: OptionalName = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Show what runs and what is in trouble; of one instance, all that is known here."""
-    from openrdb.cli.state import instances  # noqa: PLC0415
+    from openrdb.cli.state import deployment, instances  # noqa: PLC0415
 
     settings = settings_from(data_dir=data_dir)
-    shown: ListedInstance | Deployment
     if name is None:
-        shown = deployment = instances.deployment(settings)
-        lines = _of_deployment(deployment, settings.data_dir)
-    else:
-        shown = one = instances.details(settings, name)
-        lines = [
-            f"{field.replace('_', ' '):13} {_text(value)}" for field, value in asdict(one).items()
-        ]
-    if as_json:
-        out.print_json(data=asdict(shown))
+        found = deployment.deployment(settings)
+        print_details(found, _of_deployment(found, settings.data_dir), as_json=as_json)
         return
-    for line in lines:
-        out.print(Text(line), soft_wrap=True)
+    one = instances.details(settings, name)
+    fields = asdict(one).items()
+    lines = [f"{field.replace('_', ' '):13} {_text(value)}" for field, value in fields]
+    print_details(one, lines, as_json=as_json)
 
 
 def _of_deployment(found: Deployment, data_dir: Path) -> list[str]:
-    watched = "the agent runs" if found.is_watched else "no agent runs: nothing starts databases"
-    counts = ", ".join(f"{count} {state}" for state, count in found.instances.items())
+    failed = found.operations.get("failed", 0)
+    under_way = {state: count for state, count in found.operations.items() if state != "failed"}
+    operations = [
+        _counts(under_way) or "none under way",
+        *([f"{found.overdue} overdue"] if found.overdue else []),
+        *([f"{failed} failed in the last day: openrdb operations list"] if failed else []),
+    ]
+    # After `openrdb stop`, and while the agent is away.
+    seen = "" if any(one.is_watched for one in found.hosts) else " when last seen"
     return [
         f"data       {data_dir}",
         f"service    {'serves' if found.is_served else 'is stopped: openrdb serve'}",
-        f"host       {watched}",
-        f"instances  {counts or 'none'}",
+        *(f"host       {_host(one)}" for one in found.hosts),
+        f"instances  {_counts(found.instances) or 'none'}{seen}",
         *(
             f"           {one.name} ({one.id}) is {one.status}: {one.reason}"
             for one in found.troubles
         ),
+        f"nodes      {_counts(found.nodes) or 'none'}{seen}",
+        f"operations {', '.join(operations)}",
+        *(f"stranger   {one}" for one in found.strangers),
     ]
+
+
+def _host(host: ListedHost) -> str:
+    watched = "the agent runs" if host.is_watched else "no agent runs: nothing starts databases"
+    return f"{host.name}: {watched}; nodes: {host.nodes}"
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in counts.items())
 
 
 def _text(value: object) -> str:

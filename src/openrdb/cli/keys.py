@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from openrdb.cli.common import DataDir, out, settings_from
+from openrdb.cli.listing import AsJson, print_environment, print_listing
 
 app = typer.Typer(help="API keys: create, list and revoke them; the service may be running.")
 
@@ -26,6 +25,7 @@ def keys_create(
         bool, typer.Option("--read-only", help="It may look, and change nothing.")
     ] = False,
     description: Annotated[str, typer.Option(help="What it is for.")] = "",
+    as_json: AsJson = False,
 ) -> None:
     """Make a key and print its environment: eval "$(openrdb keys create)". Its secret is shown now
     and never again."""
@@ -38,22 +38,24 @@ def keys_create(
         read_only=read_only,
         description=description,
     )
-    for name, value in environment.items():
-        print(f"export {name}={value}")
+    print_environment(environment, as_json=as_json)
 
 
 @app.command("list")
-def keys_list(data_dir: DataDir = None) -> None:
+def keys_list(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Show the keys, without their secrets, which are not kept."""
     from openrdb.cli.state import keys  # noqa: PLC0415
 
-    table = Table("access key", "scope", "kind", "description", "created", box=None)
-    table.columns[0].no_wrap = True
-    for key in keys.listed(settings_from(data_dir=data_dir)):
-        created = f"{key.created_at:%Y-%m-%d %H:%M}"
-        cells = (key.access_key, key.scope, key.kind, key.description, created)
-        table.add_row(*(Text(cell, overflow="fold") for cell in cells))
-    out.print(table)
+    print_listing(
+        keys.listed(settings_from(data_dir=data_dir)),
+        ("access key", "scope", "kind", "description", "created"),
+        lambda key: (
+            *(key.access_key, key.scope, key.kind, key.description),
+            f"{key.created_at:%Y-%m-%d %H:%M}",
+        ),
+        as_json=as_json,
+        whole=("access key",),
+    )
 
 
 @app.command("revoke")

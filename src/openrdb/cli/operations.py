@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
-from openrdb.cli.common import DataDir, out, settings_from
+from openrdb.cli.common import DataDir, settings_from
+from openrdb.cli.listing import AsJson, print_details, print_listing
 
 if TYPE_CHECKING:
     from openrdb.cli.state.operations import ListedOperation
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 OperationId = Annotated[str, typer.Argument(help="The operation's id, or its first characters.")]
 Everything = Annotated[bool, typer.Option("--all", help="Also what is done, of the last week.")]
 
@@ -31,10 +28,8 @@ def list_operations(
     from openrdb.cli.state import operations  # noqa: PLC0415
 
     found = operations.overview(settings_from(data_dir=data_dir), everything=everything)
-    if as_json:
-        out.print_json(data=[asdict(one) for one in found])
-    else:
-        out.print(_table(found))
+    columns = ("operation", "kind", "subject", "status", "step", "age", "reason")
+    print_listing(found, columns, _cells, as_json=as_json)
 
 
 @app.command("show")
@@ -45,16 +40,16 @@ def show_operation(
     from openrdb.cli.state import operations  # noqa: PLC0415
 
     shown = operations.details(settings_from(data_dir=data_dir), operation_id)
-    if as_json:
-        out.print_json(data=shown)
-        return
-    history = shown.pop("events")
+    print_details(shown, _details(shown), as_json=as_json)
+
+
+def _details(shown: dict[str, Any]) -> Iterator[str]:
     for name, value in shown.items():
-        if value is not None:
-            out.print(Text(f"{name:16} {value}"), soft_wrap=True)
-    for event in history:
+        if value is not None and name != "events":
+            yield f"{name:16} {value}"
+    for event in shown["events"]:
         words = (event["at"], event["action"], event["outcome"], event["reason"] or "")
-        out.print(Text("  " + "  ".join(words)), soft_wrap=True)
+        yield "  " + "  ".join(words)
 
 
 @app.command("retry")
@@ -65,18 +60,11 @@ def retry_operation(
     from openrdb.cli.state import operations  # noqa: PLC0415
 
     begun = operations.retry(settings_from(data_dir=data_dir), operation_id)
-    if as_json:
-        out.print_json(data=asdict(begun))
-    else:
-        out.print(f"recorded {begun.kind} again as {begun.id}", soft_wrap=True)
+    print_details(begun, [f"recorded {begun.kind} again as {begun.id}"], as_json=as_json)
 
 
-def _table(found: Sequence[ListedOperation]) -> Table:
-    table = Table("operation", "kind", "subject", "status", "step", "age", "reason", box=None)
-    for one in found:
-        status = f"{one.status}, overdue" if one.is_late else one.status
-        subject = f"{one.subject_type} {one.subject_name or 'deleted'} {one.subject_id}"
-        age = str(timedelta(seconds=int(one.age)))
-        cells = (one.id[:8], one.kind, subject, status, one.step or "", age, one.reason or "")
-        table.add_row(*(Text(cell, overflow="fold") for cell in cells))
-    return table
+def _cells(one: ListedOperation) -> tuple[str, ...]:
+    status = f"{one.status}, overdue" if one.is_late else one.status
+    subject = f"{one.subject_type} {one.subject_name or 'deleted'} {one.subject_id}"
+    age = str(timedelta(seconds=int(one.age)))
+    return one.id[:8], one.kind, subject, status, one.step or "", age, one.reason or ""

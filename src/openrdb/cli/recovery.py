@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from openrdb.cli.common import DataDir, out, settings_from
-from openrdb.cli.instances import AsJson, Name
+from openrdb.cli.instances import Name
+from openrdb.cli.listing import AsJson, print_details
 
 app = typer.Typer(help="Recovery of instances to any point in time.")
 
@@ -37,9 +37,6 @@ def show(name: Name, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     from openrdb.cli.state import recovery  # noqa: PLC0415
 
     found = recovery.shown(settings_from(data_dir=data_dir), name)
-    if as_json:
-        out.print_json(data=found)
-        return
     lines = [
         f"enabled  {'yes' if found['enabled'] else 'no'}",
         *(f"window   {one['begins']} to {one['ends']}" for one in found["windows"]),
@@ -47,8 +44,7 @@ def show(name: Name, data_dir: DataDir = None, as_json: AsJson = False) -> None:
         f"size     {found['size'] / 2**20:.0f} MiB",
         *([f"problem  {found['reason']}"] if found["reason"] else []),
     ]
-    for line in lines:
-        out.print(Text(line), soft_wrap=True)
+    print_details(found, lines, as_json=as_json)
 
 
 @app.command()
@@ -66,8 +62,5 @@ def restore(
     from openrdb.cli.state import recovery  # noqa: PLC0415
 
     made = recovery.restore(settings_from(data_dir=data_dir), name, new_name, to)
-    if as_json:
-        out.print_json(data=made)
-    else:
-        text = f"{made['name']} ({made['id']}) is being made; `openrdb list` shows its status"
-        out.print(Text(text), soft_wrap=True)
+    text = f"{made['name']} ({made['id']}) is being made; `openrdb list` shows its status"
+    print_details(made, [text], as_json=as_json)

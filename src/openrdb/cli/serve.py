@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.logging import RichHandler
 
-from openrdb import __version__
+from openrdb import __version__, logs
 from openrdb.cli.common import (
     DataDir,
     err,
@@ -22,7 +22,7 @@ from openrdb.cli.common import (
     settings_from,
 )
 from openrdb.config import SAME_FILE_SYSTEM, Settings, same_file_system
-from openrdb.system import process
+from openrdb.system import notify, process
 
 app = typer.Typer()
 
@@ -44,12 +44,20 @@ def serve(
             "--insecure", help="Listen beyond this machine without TLS.", show_default=False
         ),
     ] = None,
+    log_format: Annotated[
+        str | None, typer.Option("--log-format", help="text, or json: one object a line.")
+    ] = None,
 ) -> None:
     """Run the service. Databases outlive it; `openrdb stop` ends them too."""
     settings = settings_from(
-        data_dir=data_dir, listen=listen, tls_cert=tls_cert, tls_key=tls_key, insecure=insecure
+        data_dir=data_dir,
+        listen=listen,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        insecure=insecure,
+        log_format=log_format,
     )
-    _log_to_standard_error(settings.log_level)
+    _log_to_standard_error(settings)
     for library in ("alembic", "httpx"):
         logging.getLogger(library).setLevel(logging.WARNING)
 
@@ -93,6 +101,7 @@ def _serve(settings: Settings) -> None:
     def started(credentials: dict[str, str]) -> None:
         nonlocal serving
         serving = True
+        notify.ready()
         _banner(settings, credentials)
 
     try:
@@ -123,6 +132,7 @@ def _farewell(settings: Settings) -> str:
 def _banner(settings: Settings, credentials: dict[str, str]) -> None:
     out.print(f"[bold]OpenRDB {__version__}[/bold] serves {credentials['SCW_API_URL']}/rdb/v1")
     out.print(f"  data   {settings.data_dir}")
+    out.print(f"  web    {credentials['SCW_API_URL']}/console")
     out.print(f"  docs   {credentials['SCW_API_URL']}/docs")
     local = ipaddress.ip_address(settings.public_address).is_loopback
     if ipaddress.ip_address(settings.listen_host).is_unspecified and local:
@@ -136,10 +146,11 @@ def _banner(settings: Settings, credentials: dict[str, str]) -> None:
     sys.stdout.flush()
 
 
-def _log_to_standard_error(level: str) -> None:
+def _log_to_standard_error(settings: Settings) -> None:
     """Log in colours to a terminal; else one line a message, however long it is."""
-    if err.is_terminal:
+    level, form = settings.log_level, settings.log_format
+    if err.is_terminal and form == "text":
         rich = RichHandler(console=err, show_path=False, rich_tracebacks=False)
-        logging.basicConfig(level=level, format="%(message)s", handlers=[rich])
+        logs.configure(level, form, rich, "%(message)s")
     else:
-        logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
+        logs.configure(level, form)

@@ -5,33 +5,37 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.text import Text
 
 from openrdb.cli.common import DataDir, out, settings_from
+from openrdb.cli.listing import AsJson, print_environment, print_listing
 from openrdb.credentials import read_credentials
 from openrdb.system import process
+
+_MARKS = {"ok": "[green]✓[/green]", "warning": "[yellow]![/yellow]", "bad": "[red]✗[/red]"}
 
 app = typer.Typer()
 
 
 @app.command()
-def env(data_dir: DataDir = None) -> None:
+def env(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Print the environment that official clients need: eval "$(openrdb env)"."""
-    for name, value in read_credentials(settings_from(data_dir=data_dir).data_dir).items():
-        print(f"export {name}={value}")
+    environment = read_credentials(settings_from(data_dir=data_dir).data_dir)
+    print_environment(environment, as_json=as_json)
 
 
 @app.command()
-def doctor(data_dir: DataDir = None) -> None:
+def doctor(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Say what works on this host, and why not what does not; exit code 1 if serving cannot."""
     from openrdb.cli import doctor as checks  # noqa: PLC0415
 
-    table = Table("check", "", "finding", box=None)
     findings = checks.examine(settings_from(data_dir=data_dir))
-    for finding in findings:
-        mark = {"ok": "[green]✓[/green]", "warning": "[yellow]![/yellow]", "bad": "[red]✗[/red]"}
-        table.add_row(finding.subject, mark[finding.verdict], finding.text)
-    out.print(table)
+    print_listing(
+        findings,
+        ("check", "", "finding"),
+        lambda one: (one.subject, Text.from_markup(_MARKS[one.verdict]), one.text),
+        as_json=as_json,
+    )
     if any(finding.verdict == "bad" for finding in findings):
         raise typer.Exit(1)
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from openrdb.cli.common import DataDir, out, settings_from
+from openrdb.cli.listing import AsJson, print_listing
 
 app = typer.Typer()
 
@@ -21,20 +19,19 @@ def undelete(
         typer.Argument(help="Its name or id; without it, list what can be brought back."),
     ] = None,
     data_dir: DataDir = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Bring back a deleted instance, with its data, users and endpoints."""
     from openrdb.cli.state import trash  # noqa: PLC0415
 
     settings = settings_from(data_dir=data_dir)
     found = [trash.undelete(settings, instance)] if instance else trash.listed(settings)
-    if as_json:
-        out.print_json(data=[asdict(one) for one in found])
-    elif instance:
+    if instance and not as_json:
         out.print(f"{found[0].name} ({found[0].id}) comes back; a running service starts it")
-    else:
-        table = Table("instance", "id", "engine", "deleted", "kept until", box=None)
-        for one in found:
-            cells = (one.name, one.id, one.engine, one.deleted_at, one.kept_until)
-            table.add_row(*(Text(cell, overflow="fold") for cell in cells))
-        out.print(table)
+        return
+    print_listing(
+        found,
+        ("instance", "id", "engine", "deleted", "kept until"),
+        lambda one: (one.name, one.id, one.engine, one.deleted_at, one.kept_until),
+        as_json=as_json,
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
@@ -14,14 +13,10 @@ from openrdb.cli.state.opened import opened_state
 from openrdb.config import Settings
 from openrdb.errors import HostError
 from openrdb.host.balancer.base import address_text
-from openrdb.operations.registry import KINDS
+from openrdb.operations import reasons
 from openrdb.state import events
-from openrdb.state.models import Endpoint, Instance, Operation, Project, ReadReplica
+from openrdb.state.models import Endpoint, Instance, Project
 from openrdb.state.read_replicas import shown_status
-from openrdb.state.statuses.instance import InstanceStatus
-from openrdb.state.statuses.read_replica import ReadReplicaStatus
-from openrdb.system import locks
-from openrdb.system.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -73,18 +68,6 @@ class ListedInstance:
 
 
 @dataclass(frozen=True)
-class Deployment:
-    """What runs of a data directory."""
-
-    is_served: bool
-    is_watched: bool
-    """Whether the agent runs, which starts databases again."""
-    instances: dict[str, int]
-    """How many there are in each status."""
-    troubles: list[ListedInstance]
-
-
-@dataclass(frozen=True)
 class Access:
     """How a user connects to an instance."""
 
@@ -115,17 +98,6 @@ def details(settings: Settings, wanted: str) -> ListedInstance:
         return _listed(session, find(session, wanted))
 
 
-def deployment(settings: Settings) -> Deployment:
-    """Return what runs, and which instances are in trouble."""
-    every, layout = listed(settings), Layout(settings.data_dir)
-    return Deployment(
-        is_served=locks.is_held(layout.lock),
-        is_watched=locks.is_held(layout.agent_lock),
-        instances=dict(sorted(Counter(one.status for one in every).items())),
-        troubles=[one for one in every if one.reason],
-    )
-
-
 def access(settings: Settings, wanted: str) -> Access:
     """Return how to connect to an instance.
 
@@ -148,44 +120,19 @@ def access(settings: Settings, wanted: str) -> Access:
         )
 
 
-def reason(session: Session, instance: Instance) -> str | None:
-    """Return why an instance is not as it should be, in one line; None: nothing is known."""
-    if instance.status == InstanceStatus.ERROR:
-        return _failure(session, instance.id)
-    said = [
-        f"node {node.id}: {node.observed_reason}" for node in instance.nodes if node.observed_reason
-    ]
-    if (unprotected := _unprotected(instance)) is not None:
-        said.insert(0, f"not protected: {unprotected}")
-    for replica in instance.read_replicas:
-        if (found := _reason_of_replica(session, replica)) is not None:
-            said.append(f"read replica {replica.id}: {found}")
-    return "; ".join(said) or None
-
-
-def _failure(session: Session, subject_id: UUID) -> str:
-    """Return why a subject is in status `error`."""
-    moving = [name for name, kind in KINDS.items() if kind.is_moving()]
-    of_it = (Operation.subject_id == subject_id, Operation.kind.in_(moving))
-    failed = select(Operation).where(*of_it, Operation.error.is_not(None))
-    last = session.scalars(failed.order_by(Operation.finished_at.desc()).limit(1)).first()
-    return f"{last.kind} failed: {last.error}" if last else "for no recorded reason"
-
-
-def _unprotected(instance: Instance) -> str | None:
-    """Return why a pair's commits are on one node only, and what is done about it."""
-    return instance.primary.observed_unprotected if instance.is_ha_cluster else None
-
-
 def _is_protected(instance: Instance) -> bool:
-    return instance.is_pair_made and _unprotected(instance) is None
+    return instance.is_pair_made and reasons.why_unprotected(instance) is None
 
 
 def why(settings: Settings, instance_id: str) -> str:
     """Return why an instance is not as it should be; for people who look at it from outside."""
     with opened_state(settings) as database, database.read() as session:
         instance = session.get(Instance, UUID(instance_id))
-        found = reason(session, instance) if instance is not None else "it has been deleted"
+        found = (
+            reasons.of_instance(session, instance)
+            if instance is not None
+            else "it has been deleted"
+        )
     return found or "for no recorded reason"
 
 
@@ -236,16 +183,10 @@ def _replicas(session: Session, instance: Instance) -> list[ListedReplica]:
             id=str(one.id),
             status=shown_status(one),
             endpoints=_addresses(one.endpoints),
-            reason=_reason_of_replica(session, one),
+            reason=reasons.of_replica(session, one),
         )
         for one in instance.read_replicas
     ]
-
-
-def _reason_of_replica(session: Session, replica: ReadReplica) -> str | None:
-    if replica.status == ReadReplicaStatus.ERROR:
-        return _failure(session, replica.id)
-    return replica.node.observed_reason
 
 
 def _listed(session: Session, row: Instance) -> ListedInstance:
@@ -265,5 +206,5 @@ def _listed(session: Session, row: Instance) -> ListedInstance:
         read_replicas=_replicas(session, row),
         endpoints=_addresses(_endpoints(row)),
         created_at=row.created_at.isoformat(),
-        reason=reason(session, row),
+        reason=reasons.of_instance(session, row),
     )

@@ -4,6 +4,7 @@ recovered is the service's to say."""
 from __future__ import annotations
 
 import json
+from ssl import SSLCertVerificationError
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, Request, build_opener
@@ -66,16 +67,21 @@ def restore(settings: Settings, wanted: str, name: str, to: str | None) -> dict[
 def _ask(
     settings: Settings, wanted: str, path: str, body: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Return what the service answers.
-
-    Raises:
-        HostError: it refuses, or does not answer.
-    """
     with opened_state(settings) as database, database.read() as session:
         instance = find(session, wanted)
         place = f"regions/{instance.region}/instances/{instance.id}/recovery"
-    credentials = read_credentials(settings.data_dir)
-    url = f"{credentials['SCW_API_URL']}/openrdb/v1/{place}{path}"
+    return answer_of(read_credentials(settings.data_dir), f"{place}{path}", body)
+
+
+def answer_of(
+    credentials: dict[str, str], path: str, body: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return what the service answers.
+
+    Raises:
+        HostError: it refuses, does not answer, or its certificate cannot be verified.
+    """
+    url = f"{credentials['SCW_API_URL']}/openrdb/v1/{path}"
     headers = {"X-Auth-Token": credentials["SCW_SECRET_KEY"], "Content-Type": "application/json"}
     content = None if body is None else json.dumps(body).encode()
     request = Request(url, content, headers)  # noqa: S310
@@ -86,6 +92,9 @@ def _ask(
     except HTTPError as error:
         raise HostError(_refusal(json.load(error))) from None
     except URLError as error:
+        if isinstance(error.reason, SSLCertVerificationError):
+            why = f"cannot verify the certificate of {credentials['SCW_API_URL']}: {error.reason}"
+            raise HostError(f"{why}; let SSL_CERT_FILE name the file of its authority") from None
         raise HostError(f"the service does not answer: {error.reason}; `openrdb serve`") from None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from openrdb.cli.state import instances
+from openrdb.cli.state.deployment import deployment
 from openrdb.config import Settings
 from openrdb.errors import HostError
 from openrdb.host.checks import Finding
@@ -13,10 +13,12 @@ _MOST = 20
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Return a finding for each instance in trouble; none where nothing was ever served."""
+    """Return a finding for each stranger and instance in trouble; none where nothing was served."""
     try:
-        found = instances.deployment(settings).troubles
+        found = deployment(settings)
     except HostError:
         return  # it was never served, or is of another version: other findings say so
-    for one in found[:_MOST]:
+    for stranger in found.strangers[:_MOST]:
+        yield Finding("stranger", "warning", stranger)
+    for one in found.troubles[:_MOST]:
         yield Finding(f"instance {one.name}", "warning", f"{one.id} is {one.status}: {one.reason}")
