@@ -11,7 +11,8 @@ PYTHON ?= $(shell for p in /usr/bin/python3 python3 python3.11 python3.12 python
 WORKERS ?= 3
 .DEFAULT_GOAL := help
 
-.PHONY: help setup serve test test-quick test-faults test-all test-fresh bench lint format lock clean
+.PHONY: help setup serve test test-quick test-faults test-applications soak test-all test-fresh test-image test-systemd \
+	docs docs-serve bench lint format lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -32,6 +33,11 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	@$(PIP) install --use-pep517 --require-hashes -r requirements-dev.lock
 	@touch $@
 
+$(VENV)/.docs: requirements-docs.lock $(VENV)/.runtime
+	@echo "· installing what makes the documentation's site"
+	@$(PIP) install --use-pep517 --require-hashes -r requirements-docs.lock
+	@touch $@
+
 setup: $(VENV)/.runtime ## Install the locked dependencies and the engine bundles
 	@$(BIN)/openrdb engines install
 
@@ -47,11 +53,30 @@ test-quick: setup $(VENV)/.dev ## The tests that start no service, in about a mi
 test-faults: setup $(VENV)/.dev ## Every fault at every step of every operation; over an hour
 	@$(BIN)/pytest -n $(WORKERS) --dist worksteal -m faults --all-faults $(ARGS)
 
+test-applications: setup $(VENV)/.dev ## Real applications, fetched from their registries; half an hour
+	@$(BIN)/pytest -n 1 -m applications tests/applications $(ARGS)
+
+soak: setup $(VENV)/.dev ## Half an hour of random calls and kills on twenty instances
+	@SOAK_SECONDS=$${SOAK_SECONDS:-1800} $(BIN)/pytest -s tests/soak $(ARGS)
+
 test-all: setup $(VENV)/.dev ## The tests on every version of the engines
 	@$(BIN)/pytest -n $(WORKERS) --dist worksteal --all-versions $(ARGS)
 
 test-fresh: ## Both commands on a bare Debian 12 and 13; needs root and debootstrap
 	@tests/fresh/run $(ARGS)
+
+test-image: ## The container recipe in a bare Debian; needs root and debootstrap
+	@tests/fresh/image
+
+test-systemd: setup ## The units under a live systemd of their own; needs root
+	@tests/fresh/systemd
+
+docs: $(VENV)/.docs ## Build the documentation's site: site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build -q
+	@echo "· site/index.html"
+
+docs-serve: $(VENV)/.docs ## Show it at http://127.0.0.1:8000
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve $(ARGS)
 
 bench: setup $(VENV)/.dev ## Measure; writes bench/RESULTS.md
 	@$(BIN)/python -m bench $(ARGS)
@@ -68,6 +93,7 @@ lock: $(VENV)/.dev ## Renew the lock files after a change of pyproject.toml
 	@$(PIP) install --use-pep517 uv
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --group build pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --group dev pyproject.toml -o requirements-dev.lock
+	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --group docs -c requirements-dev.lock pyproject.toml -o requirements-docs.lock
 
 clean: ## Remove what setup and the tools made here (never databases)
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis dist
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis dist site

@@ -26,6 +26,7 @@ NAMES = (
     "burst",
     "throughput",
     "memory",
+    "sampling",
     "control_plane",
     "listing",
     "api",

@@ -23,7 +23,10 @@ from bench.setup import Setup
 
 PORTS = ((28000, 28499, 18000, 18499), (28500, 28999, 18500, 18999))
 """Beyond those that the tests use, for two control planes at once."""
-_OF_TESTS = {"OPENRDB_SWEEP", "OPENRDB_HOLD", "OPENRDB_SPARE_VOLUMES", "OPENRDB_WARM_ENGINES"}
+_OF_TESTS = {
+    *("OPENRDB_SWEEP", "OPENRDB_HOLD", "OPENRDB_SPARE_VOLUMES", "OPENRDB_WARM_ENGINES"),
+    "OPENRDB_METRICS_ROUND",
+}
 """What the tests set for themselves; users have the defaults."""
 BY_HAND_PORTS = range(19000, 19100)
 _UNDER_WAY = (

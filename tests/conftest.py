@@ -15,6 +15,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from openrdb.host.bundles.cache import Bundles
 from tests.support import place
 from tests.support.object_store import SeaweedFS
 from tests.support.place import new_place
@@ -27,7 +28,9 @@ from tests.support.service import (
     installed,
     ports_of_worker,
     remove_opened,
+    users_cache,
 )
+from tests.support.surface import record
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,11 +51,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+_RECORDER = pytest.StashKey[record.Recorder | None]()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # How long an example takes says more of the machine than of the code.
     too_slow = [hypothesis.HealthCheck.too_slow]
     hypothesis.settings.register_profile("ours", deadline=None, suppress_health_check=too_slow)
     hypothesis.settings.load_profile("ours")
+    config.stash[_RECORDER] = record.start()
     # Here and not in the workers, which inherit it: all of them choose the same.
     os.environ.setdefault("FAULTS_SEED", str(secrets.randbelow(10**6)))
     os.environ.setdefault(place.VARIABLE, place.choose())
@@ -74,19 +81,39 @@ _PART = 3
 """One of so many tests of a module runs: of those on the oldest PostgreSQL, unless versions are asked
 for; and of the long ones, unless tests are named or `--all-faults` is given."""
 _LONG = (
+    "tests/clients/test_debian_builds.py",
     "tests/clients/test_ha",
+    "tests/clients/test_pools.py",
     "tests/clients/test_read_replicas",
+    "tests/clients/test_recovery.py",
+    "tests/engines/test_logical_pairs.py",
+    "tests/engines/test_mysql_followers.py",
+    "tests/engines/test_mysql_held_followers.py",
+    "tests/engines/test_mysql_pairs.py",
     "tests/faults/test_",
+    "tests/host/test_backups.py",
     "tests/host/test_full_volumes.py",
+    "tests/host/test_held_replicas.py",
+    "tests/host/test_jobs.py",
     "tests/host/test_pairs.py",
+    "tests/host/test_promotions_taken_back.py",
     "tests/host/test_recovery.py",
     "tests/host/test_replicas",
+    "tests/host/test_snapshots_of_servers.py",
     "tests/host/test_volumes_killed.py",
     "tests/hostile/test_host_files.py",
     "tests/cli/test_undelete.py",
+    "tests/storage/test_s3.py",
+    "tests/docs/test_tutorials.py",
 )
-"""Modules of what is killed, frozen, full or made twice, which had half the time of a run; how their
-tests' ids begin."""
+"""Modules of what is killed, frozen, full or made twice, which had half the time of a run, and of
+tutorials; how their tests' ids begin."""
+_APPLICATIONS = "tests/applications/"
+_CHEAP = (
+    *("test_alembic.py::", "test_poolers.py::test_pgbench"),
+    *("test_dumps_of_mysql.py::", "test_dumps_of_postgresql.py::"),
+)
+"""Tests of applications that fetch nothing: one of them runs with all others."""
 
 
 def newest_versions(config: pytest.Config) -> list[str]:
@@ -126,6 +153,14 @@ def pytest_runtest_makereport(
     return report
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Let another try of a test that failed, and the tests after it, find nothing that it has left:
+    what the tests of its module share is made again. What all modules share stays."""
+    if item.stash.get(_FAILED, False):
+        item.session._setupstate.teardown_exact(item.session)  # type: ignore[arg-type]
+
+
 def pytest_collection_finish() -> None:
     """Keep the garbage collector away from what stays loaded: each full run took 0.2 s."""
     gc.collect()
@@ -133,8 +168,10 @@ def pytest_collection_finish() -> None:
     gc.collect()  # by how much that finds it decides how soon it looks at all again
 
 
-def pytest_sessionfinish() -> None:
+def pytest_sessionfinish(session: pytest.Session) -> None:
     remove_opened()
+    if (recorder := session.config.stash.get(_RECORDER, None)) is not None:
+        recorder.write()
 
 
 def _leave_out_of_the_oldest(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -153,6 +190,17 @@ def _leave_out_long_ones(config: pytest.Config, items: list[pytest.Item]) -> Non
     """Run a part of the tests of each module of long ones, where all tests are to run."""
     if not os.environ[_NAMED] and not config.getoption("--all-faults"):
         _run_a_part(config, items, lambda item: item.nodeid.startswith(_LONG))
+
+
+def _leave_out_applications(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run one of the tests of applications, where all tests are to run."""
+    if os.environ[_NAMED]:
+        return
+    found = [item for item in items if item.nodeid.startswith(_APPLICATIONS)]
+    cheap = [item for item in found if item.nodeid.removeprefix(_APPLICATIONS).startswith(_CHEAP)]
+    chance = random.Random(os.environ["FAULTS_SEED"])  # noqa: S311
+    kept = chance.sample(cheap, min(1, len(cheap)))
+    leave_out(config, items, {item for item in found if item not in kept})
 
 
 def _run_a_part(
@@ -174,6 +222,7 @@ def _run_a_part(
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     _leave_out_of_the_oldest(config, items)
     _leave_out_long_ones(config, items)
+    _leave_out_applications(config, items)
     # The long ones first: the other workers then have something to take over meanwhile.
     items.sort(key=lambda item: "/faults/" not in item.nodeid)
     for item in items:
@@ -181,15 +230,35 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="needs uid 0"))
         if item.nodeid.startswith(("tests/faults/", *_LONG)):
             item.add_marker(pytest.mark.faults)
+        if item.nodeid.startswith(_APPLICATIONS):
+            item.add_marker(pytest.mark.applications)
         # They run programs of the bundles, or a server of S3.
-        if {"cache", "seaweedfs"} & set(getattr(item, "fixturenames", ())):
+        if {"cache", "debian_cache", "seaweedfs"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cache() -> Path:
     """The bundles' cache, where an unprivileged account reaches it."""
-    return accessible_cache(tmp_path_factory.getbasetemp())
+    return accessible_cache(users_cache())
+
+
+@pytest.fixture(scope="session")
+def debian_cache() -> Path:
+    """Another with PostgreSQL-17 of Debian's packages, which is preferred where it is."""
+    found = users_cache()
+    made = found.with_name(f"{found.name}-debian")
+    bundles = Bundles(made)
+    (release,) = [
+        one
+        for one in bundles.releases()
+        if (one.version_name, one.build) == ("PostgreSQL-17", "debian")
+    ]
+    if bundles.of(release) is None and (why := release.why_not(None)):
+        pytest.skip(f"PostgreSQL-17 of Debian: {why}")
+    bundles.install(release.version_name, build=release.build)
+    bundles.haproxy()
+    return accessible_cache(made)
 
 
 @pytest.fixture

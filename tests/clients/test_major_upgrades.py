@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from scaleway import ScalewayException
@@ -15,6 +16,7 @@ from scaleway.rdb.v1 import (
     UpgradeInstanceRequestMajorUpgradeWorkflow,
 )
 
+from openrdb.system.layout import Layout
 from tests.support.clients import TABLE, Maker, Reader, Writer
 from tests.support.kinds import last_error, remarks
 from tests.support.service import PASSWORD, Service, gone, installed, ready, wait_until
@@ -53,6 +55,10 @@ def test_all_that_was_written_is_there(service: Service, old: Instance) -> None:
     privileges = sdk.list_privileges_all(**where)
     with service.connection(old) as session:
         session.execute(TABLE)
+        session.execute("CREATE EXTENSION rdb_logical")
+        session.execute("SELECT rdb_logical.create_slot('left_behind')")
+    known = Layout(service.data_dir).slots(UUID(old.id))
+    wait_until(known.exists)
     workflow = UpgradeInstanceRequestMajorUpgradeWorkflow(newest(old).id, with_endpoints=True)
     with Writer(service, old) as writer, Reader(service, old) as reader:
         answer = sdk.upgrade_instance(**where, major_upgrade_workflow=workflow)
@@ -73,6 +79,8 @@ def test_all_that_was_written_is_there(service: Service, old: Instance) -> None:
     assert sdk.list_privileges_all(instance_id=new.id) == privileges
     with service.connection(new) as session:
         assert writer.found(session) == writer.done
+        assert session.execute("SELECT FROM pg_replication_slots").fetchall() == []
+    wait_until(lambda: "slot left_behind of the database rdb" in remarks(service, new.id, "lost"))
     kept = ready(sdk, old.id)
     assert (kept.engine, kept.endpoints) == (OLD, [])
     with service.superuser(kept) as session:

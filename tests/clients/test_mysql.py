@@ -34,6 +34,7 @@ DUMP = (
 )
 WAYS: dict[str, tuple[Sequence[str], str]] = {
     "all of it": (DUMP, ""),
+    "all of it and where it was": ((*DUMP, "--source-data=2"), ""),
     "one flag": (["--set-gtid-purged=OFF"], ""),
     "no flag": ([], "/SQL_LOG_BIN\\|GTID_PURGED/d"),
 }

@@ -11,6 +11,8 @@ from tests.support.high_availability import kill_primary, remove
 from tests.support.replicas import count, following, login_of, made, shows
 from tests.support.service import Service, ready, wait_until
 
+ROLES = {"primary", "standby", "replica"}
+
 
 @pytest.fixture
 def instance(service: Service, newest: str) -> Iterator[Instance]:
@@ -19,6 +21,14 @@ def instance(service: Service, newest: str) -> Iterator[Instance]:
         session.execute("CREATE TABLE numbers (n int PRIMARY KEY)")
     yield made
     remove(service, made)
+
+
+def measured(service: Service, instance: Instance, name: str) -> dict[str, dict[str, str]]:
+    """What is said of the nodes that a metric is measured of, by their roles."""
+    answer = service.sdk().get_instance_metrics(instance_id=instance.id, metric_name=name)
+    found = [series.metadata for series in answer.timeseries]
+    assert len({one["node"] for one in found}) == len(found)
+    return {one["role"]: one for one in found}
 
 
 @pytest.mark.copies
@@ -39,6 +49,11 @@ def test_replica_follows_through_failovers_and_changes(
         following(service, replica.id)
 
     follows()
+    wait_until(lambda: measured(service, instance, "cpu_usage_percent").keys() == ROLES)
+    lags = "replication_lag_seconds"
+    wait_until(lambda: measured(service, instance, lags).keys() == ROLES - {"primary"})
+    of_replica = measured(service, instance, "cpu_usage_percent")["replica"]
+    assert of_replica["read_replica_id"] == replica.id
     for _ in range(2):
         kill_primary(service, instance)
         ready(sdk, instance.id)

@@ -46,7 +46,7 @@ _ROWS = (
     Row(r"instances/[^/]+/routes/[^/]+"),
     Row(r"instances/[^/]+/balancer/[^/]+/(acl\.lst|haproxy\.cfg)", forbidden=0o137),
     Row(r"instances/[^/]+/balancer/[^/]+/haproxy\.log"),
-    Row(_NODE + r"/(node\.json|start\.out)"),
+    Row(_NODE + r"/(node\.json|start\.out|samples)"),
     Row(_NODE + r"/conf/[^/]+", forbidden=0o137),
     Row(_NODE + r"/(data|log)/.+", is_accounts=True, forbidden=0o007),
 )

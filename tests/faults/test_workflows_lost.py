@@ -19,6 +19,7 @@ from openrdb.operations.registry import KINDS
 from tests.faults.matrix.faults import seed
 from tests.support.killed_service import KilledService
 from tests.support.kinds import CASES, FAST, finished_count, last_error
+from tests.support.minors import Minors
 from tests.support.scenes import Case, Scene, make_scene
 from tests.support.service import in_background, ports_of_worker, wait_until
 
@@ -42,6 +43,7 @@ def scene(cache: Path, worker_id: str) -> Iterator[tuple[KilledService, Scene]]:
     with KilledService(cache, ports_of_worker(worker_id, 1)) as service:
         service.add_pool("fast", FAST)
         service.keep_recovery()
+        Minors(service, cache)
         service.start()
         yield service, make_scene(service, "PostgreSQL-17")
 

@@ -244,7 +244,7 @@ def test_a_store_that_comes_back_is_waited_for(own: SeaweedFS) -> None:
 def test_a_store_that_freezes_is_given_up(own: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the middle of a put and of a get: it takes bytes and never answers."""
     monkeypatch.setattr(s3, "RETRIES", FEW_RETRIES)
-    spec = replace(own.spec("tests", "fr-par"), timeout=2.0)
+    spec = replace(own.spec("tests", "fr-par"), timeout=5.0)
     store = open_store(spec)
     assert_given_up(store, own, own.freeze)
     with pytest.raises(StoreUnavailable, match="cannot read from"):

@@ -30,6 +30,7 @@ class Agent:
     def __init__(self, root: Path, cache: Path, **options: Any) -> None:
         root.chmod(0o755)
         self.root, self._cache, self._options = root, cache, {"volume_reserve": RESERVE} | options
+        self._accounts = 0
         self.host = self._opened()
 
     def _opened(self) -> LocalHost:
@@ -57,13 +58,19 @@ class Agent:
         self.host = self._opened()
         self.host.start([])
 
+    def account(self) -> int | None:
+        """Another one for each instance, as hosts demand; None where all have the agent's own."""
+        first = accounts.template_account()
+        self._accounts += 1
+        return None if first is None else first - self._accounts
+
     def node(self, engine: str, port: int, volume_size: int) -> Node:
         """A running one with the user `admin`."""
         instance = uuid4()
         of_instance = (instance, "fr-par", ["127.0.0.1"])
         made = certificates.issue(certificates.make_authority(*of_instance), *of_instance)
         spec = NodeSpec(
-            *(instance, uuid4(), engine, "127.0.0.1", port, accounts.template_account(), 2**30),
+            *(instance, uuid4(), engine, "127.0.0.1", port, self.account(), 2**30),
             generation=1,
             secret="a-secret-of-the-tests",
             replication_secret="a-secret-of-the-nodes",
@@ -91,6 +98,7 @@ class Agent:
             ),
             connections=50,
             uid=spec.uid,
+            rule=spec.node_id,
         )
         self.host.ensure_route(route)
 

@@ -17,7 +17,7 @@ BEFORE_AGENTS = "4d7c33e"
 BEFORE_ROLES = "50c32e0"
 """Agents knew their nodes; PostgreSQL's administrators and former users had no roles of ours."""
 
-_UNKNOWN = ("OPENRDB_SCHEDULE_ROUND",)
+_UNKNOWN = ("OPENRDB_METRICS_ROUND", "OPENRDB_SCHEDULE_ROUND")
 """Variables that the tests set, and earlier code refuses."""
 
 

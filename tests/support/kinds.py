@@ -12,6 +12,7 @@ import requests
 
 from tests.support.backup_kinds import BACKUP_CASES
 from tests.support.log_kinds import LOG_CASES
+from tests.support.maintenance_kinds import MAINTENANCE_CASES
 from tests.support.pair_kinds import PAIR_CASES
 from tests.support.recovery_kinds import RECOVERY_CASES
 from tests.support.replica_kinds import REPLICA_CASES
@@ -392,6 +393,7 @@ CASES = (
         **REPLICA_CASES,
         **SNAPSHOT_CASES,
         **UPGRADE_CASES,
+        **MAINTENANCE_CASES,
         **RECOVERY_CASES,
     }
     | BACKUP_CASES
@@ -406,10 +408,10 @@ def last_error(service: Service, kind: str) -> tuple[str, str | None]:
     return str(row[0]), row[1]
 
 
-def remarks(service: Service, subject_id: str) -> str:
-    """Return what the events of operations under way say of a subject, each a line."""
+def remarks(service: Service, subject_id: str, outcome: str = "begun") -> str:
+    """Return what the events of an outcome (of operations under way) say of a subject, each a line."""
     query = "SELECT group_concat(reason, char(10)) FROM events WHERE subject_id = ?"
-    return str(_read(service, f"{query} AND outcome = 'begun'", subject_id)[0])
+    return str(_read(service, f"{query} AND outcome = ?", subject_id, outcome)[0])
 
 
 def finished_count(service: Service, kind: str) -> int:

@@ -83,6 +83,11 @@ class Pair:
     def volume(self, node_id: UUID) -> Path:
         return self.agent.host._paths(self.agent.host._record(node_id)).data
 
+    def program_record(self, node_id: UUID) -> Path:
+        """The file that says which process a node's server is, and of which boot."""
+        host = self.agent.host
+        return host._program_to_end(host._record(node_id).spec).record
+
     # -- what is done to it ----------------------------------------------------------------------
 
     def processes(self, node_id: UUID) -> list[psutil.Process]:
@@ -112,6 +117,10 @@ class Pair:
 
     def wait_open(self, timeout: float = PROTECTED) -> UUID:
         return self.keeper.wait_open(timeout)
+
+    def wait_epoch(self, epoch: int) -> None:
+        """Wait until as many primaries have followed each other, and the last one is open."""
+        wait_until(lambda: self.record.epoch >= epoch and self.keeper.is_open, PROTECTED)
 
     @contextmanager
     def left_alone(self, node_id: UUID) -> Iterator[None]:

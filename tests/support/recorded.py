@@ -1,4 +1,4 @@
-"""The recorded flows, what each of them needs, and the requests that their recorder masked."""
+"""The recorded flows, and the requests that their recorder masked."""
 
 from __future__ import annotations
 
@@ -15,30 +15,37 @@ Step = dict[str, Json]
 
 RECORDINGS = Path(__file__).parent / "recordings"
 
+
+def _in_order(steps: list[Step]) -> list[Step]:
+    """Return a flow's steps with each change of tags before the first answer that shows it: one
+    recorder wrote it down later."""
+    ordered = list(steps)
+    for step in steps:
+        tags = (step["request"] or {}).get("tags") if step["method"] == "PATCH" else None
+        before = ordered[: ordered.index(step)]
+        showing = (one for one in before if tags and _shows(one, step["path"], tags))
+        if (first := next(showing, None)) is not None:
+            ordered.remove(step)
+            ordered.insert(ordered.index(first), step)
+    return ordered
+
+
+def _shows(step: Step, path: str, tags: list[str]) -> bool:
+    return step["path"] == path and step["response"].get("tags") == tags
+
+
 FLOWS: dict[str, list[Step]] = {
-    flow["scenario"]: flow["steps"]
+    flow["scenario"]: _in_order(flow["steps"])
     for flow in map(
         json.loads,
         gzip.decompress((RECORDINGS / "flows.jsonl.gz").read_bytes()).decode().splitlines(),
     )
 }
 
-NOT_THERE_YET = {
-    "/apply-maintenance": "maintenances",
-}
-"""What this version lacks, by a word of the calls' paths."""
-
 TRANSITORY = {
     *("provisioning", "initializing", "configuring", "restarting", "backuping", "deleting"),
     *("snapshotting", "creating", "exporting", "restoring", "promoting"),
 }
-
-
-def needs(steps: list[Step]) -> set[str]:
-    """What this version lacks for a flow; empty if it can be replayed."""
-    return {
-        name for word, name in NOT_THERE_YET.items() if any(word in step["path"] for step in steps)
-    }
 
 
 def needs_mysql(steps: list[Step]) -> bool:

@@ -38,7 +38,7 @@ from tests.support.tenants import Login, tenant_of
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = "Correct-horse-7-battery"
-START_TIMEOUT = 60.0
+START_TIMEOUT = 180.0
 INSTANCE_TRANSIENT = (*("provisioning", "initializing", "configuring", "restarting", "backuping"),)
 _PORTS_OF_WORKER = 600
 _PAUSE, _LONGEST_PAUSE = 0.02, 0.2
@@ -75,12 +75,15 @@ def _reachable(path: Path) -> bool:
     return subprocess.run(check, check=False).returncode == 0
 
 
-def accessible_cache(base: Path) -> Path:
-    """The user's cache, or a hard-linked copy of it that other accounts can reach."""
-    cache = Path(os.environ.get("OPENRDB_CACHE", "~/.cache/openrdb")).expanduser()
+def users_cache() -> Path:
+    return Path(os.environ.get("OPENRDB_CACHE", "~/.cache/openrdb")).expanduser()
+
+
+def accessible_cache(cache: Path) -> Path:
+    """A cache, or a hard-linked copy of it that other accounts can reach."""
     if _reachable(cache):
         return cache
-    copy = Path("/tmp") / f"ordb-cache-{os.getpid()}"
+    copy = Path("/tmp") / f"ordb-{cache.name}-{os.getpid()}"
     _link_tree(cache, copy)
     _opened.append(copy)
     return copy
@@ -160,6 +163,7 @@ class Service:
             "OPENRDB_PRIVATE_RANGE": f"127.{64 + (ports[0] - 20000) // _PORTS_OF_WORKER}.0.0/16",
             "OPENRDB_SWEEP": "0.5",
             "OPENRDB_SCHEDULE_ROUND": "0.5",
+            "OPENRDB_METRICS_ROUND": "2",
             "OPENRDB_WARM_ENGINES": "[]",
         }
         self.pools: dict[str, Path] = {}
@@ -242,15 +246,21 @@ class Service:
         """Start `openrdb serve` and wait until it answers."""
         before = self._credentials_stamp()
         self.launch()
-        wait_until(lambda: self._credentials_stamp() != before and self.healthy(), START_TIMEOUT)
+        wait_until(lambda: self._runs() and self._credentials_stamp() != before, START_TIMEOUT)
+        wait_until(self.healthy, START_TIMEOUT)
+
+    def _runs(self) -> bool:
+        """Fail with what it last said if `openrdb serve` has ended."""
+        assert self.process is not None
+        assert self.process.poll() is None, (self.home / "serve.log").read_text()[-3000:]
+        return True
 
     def _credentials_stamp(self) -> int:
         path = self.data_dir / "credentials.json"
         return path.stat().st_mtime_ns if path.exists() else 0
 
     def healthy(self) -> bool:
-        assert self.process is not None
-        assert self.process.poll() is None, (self.home / "serve.log").read_text()[-3000:]
+        self._runs()
         try:
             return requests.get(f"{self.url}/healthz", timeout=5).status_code == 200
         except (requests.ConnectionError, requests.Timeout):

@@ -258,7 +258,7 @@ class Api:
         backend = Backend(
             configured, database, Changes(), offers, begin, begin, hosts, secrets, self.stores
         )
-        config = uvicorn.Config(create_app(backend), log_level="warning", access_log=False)
+        config = uvicorn.Config(create_app(backend), log_config=None, access_log=False)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],))
 

@@ -25,6 +25,7 @@ from tests.faults.matrix.faults import ENGINES, FAULTS, Fault, Victim
 from tests.support.held_service import HeldService
 from tests.support.kinds import CASES, FAST, finished_count, last_error
 from tests.support.leftovers import leftovers
+from tests.support.minors import Minors
 from tests.support.programs import agent
 from tests.support.scenes import Scene, make_scene
 from tests.support.service import in_background, installed, ports_of_worker, wait_until
@@ -54,6 +55,7 @@ class Stage:
             service.add_pool("fast", FAST)
             service.environment["OPENRDB_TRASH"] = "300"  # some of it is brought back at once
             service.keep_recovery()
+            Minors(service, self._cache)
             service.start()
             self._scene = make_scene(service, engine)
         return self._scene

@@ -82,7 +82,7 @@ class Storm:
             actor.start()
         while time.monotonic() < until:
             time.sleep(chance.uniform(0.1, 2.5))
-            self._strike(chance.choice(VICTIMS), chance)
+            self.strike(chance.choice(VICTIMS), chance)
             self._release(most=3)
         self.over.set()
         self._release(most=0)
@@ -105,7 +105,7 @@ class Storm:
         for one in leftovers(self.service):
             self.journal.fault(f"left: {one}")
 
-    def _strike(self, victim: str, chance: random.Random) -> None:
+    def strike(self, victim: str, chance: random.Random) -> None:
         self.journal.note(f"KILL {victim}")
         self.journal.count(f"killed: {victim}")
         if victim in ("control plane", "asked to end"):
@@ -117,7 +117,7 @@ class Storm:
             self.service.start()
         elif victim == "several":
             for one in chance.sample(VICTIMS[:6], 3):
-                self._strike(one, chance)
+                self.strike(one, chance)
         else:
             with suppress(psutil.NoSuchProcess):
                 if found := self._found(victim):
