@@ -15,7 +15,6 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from openrdb.host.bundles.cache import Bundles
 from tests.support import place
 from tests.support.object_store import SeaweedFS
 from tests.support.place import new_place
@@ -24,6 +23,7 @@ from tests.support.samples import leave_out
 from tests.support.service import (
     Service,
     accessible_cache,
+    cache_with,
     copies_itself,
     installed,
     ports_of_worker,
@@ -245,20 +245,8 @@ def cache() -> Path:
 
 @pytest.fixture(scope="session")
 def debian_cache() -> Path:
-    """Another with PostgreSQL-17 of Debian's packages, which is preferred where it is."""
-    found = users_cache()
-    made = found.with_name(f"{found.name}-debian")
-    bundles = Bundles(made)
-    (release,) = [
-        one
-        for one in bundles.releases()
-        if (one.version_name, one.build) == ("PostgreSQL-17", "debian")
-    ]
-    if bundles.of(release) is None and (why := release.why_not(None)):
-        pytest.skip(f"PostgreSQL-17 of Debian: {why}")
-    bundles.install(release.version_name, build=release.build)
-    bundles.haproxy()
-    return accessible_cache(made)
+    """One with PostgreSQL-17 of Debian's packages, which is preferred where it is."""
+    return accessible_cache(cache_with("PostgreSQL-17", "debian"))
 
 
 @pytest.fixture

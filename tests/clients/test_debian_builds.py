@@ -12,7 +12,14 @@ from scaleway.rdb.v1 import Instance
 
 from openrdb.host.bundles.cache import Bundles
 from tests.support.high_availability import kill_primary, remove
-from tests.support.service import Service, installed, ports_of_worker, ready, wait_until
+from tests.support.service import (
+    Service,
+    accessible_cache,
+    cache_with,
+    ports_of_worker,
+    ready,
+    wait_until,
+)
 from tests.support.writers import Writers
 
 ENGINE = "PostgreSQL-17"
@@ -147,13 +154,16 @@ def test_no_tenant_reads_the_servers_files(debian: Service, instance: Instance) 
 
 
 def test_an_instance_moves_to_it(
-    cache: Path, debian_cache: Path, fresh_service: Service, short_tmp: Path
+    debian_cache: Path, fresh_service: Service, short_tmp: Path
 ) -> None:
     """As a maintenance: with the data that it has, which gets the new build's collations."""
     own = short_tmp / "cache"
     own.mkdir(mode=0o777)
     own.chmod(0o777)  # which is written to by whoever serves
-    for bundle in (Bundles(cache).find(installed(cache, ENGINE)), Bundles(cache).haproxy()):
+    wheels = Bundles(accessible_cache(cache_with(ENGINE, "wheel")))
+    wheel = wheels.of(*wheels.builds(ENGINE, "wheel"))
+    assert wheel is not None
+    for bundle in (wheel, wheels.haproxy()):
         (own / bundle.name).symlink_to(bundle.path)
     fresh_service.environment["OPENRDB_CACHE"] = str(own)
     fresh_service.start()

@@ -19,7 +19,7 @@ from scaleway.rdb.v1 import (
 from openrdb.host.bundles.cache import Bundles
 from openrdb.system.bundle import Bundle
 from openrdb.system.layout import Layout
-from tests.support import replicas
+from tests.support import minors, replicas
 from tests.support.held_service import HeldService
 from tests.support.high_availability import nodes, primary
 from tests.support.kinds import last_error
@@ -130,9 +130,7 @@ def test_a_node_type_that_the_engine_does_not_start_with(cache: Path, worker_id:
         assert "superuser_reserved_connections" in str(error)
 
 
-OLDER = {"PostgreSQL-18": "postgresql-18.1.0-r1", "MySQL-9": "mysql-9.7.1"}
-"""Names of binaries of an earlier minor version."""
-both = pytest.mark.parametrize("older", OLDER, indirect=True)
+both = pytest.mark.parametrize("older", ["PostgreSQL-18", "MySQL-9"], indirect=True)
 
 
 class Older(NamedTuple):
@@ -154,7 +152,7 @@ def older(
     there.chmod(0o777)  # the load balancer's binaries are copied into it
     engine = getattr(request, "param", "PostgreSQL-18")
     newest = Bundles(cache).find(installed(cache, engine))
-    shutil.copytree(newest.path, there / OLDER[engine], symlinks=True)
+    shutil.copytree(newest.path, there / minors.older(newest), symlinks=True)
     with HeldService(there, ports_of_worker(worker_id, 1)) as service:
         service.start()
         yield Older(service, engine, newest, there / newest.name)

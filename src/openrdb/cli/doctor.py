@@ -13,7 +13,7 @@ from openrdb.config import REGIONS, SAME_FILE_SYSTEM, Settings, same_file_system
 from openrdb.errors import HostError, StoreUnavailable
 from openrdb.host import checks, guard
 from openrdb.host.balancer import choose
-from openrdb.host.bundles.cache import Bundles, Release
+from openrdb.host.bundles.cache import Bundles
 from openrdb.host.cgroups import Cgroups
 from openrdb.host.checks import Finding
 from openrdb.storage import open_store
@@ -37,18 +37,15 @@ def examine(settings: Settings) -> list[Finding]:
 def _engines(settings: Settings) -> Iterator[Finding]:
     bundles = Bundles(settings.cache, settings.engine_aliases)
     installed = bundles.installed()
-    offered = dict[str, Release]()
-    for one in bundles.releases():
-        offered.setdefault(one.version_name, one)  # which is installed if no build is named
-    for release in offered.values():
-        bundle = installed.get(release.version_name)
-        if bundle is not None:
-            text = f"{bundle.version}, from {bundle.path}"
-            yield Finding(release.version_name, "ok", text)
-        elif release.default:
-            lacking = release.why_not(settings.debian_mirror)
-            text = lacking or f"openrdb engines install {release.version_name}"
-            yield Finding(release.version_name, "warning", f"not installed: {text}")
+    current = {release.version_name: release.default for release in bundles.releases()}
+    for name, is_default in current.items():
+        if name in installed:
+            bundle = installed[name]
+            yield Finding(name, "ok", f"{bundle.version}, from {bundle.path}")
+        elif is_default:
+            release = bundles.builds(name, mirror=settings.debian_mirror)[0]
+            text = release.why_not(settings.debian_mirror) or f"openrdb engines install {name}"
+            yield Finding(name, "warning", f"not installed: {text}")
     if not installed:
         yield Finding("engines", "bad", "none is installed: openrdb engines install")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -13,6 +13,7 @@ from openrdb.config import Settings
 from openrdb.errors import HostError
 from openrdb.host.bundles.cache import Bundles
 from openrdb.host.bundles.downloads import Progress
+from openrdb.system.bundle import Bundle
 
 
 def run(
@@ -21,20 +22,20 @@ def run(
     """Install engine versions and the load balancer, and say what is left out and why.
 
     Without names all current versions are asked for, and one that cannot be installed does not
-    stop the others. `build` is that of the versions that are named.
+    stop the others. `build` is that of the versions that are named; without it, the best is
+    installed that can be.
 
     Raises:
         HostError: a version that was named cannot be installed, or no engine works.
     """
     bundles = Bundles(settings.cache)
-    left_out = {} if names else _lacking(settings, bundles)
+    current = dict.fromkeys(one.version_name for one in bundles.releases() if one.default)
+    left_out = {} if names else _lacking(settings, bundles, current)
     for name, reason in left_out.items():
         _say(out, f"! {name}: not installed: {reason}")
-    chosen = names or [release.version_name for release in bundles.releases() if release.default]
-    for name in [name for name in chosen if name not in left_out]:
+    for name in [name for name in names or current if name not in left_out]:
         try:
-            with _progress(name, out, err) as progress:
-                bundle = bundles.install(name, progress, mirror=settings.debian_mirror, build=build)
+            bundle = _install(settings, bundles, name, build, out, err)
         except HostError as error:
             if names:
                 raise
@@ -49,14 +50,28 @@ def run(
         _say(out, f"! left out, for the reasons above: {', '.join(left_out)}")
 
 
-def _lacking(settings: Settings, bundles: Bundles) -> dict[str, str]:
-    """Return the current versions that are missing and that this host cannot fetch, and why."""
-    installed = bundles.installed()
-    reasons = {
-        release.version_name: release.why_not(settings.debian_mirror)
-        for release in bundles.releases()
-        if release.default and release.version_name not in installed
-    }
+def _install(
+    settings: Settings, bundles: Bundles, name: str, build: str | None, out: Console, err: Console
+) -> Bundle:
+    """Install the best build of a version, or else the next one, and say why."""
+    mirror = settings.debian_mirror
+    tried, *others = bundles.builds(name, build, mirror=mirror)
+    while True:
+        try:
+            with _progress(name, out, err) as progress:
+                return bundles.install(tried, progress, mirror=mirror)
+        except HostError as error:
+            if not others or others[0].why_not(mirror):
+                raise
+            _say(out, f"! {name}: {others[0].build} instead of {tried.build}: {error}")
+            tried, *others = others
+
+
+def _lacking(settings: Settings, bundles: Bundles, names: Iterable[str]) -> dict[str, str]:
+    """Return which versions are missing and cannot be fetched by this host, and why."""
+    installed, mirror = bundles.installed(), settings.debian_mirror
+    missing = [name for name in names if name not in installed]
+    reasons = {name: bundles.builds(name, mirror=mirror)[0].why_not(mirror) for name in missing}
     return {name: reason for name, reason in reasons.items() if reason}
 
 

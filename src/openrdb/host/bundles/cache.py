@@ -84,7 +84,7 @@ class Bundles:
         self._aliases = aliases or {}
 
     def releases(self) -> list[Release]:
-        """Return what can be installed, oldest version first within a build of an engine."""
+        """Return what can be installed, oldest version of an engine first, and its best build first."""
         text = (resources.files("openrdb.catalog") / "bundles.toml").read_text()
         tables = tomllib.loads(text)
         wheels = [
@@ -96,7 +96,29 @@ class Bundles:
             DebianRelease.of(table, common, grafts[table["version_name"]])
             for table in common.pop("postgresql")
         ]
-        return [*wheels, *packages, *map(MySQLRelease.of, tables["mysql"])]
+        postgresql: list[Release] = [*packages, *wheels]
+        postgresql.sort(key=lambda one: int(one.version.partition(".")[0]))
+        return [*postgresql, *map(MySQLRelease.of, tables["mysql"])]
+
+    def builds(
+        self, version_name: str, build: str | None = None, *, mirror: str | None = None
+    ) -> list[Release]:
+        """Return the releases of an engine version, the one to install first; all that there are.
+
+        That is the best one of those that are there or that this host can fetch.
+        HostError: there is none of that name, or of that build.
+        """
+        releases = [one for one in self.releases() if one.version_name == version_name]
+        if not releases:
+            known = ", ".join(dict.fromkeys(one.version_name for one in self.releases()))
+            raise HostError(f"{version_name} cannot be installed; known are {known}")
+        found = [one for one in releases if build in (None, one.build)]
+        if not found:
+            builds = ", ".join(one.build for one in releases)
+            raise HostError(f"{version_name} has no build {build}; there is {builds}")
+        if len(found) > 1:
+            found.sort(key=lambda one: bool(self.of(one) is None and one.why_not(mirror)))
+        return found
 
     def installed(self) -> dict[str, Bundle]:
         """Return the usable bundles by version name: the newest minor version of the best build.
@@ -138,22 +160,19 @@ class Bundles:
 
     def install(
         self,
-        version_name: str,
+        release: Release,
         progress: Progress | None = None,
         *,
         mirror: str | None = None,
-        build: str | None = None,
     ) -> Bundle:
-        """Install the release of an engine version in the cache; a no-op if it is there.
+        """Install a release in the cache; a no-op if it is there.
 
         `mirror`: the URL of Debian's packages; None: the one that this host's apt uses.
-        `build`: which of the version's builds; None: the first.
         HostError, and nothing left behind, when it cannot be fetched, is not what was promised or
         does not run on this host.
         """
-        release = self._release(version_name, build)
         return self._ensure(
-            f"{version_name}-{release.build}".lower(),
+            f"{release.version_name}-{release.build}".lower(),
             lambda: self.of(release),
             lambda partial: release.make(partial, mirror, progress or _silent),
         )
@@ -177,17 +196,6 @@ class Bundles:
             return bundle.name, version
 
         return self._ensure(bundle.name, lambda: bundle if bundle.path.exists() else None, make)
-
-    def _release(self, version_name: str, build: str | None) -> Release:
-        releases = [one for one in self.releases() if one.version_name == version_name]
-        if not releases:
-            known = ", ".join(dict.fromkeys(one.version_name for one in self.releases()))
-            raise HostError(f"{version_name} cannot be installed; known are {known}")
-        found = next((one for one in releases if build in (None, one.build)), None)
-        if found is None:
-            builds = ", ".join(one.build for one in releases)
-            raise HostError(f"{version_name} has no build {build}; there is {builds}")
-        return found
 
     def _bundle(self, name: str, version: str) -> Bundle:
         return Bundle(name, version, self._cache / name)

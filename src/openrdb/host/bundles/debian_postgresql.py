@@ -8,14 +8,13 @@ are in, so each is a script there that runs the real one by the loader:
     lib/                                libraries, and the loader
     lib/postgresql/17/lib               the server's modules
     libexec/                            programs
-    locales/                            of the C library
+    locales/                            of the C library, all those in UTF-8
     share/postgresql/17, share/proj
 """
 
 from __future__ import annotations
 
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -58,10 +57,9 @@ class DebianRelease:
     """Packages, without "postgresql-17-" before their names."""
     without: tuple[str, ...]
     """Packages that are taken for installed."""
-    locales: tuple[str, ...]
     revision: int
     grafts: tuple[Graft, ...]
-    default: bool = False
+    default: bool = True
     source: str = "debian"
     build: str = "debian"
 
@@ -77,8 +75,7 @@ class DebianRelease:
             grafts: those of the wheel of the same version.
         """
         lists = {name: tuple(table[name]) for name in ("suites", "extensions")}
-        lists |= {name: tuple(common[name]) for name in ("without", "locales")}
-        return cls(**table | lists, grafts=grafts)
+        return cls(**table | lists, without=tuple(common["without"]), grafts=grafts)
 
     @property
     def major(self) -> str:
@@ -104,7 +101,6 @@ class DebianRelease:
                 package.unlink()
             tree = _Tree(place / "root", target, self.major)
             tree.move()
-            tree.make_locales(self.locales)
         before = self.size
         for graft in grafts:
             title = f"{graft.extension} for {self.version_name}"
@@ -125,7 +121,7 @@ class DebianRelease:
         names = [server, *(f"{server}-{name}" for name in self.extensions)]
         return debian.fetch(
             self.version_name,
-            [*names, "locales", "libc-bin"],
+            [*names, "locales-all", "libc-bin"],
             place,
             without=self.without,
             source=debian.sources(self.version_name, mirror, self.suites),
@@ -156,26 +152,21 @@ class _Tree:
             control.rename(control.with_name(control.name.replace("-3.", ".")))
         self._wrap_programs()
         self._move_libraries()
+        self._move_locales()
         (self._target / "bin").symlink_to(self._own / "bin")
 
-    def make_locales(self, names: Iterable[str]) -> None:
-        """Compile locales, by the program that belongs to the C library of the bundle."""
-        library = self._target / "lib"
-        program = [str(library / _LOADER), "--library-path", str(library)]
-        program += [str(self._source / "bin" / "localedef"), "--no-archive"]
-        sources = {"I18NPATH": str(self._source / "share" / "i18n")}
-        (self._target / LOCALES).mkdir()
-        for name in names:
-            made = self._target / LOCALES / f"{name}.utf8"
-            command = [*program, "-i", name, "-f", "UTF-8", str(made)]
-            done = subprocess.run(
-                command, env=sources, capture_output=True, text=True, check=False, timeout=600
-            )
-            if not made.is_dir():
-                raise HostError(f"the locale {name} cannot be made: {done.stderr.strip()}")
-        built_in = next(self._source.glob("lib/locale/C.utf8"), None)
-        if built_in is not None:
-            built_in.rename(self._target / LOCALES / built_in.name)
+    def _move_locales(self) -> None:
+        """Take the locales in UTF-8; what several of them have in common stays one file.
+
+        The packages link them to each other, also to those of other encodings, which are left out.
+        """
+        for locale in sorted(self._source.glob("lib/locale/*.utf8")):
+            for path in filter(Path.is_file, locale.rglob("*")):
+                made = self._target / LOCALES / path.relative_to(locale.parent)
+                made.parent.mkdir(parents=True, exist_ok=True)
+                made.hardlink_to(path.resolve())
+        if not (self._target / LOCALES / "C.utf8").is_dir():
+            raise HostError("there are no locales in the packages")
 
     def _wrap_programs(self) -> None:
         programs = self._target / "libexec"
