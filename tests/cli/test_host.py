@@ -230,7 +230,7 @@ def test_foreign_bundles_are_refused(root_host: Service, cache: Path, short_tmp:
     for path in cache.iterdir():
         if path.name == bundle.path.name or path.name.startswith("haproxy-"):
             shutil.copytree(path, own / path.name, symlinks=True)
-    foreign = own / bundle.path.name / "bin" / "postgres"
+    foreign = (own / bundle.path.name / "bin" / "postgres").resolve()
     os.chown(foreign, 1234, 1234)
     root_host.environment["OPENRDB_CACHE"] = str(own)
     done = said(root_host, "serve", "true")

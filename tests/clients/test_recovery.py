@@ -22,6 +22,7 @@ from scaleway.rdb.v1 import Instance
 from openrdb.state.database import Database
 from openrdb.state.events import of_subject
 from tests.support.kinds import last_error
+from tests.support.programs import runs
 from tests.support.recovery_kinds import can_go_back, recovery, restore, switch
 from tests.support.service import Service, gone, installed, ports_of_worker, ready, wait_until
 
@@ -153,7 +154,7 @@ def test_an_instance_in_ruins_comes_back(deployment: Service) -> None:
     for number in range(20):
         insert(service, instance, number)
     (data,) = service.data_dir.glob(f"instances/{instance.id}/nodes/*/data")
-    servers = [one for one in service.processes(str(data)) if "postgres" in one.name()]
+    servers = [one for one in service.processes(str(data)) if runs(one, "postgres")]
     shutil.move(data, service.home / "lost")
     for server in servers:
         server.send_signal(signal.SIGKILL)

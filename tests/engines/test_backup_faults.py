@@ -22,6 +22,7 @@ from tests.engines.test_backups import described, fill, leftovers
 from tests.support.object_store import SeaweedFS
 from tests.support.place import new_place
 from tests.support.postgresql_server import VERIFIER, Server
+from tests.support.programs import runs
 from tests.support.service import port_of_server
 from tests.support.transfers import Transfers, job_of
 
@@ -93,7 +94,7 @@ def test_a_dump_that_is_cut_short_leaves_no_object(
             assert running.poll() is None
         if victim == "pg_dump":
             children = psutil.Process(running.pid).children(recursive=True)
-            next(one for one in children if "pg_dump" in one.name()).kill()
+            next(one for one in children if runs(one, "pg_dump")).kill()
         else:
             superuser.execute("SELECT pg_terminate_backend(%s)", list(found))
         state = transfers.end(running)

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 from openrdb.system import locks, processes
 from tests.support.service import Service, wait_until
 
@@ -19,6 +21,16 @@ def commands() -> Iterator[tuple[int, str]]:
         with suppress(OSError):
             command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
             yield int(path.parent.name), command
+
+
+def runs(process: psutil.Process, *programs: str) -> bool:
+    """Return whether a process runs one of these, by its own name or by a loader that is told which."""
+    with suppress(psutil.NoSuchProcess):
+        arguments = process.cmdline()
+        own = [process.name(), *(Path(one).name for one in arguments[:1])]
+        loaded = [Path(one).name for one in arguments[1:6]] if own[0].startswith("ld-linux") else []
+        return bool({*own, *loaded} & set(programs))
+    return False
 
 
 def is_readable(descriptor: int, timeout: float) -> bool:

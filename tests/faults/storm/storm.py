@@ -26,7 +26,7 @@ from tests.faults.storm.actors import (
 from tests.faults.storm.copies import Copier, Ephemeral
 from tests.faults.storm.model import Journal
 from tests.support.leftovers import leftovers
-from tests.support.programs import agent, keeper
+from tests.support.programs import agent, keeper, runs
 from tests.support.service import PASSWORD, Service, wait_until
 from tests.support.tenants import Login
 
@@ -140,9 +140,4 @@ class Storm:
 
 
 def _named(service: Service, *names: str) -> list[psutil.Process]:
-    found = []
-    for one in service.processes():
-        with suppress(psutil.NoSuchProcess):
-            if one.name() in names:
-                found.append(one)
-    return found
+    return [one for one in service.processes() if runs(one, *names)]

@@ -14,6 +14,7 @@ are in, so each is a script there that runs the real one by the loader:
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -156,15 +157,20 @@ class _Tree:
         (self._target / "bin").symlink_to(self._own / "bin")
 
     def _move_locales(self) -> None:
-        """Take the locales in UTF-8; what several of them have in common stays one file.
+        """Take the locales in UTF-8. What several have in common is one file, to which others link.
 
-        The packages link them to each other, also to those of other encodings, which are left out.
+        The packages link them to each other as well, but also to those of encodings that are left out.
         """
+        first = dict[Path, Path]()
         for locale in sorted(self._source.glob("lib/locale/*.utf8")):
             for path in filter(Path.is_file, locale.rglob("*")):
                 made = self._target / LOCALES / path.relative_to(locale.parent)
                 made.parent.mkdir(parents=True, exist_ok=True)
-                made.hardlink_to(path.resolve())
+                if known := first.get(path.resolve()):
+                    made.symlink_to(os.path.relpath(known, made.parent))
+                else:
+                    shutil.copyfile(path, made)
+                    first[path.resolve()] = made
         if not (self._target / LOCALES / "C.utf8").is_dir():
             raise HostError("there are no locales in the packages")
 
