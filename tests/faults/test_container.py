@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
+from tests.support.programs import runs
 from tests.support.service import Service, wait_until
 from tests.support.tls import presented, write_pair
 
@@ -41,9 +42,8 @@ def test_orphans_are_reaped_and_sigterm_stops_everything(contained: Service) -> 
     instance = service.create()
     login = service.login(instance)
     init = first_process(service)
-    (postmaster,) = [
-        p for p in init.children(recursive=True) if "-D" in p.cmdline() and "postgres" in p.name()
-    ]
+    servers = [one for one in init.children(recursive=True) if runs(one, "postgres")]
+    (postmaster,) = (one for one in servers if one.ppid() not in {other.pid for other in servers})
     postmaster.kill()
     wait_until(login.answers)
     wait_until(lambda: not zombies(init))

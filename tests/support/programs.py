@@ -27,9 +27,8 @@ def runs(process: psutil.Process, *programs: str) -> bool:
     """Return whether a process runs one of these, by its own name or by a loader that is told which."""
     with suppress(psutil.NoSuchProcess):
         arguments = process.cmdline()
-        own = [process.name(), *(Path(one).name for one in arguments[:1])]
-        loaded = [Path(one).name for one in arguments[1:6]] if own[0].startswith("ld-linux") else []
-        return bool({*own, *loaded} & set(programs))
+        title = arguments[arguments.index("--argv0") + 1] if "--argv0" in arguments else ""
+        return not {process.name(), Path(title.partition(":")[0]).name}.isdisjoint(programs)
     return False
 
 
