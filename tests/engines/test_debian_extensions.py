@@ -363,6 +363,51 @@ def test_collations_of_icu_and_the_library(admin: Connection) -> None:
     admin.execute("DROP DATABASE german")
 
 
+def test_indexes_of_a_collation_that_has_changed_are_rebuilt(
+    debian: Server, admin: Connection
+) -> None:
+    """And no others; on 15 and later the database's own collation counts as well."""
+    admin.execute("CREATE DATABASE french LOCALE 'fr_FR.utf8' TEMPLATE template0")
+    with debian.session("admin", "french") as owner:
+        owner.execute(
+            """
+            CREATE TABLE words (id int PRIMARY KEY, named text COLLATE "de-x-icu", own text);
+            CREATE INDEX named ON words (named);
+            CREATE UNIQUE INDEX "Of the database" ON words (lower(own)) WHERE id > 0;
+            CREATE INDEX bytes ON words (own COLLATE "C");
+            INSERT INTO words SELECT n, n, n FROM generate_series(1, 100) AS n
+            """
+        )
+        files = """
+            SELECT pg_relation_filenode('named'), pg_relation_filenode('"Of the database"'),
+                pg_relation_filenode('bytes'), pg_relation_filenode('words_pkey')
+        """
+        known = """
+            SELECT (SELECT collversion FROM pg_collation WHERE collname = 'de-x-icu'),
+                (SELECT datcollversion FROM pg_database WHERE datname = 'french')
+        """
+        before, versions = owner.execute(files).fetchone(), owner.execute(known).fetchone()
+        assert before is not None
+        with session.connect(debian.node, "french") as superuser:
+            superuser.execute(
+                "UPDATE pg_collation SET collversion = '1' WHERE collname = 'de-x-icu'"
+            )
+            superuser.execute(
+                "UPDATE pg_database SET datcollversion = '1' WHERE datname = 'french'"
+            )
+            superuser.commit()
+        debian.engine.renew_databases()
+        after = owner.execute(files).fetchone()
+        assert after is not None
+        changed = [now != then for now, then in zip(after, before, strict=True)]
+        assert changed == [True, True, False, False]
+        assert owner.execute(known).fetchone() == versions
+        assert owner.execute("SELECT id FROM words WHERE named = '77'").fetchone() == (77,)
+        debian.engine.renew_databases()
+        assert owner.execute(files).fetchone() == after
+    admin.execute("DROP DATABASE french")
+
+
 def test_statements_are_audited(debian: Server) -> None:
     """Where the setting asks for it; nobody's password is in the log, nor what we do ourselves."""
     before = debian.spec

@@ -20,13 +20,13 @@ Row = tuple[object, ...]
 
 _LATER = "allow_system_table_mods = on"
 # A database's own collation is number 100 in its indexes.
+# Some have no version, as that of bytes.
 _OUTDATED = """
     SELECT oid, oid::regcollation::text FROM pg_collation
-    WHERE collversion IS DISTINCT FROM pg_collation_actual_version(oid) AND collversion IS NOT NULL
+    WHERE collversion <> pg_collation_actual_version(oid)
 """
 _DATABASE_IS_OUTDATED = """
-    SELECT datcollversion IS DISTINCT FROM pg_database_collation_actual_version(oid)
-        AND datcollversion IS NOT NULL
+    SELECT datcollversion <> pg_database_collation_actual_version(oid)
     FROM pg_database WHERE datname = current_database()
 """
 _DATABASES_OWN = 100
