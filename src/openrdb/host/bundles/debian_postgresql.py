@@ -18,7 +18,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +99,9 @@ class DebianRelease:
             place = Path(directory)
             packages = self._fetch(place, mirror, lambda done, _: progress(done, total))
             (target / LISTING).write_text("".join(f"{package.name}\n" for package in packages))
-            for package in packages:
-                debian.unpack(self.version_name, package, place / "root")
-                package.unlink()
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                unpacked = partial(debian.unpack, self.version_name, target=place / "root")
+                list(pool.map(unpacked, packages))
             tree = _Tree(place / "root", target, self.major)
             tree.move()
         before = self.size
