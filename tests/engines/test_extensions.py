@@ -152,12 +152,17 @@ def create(connection: Connection, name: str, options: str = "CASCADE") -> None:
 
 
 def test_the_documentation_is_true(admin: tuple[Connection, int]) -> None:
+    """The first table, of what all builds have; what Debian's adds is in another."""
     connection, major = admin
     rows = connection.execute(
         "SELECT name, trusted FROM pg_available_extensions "
         "JOIN pg_available_extension_versions USING (name) WHERE version = default_version"
     )
-    assert dict(rows.fetchall()) == documented(major)
+    found, told = dict(rows.fetchall()), documented(major)
+    (version,) = connection.execute("SHOW server_version").fetchone() or ("",)
+    if "Debian" in version:
+        found = {name: trusted for name, trusted in found.items() if name in told}
+    assert found == told
 
 
 def test_what_may_be_created_works(admin: tuple[Connection, int]) -> None:
