@@ -19,7 +19,8 @@ import psycopg
 import pytest
 from psycopg import errors, sql
 
-from openrdb.engines.postgresql import newer_extensions, session
+from openrdb.engines.names import SUPERUSER
+from openrdb.engines.postgresql import newer_extensions, session, timescaledb
 from openrdb.host.bundles import extensions
 from openrdb.host.bundles.cache import Bundles
 from tests.support.place import new_place
@@ -286,7 +287,8 @@ _OLDER = """
 
 
 def pretend_to_be_older(debian: Server, name: str) -> tuple[object, ...]:
-    with session.connect(debian.node, "trial") as superuser:
+    options = session.options_of(debian.spec, **{"timescaledb.disable_load": "on"})
+    with session.connect(debian.node, "trial", options=options) as superuser:
         older = superuser.execute(_OLDER, [name]).fetchone()
         assert older is not None
         superuser.execute("SET allow_system_table_mods = on")
@@ -324,6 +326,126 @@ def test_newer_binaries_bring_newer_versions(debian: Server, admin: Connection) 
     debian.engine.renew_databases()
     assert admin.execute(shown).fetchone() == newest
     debian.engine.renew_databases()  # nothing to do
+
+
+# What tenants' code that the server evaluates while a hypertable is written to or indexed runs as.
+HYPERTABLE = """
+    CREATE SCHEMA app;
+    CREATE TABLE app.ran (who text, superuser bool);
+    CREATE FUNCTION app.note() RETURNS int LANGUAGE plpgsql AS $$
+        BEGIN
+            INSERT INTO app.ran SELECT rolname, rolsuper FROM pg_roles WHERE rolname = current_user;
+            RETURN 1;
+        END
+    $$;
+    CREATE FUNCTION app.one(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS
+        'BEGIN PERFORM app.note(); RETURN 1; END';
+    CREATE DOMAIN app.checked AS int CHECK (app.one(VALUE) = 1);
+    CREATE TYPE app.pair AS (first app.checked);
+    CREATE TABLE app.devices (id int PRIMARY KEY, n int);
+    INSERT INTO app.devices VALUES (1, 1);
+    CREATE INDEX ON app.devices ((app.one(1) + n));
+    CREATE TABLE app.measured (at timestamptz NOT NULL, device int, pair app.pair);
+    SELECT create_hypertable('app.measured', 'at');
+"""
+RUN_AS_ITS_OWNER = {
+    "foreign key": (
+        "ALTER TABLE app.measured ADD FOREIGN KEY (device) REFERENCES app.devices (id)",
+        "INSERT INTO app.measured VALUES ('2026-01-01', 1)",
+    ),
+    "constant": (
+        "ALTER TABLE app.measured ADD EXCLUDE USING btree (at WITH =) "
+        "WHERE (pair IS DISTINCT FROM '(5)'::app.pair)",
+        "INSERT INTO app.measured VALUES ('2026-01-01', 1)",
+    ),
+    "index": (
+        "INSERT INTO app.measured VALUES ('2026-01-01', 1)",
+        "CREATE INDEX ON app.measured ((app.one(1) + device)) WITH (timescaledb.transaction_per_chunk)",
+    ),
+}
+
+
+def with_hypertable(debian: Server, connection: Connection) -> None:
+    if not (debian.bundle.share / "extension" / "timescaledb.control").exists():
+        pytest.skip("it has no timescaledb")
+    connection.execute("CREATE EXTENSION timescaledb")
+    connection.execute(HYPERTABLE)
+
+
+def whom_it_ran_as(debian: Server, kind: str) -> list[tuple[object, ...]]:
+    before, then = RUN_AS_ITS_OWNER[kind]
+    for statement in (before, "TRUNCATE app.ran", then):
+        with debian.session("admin", "trial") as connection:  # nothing is evaluated already
+            connection.execute(statement)
+    with debian.session("admin", "trial") as connection:
+        return connection.execute("SELECT DISTINCT who, superuser FROM app.ran").fetchall()
+
+
+@pytest.mark.parametrize("kind", RUN_AS_ITS_OWNER)
+def test_hypertables_run_nothing_as_the_superuser(
+    debian: Server, admin: Connection, kind: str
+) -> None:
+    with_hypertable(debian, admin)
+    assert whom_it_ran_as(debian, kind) == [("admin", False)]
+
+
+def test_who_creates_timescaledb_is_no_superuser_meanwhile(
+    debian: Server, admin: Connection
+) -> None:
+    """A session that has created it may have looked up before whose it is."""
+    with_hypertable(debian, admin)
+    for statement in RUN_AS_ITS_OWNER["index"]:
+        admin.execute(statement)
+    assert admin.execute("SELECT count(*) FROM app.ran WHERE superuser").fetchone() == (0,)
+
+
+def test_hypertables_of_earlier_bundles_run_nothing_as_the_superuser(
+    debian: Server, admin: Connection
+) -> None:
+    with_hypertable(debian, admin)
+    with session.connect(debian.node, "trial") as superuser:
+        for made in timescaledb.MADE:
+            superuser.execute(f"ALTER EXTENSION timescaledb DROP {made}")
+        superuser.execute(f"DROP {timescaledb.MADE[0]} CASCADE")
+        superuser.execute(f"ALTER SCHEMA _timescaledb_catalog OWNER TO {SUPERUSER}")
+        superuser.execute(f"ALTER SCHEMA _timescaledb_internal OWNER TO {SUPERUSER}")
+    with debian.session("admin", "trial") as other:
+        other.execute("INSERT INTO app.measured VALUES ('2026-01-01', 1)")  # as the superuser
+        debian.engine.renew_databases()
+        with pytest.raises(errors.AdminShutdown):
+            other.execute("SELECT 1")
+    assert whom_it_ran_as(debian, "foreign key") == [("admin", False)]
+
+
+@pytest.mark.parametrize("schema", ["_timescaledb_catalog", "_timescaledb_internal"])
+def test_tables_that_the_module_trusts_stay_its_own(
+    debian: Server, admin: Connection, schema: str
+) -> None:
+    with_hypertable(debian, admin)
+    with debian.session("admin", "trial") as other:
+        # Where it is not loaded, the module itself refuses nothing.
+        other.execute("SET timescaledb.disable_load = on")
+        other.execute("SET session_replication_role = replica")
+        with pytest.raises(errors.InsufficientPrivilege, match="cannot be renamed"):
+            other.execute(f"ALTER SCHEMA {schema} RENAME TO mine")
+    admin.execute("ALTER SCHEMA app RENAME TO mine")
+    with pytest.raises(errors.DependentObjectsStillExist):
+        admin.execute(f"DROP SCHEMA {schema} CASCADE")
+    with pytest.raises(errors.InsufficientPrivilege):
+        admin.execute("INSERT INTO _timescaledb_catalog.hypertable (id) VALUES (7)")
+    admin.execute("DROP EXTENSION timescaledb CASCADE")
+
+
+def test_schemas_that_an_extension_has_made_count(debian: Server, admin: Connection) -> None:
+    """They are the tenant's in part, and scripts of updates call what is in them."""
+    with_hypertable(debian, admin)
+    admin.execute(LOOK_ALIKES["function"].format(s="_timescaledb_internal"))
+    pretend_to_be_older(debian, "timescaledb")
+    with (
+        session.connect_in_time(debian.node, "trial", 60.0) as superuser,
+        pytest.raises(errors.InsufficientPrivilege, match='schema "_timescaledb_internal" has'),
+    ):
+        superuser.execute("ALTER EXTENSION timescaledb UPDATE")
 
 
 def test_tables_of_extensions_are_the_tenants_to_fill(admin: Connection) -> None:

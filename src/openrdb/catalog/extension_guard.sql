@@ -38,7 +38,15 @@ BEGIN
         PERFORM pg_sleep(0.01);
     END LOOP;
     SELECT nspname INTO foreign_in FROM pg_namespace AS n
-    WHERE (nspname = ANY (schemas) OR n.oid = pg_my_temp_schema()) AND (
+    WHERE (
+        nspname = ANY (schemas) OR n.oid = pg_my_temp_schema()
+        -- Schemas that this extension has made, of which a tenant may own some by now.
+        OR n.oid IN (
+            SELECT objid FROM pg_depend JOIN pg_extension AS e ON e.oid = refobjid
+            WHERE classid = 'pg_namespace'::regclass AND refclassid = 'pg_extension'::regclass
+                AND deptype = 'e' AND extname = '<extension>'
+        )
+    ) AND (
         EXISTS (SELECT FROM pg_proc WHERE pronamespace = n.oid AND proowner <> 10)
         OR EXISTS (SELECT FROM pg_operator WHERE oprnamespace = n.oid AND oprowner <> 10)
         -- Who makes a value of a domain runs its checks.

@@ -125,7 +125,7 @@ def _guard(control: Path, after: str) -> None:
     version = settings["default_version"]
     steps = _steps(name, version, made, updates)
     create = "".join(path.read_text() for path in steps)
-    guard = (_CATALOG / "extension_guard.sql").read_text()
+    guard = (_CATALOG / "extension_guard.sql").read_text().replace("<extension>", name)
     for_updates = guard + (_CATALOG / "extension_update_guard.sql").read_text()
     for path in {path.resolve() for path in updates.values()}:  # PostGIS has one with 200 names
         path.write_text(for_updates + path.read_text())
