@@ -448,6 +448,20 @@ def test_schemas_that_an_extension_has_made_count(debian: Server, admin: Connect
         superuser.execute("ALTER EXTENSION timescaledb UPDATE")
 
 
+def test_one_whose_update_fails_keeps_no_other_from_its_own(
+    debian: Server, admin: Connection
+) -> None:
+    """As orafce's from 4.16: it names a schema that we have removed; those before fail, too."""
+    create(admin, "orafce")
+    create(admin, "tdigest", "public")
+    shown = "SELECT extversion FROM pg_extension WHERE extname = 'tdigest'"
+    newest = admin.execute(shown).fetchone()
+    for name in ("orafce", "tdigest"):
+        pretend_to_be_older(debian, name)
+    debian.engine.renew_databases()
+    assert admin.execute(shown).fetchone() == newest
+
+
 def test_tables_of_extensions_are_the_tenants_to_fill(admin: Connection) -> None:
     create(admin, "postgis", "public")
     create(admin, "postgis_topology")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 
-from psycopg import Connection, errors, sql
+from psycopg import Connection, Error, sql
 
 log = logging.getLogger(__name__)
 
@@ -17,14 +17,13 @@ _OUTDATED = """
     WHERE installed_version IS NOT NULL AND installed_version <> default_version
         AND version = default_version AND superuser
 """
-_LEFT = (errors.InsufficientPrivilege, errors.LockNotAvailable, errors.InvalidParameterValue)
-"""What a guard raises, and the server where there is no script from the old version to the new one."""
 
 
 def update(connection: Connection[Row], only: Collection[str] | None = None) -> None:
     """Bring the extensions of a database to their newest versions; of a session that commits each
-    statement. One whose guard finds what it does not like stays at its version, and works; those that
-    run with their owners' rights are the owners' to update.
+    statement. One whose script fails stays at its version: its guard finds what it does not like, there
+    is no script from that version, or it names what bundles or tenants have removed. Those that run
+    with their owners' rights are the owners' to update.
 
     Args:
         only: the names of those that are wanted; None: all.
@@ -35,6 +34,8 @@ def update(connection: Connection[Row], only: Collection[str] | None = None) -> 
         try:
             statement = sql.SQL("ALTER EXTENSION {} UPDATE")
             connection.execute(statement.format(sql.Identifier(str(name))))
-        except _LEFT as error:
+        except Error as error:
+            if connection.closed:
+                raise
             database = connection.info.dbname
             log.warning("%s of the database %s stays as it is: %s", name, database, error)
