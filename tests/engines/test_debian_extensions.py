@@ -19,8 +19,7 @@ import psycopg
 import pytest
 from psycopg import errors, sql
 
-from openrdb.engines.names import SUPERUSER
-from openrdb.engines.postgresql import newer_extensions, session, timescaledb
+from openrdb.engines.postgresql import newer_extensions, session
 from openrdb.host.bundles import extensions
 from openrdb.host.bundles.cache import Bundles
 from tests.support.place import new_place
@@ -397,24 +396,6 @@ def test_who_creates_timescaledb_is_no_superuser_meanwhile(
     for statement in RUN_AS_ITS_OWNER["index"]:
         admin.execute(statement)
     assert admin.execute("SELECT count(*) FROM app.ran WHERE superuser").fetchone() == (0,)
-
-
-def test_hypertables_of_earlier_bundles_run_nothing_as_the_superuser(
-    debian: Server, admin: Connection
-) -> None:
-    with_hypertable(debian, admin)
-    with session.connect(debian.node, "trial") as superuser:
-        for made in timescaledb.MADE:
-            superuser.execute(f"ALTER EXTENSION timescaledb DROP {made}")
-        superuser.execute(f"DROP {timescaledb.MADE[0]} CASCADE")
-        superuser.execute(f"ALTER SCHEMA _timescaledb_catalog OWNER TO {SUPERUSER}")
-        superuser.execute(f"ALTER SCHEMA _timescaledb_internal OWNER TO {SUPERUSER}")
-    with debian.session("admin", "trial") as other:
-        other.execute("INSERT INTO app.measured VALUES ('2026-01-01', 1)")  # as the superuser
-        debian.engine.renew_databases()
-        with pytest.raises(errors.AdminShutdown):
-            other.execute("SELECT 1")
-    assert whom_it_ran_as(debian, "foreign key") == [("admin", False)]
 
 
 @pytest.mark.parametrize("schema", ["_timescaledb_catalog", "_timescaledb_internal"])

@@ -27,7 +27,6 @@ from openrdb.engines.postgresql import (
     session,
     settings,
     shared_memory,
-    timescaledb,
     upgrade,
     upstream,
     user_slots,
@@ -171,7 +170,6 @@ class PostgreSQLServer:
             for name, _ in session.databases(self._node):
                 with session.connect_in_time(self._node, name, _LONGEST) as connection:
                     connection.execute(f"SET statement_timeout = '{_LONGEST}s'")
-                    timescaledb.disarm(connection)
                     collations.renew(connection, self._node)
                     newer_extensions.update(connection, guarded())
         except psycopg.Error as error:
