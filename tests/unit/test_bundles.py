@@ -488,7 +488,7 @@ def test_builds_with_more_are_preferred(registry):
     for name in (
         "postgresql-17.13.0-r3",
         "postgresql-17.12-debian-r1",
-        "postgresql-17.9-debian-r2",
+        "postgresql-17.9-debian-r3",
     ):
         (registry.cache / name / "bin").mkdir(parents=True)
     found = Bundles(registry.cache)
@@ -496,7 +496,7 @@ def test_builds_with_more_are_preferred(registry):
     assert found.installed()["PostgreSQL-17"].version == "17.12"
     releases = [one for one in found.releases() if one.version_name == "PostgreSQL-17"]
     assert [one.build for one in releases] == ["debian", "wheel"]
-    assert found.of(releases[0]).name == "postgresql-17.9-debian-r2"
+    assert found.of(releases[0]).name == "postgresql-17.9-debian-r3"
     with pytest.raises(HostError, match="has no build none; there is debian, wheel"):
         found.builds("PostgreSQL-17", "none")
 
