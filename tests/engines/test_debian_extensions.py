@@ -11,6 +11,7 @@ import re
 import threading
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -574,8 +575,29 @@ def test_changes_are_read_as_json(debian: Server) -> None:
         debian.reconfigure(before)
 
 
+CRASHES = {
+    "address_standardizer": "SELECT debug_standardize_address(NULL, NULL, NULL, NULL, NULL)",
+    "pgrouting": "SELECT _pgr_trspv4(NULL, NULL, NULL::int[], NULL::int[], NULL)",
+    "postgis_topology": "SELECT topology.getfacecontainingpoint('x', NULL), "
+    "topology._registermissingfaces(NULL)",
+}
+
+
+@pytest.mark.parametrize("name", CRASHES)
+def test_nothing_given_ends_no_server(debian: Server, admin: Connection, name: str) -> None:
+    if not (debian.bundle.share / "extension" / f"{name}.control").exists():
+        pytest.skip(f"it has no {name}")
+    create(admin, "postgis", "public")
+    create(admin, name, "public")
+    with debian.session("admin", "trial") as connection, suppress(errors.UndefinedFunction):
+        connection.execute(CRASHES[name])
+    assert admin.execute("SELECT 1").fetchone() == (1,)  # no session has ended
+
+
 def test_what_the_binaries_lack_is_told(server: Server) -> None:
     """The wheels' have no such module."""
+    if (server.bundle.modules / "pgaudit.so").exists():
+        pytest.skip("its binaries have it")
     before = server.spec
     server.spec = dataclasses.replace(before, settings={"rdb.enable_pgaudit": "on"})
     try:

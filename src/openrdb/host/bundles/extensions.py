@@ -57,6 +57,25 @@ def graft(graft: Graft, wheel: Path, modules: Path, scripts: Path) -> None:
                     shutil.copyfileobj(content, file)
 
 
+_STRICT = """
+DO $openrdb$
+DECLARE
+    one regprocedure;
+BEGIN
+    FOR one IN
+        SELECT p.oid FROM pg_proc AS p
+        JOIN pg_depend ON classid = 'pg_proc'::regclass AND objid = p.oid AND deptype = 'e'
+        JOIN pg_extension AS e ON e.oid = refobjid
+        WHERE extname = '{name}' AND proname = ANY (ARRAY{functions})
+    LOOP
+        EXECUTE 'ALTER FUNCTION ' || one || ' STRICT';
+    END LOOP;
+END
+$openrdb$;
+"""
+"""What keeps functions from being called with nothing; versions need not have all of them."""
+
+
 def complete(directory: Path, modules: Path, major: int) -> None:
     """Make a bundle's safe extensions creatable, and uuid-ossp work without its library.
 
@@ -79,7 +98,9 @@ def complete(directory: Path, modules: Path, major: int) -> None:
     for name in listed["guarded"]:
         control = directory / f"{name}.control"
         if control.exists():
-            _guard(control, listed["after"].get(name, ""))
+            functions = listed["strict"].get(name)
+            after = _STRICT.format(name=name, functions=functions) if functions else ""
+            _guard(control, after + listed["after"].get(name, ""))
             _trust(control)
     script = directory / "uuid-ossp--1.1.sql"
     if script.exists():
