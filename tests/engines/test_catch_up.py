@@ -124,6 +124,7 @@ class Write:
 
     def __init__(self, server: Server) -> None:
         self._server, self.done = server, 0
+        self._has_failed = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Self:
@@ -131,7 +132,9 @@ class Write:
         wait_until(lambda: self.done > 10)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        if failure is not None:  # nobody has ended its sessions
+            self._has_failed.set()
         self._thread.join()
 
     def _run(self) -> None:
@@ -140,7 +143,7 @@ class Write:
             self._server.session() as session,
             self._server.session(database='sh op"') as other,
         ):
-            while True:
+            while not self._has_failed.is_set():
                 number = self.done + 1
                 session.execute("INSERT INTO written (a) VALUES (1)")
                 session.execute("INSERT INTO bad.t VALUES (%s, 1, 1)", [number])

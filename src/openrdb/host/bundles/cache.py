@@ -84,7 +84,8 @@ class Bundles:
         self._aliases = aliases or {}
 
     def releases(self) -> list[Release]:
-        """Return what can be installed, oldest version of an engine first, and its best build first."""
+        """Return what can be installed, oldest version of an engine first, and first of its builds the
+        one that is installed where none is named."""
         text = (resources.files("openrdb.catalog") / "bundles.toml").read_text()
         tables = tomllib.loads(text)
         wheels = [
@@ -96,7 +97,7 @@ class Bundles:
             DebianRelease.of(table, common, grafts[table["version_name"]])
             for table in common.pop("postgresql")
         ]
-        postgresql: list[Release] = [*packages, *wheels]
+        postgresql: list[Release] = [*wheels, *packages]
         postgresql.sort(key=lambda one: int(one.version.partition(".")[0]))
         return [*postgresql, *map(MySQLRelease.of, tables["mysql"])]
 
@@ -105,7 +106,7 @@ class Bundles:
     ) -> list[Release]:
         """Return the releases of an engine version, the one to install first; all that there are.
 
-        That is the best one of those that are there or that this host can fetch.
+        That is the first one of those that are there or that this host can fetch.
         HostError: there is none of that name, or of that build.
         """
         releases = [one for one in self.releases() if one.version_name == version_name]
