@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
+import requests
 from scaleway.rdb.v1 import Instance
 
 from openrdb.console.frame import TABS
@@ -235,3 +237,22 @@ def test_a_maintenance_is_shown_with_its_dates(
         with state_of(service) as session:
             session.delete(session.get_one(models.Maintenance, row.id))
             session.get_one(models.Instance, UUID(shown.id)).first_ready_at = was_ready_at
+
+
+def test_events_are_none_of_other_projects(
+    service: Service, browser: Browser, shown: Instance
+) -> None:
+    """What a stranger asked for is no event of the instance's, whatever its words."""
+    project = service.request("POST", "//account/v3/projects", json={"name": "elsewhere"}).json()
+    intruder = new_key(service, project_id=project["id"])
+    own = service.secret_key
+    path = f"{service.url}/rdb/v1/regions/fr-par/instances/{shown.id}/purge-logs"
+    for key, name in ((intruder.secret_key, "INTRUDER"), (own, "OWN"), (own, 7)):
+        body = json.dumps({"log_name": name, "text": "\ud800 half"})
+        headers = {"X-Auth-Token": key, "Content-Type": "application/json"}
+        assert requests.post(path, body, headers=headers, timeout=60).status_code in (400, 404)
+    page = browser.get(f"{FIRST}/{shown.id}/events")
+    assert page.status_code == 200
+    assert "OWN" in page.text
+    assert "INTRUDER" not in page.text
+    assert intruder.access_key not in page.text

@@ -76,7 +76,11 @@ def test_the_first_page_leads_to_signing_in_and_back(service: Service) -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["https://example.com/", "//example.com/console/", "/console/\\example.com", "/docs"]
+    "target",
+    [
+        *("https://example.com/", "//example.com/console/", "/console/\\example.com", "/docs"),
+        *("http://[", "//[", "http://\u2100.com/"),  # which are no addresses
+    ],
 )
 def test_signing_in_leads_nowhere_else(service: Service, target: str) -> None:
     browser = Browser(service)
@@ -86,8 +90,9 @@ def test_signing_in_leads_nowhere_else(service: Service, target: str) -> None:
     assert answer.headers["location"] == "/console/"
 
 
-def test_a_wrong_key_is_refused_in_words(service: Service) -> None:
-    browser, wrong = Browser(service), str(uuid4())
+@pytest.mark.parametrize("wrong", [str(uuid4()), "€-é-\N{ROCKET}", "a\nb"])
+def test_a_wrong_key_is_refused_in_words(service: Service, wrong: str) -> None:
+    browser = Browser(service)
     page = browser.sign_in(wrong)
     assert page.status_code == 401
     assert wrong not in page.text, "it may be another service's key"

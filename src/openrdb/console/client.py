@@ -57,7 +57,8 @@ class Client:
         async with httpx.AsyncClient(
             transport=transport, base_url="http://console", trust_env=False
         ) as client:
-            headers = {"X-Auth-Token": self._key}
+            # As bytes: a key that is none may have any characters.
+            headers = {b"X-Auth-Token": self._key.encode(errors="replace")}
             response = await client.request(method, path, headers=headers, **content)
         body: Json = response.json() if response.content else {}
         if response.status_code >= _FIRST_ERROR:

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, quote
 from uuid import UUID
 
 from markupsafe import Markup
@@ -208,9 +208,8 @@ def sign_in_path(request: Request) -> str:
 
 def own_path(target: str) -> str:
     """Return a path of the console; its first page for whatever leads elsewhere."""
-    parts = urlsplit(target)
-    is_own = not parts.scheme and not parts.netloc and target.startswith(f"{ROOT}/")
-    return target if is_own and "\\" not in target else f"{ROOT}/"
+    is_own = target.startswith(f"{ROOT}/") and "\\" not in target
+    return target if is_own else f"{ROOT}/"
 
 
 def cookie_name(request: Request) -> str:

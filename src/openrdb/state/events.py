@@ -8,10 +8,10 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, or_, select
 from sqlalchemy.orm import Session
 
-from openrdb.state.models import Event, Ip, Operation, PrivateNetwork, Project, Vpc, now
+from openrdb.state.models import ApiKey, Event, Ip, Operation, PrivateNetwork, Project, Vpc, now
 from openrdb.state.scope import Principal
 from openrdb.state.subjects import SUBJECTS
 
@@ -38,19 +38,24 @@ class Caller:
 def without_secrets(value: Any, depth: int = 0) -> Any:  # noqa: ANN401
     """Return a copy without the values of secret fields, its texts and lists shortened."""
     if isinstance(value, str):
-        # PostgreSQL keeps no NUL in a text.
-        return value[:_LONGEST_TEXT].replace("\x00", "")
+        return _kept(value)
     if isinstance(value, Mapping | list) and depth == _DEEPEST:
         return "…"
     if isinstance(value, Mapping):
         return {
-            str(name)[:_LONGEST_TEXT].replace("\x00", ""): without_secrets(part, depth + 1)
+            _kept(str(name)): without_secrets(part, depth + 1)
             for name, part in list(value.items())[:_LONGEST_LIST]
             if not any(secret in str(name).lower() for secret in _SECRETS)
         }
     if isinstance(value, list):
         return [without_secrets(part, depth + 1) for part in value[:_LONGEST_LIST]]
     return value
+
+
+def _kept(text: str) -> str:
+    """Return as much of a text as is kept, without what PostgreSQL or UTF-8 has not: NUL, and halves of
+    characters, which JSON can name."""
+    return text[:_LONGEST_TEXT].replace("\x00", "").encode(errors="replace").decode()
 
 
 def accepted(
@@ -193,9 +198,25 @@ def newest(session: Session, count: int, subject_id: str | None = None) -> list[
     return list(session.scalars(query))[::-1]
 
 
-def newest_of(session: Session, count: int, subject_ids: Collection[str]) -> list[Event]:
-    """Return the newest events of some subjects, the newest first."""
-    query = select(Event).where(Event.subject_id.in_(subject_ids))
+def newest_of(
+    session: Session, count: int, subject_ids: Collection[str], project_id: UUID
+) -> list[Event]:
+    """Return the newest events of some subjects of a project, the newest first.
+
+    What was refused to keys of other projects is not the project's: it may have been asked for with
+    any text, by whoever knows an id.
+    """
+    own = select(ApiKey.access_key).where(
+        or_(ApiKey.project_id.is_(None), ApiKey.project_id == project_id)
+    )
+    query = select(Event).where(
+        Event.subject_id.in_(subject_ids),
+        or_(
+            Event.outcome.not_in(("refused", "failed")),
+            Event.access_key.is_(None),
+            Event.access_key.in_(own),
+        ),
+    )
     return list(session.scalars(query.order_by(Event.at.desc(), Event.id).limit(count)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Final
+from uuid import UUID
 
 from starlette.responses import Response
 
@@ -26,7 +27,8 @@ async def show(visit: Visit) -> Response:
         reading.every(visit.api, visit.rdb("snapshots"), "snapshots", **asked),
     )
     subjects = [instance, *instance["read_replicas"], *backups, *snapshots]
-    found = await visit.in_state(events.newest_of, _MOST, [one["id"] for one in subjects])
+    ids, project = [one["id"] for one in subjects], UUID(instance["project_id"])
+    found = await visit.in_state(events.newest_of, _MOST, ids, project)
     return await frame.show(
         visit, "events", instance, live="parts/events.html", events=found, most=_MOST
     )
