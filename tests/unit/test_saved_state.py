@@ -336,9 +336,26 @@ def escaping(contents: dict[str, bytes]) -> None:
     contents["../escaped"] = b"x"
 
 
+def without(name: str) -> Callable[[dict[str, bytes]], None]:
+    def change(contents: dict[str, bytes]) -> None:
+        manifest = json.loads(contents["manifest.json"])
+        del manifest["files"][name], contents[name]
+        contents["manifest.json"] = json.dumps(manifest).encode()
+
+    return change
+
+
+def odd(manifest: bytes) -> Callable[[dict[str, bytes]], None]:
+    return lambda contents: contents.update({"manifest.json": manifest})
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        (without("credentials.json"), "a part of one"),
+        (without("state.sqlite"), "a part of one"),
+        (odd(b'{"format": Infinity}'), "its manifest is damaged"),
+        (odd(b"[" * 60_000), "its manifest is damaged"),
         (newer, "made by a newer OpenRDB"),
         (other, "damaged"),
         (escaping, "does not know"),

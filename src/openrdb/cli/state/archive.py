@@ -152,7 +152,7 @@ def _unpack(tar: tarfile.TarFile, directory: Path, source: str) -> Manifest:
             _copy(content, directory / member.name)
             if digest(directory / member.name) != expected:
                 raise HostError(f"{source} is damaged: {member.name} is not what was written")
-    if manifest is None or missing:
+    if manifest is None or missing or not {STATE, CREDENTIALS} <= manifest.files.keys():
         raise HostError(f"{source} is no backup of a state, or a part of one")
     return manifest
 
@@ -164,7 +164,7 @@ def _manifest(text: bytes, source: str) -> Manifest:
             made = f"{source} was made by a newer OpenRDB ({found.get('version')})"
             raise HostError(f"{made}: install that version")
         return _FORM.validate_python(found)
-    except (ValueError, KeyError, TypeError, ValidationError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, ValidationError):
         raise HostError(f"{source} is no backup of a state: its manifest is damaged") from None
 
 
