@@ -16,6 +16,16 @@ ENABLED = {"rdb.enable_logical_replication": "on"}
 READS = ("get_changes", "peek_changes", "get_binary_changes", "peek_binary_changes")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def only_here(servers: dict[str, Server]) -> Iterator[None]:
+    """What other modules' tests find is without it again."""
+    yield
+    for server in servers.values():
+        kept = {name: value for name, value in server.spec.settings.items() if name not in ENABLED}
+        if kept != server.spec.settings:
+            server.reconfigure(replace(server.spec, settings=kept))
+
+
 @pytest.fixture
 def logical(server: Server) -> Iterator[Server]:
     """A server with logical replication, and no slot left behind."""
