@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import requests
@@ -90,7 +90,7 @@ def test_signing_in_leads_nowhere_else(service: Service, target: str) -> None:
     assert answer.headers["location"] == "/console/"
 
 
-@pytest.mark.parametrize("wrong", [str(uuid4()), "€-é-\N{ROCKET}", "a\nb"])
+@pytest.mark.parametrize("wrong", [str(UUID(int=7)), "€-é-\N{ROCKET}", "a\nb"])
 def test_a_wrong_key_is_refused_in_words(service: Service, wrong: str) -> None:
     browser = Browser(service)
     page = browser.sign_in(wrong)
