@@ -90,6 +90,21 @@ def refused(
         session.add(event)
 
 
+def observed(
+    session: Session, instance_id: UUID, action: str, outcome: str, reason: str | None
+) -> None:
+    """Add an event about an instance that neither a request nor an operation tells of."""
+    session.add(
+        Event(
+            action=action,
+            outcome=outcome,
+            subject_type="instance",
+            subject_id=str(instance_id),
+            reason=reason,
+        )
+    )
+
+
 def request_of(session: Session, operation: Operation) -> str | None:
     """Return the id of the request that an operation was recorded by; None: there was none."""
     of_subject = Event.subject_id == str(operation.subject_id)

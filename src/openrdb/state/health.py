@@ -16,7 +16,8 @@ from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import inspect
 from sqlalchemy.orm import Session
 
-from openrdb.state.models import Event, Instance, Node
+from openrdb.state import events
+from openrdb.state.models import Instance, Node
 from openrdb.state.statuses.instance import WORKING, InstanceStatus
 
 FULLNESS: Final = "disk_full"
@@ -91,7 +92,9 @@ def _tell_of_fullness(session: Session, node: Node) -> None:
     is_open = node.observed_writes == OPEN
     if (_before(node, "observed_writes", OPEN) == OPEN) != is_open:
         reason = None if is_open else node.observed_reason
-        _tell(session, node, FULLNESS, "ended" if is_open else "began", reason)
+        events.observed(
+            session, node.instance_id, FULLNESS, "ended" if is_open else "began", reason
+        )
 
 
 def _tell_of_pair(session: Session, instance: Instance, node: Node) -> None:
@@ -101,24 +104,14 @@ def _tell_of_pair(session: Session, instance: Instance, node: Node) -> None:
     known = _before(node, "observed_epoch", 0) if _has_changed(node, "observed_epoch") else epoch
     if node.observed_role == "primary" and epoch > max(known, 1):
         text = f"node {node.id} takes writes from now on (epoch {epoch})"
-        _tell(session, node, PRIMARY, "done", text)
+        events.observed(session, node.instance_id, PRIMARY, "done", text)
     if not instance.is_pair_made or not _has_changed(node, "observed_unprotected"):
         return
     reason = node.observed_unprotected
     if (_before(node, "observed_unprotected", None) is None) != (reason is None):
-        _tell(session, node, PROTECTION, "began" if reason is None else "ended", reason)
-
-
-def _tell(session: Session, node: Node, action: str, outcome: str, reason: str | None) -> None:
-    session.add(
-        Event(
-            action=action,
-            outcome=outcome,
-            subject_type="instance",
-            subject_id=str(node.instance_id),
-            reason=reason,
+        events.observed(
+            session, node.instance_id, PROTECTION, "began" if reason is None else "ended", reason
         )
-    )
 
 
 def watch(sessions: type[Session]) -> None:

@@ -12,7 +12,8 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from openrdb.errors import PreconditionFailed
-from openrdb.state.models import Event, Instance, Maintenance, Node, now
+from openrdb.state import events
+from openrdb.state.models import Instance, Maintenance, Node, now
 from openrdb.state.statuses.instance import InstanceStatus
 from openrdb.state.statuses.maintenance import OPEN, MaintenanceStatus
 
@@ -135,12 +136,4 @@ def listed(session: Session, statuses: Iterable[str]) -> list[tuple[Maintenance,
 
 def tell(session: Session, maintenance: Maintenance, outcome: str, reason: str) -> None:
     """Add an event about a maintenance that no operation tells of."""
-    session.add(
-        Event(
-            action=ACTION,
-            outcome=outcome,
-            subject_type="instance",
-            subject_id=str(maintenance.instance_id),
-            reason=reason,
-        )
-    )
+    events.observed(session, maintenance.instance_id, ACTION, outcome, reason)
