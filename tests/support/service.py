@@ -80,9 +80,9 @@ def users_cache() -> Path:
 
 
 def cache_with(engine: str, build: str) -> Path:
-    """The user's cache, or another one if that has not this build of an engine version.
+    """The user's cache if it has this build of an engine version; else another cache with it.
 
-    Skips where it cannot be had.
+    Skips the test where this host cannot fetch the build.
     """
     place = users_cache()
     (release,) = Bundles(place).builds(engine, build)

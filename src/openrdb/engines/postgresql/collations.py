@@ -19,7 +19,6 @@ log = logging.getLogger(__name__)
 Row = tuple[object, ...]
 
 _LATER = "allow_system_table_mods = on"
-# A database's own collation is number 100 in its indexes.
 # Some have no version, as that of bytes.
 _OUTDATED = """
     SELECT oid, oid::regcollation::text FROM pg_collation
@@ -30,6 +29,7 @@ _DATABASE_IS_OUTDATED = """
     FROM pg_database WHERE datname = current_database()
 """
 _DATABASES_OWN = 100
+"""The number of a database's own collation in its indexes."""
 _FIRST_WITH_VERSION = 15
 """Which records that of a database's own collation."""
 _INDEXES = """

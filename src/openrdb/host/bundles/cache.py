@@ -104,10 +104,10 @@ class Bundles:
     def builds(
         self, version_name: str, build: str | None = None, *, mirror: str | None = None
     ) -> list[Release]:
-        """Return the releases of an engine version, the one to install first; all that there are.
+        """Return the builds of an engine version, beginning with the one to install.
 
-        That is the first one of those that are there or that this host can fetch.
-        HostError: there is none of that name, or of that build.
+        That is the first one which is installed, or which this host can fetch.
+        HostError: there is no such version, or no such build of it.
         """
         releases = [one for one in self.releases() if one.version_name == version_name]
         if not releases:
@@ -117,9 +117,9 @@ class Bundles:
         if not found:
             builds = ", ".join(one.build for one in releases)
             raise HostError(f"{version_name} has no build {build}; there is {builds}")
-        if len(found) > 1:
-            found.sort(key=lambda one: bool(self.of(one) is None and one.why_not(mirror)))
-        return found
+        # Asked one after the other: apt is not, where the wheel is installed.
+        first = next((one for one in found if self.of(one) or not one.why_not(mirror)), found[0])
+        return [first, *(one for one in found if one is not first)]
 
     def installed(self) -> dict[str, Bundle]:
         """Return the usable bundles by version name: the newest minor version of the best build.

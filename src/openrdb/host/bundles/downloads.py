@@ -54,14 +54,14 @@ def fetch(title: str, package: Package, directory: Path, progress: Progress) -> 
 
 @contextlib.contextmanager
 def fetched(
-    title: str, package: Package, beside: Path, progress: Progress, before: int, total: int
+    title: str, package: Package, place: Path, progress: Progress, before: int, total: int
 ) -> Iterator[Path]:
     """Yield a package's file for a while; its progress is shown as a part of all that is fetched."""
 
     def part(done: int, _: int) -> None:
         progress(before + done, total)
 
-    with tempfile.TemporaryDirectory(dir=beside) as directory:
+    with tempfile.TemporaryDirectory(dir=place) as directory:
         yield fetch(title, package, Path(directory), part)
 
 
