@@ -17,6 +17,10 @@ _FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
+_NO_FAULTS = (
+    "Failed to load resource",  # a page that says why it refuses has a status of its own
+    *("htmx:sendAbort", "htmx:afterRequest"),  # a choice that a later one replaces
+)
 _SERIOUS = {"serious", "critical"}
 
 
@@ -69,8 +73,7 @@ class Watched:
         self.page.on("request", lambda request: self.asked.add(request.url))
 
     def _note(self, kind: str, text: str) -> None:
-        # A page that says why it refuses has a status of its own.
-        if kind == "error" and not text.startswith("Failed to load resource"):
+        if kind == "error" and not text.startswith(_NO_FAULTS):
             self.complaints.append(text)
 
     def open(self, path: str) -> Page:
