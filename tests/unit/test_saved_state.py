@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -264,8 +265,9 @@ def test_a_destination_that_exists(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(HostError, match="exists already"):
         saved.backup(settings, tmp_path / "saved", master_key=True)
     assert (tmp_path / "saved").read_text() == "mine"
-    with pytest.raises(HostError, match="cannot write"):
-        saved.backup(settings, tmp_path / "none" / "saved", master_key=True)
+    for name in ("none/saved", "x" * 300, "x" * 250, "\udcff/saved"):
+        with pytest.raises(HostError, match="cannot write"):
+            saved.backup(settings, tmp_path / name, master_key=True)
 
 
 def test_a_directory_that_is_served(settings: Settings, tmp_path: Path) -> None:
@@ -345,6 +347,15 @@ def without(name: str) -> Callable[[dict[str, bytes]], None]:
     return change
 
 
+def half_written(contents: dict[str, bytes]) -> None:
+    """Damage the tables' pages, with a digest that says that it was so from the start."""
+    whole = contents["state.sqlite"]
+    contents["state.sqlite"] = whole[:8192] + bytes(range(256)) * 64 + whole[8192 + 16384 :]
+    manifest = json.loads(contents["manifest.json"])
+    manifest["files"]["state.sqlite"] = hashlib.sha256(contents["state.sqlite"]).hexdigest()
+    contents["manifest.json"] = json.dumps(manifest).encode()
+
+
 def odd(manifest: bytes) -> Callable[[dict[str, bytes]], None]:
     return lambda contents: contents.update({"manifest.json": manifest})
 
@@ -356,6 +367,7 @@ def odd(manifest: bytes) -> Callable[[dict[str, bytes]], None]:
         (without("state.sqlite"), "a part of one"),
         (odd(b'{"format": Infinity}'), "its manifest is damaged"),
         (odd(b"[" * 60_000), "its manifest is damaged"),
+        (half_written, "the state is damaged"),
         (newer, "made by a newer OpenRDB"),
         (other, "damaged"),
         (escaping, "does not know"),

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from openrdb.config import Settings, load_settings
 from openrdb.errors import HostError
@@ -44,6 +45,16 @@ def settings_from(**flags: Any) -> Settings:  # noqa: ANN401
     return load_settings(**{name: value for name, value in flags.items() if value is not None})
 
 
+def plain(words: str) -> Text:
+    """Return what to print of words that may be anybody's, as names are: no markup, nothing that a
+    terminal obeys, and what cannot be seen or encoded by its number."""
+    return Text("".join(one if one.isprintable() or one == "\n" else _number(one) for one in words))
+
+
+def _number(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode()
+
+
 def exit_if_refused(do: Callable[[], None]) -> None:
     """Call a function; print one line and exit with 1 if it refuses, or finds no space on a disk."""
     try:
@@ -56,5 +67,5 @@ def exit_if_refused(do: Callable[[], None]) -> None:
         refusal = str(error)
     else:
         return
-    err.print(f"[red]openrdb:[/red] {refusal}", soft_wrap=True, highlight=False)
+    err.print(Text("openrdb:", "red"), plain(refusal), soft_wrap=True, highlight=False)
     sys.exit(1)

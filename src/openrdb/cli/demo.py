@@ -15,6 +15,7 @@ from scaleway import Client, ScalewayException
 from scaleway.rdb.v1 import INSTANCE_TRANSIENT_STATUSES, Instance, RdbV1API
 
 from openrdb.cli.clients import certificate_in_memory, line
+from openrdb.cli.common import plain
 from openrdb.cli.state import instances
 from openrdb.config import Settings
 from openrdb.credentials import read_credentials
@@ -58,13 +59,13 @@ def run(settings: Settings, engine: str, out: Console) -> None:
     except (ScalewayException, OSError) as error:
         said = f"the service at {credentials['SCW_API_URL']} says: {_said(error)}"
         raise HostError(said) from None
-    out.print(f"✓ {instance.name} ({instance.engine}) was ready after {took:.2f} s")
+    out.print(plain(f"✓ {instance.name} ({instance.engine}) was ready after {took:.2f} s"))
 
     trusted = certificate_in_memory(base64.b64decode(str(certificate.content)).decode())
     endpoint = instance.endpoints[0]
     login = _Login(str(endpoint.ip), endpoint.port, password, trusted)
     greeting, version = _GREETINGS[instance.engine.rpartition("-")[0]](login)
-    out.print(f"✓ {greeting}: {version}")
+    out.print(plain(f"✓ {greeting}: {version}"))
     out.print("  connect with")
     command = line(instance.name, _USER, settings.data_dir, instance.engine, password)
     out.print(command, style="cyan", soft_wrap=True, highlight=False, markup=False)

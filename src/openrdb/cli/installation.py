@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TextColumn
 from rich.progress import Progress as Bar
 
+from openrdb.cli.common import plain
 from openrdb.config import Settings
 from openrdb.errors import HostError
 from openrdb.host.bundles.cache import Bundles
@@ -76,7 +77,7 @@ def _lacking(settings: Settings, bundles: Bundles, names: Iterable[str]) -> dict
 
 
 def _say(out: Console, line: str) -> None:
-    out.print(line, soft_wrap=True, highlight=False, markup=False)
+    out.print(plain(line), soft_wrap=True, highlight=False)
 
 
 @contextmanager

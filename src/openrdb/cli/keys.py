@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from openrdb.cli.common import DataDir, out, settings_from
+from openrdb.cli.common import DataDir, out, plain, settings_from
 from openrdb.cli.listing import AsJson, print_environment, print_listing
 
 app = typer.Typer(help="API keys: create, list and revoke them; the service may be running.")
@@ -70,7 +70,7 @@ def keys_revoke(
     from openrdb.cli.state import keys  # noqa: PLC0415
 
     keys.revoke(settings_from(data_dir=data_dir), access_key, force=force)
-    out.print(f"revoked {access_key}")
+    out.print(plain(f"revoked {access_key}"))
 
 
 @app.command("rotate-master")
@@ -80,4 +80,4 @@ def keys_rotate_master(data_dir: DataDir = None) -> None:
 
     settings = settings_from(data_dir=data_dir)
     rotation.rotate_master_key(settings)
-    out.print(f"{settings.data_dir} has a new master key; back it up, apart from the state")
+    out.print(plain(f"{settings.data_dir} has a new master key; back it up, apart from the state"))

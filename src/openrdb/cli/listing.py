@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from openrdb.cli.common import out
+from openrdb.cli.common import out, plain
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ def print_listing(
     for column in table.columns:
         column.no_wrap = column.header in whole
     for row in rows:
-        texts = [one if isinstance(one, Text) else Text(one) for one in cells(row)]
+        texts = [one if isinstance(one, Text) else plain(one) for one in cells(row)]
         for text in texts:
             text.overflow = "fold"
         table.add_row(*texts)
@@ -63,7 +63,7 @@ def print_details(
         console.print_json(data=_plain(shown))
         return
     for line in lines:
-        console.print(Text(line), soft_wrap=True)
+        console.print(plain(line), soft_wrap=True)
 
 
 def print_environment(variables: Mapping[str, str], *, as_json: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from openrdb.cli.common import DataDir, out, settings_from
+from openrdb.cli.common import DataDir, out, plain, settings_from
 from openrdb.cli.instances import Name
 from openrdb.cli.listing import AsJson, print_details
 
@@ -19,7 +19,7 @@ def enable(name: Name, data_dir: DataDir = None) -> None:
     from openrdb.cli.state import recovery  # noqa: PLC0415
 
     found = recovery.switch(settings_from(data_dir=data_dir), name, on=True)
-    out.print(f"{found} can be recovered as soon as its first base backup is made")
+    out.print(plain(f"{found} can be recovered as soon as its first base backup is made"))
 
 
 @app.command()
@@ -28,7 +28,7 @@ def disable(name: Name, data_dir: DataDir = None) -> None:
     from openrdb.cli.state import recovery  # noqa: PLC0415
 
     found = recovery.switch(settings_from(data_dir=data_dir), name, on=False)
-    out.print(f"what {found} can be recovered from is removed")
+    out.print(plain(f"what {found} can be recovered from is removed"))
 
 
 @app.command()

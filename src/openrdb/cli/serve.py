@@ -19,6 +19,7 @@ from openrdb.cli.common import (
     err,
     exit_if_refused,
     out,
+    plain,
     settings_from,
 )
 from openrdb.config import SAME_FILE_SYSTEM, Settings, same_file_system
@@ -90,7 +91,7 @@ def stop(data_dir: DataDir = None) -> None:
     process.prepare()
     settings = settings_from(data_dir=data_dir)
     shutdown.stop(settings.data_dir)
-    out.print(f"stopped everything of {settings.data_dir}")
+    out.print(plain(f"stopped everything of {settings.data_dir}"))
 
 
 def _serve(settings: Settings) -> None:
@@ -131,7 +132,7 @@ def _farewell(settings: Settings) -> str:
 
 def _banner(settings: Settings, credentials: dict[str, str]) -> None:
     out.print(f"[bold]OpenRDB {__version__}[/bold] serves {credentials['SCW_API_URL']}/rdb/v1")
-    out.print(f"  data   {settings.data_dir}")
+    out.print(plain(f"  data   {settings.data_dir}"))
     out.print(f"  web    {credentials['SCW_API_URL']}/console")
     out.print(f"  docs   {credentials['SCW_API_URL']}/docs")
     local = ipaddress.ip_address(settings.public_address).is_loopback

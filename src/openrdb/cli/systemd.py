@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from openrdb.cli.common import DataDir, out, settings_from
+from openrdb.cli.common import DataDir, out, plain, settings_from
 from openrdb.errors import HostError
 
 _SERVICE, _DATABASES = "openrdb.service", "openrdb-databases.service"
@@ -46,7 +46,7 @@ def systemd(
         raise HostError(f"cannot write to {directory}: {why}") from None
     scope = "systemctl --user" if user else "systemctl"
     then = f"{scope} daemon-reload && {scope} enable --now openrdb"
-    out.print(f"wrote {', '.join(made)}; now: {then}", soft_wrap=True, highlight=False)
+    out.print(plain(f"wrote {', '.join(made)}; now: {then}"), soft_wrap=True, highlight=False)
 
 
 def units(program: list[str], data_dir: Path, *, user: bool) -> dict[str, str]:

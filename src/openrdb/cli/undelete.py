@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from openrdb.cli.common import DataDir, out, settings_from
+from openrdb.cli.common import DataDir, out, plain, settings_from
 from openrdb.cli.listing import AsJson, print_listing
 
 app = typer.Typer()
@@ -27,7 +27,7 @@ def undelete(
     settings = settings_from(data_dir=data_dir)
     found = [trash.undelete(settings, instance)] if instance else trash.listed(settings)
     if instance and not as_json:
-        out.print(f"{found[0].name} ({found[0].id}) comes back; a running service starts it")
+        out.print(plain(f"{found[0].name} ({found[0].id}) comes back; a running service starts it"))
         return
     print_listing(
         found,

@@ -38,7 +38,7 @@ def save(database: Database, path: Path) -> None:
             with closing(Database(f"sqlite:///{path}")) as target:
                 target.migrate()
                 replace_rows(database, target)
-        _require_sound(path)
+        require_sound(path)
     except sqlite3.Error as error:
         raise HostError(f"cannot copy the state: {error}") from None
 
@@ -61,9 +61,12 @@ def _reading(source: Database) -> dict[str, object]:
     return {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
 
-def _require_sound(path: Path) -> None:
+def require_sound(path: Path) -> None:
     """Raise HostError if an SQLite file is damaged."""
-    with closing(sqlite3.connect(path)) as connection:
-        (said,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            (said,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        said = str(error)
     if said != "ok":
         raise HostError(f"the state is damaged: {said}")

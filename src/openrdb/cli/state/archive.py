@@ -13,7 +13,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
@@ -88,10 +88,10 @@ def _written(destination: Path) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    if destination.exists():
-        raise HostError(f"{destination} exists already: name another file")
-    partial = destination.with_name(f"{destination.name}.partial")
+    partial = destination.parent / f"{destination.name}.partial"
     try:
+        if destination.exists():
+            raise HostError(f"{destination} exists already: name another file")
         files.remove_file(partial)
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
@@ -103,7 +103,8 @@ def _written(destination: Path) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise HostError(f"cannot write {destination}: {(error.strerror or '').lower()}") from None
     finally:
-        files.remove_file(partial)
+        with suppress(OSError):  # of a name that no file can have
+            files.remove_file(partial)
 
 
 def unpack(source: Path, directory: Path) -> Manifest:

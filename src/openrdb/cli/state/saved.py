@@ -119,6 +119,7 @@ def _restored(
         content = read_key(key)
         if not replace and layout.master_key.exists() and read_key(layout.master_key) != content:
             raise HostError(f"{layout.master_key} is another key: --replace sets it aside")
+        portable.require_sound(directory / STATE)
         with closing(Database(f"sqlite:///{directory / STATE}")) as restored:
             restored.migrate()
             _check_key(restored, key)
