@@ -503,6 +503,8 @@ def load_settings(**given: Any) -> Settings:  # noqa: ANN401
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         why = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            why = f"is unknown{_nearest(where, list(Settings.model_fields))}"
         what = f"{where}: {why}" if where else why
         raise HostError(f"configuration: {what}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

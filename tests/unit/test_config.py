@@ -69,7 +69,7 @@ def test_a_wrong_variable(
     [
         (b"listen = ", "openrdb.toml is no TOML"),
         (b"listen = '\xff'", "openrdb.toml is no TOML"),
-        (b"holds = 1", "holds"),
+        (b"holds = 1", "holds: is unknown; did you mean hold?"),
     ],
 )
 def test_a_wrong_file(text: bytes, words: str) -> None:
