@@ -21,6 +21,7 @@ from openrdb.engines.mysql import channel, semisync
 from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import run
 from openrdb.engines.postgresql import session
+from openrdb.host.healing import Healer
 from openrdb.host.pairs import carer, planned
 from openrdb.system import accounts
 from openrdb.system.processes import is_alive
@@ -60,12 +61,27 @@ def test_a_frozen_primary_is_replaced(
     caplog.set_level(logging.INFO)
     if not is_seen:  # as one that waits for what never comes: only its silence tells
         monkeypatch.setattr(pair.keeper.watch, "is_frozen", lambda _: False)
+        monkeypatch.setattr(Healer, "kill_main", lambda *_: None)
     epoch, frozen = pair.record.epoch, pair.record.primary
     stopped = pair.processes(frozen)
     pair.signal(frozen, signal.SIGSTOP)
     pair.wait_epoch(epoch + 1)
     assert not any(is_alive(process.pid) for process in stopped)  # nothing of it comes back
     assert "and was killed: the standby takes its place" in caplog.text  # who ended it is told
+    writers.wait_for(20)
+    pair.wait_protected()
+
+
+def test_a_primary_that_lets_nobody_in_is_replaced(
+    pair: Pair, writers: Writers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has a session may go on where only the main process is frozen, the probe among them."""
+    # What looks after single servers would see it too, later.
+    monkeypatch.setattr(Healer, "kill_main", lambda *_: None)
+    epoch, frozen = pair.record.epoch, pair.record.primary
+    pair.signal(frozen, signal.SIGSTOP, main_only=True)
+    pair.wait_epoch(epoch + 1)
+    assert pair.record.primary != frozen
     writers.wait_for(20)
     pair.wait_protected()
 

@@ -150,6 +150,24 @@ def test_a_standby_that_may_lack_something_is_no_health(
     wait_until(lambda: keeper.follows)
 
 
+def test_a_new_agent_waits_for_the_instance_s_nodes(
+    pair: Pair, replica: NodeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It knows no upstream yet, and there is none while the instance's own nodes are being started."""
+    keeper = pair.agent.host._replicas[replica.node_id]
+    pair.wait_protected()
+    wait_until(lambda: keeper.follows)
+    with monkeypatch.context() as patch:
+        for role in ("primary", "standby"):
+            patch.setattr(keeper._ground, role, lambda _: None)
+        with keeper.changed:
+            keeper.upstream, keeper._is_told = None, False
+        keeper.wake()
+        wait_until(lambda: not keeper.follows)
+        assert keeper.doing == "its instance's primary is not there"
+    wait_until(lambda: keeper.follows)
+
+
 def receiver(pair: Pair, node: UUID) -> psutil.Process:
     return next(one for one in pair.processes(node) if "walreceiver" in " ".join(one.cmdline()))
 

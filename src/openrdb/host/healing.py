@@ -2,7 +2,7 @@
 
 The kernel says when a process ends (pidfd); nobody asks again and again. What ends is started again at
 once, and with a growing pause when it ends soon after its start each time. Whatever is frozen is
-noticed by the round that is made every few seconds anyway.
+noticed by a look at each second.
 """
 
 from __future__ import annotations
@@ -32,10 +32,12 @@ log = logging.getLogger(__name__)
 
 _ROUND = 10.0
 """Seconds between two looks for what no pidfd tells."""
+_LOOK = 1.0
+"""The same for a process that is stopped (SIGSTOP)."""
 _SHORTEST = 0.05
 """Seconds after which the loop looks again for what is due, at the soonest."""
-_FROZEN_ROUNDS = 2
-"""A process that is stopped (SIGSTOP) for this many rounds is replaced."""
+_FROZEN_LOOKS = 2
+"""Looks in a row that find a process stopped, after which it is replaced."""
 _STEADY = 10.0
 """A program that ran this many seconds has not failed to start."""
 _AT_ONCE = 3
@@ -61,7 +63,8 @@ class _Kept:
     failures: int = 0
     """Starts in a row after which it ended soon."""
     reason: str = ""
-    stopped_rounds: int = 0
+    stopped: int = 0
+    """Looks in a row that found it stopped."""
 
 
 @dataclass
@@ -92,7 +95,7 @@ class Healer:
         self._by_descriptor: dict[int, _Kept] = {}
         self._guard = threading.Lock()
         self._due: list[tuple[float, str]] = []
-        self._tasks = [_Task(self._round, _ROUND)]
+        self._tasks = [_Task(self._look, _LOOK)]
         self._alarms: dict[int, tuple[socket.socket, Callable[[], None]]] = {}
         self._on_change: Callable[[str], None] = lambda _: None
         self._epoll = select.epoll()
@@ -124,7 +127,7 @@ class Healer:
         self._tasks.append(_Task(do, seconds))
 
     def each_round(self, do: Callable[[], None]) -> None:
-        """Call a function in the background in each round that looks for frozen programs."""
+        """Call a function in the background every few seconds."""
         self.every(_ROUND, do)
 
     def on_alarm(self, alarm: socket.socket, do: Callable[[], None]) -> None:
@@ -365,21 +368,21 @@ class Healer:
         for kept in found:
             self._workers.submit(self._revive, kept)
 
-    def _round(self) -> None:
+    def _look(self) -> None:
         with self._guard:
             kept = list(self._kept.values())
         for one in kept:
             running = one.running
             frozen = running is not None and is_stopped(running.pid)
-            one.stopped_rounds = one.stopped_rounds + 1 if frozen else 0
-            if running is not None and one.stopped_rounds >= _FROZEN_ROUNDS:
+            one.stopped = one.stopped + 1 if frozen else 0
+            if running is not None and one.stopped >= _FROZEN_LOOKS:
                 log.warning("%s is frozen: replacing it", one.program.name)
                 self.kill_main(one.program)
 
     # -- one program ---------------------------------------------------------------------------
 
     def _watch(self, kept: _Kept, running: Running) -> None:
-        kept.running, kept.stopped_rounds = running, 0
+        kept.running, kept.stopped = running, 0
         self._hear_of(kept, running)
         self._tell(kept)
 

@@ -229,7 +229,10 @@ class ReplicaKeeper:
         if not self._ground.accepts(self.node_id, _ACCEPTING):
             self._see(None, "its server is being started")
             return _SOON
-        return self._judge(self._follow(), primary)
+        if self.upstream is None:
+            self._see(None, "its instance's primary is not there")
+            return _SOON
+        return self._judge(self._follow(self.upstream), primary)
 
     def _judge(self, found: Following, primary: UUID | None) -> float:
         """Do what a replica whose server runs needs; return as `_turn` does."""
@@ -332,14 +335,13 @@ class ReplicaKeeper:
             except (OpenRDBError, KeyError) as error:  # it ended just now, or is gone
                 log.info("node %s keeps something for replica %s: %s", node_id, self.node_id, error)
 
-    def _follow(self) -> Following:
+    def _follow(self, upstream: UUID) -> Following:
         own = self._replication(self.node_id)
         if self._is_told and (found := own.following()).streams:
             return found
-        assert self.upstream is not None  # noqa: S101
-        self._left.discard(self.upstream)
-        if self._ground.accepts(self.upstream, 0.0):
-            self._replication(self.upstream).admit(self.node_id)
+        self._left.discard(upstream)
+        if self._ground.accepts(upstream, 0.0):
+            self._replication(upstream).admit(self.node_id)
         self._ground.write_configuration(self.node_id)
         own.follow()
         self._is_told = True

@@ -53,6 +53,13 @@ def _signal_all(number: signal.Signals, member: Member, world: World) -> None:
     send([one for one in found if is_same(one)], signal.SIGCONT)
 
 
+def _freeze_main(world: World) -> None:
+    """Let nobody in who is not in yet."""
+    epoch, main = world.record.epoch, world.main(world.record.primary)
+    main.suspend()
+    world.wait_moved(epoch)
+
+
 def _kill_child(member: Member, world: World) -> None:
     """Kill a process that serves a user, or receives for the standby: its server ends with it."""
     epoch, node = world.record.epoch, getattr(world.record, member)
@@ -178,6 +185,7 @@ FAULTS = (
         engines=("PostgreSQL",),
     ),
     Fault("primary frozen", partial(_signal_all, signal.SIGSTOP, "primary"), moves=True),
+    Fault("primary's main process frozen", _freeze_main, moves=True),
     Fault("primary asked to end", partial(_ask_to_end, "primary"), moves=True),
     Fault("standby's main process killed", partial(_kill_main, "standby")),
     Fault("standby killed", partial(_signal_all, signal.SIGKILL, "standby")),
@@ -188,8 +196,10 @@ FAULTS = (
     Fault("agent frozen", partial(_kill_agent, how=signal.SIGSTOP)),
     Fault("agent asked to end", partial(_kill_agent, how=signal.SIGTERM)),
     Fault("keeper killed", _kill_keeper),
+    Fault("keeper frozen", partial(_kill_keeper, how=signal.SIGSTOP)),
     Fault("keeper asked to end", partial(_kill_keeper, how=signal.SIGTERM)),
     Fault("balancer killed", _kill_balancer),
+    Fault("balancer frozen", partial(_kill_balancer, how=signal.SIGSTOP)),
     Fault("balancer asked to end", partial(_kill_balancer, how=signal.SIGTERM)),
     Fault("control plane killed", _kill_control_plane),
     Fault("control plane asked to end", partial(_kill_control_plane, how=signal.SIGTERM)),

@@ -90,7 +90,11 @@ def _higher(configured: Mapping[str, str], least: Mapping[str, int]) -> dict[str
 
 
 def in_force(node: EngineNode) -> dict[str, int]:
-    """Return the settings in the running server that no follower of it may have lower."""
-    with session.use(node, "postgres") as connection:
+    """Return the settings in the running server that no follower of it may have lower.
+
+    Raises:
+        HostError: it does not say them.
+    """
+    with session.answering(), session.use(node, "postgres") as connection:
         rows = connection.execute(_IN_FORCE, [list(LIMITS)]).fetchall()
     return {str(name): int(str(value)) for name, value in rows}

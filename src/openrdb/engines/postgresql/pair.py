@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from uuid import UUID
-
-import psycopg
 
 from openrdb.engines.base import EngineNode
 from openrdb.engines.postgresql import (
@@ -35,15 +31,6 @@ _UNLOGGED = """
 """
 
 
-@contextmanager
-def _answering() -> Iterator[None]:
-    """Tell an error of the server's as one of the host."""
-    try:
-        yield
-    except psycopg.Error as error:
-        raise HostError(f"the server does not do it: {error}") from error
-
-
 class PostgreSQLReplication:
     """See `Replication`."""
 
@@ -65,7 +52,7 @@ class PostgreSQLReplication:
         return True
 
     def warnings(self) -> list[str]:
-        with _answering():
+        with session.answering():
             names = [name for name, _ in session.databases(self._node) if self._has_unlogged(name)]
         return [
             f"unlogged tables of the database {name} are empty after a failover" for name in names
@@ -87,7 +74,7 @@ class PostgreSQLReplication:
 
     def is_open(self) -> bool:
         with (
-            _answering(),
+            session.answering(),
             session.connect_in_time(self._node, "postgres", _ANSWER) as connection,
         ):
             return connection.execute(_OPEN).fetchone() == (True,)
@@ -99,11 +86,11 @@ class PostgreSQLReplication:
         return PostgreSQLProbe(self._node)
 
     def admit(self, follower: UUID) -> None:
-        with _answering():
+        with session.answering():
             slots.ensure_physical(self._node, replication.slot_of(follower))
 
     def dismiss(self, follower: UUID) -> None:
-        with _answering():
+        with session.answering():
             slots.drop(self._node, replication.slot_of(follower))
 
     def arm(self, follower: EngineNode) -> bool:
@@ -113,7 +100,7 @@ class PostgreSQLReplication:
         arming.disarm(self._node)
 
     def is_armed(self) -> bool:
-        with _answering():
+        with session.answering():
             return arming.is_armed(self._node)
 
     # -- a follower ------------------------------------------------------------------------------
@@ -143,7 +130,7 @@ class PostgreSQLReplication:
 
     def hand_over(self, timeout: float) -> None:
         del timeout  # the end of the server, which follows, ends what these sessions leave
-        with _answering():
+        with session.answering():
             writes.end_users(self._node)
 
     def take_back(self) -> None:

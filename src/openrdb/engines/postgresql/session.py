@@ -18,6 +18,7 @@ from psycopg.pq import Conninfo
 from openrdb.engines.base import EngineNode
 from openrdb.engines.kept import Kept
 from openrdb.engines.names import SUPERUSER
+from openrdb.errors import HostError
 from openrdb.spec import NodeSpec
 
 RV = TypeVar("RV")
@@ -147,6 +148,19 @@ def use(node: EngineNode, database: str) -> Iterator[psycopg.Connection[tuple[ob
         connection.commit()
         ending.pop_all()
     _kept.leave(node.spec.node_id, database, connection)
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Tell an error of the server's, or its end, as one of the host.
+
+    Raises:
+        HostError: there was one.
+    """
+    try:
+        yield
+    except psycopg.Error as error:
+        raise HostError(f"the server does not do it: {str(error).strip()}") from error
 
 
 def databases(node: EngineNode) -> list[tuple[str, int]]:

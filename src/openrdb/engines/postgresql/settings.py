@@ -25,7 +25,7 @@ def reload(node: EngineNode) -> bool:
         HostError: it does not do it.
     """
     deadline = time.monotonic() + _LONGEST
-    with session.connect(node, "postgres") as connection:
+    with session.answering(), session.connect(node, "postgres") as connection:
         connection.autocommit = True
         before = connection.execute(_RELOAD).fetchone()
         assert before is not None  # noqa: S101
@@ -36,8 +36,12 @@ def reload(node: EngineNode) -> bool:
 
 
 def reopen_logs(node: EngineNode) -> None:
-    """Make the server open a new log file."""
-    with session.connect(node, "postgres") as connection:
+    """Make the server open a new log file.
+
+    Raises:
+        HostError: it does not do it.
+    """
+    with session.answering(), session.connect(node, "postgres") as connection:
         connection.execute("SELECT pg_rotate_logfile()")
 
 

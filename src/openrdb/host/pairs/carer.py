@@ -83,7 +83,8 @@ class Carer:
                 keeper.disarm()
         if isinstance(error, OpenRDBError):
             failure, why = error, error.explanation
-            log.warning("pair %s: the standby is tried again: %s", keeper.instance_id, why)
+            level = logging.DEBUG if keeper.is_restarting else logging.WARNING
+            log.log(level, "pair %s: the standby is tried again: %s", keeper.instance_id, why)
         else:
             failure, why = HostError(str(error)), "an unexpected fault, see the log"
             log.exception("pair %s: the standby is tried again", keeper.instance_id)

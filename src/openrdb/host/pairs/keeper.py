@@ -378,7 +378,7 @@ class PairKeeper:
     def _look(self, pair: PairRecord) -> Probed:
         """Ask the primary whether it commits; kill one that does not, or that does not answer."""
         found = self._probe_of(pair.primary).look(_ANSWER)
-        if found.answer in _WELL:
+        if found.answer in _WELL and not self.watch.accepts_nobody(pair.primary):
             self._misses = 0
             return found
         self.drop_probe()

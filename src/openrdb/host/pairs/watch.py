@@ -43,6 +43,12 @@ class Watch:
         with self._lock:
             return self._known[node_id][0].pid if self.lives(node_id) else None
 
+    def accepts_nobody(self, node_id: UUID) -> bool:
+        """Return whether a server's main process is stopped (SIGSTOP): whoever has a session may go on,
+        and nobody comes in."""
+        pid = self.pid(node_id)
+        return pid is not None and processes.is_stopped(pid)
+
     def is_frozen(self, node_id: UUID) -> bool:
         """Return whether one of a server's processes is stopped (SIGSTOP): the others wait for it."""
         pid = self.pid(node_id)
