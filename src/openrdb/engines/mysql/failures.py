@@ -25,15 +25,21 @@ def reason(log: Path, output: Path) -> str:
     """Return the first complaint of the last start: in its log, or written before it opened that."""
     # The one that was written last first: it has the last start.
     places = sorted((output, log / config.ERROR_LOG), key=_changed, reverse=True)
-    texts = [files.read_tail(path) for path in places]
-    found = (_complaint(text) or _last_raw(text) for text in texts)
-    return next(filter(None, found), None) or last_line(texts[0]) or UNKNOWN
+    newer, older = (files.read_tail(path) for path in places)
+    found = _told(newer)
+    if places[0] == output:  # it opened no log, which is of an earlier start
+        found = found or last_line(newer)
+    return found or _told(older) or last_line(newer) or UNKNOWN
 
 
 def first_complaint(text: str) -> str:
     """Return the first complaint in what a program wrote."""
     raw = _RAW.search(text)
     return _complaint(text) or (raw[1] if raw else last_line(text)) or UNKNOWN
+
+
+def _told(text: str) -> str | None:
+    return _complaint(text) or _last_raw(text)
 
 
 def _complaint(text: str) -> str | None:

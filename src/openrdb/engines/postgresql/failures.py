@@ -9,7 +9,9 @@ from openrdb.engines import failures
 from openrdb.system import files
 
 _LINE = re.compile(r"\b(LOG|ERROR|FATAL|PANIC): +(.+)(?:\n.*\bDETAIL: +(.+))?")
-_LOADED = "Future log output will appear in directory"
+_LOADED = re.compile(
+    r"^.*redirecting log output to logging collector process.*\n?(?:.*\bHINT: .*\n?)?", re.MULTILINE
+)
 """The last of what goes to standard error: what follows there is of a later start."""
 _STARTED = re.compile(r"LOG: +starting PostgreSQL")
 _UNTELLING = re.compile(
@@ -30,19 +32,14 @@ def reason(log: Path, output: Path) -> str:
 
     What it wrote before it opened its log is in `output`, after what earlier starts wrote there.
     """
-    _, loaded, early = files.read_tail(output).rpartition(_LOADED)
-    if loaded:
-        early = early.partition("\n")[2]
-    if found := _complaint(_last_process(early)):
+    early = _LOADED.split(files.read_tail(output))[-1]
+    # Where it wrote something there, and opened no log, the newest log is of an earlier start.
+    if found := _complaint(_last_process(early)) or failures.last_line(early):
         return found
     newest = failures.latest(log, "*.log")
     text = files.read_tail(newest) if newest else ""
     starts = list(_STARTED.finditer(text))
-    return (
-        _complaint(text[starts[-1].start() :] if starts else text)
-        or failures.last_line(early)
-        or failures.UNKNOWN
-    )
+    return _complaint(text[starts[-1].start() :] if starts else text) or failures.UNKNOWN
 
 
 def first_complaint(text: str) -> str:
