@@ -226,3 +226,8 @@ class OutdatedSpec(HostError):
 
 class HostUnavailable(HostError):
     """A host's agent does not answer."""
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Return whether an error answers the request, and is not a failure on the way."""
+    return isinstance(error, OpenRDBError) and error.status < 500

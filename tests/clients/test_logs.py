@@ -251,6 +251,11 @@ def test_a_store_that_takes_nothing(fresh_service: Service) -> None:
     assert (log.status, log.download_url) == ("error", None)
     listed = fresh_service.run("operations", "list", "--data-dir", str(fresh_service.data_dir))
     assert "prepare_logs" in listed.stdout
+    told = (fresh_service.home / "serve.log").read_text()
+    assert f"prepare_logs of instance_log {log.id} has failed: " in told
+    assert f"prepare_logs of instance_log {log.id} is done" not in told
+    shown = fresh_service.run("events", made.id, "--data-dir", str(fresh_service.data_dir))
+    assert log.id in shown.stdout
     for directory in objects.glob("**/"):
         directory.chmod(0o700)
     (log,) = prepared(api, made)

@@ -12,9 +12,18 @@ from openrdb.state.subjects import SUBJECTS
 
 
 def end_failed(
-    session: Session, operation_id: UUID, operation: Operation, why: str, error_type: str
+    session: Session,
+    operation_id: UUID,
+    operation: Operation,
+    why: str,
+    error_type: str,
+    *,
+    is_refusal: bool = False,
 ) -> bool:
     """End an operation as failed. Only statuses that it has set itself change.
+
+    Args:
+        is_refusal: whether the error answers a request that waits for it.
 
     Returns:
         Whether it had not ended before.
@@ -27,6 +36,7 @@ def end_failed(
         why,
         error_type=error_type,
         can_be_retried=operation.is_moving(),
+        is_refusal=is_refusal and not operation.is_moving(),
     ):
         return False
     for concern in operation.concerns():

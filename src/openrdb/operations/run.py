@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 from uuid import UUID
 
 from openrdb.config import Region, Settings
-from openrdb.errors import NotFound, OpenRDBError, TransientState
+from openrdb.errors import NotFound, OpenRDBError, TransientState, is_refusal
 from openrdb.host.base import Host
 from openrdb.observe.changes import Changes
 from openrdb.operations.ending import end_failed
@@ -138,6 +138,8 @@ class Run:
     checkpoint: Checkpoint
     is_checked: bool
     """Whether the precondition has held: from then on the operation may be half done."""
+    failure: str | None = None
+    """What it was completed with, where that is no success."""
     _entered: str | None = None
     """The step that was written down with the precondition."""
 
@@ -226,6 +228,7 @@ class Run:
         success. A crash after it repeats nothing: by then
         another operation may have begun.
         """
+        self.failure = error
         with self.database.write() as session:
             if operations.finish(session, self.operation_id, error, remark=remark):
                 if change is not None:
@@ -249,7 +252,14 @@ class Run:
         why = f"{type(error).__name__}: {_explanation(error)}"
         error_type = error.type if isinstance(error, OpenRDBError) else "internal"
         with self.database.write() as session:
-            has_ended = end_failed(session, self.operation_id, self.operation, why, error_type)
+            has_ended = end_failed(
+                session,
+                self.operation_id,
+                self.operation,
+                why,
+                error_type,
+                is_refusal=is_refusal(error),
+            )
         if has_ended:
             self._announce()
 

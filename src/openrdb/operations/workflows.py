@@ -29,7 +29,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from openrdb import logs
-from openrdb.errors import DiskFull, OpenRDBError, StartFailed, TransientState
+from openrdb.errors import DiskFull, OpenRDBError, StartFailed, TransientState, is_refusal
 from openrdb.operations import registry
 from openrdb.operations.run import Checkpoint, Run, Services
 from openrdb.state import events, operations, trash
@@ -58,11 +58,6 @@ _unrecorded: set[UUID] = set()
 
 class _Stopped(BaseException):
     """Ends an operation where it is, as the service ends: no failure, and nothing is taken back."""
-
-
-def is_refusal(error: BaseException) -> bool:
-    """Return whether an error answers the request, and is not a failure on the way."""
-    return isinstance(error, OpenRDBError) and error.status < 500
 
 
 def is_passing(error: BaseException) -> bool:
@@ -123,7 +118,11 @@ def _perform(
                     _log_failure(services, row, error)
                 run.fail(error)
                 return error
-            log.info("%s of %s %s is done", row.kind, row.subject_type, row.subject_id)
+            what = f"{row.kind} of {row.subject_type} {row.subject_id}"
+            if run.failure is None:
+                log.info("%s is done", what)
+            else:
+                log.warning("%s has failed: %s", what, run.failure)
     except (DiskFull, SQLAlchemyError) as error:
         log.warning("the end of operation %s cannot be recorded: %s", operation_id, error)
         _unrecorded.add(operation_id)

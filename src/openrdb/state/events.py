@@ -11,7 +11,20 @@ from uuid import UUID
 from sqlalchemy import delete, func, or_, select
 from sqlalchemy.orm import Session
 
-from openrdb.state.models import ApiKey, Event, Ip, Operation, PrivateNetwork, Project, Vpc, now
+from openrdb.state.models import (
+    ApiKey,
+    DatabaseBackup,
+    Event,
+    InstanceLog,
+    Ip,
+    Operation,
+    PrivateNetwork,
+    Project,
+    ReadReplica,
+    Snapshot,
+    Vpc,
+    now,
+)
 from openrdb.state.scope import Principal
 from openrdb.state.subjects import SUBJECTS
 
@@ -205,11 +218,19 @@ def first_user(session: Session, instance_id: UUID) -> str | None:
     return str(asked.get("user_name") or "") or None
 
 
-def newest(session: Session, count: int, subject_id: str | None = None) -> list[Event]:
-    """Return the newest events, of a subject or of all, the oldest of them first."""
+def subjects_of(session: Session, instance_id: UUID) -> list[str]:
+    """Return the ids of an instance and of of its replicas, backups, snapshots and log copies."""
+    own: tuple[Any, ...] = (ReadReplica, DatabaseBackup, Snapshot, InstanceLog)
+    queries = (select(model.id).where(model.instance_id == instance_id) for model in own)
+    found = [one for query in queries for one in session.scalars(query)]
+    return [str(instance_id), *map(str, found)]
+
+
+def newest(session: Session, count: int, subject_ids: Collection[str] | None = None) -> list[Event]:
+    """Return the newest events, of some subjects or of all, the oldest of them first."""
     query = select(Event).order_by(Event.at.desc(), Event.id).limit(count)
-    if subject_id is not None:
-        query = query.where(Event.subject_id == subject_id)
+    if subject_ids is not None:
+        query = query.where(Event.subject_id.in_(subject_ids))
     return list(session.scalars(query))[::-1]
 
 

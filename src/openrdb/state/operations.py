@@ -120,9 +120,13 @@ def finish(
     *,
     error_type: str | None = None,
     can_be_retried: bool = False,
+    is_refusal: bool = False,
     remark: str | None = None,
 ) -> bool:
     """End an operation, with its event; False if it had ended already.
+
+    Args:
+        is_refusal: whether the error answers the request, which changed nothing.
 
     Why it failed is kept as one line, whatever a server's message looks like.
     Its parameters, among which are verifiers, are kept only where it can be retried.
@@ -130,7 +134,8 @@ def finish(
     operation = session.get(Operation, operation_id)
     if operation is None or operation.finished_at is not None:
         return False
-    operation.status = "failed" if error else "done"
+    ended_badly = "refused" if is_refusal else "failed"
+    operation.status = ended_badly if error else "done"
     operation.error = " ".join(error.split()) if error else None
     if not error:
         operation.step = None

@@ -25,8 +25,8 @@ def newest(settings: Settings, count: int, subject: str | None) -> list[dict[str
         HostError: there is no such instance, or there are several.
     """
     with opened_state(settings) as database, database.read() as session:
-        subject_id = _subject_id(session, subject) if subject is not None else None
-        return [show(event) for event in events.newest(session, count, subject_id)]
+        ids = _subjects(session, subject) if subject is not None else None
+        return [show(event) for event in events.newest(session, count, ids)]
 
 
 def show(event: Event) -> dict[str, Any]:
@@ -48,8 +48,9 @@ def show(event: Event) -> dict[str, Any]:
     }
 
 
-def _subject_id(session: Session, subject: str) -> str:
+def _subjects(session: Session, subject: str) -> list[str]:
     try:
-        return str(UUID(subject))
+        known = UUID(subject)
     except ValueError:
-        return str(instances.find(session, subject).id)
+        known = instances.find(session, subject).id
+    return events.subjects_of(session, known)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 from uuid import UUID
 
 from starlette.responses import Response
 
-from openrdb.console import frame, reading
+from openrdb.console import frame
 from openrdb.console.routing import INSTANCE, Pages
 from openrdb.console.visits import Visit
 from openrdb.state import events
@@ -21,13 +20,8 @@ _MOST: Final = 200
 @pages.get(f"{INSTANCE}/events")
 async def show(visit: Visit) -> Response:
     instance = await visit.instance()
-    asked = {"instance_id": instance["id"]}
-    backups, snapshots = await asyncio.gather(
-        reading.every(visit.api, visit.rdb("backups"), "database_backups", **asked),
-        reading.every(visit.api, visit.rdb("snapshots"), "snapshots", **asked),
-    )
-    subjects = [instance, *instance["read_replicas"], *backups, *snapshots]
-    ids, project = [one["id"] for one in subjects], UUID(instance["project_id"])
+    ids = await visit.in_state(events.subjects_of, UUID(instance["id"]))
+    project = UUID(instance["project_id"])
     found = await visit.in_state(events.newest_of, _MOST, ids, project)
     return await frame.show(
         visit, "events", instance, live="parts/events.html", events=found, most=_MOST

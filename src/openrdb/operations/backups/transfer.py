@@ -36,7 +36,7 @@ DAMAGED: Final = frozenset({"corrupt", "missing"})
 """Kinds of failed restores that show that a backup is no good."""
 _PASSING = frozenset({"", "not_ready", "store"})
 """Kinds of failures after which another attempt may succeed: something ended, or did not answer."""
-_ATTEMPTS = 2
+_ATTEMPTS = 3
 _WAIT = 10.0
 """Seconds that one call waits for the end of a job."""
 
@@ -127,13 +127,22 @@ def transfer(
         return {job.id for job in host.jobs() if job.status == "running"}
 
     places = run.settings.backups_at_once
+
+    def attempt() -> TransferState:
+        host.ensure_accepting(node)
+        return to_its_end(host, job_id, lambda: start(host, node))
+
     with run.services.transfers.hold(instance.primary.host_id, job_id, places, running):
-        for _ in range(_ATTEMPTS):
-            host.ensure_accepting(node)
-            state = to_its_end(host, job_id, lambda: start(host, node))
-            if state.status == "done" or state.kind not in _PASSING:
-                break
-            host.forget_job(job_id)
+        return persistently(host, job_id, attempt)
+
+
+def persistently(host: Host, job_id: UUID, attempt: Callable[[], TransferState]) -> TransferState:
+    """Attempt a job again, some times, where something ended in its way; return how it ended."""
+    for _ in range(_ATTEMPTS):
+        state = attempt()
+        if state.status == "done" or state.kind not in _PASSING:
+            break
+        host.forget_job(job_id)
     return state
 
 

@@ -10,7 +10,7 @@ from uuid import UUID
 from openrdb.config import Region
 from openrdb.errors import HostError, OpenRDBError
 from openrdb.operations import rows
-from openrdb.operations.backups.transfer import to_its_end
+from openrdb.operations.backups.transfer import persistently, to_its_end
 from openrdb.operations.desired import node_spec
 from openrdb.operations.registry import Concern, Operation, register
 from openrdb.operations.run import Run
@@ -86,7 +86,11 @@ def copy_logs(run: Run, log_id: UUID) -> TransferState:
     spec = LogsSpec(log_id, target, log.first_day, log.last_day, _LONGEST)
     with run.services.log_copies.hold(node.host_id, log_id, _AT_ONCE, set):
         try:
-            return to_its_end(host, log_id, lambda: host.start_logs(node_of_it, spec))
+            return persistently(
+                host,
+                log_id,
+                lambda: to_its_end(host, log_id, lambda: host.start_logs(node_of_it, spec)),
+            )
         except HostError as error:
             return TransferState("failed", str(error))
 
