@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Page, Route, ViewportSize, expect
 from scaleway.rdb.v1 import Instance
 
 from openrdb.console.frame import TABS
@@ -15,7 +15,10 @@ from tests.support.console import FIRST
 from tests.support.service import PASSWORD, Service
 
 PATIENCE = 60_000
-PHONE = {"width": 360, "height": 740}
+PHONE: ViewportSize = {"width": 360, "height": 740}
+DESK: ViewportSize = {"width": 1280, "height": 720}
+BETWEEN = (740, 950, 1100, 1280)
+"""Widths at which tables are cards, or just tables again."""
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +165,10 @@ def test_no_page_has_a_serious_fault_or_is_too_wide(
                 closed.click()
             found[path] = window.faults()
             assert window.overflow() == 0, path
+            for width in BETWEEN if options else ():
+                page.set_viewport_size({"width": width, "height": 800})
+                assert window.overflow() == 0, (path, width)
+            page.set_viewport_size(PHONE if options else DESK)
         window.close()
         assert not {path: faults for path, faults in found.items() if faults}, colours
 

@@ -75,10 +75,16 @@ def _ask_to_end(member: Member, world: World) -> None:
     _wait(member, world, epoch, main.pid)
 
 
-def _kill_agent(world: World, *, how: signal.Signals = signal.SIGKILL) -> None:
+def _agent(world: World) -> int:
+    """Return the agent, once it is there: it may just have been replaced."""
     wait_until(lambda: agent(world.service) is not None, BACK)
-    old = agent(world.service)
-    assert old is not None
+    found = agent(world.service)
+    assert found is not None
+    return found
+
+
+def _kill_agent(world: World, *, how: signal.Signals = signal.SIGKILL) -> None:
+    old = _agent(world)
     os.kill(old, how)
     wait_until(lambda: agent(world.service) not in (None, old), BACK)
 
@@ -103,8 +109,7 @@ def _kill_control_plane(world: World, *, how: signal.Signals = signal.SIGKILL) -
 
 
 def _kill_primary_and_agent(world: World, *, how: signal.Signals = signal.SIGKILL) -> None:
-    epoch, main, old = world.record.epoch, world.main(world.record.primary), agent(world.service)
-    assert old is not None
+    epoch, main, old = world.record.epoch, world.main(world.record.primary), _agent(world)
     os.kill(old, how)
     main.kill()
     world.wait_moved(epoch)
