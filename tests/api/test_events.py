@@ -236,7 +236,7 @@ def test_one_event_of_a_request_that_waits_and_is_refused(service: Service) -> N
     with sqlite3.connect(f"file:{service.data_dir}/state.sqlite?mode=ro", uri=True) as state:
         found = state.execute(query, (instance.id,)).fetchall()
     assert found == [
-        ("delete_user", "failed", "not_found", None),
+        ("delete_user", "refused", "not_found", None),
         ("delete_user", "accepted", None, refused.headers["X-Request-Id"]),
     ]
     assert service.request("GET", f"/instances/{instance.id}").json()["status"] == "ready"
