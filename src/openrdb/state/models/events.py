@@ -29,7 +29,8 @@ class Event(Base):
     action: Mapped[str]
     """The route's name or the operation's kind: `restart_instance`."""
     outcome: Mapped[str]
-    """Of a request: `accepted`, `refused`, `failed`. Of an operation: `done`, `failed`, `overdue`."""
+    """Of a request: `accepted`, `refused`, `failed`. Of an operation: `done`, `refused`, `failed`,
+    `overdue`."""
     subject_type: Mapped[str | None]
     subject_id: Mapped[str | None]
     operation_id: Mapped[UUID | None]
