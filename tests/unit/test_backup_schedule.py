@@ -18,7 +18,7 @@ from openrdb.operations.backups import transfer
 from openrdb.operations.run import Run, Services
 from openrdb.schedules.backups import BackupSchedule
 from openrdb.spec import TransferState
-from openrdb.state import backups, events, snapshots
+from openrdb.state import backups, events, instance_logs, snapshots
 from openrdb.state.access import NewKey
 from openrdb.state.backup_schedule import next_run
 from openrdb.state.database import Database
@@ -255,6 +255,25 @@ def test_expired_snapshots_are_removed(stand: Stand) -> None:
     ]
     assert stand.schedule.round() == HOUR.total_seconds()
     assert sorted(stand.begun("delete_snapshot")) == sorted(over)
+
+
+def test_expired_logs_are_removed_once(stand: Stand) -> None:
+    """Also where a service that has just been started finds the removal under way."""
+    instance_id = stand.add_instance()
+    with stand.database.write() as session:
+        instance = session.get_one(Instance, instance_id)
+        made = [
+            instance_logs.new(instance, instance.nodes[0], None, None, stand.moment - since)
+            for since in (HOUR, 2 * DAY)
+        ]
+        for one in made:
+            one.status = "ready"
+        session.add_all(made)
+        _, over = [one.id for one in made]
+    for _ in range(2):
+        stand.schedule = stand.new_schedule()
+        stand.schedule.round()
+    assert stand.begun("delete_log") == [over]
 
 
 def test_a_removal_that_fails_is_tried_again_some_time_later(stand: Stand) -> None:

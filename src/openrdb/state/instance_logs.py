@@ -11,6 +11,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from openrdb.errors import NotFound
+from openrdb.state import operations
 from openrdb.state.models import Instance, InstanceLog, Node, now
 from openrdb.state.scope import Principal, visible
 from openrdb.state.statuses.instance_log import ALLOWED, InstanceLogRequest, InstanceLogStatus
@@ -78,10 +79,12 @@ def of_instance(session: Session, instance_id: UUID, *, newest_first: bool) -> l
 
 
 def expired(session: Session, moment: datetime) -> Sequence[UUID]:
-    """Return the copies whose time is over, and that nobody is making."""
+    """Return the copies whose time is over, and that nobody is making, or removing already: no status
+    says that."""
     deletable = ALLOWED[InstanceLogRequest.DELETE]
     over = (InstanceLog.expires_at <= moment, InstanceLog.status.in_(deletable))
-    return session.scalars(select(InstanceLog.id).where(*over)).all()
+    query = select(InstanceLog.id).where(*over, InstanceLog.id.not_in(operations.at_work()))
+    return session.scalars(query).all()
 
 
 def end(session: Session, instance_id: UUID) -> None:

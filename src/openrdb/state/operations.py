@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import Select, delete, select, update
 from sqlalchemy.orm import Session
 
 from openrdb.state import events
@@ -49,6 +49,11 @@ def needed_jobs(session: Session) -> set[UUID]:
     backups = select(DatabaseBackup.id).where(DatabaseBackup.status == BackupStatus.CREATING)
     logs = select(InstanceLog.id).where(InstanceLog.status == InstanceLogStatus.CREATING)
     return {*own, *session.scalars(backups), *session.scalars(logs)}
+
+
+def at_work() -> Select[UUID]:
+    """Return the query for the subjects of unfinished operations."""
+    return select(Operation.subject_id).where(Operation.status.in_(UNFINISHED))
 
 
 def failed(session: Session) -> list[Operation]:
