@@ -117,6 +117,30 @@ def test_what_fails_leaves_nothing(root: Path) -> None:
     assert is_tidy(root)
 
 
+def test_nobody_goes_on_writing_where_a_volume_was_made(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a server does whose copy was broken off: what it wrote was left until the next start."""
+    pool, late = open_pool(root), list[Path]()
+
+    def make_half(data: Path) -> None:
+        make(data)
+        late.append(data)
+        raise HostError("broken off")
+
+    def remove(place: Path, **_: object) -> None:
+        """Remove what was there; something comes at the same time."""
+        (place / "late").mkdir()
+
+    with monkeypatch.context() as patch, pytest.raises(HostError, match="broken off"):
+        patch.setattr(shutil, "rmtree", remove)
+        pool.create(TEMPLATE, make_half)
+    with pytest.raises(FileNotFoundError):
+        (late[0].parent / "later").mkdir()
+    pool.remove_deleted()
+    assert is_tidy(root)
+
+
 def test_what_cannot_be_renamed_stays(root: Path) -> None:
     pool = open_pool(root)
 

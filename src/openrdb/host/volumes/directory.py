@@ -207,6 +207,9 @@ class DirectoryPool:
             yield place / "data"
         finally:
             shutil.rmtree(place, ignore_errors=True)
+            # A server whose copy was broken off may have written there until now.
+            with suppress(FileNotFoundError):
+                place.rename(self._removed / place.name)
 
     def _convert(self, work: Path) -> None:
         """Make a directory durably what the pool's volumes are: here, what it is."""
