@@ -219,7 +219,7 @@ def first_user(session: Session, instance_id: UUID) -> str | None:
 
 
 def subjects_of(session: Session, instance_id: UUID) -> list[str]:
-    """Return the ids of an instance and of of its replicas, backups, snapshots and log copies."""
+    """Return the ids of an instance, and of its replicas, backups, snapshots and log copies."""
     own: tuple[Any, ...] = (ReadReplica, DatabaseBackup, Snapshot, InstanceLog)
     queries = (select(model.id).where(model.instance_id == instance_id) for model in own)
     found = [one for query in queries for one in session.scalars(query)]

@@ -130,11 +130,11 @@ def finish(
 ) -> bool:
     """End an operation, with its event; False if it had ended already.
 
-    Args:
-        is_refusal: whether the error answers the request, which changed nothing.
-
     Why it failed is kept as one line, whatever a server's message looks like.
     Its parameters, among which are verifiers, are kept only where it can be retried.
+
+    Args:
+        is_refusal: whether the error answers the request, which changed nothing.
     """
     operation = session.get(Operation, operation_id)
     if operation is None or operation.finished_at is not None:

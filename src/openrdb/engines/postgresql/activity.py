@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import psycopg
-
 from openrdb.engines.base import Activity, EngineNode
 from openrdb.engines.names import SUPERUSER
 from openrdb.engines.postgresql import session
-from openrdb.errors import HostError
 
 _DATABASE = "postgres"
 """Where our own sessions are: what is done in it is not counted, or probes would look like users."""
@@ -26,11 +23,11 @@ _QUERY = f"""
 
 def read(node: EngineNode, timeout: float) -> Activity:
     """Return what a server does; see `Server.activity`."""
-    try:
-        with session.connect_in_time(node, _DATABASE, timeout) as connection:
-            row = connection.execute(_QUERY).fetchone()
-    except psycopg.Error as error:
-        raise HostError(f"the server does not say what it does: {error}") from error
+    with (
+        session.answering("the server does not say what it does"),
+        session.connect_in_time(node, _DATABASE, timeout) as connection,
+    ):
+        row = connection.execute(_QUERY).fetchone()
     assert row is not None  # noqa: S101
     connections, transactions = row
     return Activity(int(str(connections)), int(str(transactions)))

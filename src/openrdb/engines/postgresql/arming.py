@@ -26,6 +26,7 @@ _NEARLY = 16 * 2**20
 """Bytes that a follower may lack when commits begin to wait for it."""
 _RELEASED = 1.0
 _PAUSE = 0.01
+_HELD = "the server does not stop to wait for a standby"
 _TIMELINE = "('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int"
 _PRIMARY = f"""
     SELECT {_TIMELINE}, pg_current_wal_flush_lsn()::text,
@@ -128,15 +129,13 @@ def disarm(node: EngineNode) -> None:
     Raises:
         HostError: the server does not do it.
     """
-    try:
+    with session.answering(_HELD):
         postmaster.reload(node)
         if not _commits(node, _RELEASED):
             # The checkpointer may be in the middle of writing, where it looks at nothing else.
             _pass_checkpointer(node)
             if not _commits(node, _CHECKPOINT):
-                raise HostError("the server does not stop to wait for a standby")
-    except psycopg.Error as error:
-        raise HostError(f"the server does not stop to wait for a standby: {error}") from error
+                raise HostError(_HELD)
 
 
 def _commits(node: EngineNode, timeout: float) -> bool:

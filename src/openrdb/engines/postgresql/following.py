@@ -13,7 +13,6 @@ from openrdb.engines.postgresql import session, wal
 from openrdb.engines.postgresql.control import Control
 from openrdb.engines.postgresql.upstream import SILENCE
 from openrdb.engines.replication import Following
-from openrdb.errors import HostError
 from openrdb.system import files
 
 _ANSWER = 5.0
@@ -132,10 +131,10 @@ def has_all_of(node: EngineNode, primary: EngineNode) -> bool:
     if not control.is_shut_down:
         return False
     segment = wal.segment_of(control.timeline, control.position, _SEGMENT_SIZE)
-    try:
-        with session.connect_in_time(node, "postgres", _ANSWER) as connection:
-            wanted = [control.position, control.timeline, segment]
-            row = connection.execute(_ALL, wanted).fetchone()
-    except psycopg.Error as error:
-        raise HostError(f"the follower does not say what it has: {error}") from error
+    with (
+        session.answering("the follower does not say what it has"),
+        session.connect_in_time(node, "postgres", _ANSWER) as connection,
+    ):
+        wanted = [control.position, control.timeline, segment]
+        row = connection.execute(_ALL, wanted).fetchone()
     return row == (True, True, True, control.system_identifier)

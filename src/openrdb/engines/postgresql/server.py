@@ -7,8 +7,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import psycopg
-
 from openrdb.catalog.extensions import guarded
 from openrdb.engines.base import Activity, Copier, EngineNode, UserSlots
 from openrdb.engines.postgresql import (
@@ -38,7 +36,6 @@ from openrdb.engines.postgresql.admin.administration import Administration
 from openrdb.engines.postgresql.pair import PostgreSQLReplication
 from openrdb.engines.postgresql.recovery import PostgreSQLRecovery
 from openrdb.engines.postgresql.transfers import Transfers
-from openrdb.errors import HostError
 from openrdb.spec import Administrator
 from openrdb.system import files
 
@@ -166,14 +163,12 @@ class PostgreSQLServer:
         copying.checkpoint(self._node)
 
     def renew_databases(self) -> None:
-        try:
+        with session.answering("databases are not renewed"):
             for name, _ in session.databases(self._node):
                 with session.connect_in_time(self._node, name, _LONGEST) as connection:
                     connection.execute(f"SET statement_timeout = '{_LONGEST}s'")
                     collations.renew(connection, self._node)
                     newer_extensions.update(connection, guarded())
-        except psycopg.Error as error:
-            raise HostError(f"databases are not renewed: {str(error).strip()}") from error
 
     def recovery(self) -> PostgreSQLRecovery:
         return PostgreSQLRecovery(self._node)

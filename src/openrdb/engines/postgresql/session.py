@@ -151,16 +151,16 @@ def use(node: EngineNode, database: str) -> Iterator[psycopg.Connection[tuple[ob
 
 
 @contextmanager
-def answering() -> Iterator[None]:
+def answering(otherwise: str = "the server does not do it") -> Iterator[None]:
     """Tell an error of the server's, or its end, as one of the host.
 
     Raises:
-        HostError: there was one.
+        HostError: there was one; `otherwise` says what does not happen.
     """
     try:
         yield
     except psycopg.Error as error:
-        raise HostError(f"the server does not do it: {str(error).strip()}") from error
+        raise HostError(f"{otherwise}: {str(error).strip()}") from error
 
 
 def databases(node: EngineNode) -> list[tuple[str, int]]:

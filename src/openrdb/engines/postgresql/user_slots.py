@@ -5,12 +5,9 @@ from __future__ import annotations
 import contextlib
 import struct
 
-import psycopg
-
 from openrdb.engines.base import EngineNode, UserSlots
 from openrdb.engines.names import OWN_PREFIX
 from openrdb.engines.postgresql import session, slots, upstream
-from openrdb.errors import HostError
 from openrdb.system import files
 
 _ANSWER = 10.0
@@ -43,15 +40,13 @@ def settle(node: EngineNode) -> UserSlots:
     Raises:
         HostError: the server does not do it.
     """
-    try:
+    with session.answering("the server does not say what slots there are"):
         with session.connect_in_time(node, "postgres", _ANSWER) as connection:
             rows = connection.execute(_SLOTS, [OWN_PREFIX]).fetchall()
         kept = {str(name): str(database) for name, database, is_lost in rows if not is_lost}
         lost = {str(name): str(database) for name, database, is_lost in rows if is_lost}
         for name in lost:
             slots.drop(node, name)
-    except psycopg.Error as error:
-        raise HostError(f"the server does not say what slots there are: {error}") from error
     return UserSlots(kept, lost)
 
 
