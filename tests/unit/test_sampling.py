@@ -132,6 +132,34 @@ def test_what_does_nothing_is_asked_less_often(tmp_path: Path) -> None:
     assert 2 <= asked <= 8
 
 
+def test_what_does_nothing_has_a_rate_at_once(tmp_path: Path) -> None:
+    """As soon as it can be told, which takes two answers."""
+    rounds = 0
+    asked_in: list[int] = []
+
+    def answer(_: float) -> Activity:
+        asked_in.append(rounds)
+        return Activity(connections=0, transactions=7)
+
+    with running("import sys; sys.stdin.read()") as pid:
+        idle = subject(tmp_path, pid, answer)
+
+        def subjects() -> list[Subject]:
+            nonlocal rounds
+            rounds += 1
+            return [idle]
+
+        sampler = Sampler(0.5, subjects)
+        sampler.start()
+        try:
+            wait_until(lambda: len(asked_in) == 2)
+            wait_until(lambda: "transactions_per_second" in sampler.latest()[0].values)
+        finally:
+            sampler.close()
+    # What does nothing is asked in the fifth at the earliest otherwise.
+    assert asked_in[1] < 5
+
+
 def test_a_node_that_is_started_again_or_gone(tmp_path: Path) -> None:
     counts = iter(range(10**6, 0, -1))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from uuid import uuid4
@@ -32,21 +33,26 @@ class RequestLog:
         # Not taken back: each request is a task of its own, and what fails is logged further out.
         logs.add(logs.REQUEST, request_id)
         began, status = time.monotonic(), _FIRST_FAILURE
+        has_begun = is_cut = False
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, has_begun
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message)["X-Request-Id"] = request_id
-                status = message["status"]
+                status, has_begun = message["status"], True
             await send(message)
 
         try:
             await self._app(scope, receive, answer)
+        except asyncio.CancelledError:
+            is_cut = not has_begun  # the service ends: nobody is told a status
+            raise
         finally:
-            is_quiet = scope["method"] in _LOOKS and status < _FIRST_FAILURE
+            is_quiet = scope["method"] in _LOOKS and (is_cut or status < _FIRST_FAILURE)
             level = logging.DEBUG if is_quiet else logging.INFO
             if log.isEnabledFor(level):
                 # As it was sent, in ASCII: what a name decodes to could make lines of its own.
                 path = scope["raw_path"].decode("ascii", "replace")[:_LONGEST]
                 took = 1000 * (time.monotonic() - began)
-                log.log(level, "%s %s %d in %.0f ms", scope["method"], path, status, took)
+                told = "cut" if is_cut else status
+                log.log(level, "%s %s %s in %.0f ms", scope["method"], path, told, took)
