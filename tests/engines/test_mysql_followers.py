@@ -392,6 +392,23 @@ def test_tables_that_lose_changes_are_in_the_way(pair: Pair) -> None:
         run("DROP TABLE rdb.`o'ld`, rdb.keyless")
 
 
+def test_all_tables_in_the_way_are_named(pair: Pair) -> None:
+    """Of so many as nobody has it is said that there are more."""
+    names = [f"t{number:03}" for number in range(102)]
+    with pair.primary.session() as run:
+        for name in names[:40]:
+            run(f"CREATE TABLE rdb.{name} (id INT) ENGINE = MyISAM")
+        named = [one.split()[2] for one in pair.primary.replication.obstacles()]
+        assert named == [f"rdb.{name}" for name in names[:40]]
+        for name in names[40:]:
+            run(f"CREATE TABLE rdb.{name} (id INT) ENGINE = MyISAM")
+        told, warned = pair.primary.replication.obstacles(), pair.primary.replication.warnings()
+        assert len(told) == len(warned) == 101
+        assert told[-1].startswith("more tables")
+        assert warned[-1].startswith("more tables")
+        run(f"DROP TABLE {', '.join(f'rdb.{name}' for name in names)}")
+
+
 @pytest.mark.parametrize(
     "statement",
     [

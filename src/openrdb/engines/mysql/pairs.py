@@ -24,14 +24,15 @@ it does; and where it may wait for others itself."""
 _OPEN_TIMEOUT = 60.0
 _APPLIED = "SELECT WAIT_FOR_EXECUTED_GTID_SET(%s, 1)"
 """Waits for a second."""
-_NAMED = 5
+_NAMED = 100
+"""Tables that are named of a kind; of more it is said that there are."""
 _WITHOUT_KEY = f"""
     SELECT one.table_schema, one.table_name FROM information_schema.tables AS one
     LEFT JOIN information_schema.table_constraints AS its ON its.table_schema = one.table_schema
         AND its.table_name = one.table_name AND its.constraint_type = 'PRIMARY KEY'
     WHERE one.table_type = 'BASE TABLE' AND its.table_name IS NULL AND one.table_schema NOT IN
         ('mysql', 'sys', 'information_schema', 'performance_schema')
-    ORDER BY 1, 2 LIMIT {_NAMED}
+    ORDER BY 1, 2 LIMIT {_NAMED + 1}
 """  # noqa: S608
 
 
@@ -51,13 +52,14 @@ class MySQLReplication:
     def obstacles(self) -> list[str]:
         found = []
         with self._session() as connection:
-            for schema, table, engine in copying.others(connection, _NAMED):
+            others = copying.others(connection, _NAMED + 1)
+            for schema, table, engine in others[:_NAMED]:
                 quoted = ".".join(quoted_identifier(str(name)) for name in (schema, table))
                 found.append(
                     f"the table {schema}.{table} is of the engine {engine}, which loses what was "
                     f"committed: ALTER TABLE {quoted} ENGINE = InnoDB makes it one that does not"
                 )
-        return found
+        return found + ["more tables are of such engines"] * (len(others) > _NAMED)
 
     def is_started_for_pair(self) -> bool:
         if not self._node.spec.is_paired:  # its files have nothing of it either
@@ -70,10 +72,12 @@ class MySQLReplication:
 
     def warnings(self) -> list[str]:
         with self._session() as connection:
-            return [
-                f"the table {schema}.{table} has no primary key, which nodes on several hosts need"
-                for schema, table in rows(connection, _WITHOUT_KEY)
-            ]
+            tables = rows(connection, _WITHOUT_KEY)
+        found = [
+            f"the table {schema}.{table} has no primary key, which nodes on several hosts need"
+            for schema, table in tables[:_NAMED]
+        ]
+        return found + ["more tables have none"] * (len(tables) > _NAMED)
 
     def open(self) -> None:
         with self._session() as connection:
