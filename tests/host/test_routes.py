@@ -100,6 +100,20 @@ def test_all_endpoints_of_the_primary_are_led(scene: Scene) -> None:
     assert reading.echoes()
 
 
+def test_nobody_leads_who_may_be_taken_back(scene: Scene) -> None:
+    """As the next agent finds it, whose balancers end as well, before the primary has been opened."""
+    one, other = scene.node("one"), scene.node("other")
+    scene.pair(one, other)
+    route = scene.route()
+    pair = scene.records.pairs[scene.instance_id]
+    scene.records.save_pair(replace(pair, is_opened=False, may_go_back=True))
+    anew = Routes(scene.world.layout, Records(scene.world.layout), scene.world.balancer)
+    anew.ensure(route)
+    assert scene.leads(route) is None
+    anew.lead(scene.instance_id, one)
+    assert scene.leads(route) == "one"
+
+
 def test_nobody_leads_who_is_not_the_primary(scene: Scene) -> None:
     one, other = scene.node("one"), scene.node("other")
     scene.pair(one, other)
