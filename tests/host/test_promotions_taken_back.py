@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from tests.support.writers import Writers
 
 pytestmark = [pytest.mark.slow]
 
+POSTGRESQL = pytest.mark.parametrize("pair", ["PostgreSQL-18"], indirect=True)
 MYSQL = pytest.mark.parametrize("pair", ["MySQL-9"], indirect=True)
 
 
@@ -32,6 +34,8 @@ def test_a_power_cut_amid_a_promotion_takes_it_back(pair: Pair, writers: Writers
     with pair.keeper.planned():
         for node in (primary, standby):
             pair.signal(node, signal.SIGKILL)
+        # The end of a process may take long on a busy machine; one that ends is not tried twice.
+        wait_until(lambda: not any(map(pair.keeper.watch.lives, (primary, standby))))
         record = pair.program_record(standby)
         record.write_text(json.dumps(json.loads(record.read_text()) | {"boot": "another"}))
         pair.keeper.make_primary(pair.record, standby)
@@ -73,6 +77,22 @@ def test_a_standby_that_does_not_start_makes_no_primary(
         pair.wait_epoch(epoch + 2)
         assert pair.record.primary == primary
         writers.wait_for(20)
+    pair.wait_protected()
+
+
+@POSTGRESQL
+def test_a_primary_that_does_not_start_again_is_replaced(pair: Pair, writers: Writers) -> None:
+    """Both ended; it was taken for open before it was, and the standby, which has everything, for one
+    that lacks something."""
+    primary, standby, epoch = pair.record.primary, pair.record.standby, pair.record.epoch
+    with pair.keeper.planned():
+        for node in (primary, standby):
+            pair.signal(node, signal.SIGKILL)
+        for segment in (pair.volume(primary) / "pg_wal").glob("0*"):
+            os.truncate(segment, 0)
+    pair.wait_epoch(epoch + 1)
+    assert pair.record.primary == standby
+    writers.wait_for(20)
     pair.wait_protected()
 
 

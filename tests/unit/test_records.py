@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 
 from openrdb.errors import HostError
-from openrdb.host.records import NodeRecord, Records, RouteRecord
+from openrdb.host.records import NodeRecord, PairRecord, Records, RouteRecord
 from openrdb.spec import Backend, KnownInstance, NodeSpec, Route
 from openrdb.system.layout import Layout
+from tests.support.mounts import mount
 
 
 def spec(instance_id: UUID, generation: int = 1, uid: int | None = None) -> NodeSpec:
@@ -86,3 +90,27 @@ def test_an_account_is_one_instance_s(records: Records, tmp_path: Path) -> None:
     records.require_own_account(spec(uuid4()))
     with pytest.raises(HostError, match=str(known.instance_id)):
         records.require_own_account(spec(uuid4(), uid=200_001))
+
+
+@pytest.mark.root
+def test_a_full_disk_keeps_no_pair_from_changing(tmp_path: Path) -> None:
+    """The volumes may lie elsewhere, and have room."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mount("-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place))
+    try:
+        layout, instance_id = Layout(place), uuid4()
+        layout.instance(instance_id).mkdir(parents=True)
+        records, members = Records(layout), (uuid4(), uuid4())
+        pair = PairRecord(instance_id, members, members[0])
+        records.save_pair(pair)
+        layout.reserve.write_bytes(bytes(64 * 1024))
+        with suppress(OSError), (place / "ballast").open("wb", buffering=0) as ballast:
+            while True:
+                ballast.write(bytes(4096))
+        for number in range(2, 10):
+            records.save_pair(replace(pair, epoch=number))
+        assert Records(layout).pairs[instance_id].epoch == 9
+        assert not layout.reserve.exists()
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _REMOVALS = 100
 """Removed endpoints that are remembered of an instance: far more than calls can be late for."""
 
@@ -81,9 +83,12 @@ class PairRecord:
     is_armed: bool = False
     """Whether the standby has all that the primary ever acknowledged: only then may it be promoted."""
     is_opened: bool = True
-    """Whether the primary has been open: until then nobody wrote since the other one was."""
+    """Whether the primary has been open since it was made it, or since it was started again with all
+    that was acknowledged on both: until then nobody wrote."""
     may_go_back: bool = False
     """Whether the standby has all that was acknowledged, too, as long as the primary is not opened."""
+    is_restart: bool = False
+    """Whether a primary that is not open yet was it before: it has what it may take long to replay."""
     unusable: bool = False
     """Whether the standby's data is to be copied again before it is started."""
     format: int = FORMAT
@@ -133,6 +138,19 @@ class Records:
             if (pair := _read(_PAIR, path)) is not None:
                 self.pairs[pair.instance_id] = pair
 
+    def _write(self, path: Path, content: str) -> None:
+        """Write a record; on a full disk with what is kept aside for that, which serves no longer
+        then: a record that cannot be written keeps a pair whose volumes have room from failing over.
+        """
+        try:
+            files.write_private(path, content)
+        except OSError as error:
+            if error.errno not in _FULL or not self._layout.reserve.exists():
+                raise
+            log.warning("no space is left in %s: gave back what is kept aside", self._layout.root)
+            files.remove_file(self._layout.reserve)
+            files.write_private(path, content)
+
     def load_instance(self, instance_id: UUID) -> None:
         """Read what is written down of an instance whose files were brought back."""
         self._load_nodes(str(instance_id))
@@ -140,13 +158,13 @@ class Records:
     def save_node(self, record: NodeRecord) -> None:
         if self.nodes.get(record.spec.node_id) != record:
             path = self._layout.node(record.spec.instance_id, record.spec.node_id).record
-            files.write_private(path, _NODE.dump_json(record).decode())
+            self._write(path, _NODE.dump_json(record).decode())
             self.nodes[record.spec.node_id] = record
 
     def save_pair(self, record: PairRecord) -> None:
         if self.pairs.get(record.instance_id) != record:
             path = self._layout.pair(record.instance_id)
-            files.write_private(path, _PAIR.dump_json(record).decode())
+            self._write(path, _PAIR.dump_json(record).decode())
             self.pairs[record.instance_id] = record
 
     def remove_pair(self, instance_id: UUID) -> None:
@@ -175,7 +193,7 @@ class Records:
             directory = self._layout.routes(route.instance_id)
             directory.mkdir(mode=0o700, exist_ok=True)
             path = directory / f"{route.endpoint_id}.json"
-            files.write_private(path, _ROUTE.dump_json(record).decode())
+            self._write(path, _ROUTE.dump_json(record).decode())
             self.routes[route.endpoint_id] = record
             files.remove_file(self._removal(route))
 

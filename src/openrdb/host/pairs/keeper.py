@@ -92,6 +92,8 @@ class PairKeeper:
         self.failures = 0
         """Turns in a row that failed, or that could only start a server again that does not start."""
         self.why_failed = ""
+        self.taken_back = 0
+        """How often it was decided, since a primary was last open, that the other one is to be it."""
         self._not_before = 0.0
         """When a primary that ended soon after each of several starts is started again."""
         self._probe: tuple[UUID, Probe] | None = None
@@ -327,6 +329,7 @@ class PairKeeper:
             is_armed=False,
             is_opened=False,
             may_go_back=may_go_back,
+            is_restart=False,
             unusable=unusable,
         )
 
@@ -352,9 +355,7 @@ class PairKeeper:
             return 0.0
         if not accepts or not self._says_open(pair, replication):
             if pair.is_armed:
-                # Once it is open its commits wait for nobody.
-                pair = self.update(is_armed=False)
-                self.ground.write_configuration(pair.primary)
+                pair = self._note_opening(replication)
             try:
                 replication.open()
             except Unopenable as error:
@@ -370,10 +371,26 @@ class PairKeeper:
             self.update(is_opened=True)
         self.ground.lead(pair.instance_id, pair.primary)
         self.ground.write_configuration(pair.primary)  # it may have followed until now
-        self.failures = self._misses = 0
+        self.failures = self.taken_back = self._misses = 0
         self.is_settled = False
         self.set_open(is_open=True)
         return 0.0
+
+    def _note_opening(self, replication: Replication) -> PairRecord:
+        """Write down that a primary that was armed is opened: once it is, its commits wait for nobody.
+
+        Until then the standby still has everything, and is the primary if this one does not start;
+        unless that may be for its new configuration, which the standby has as well.
+        """
+        may_go_back = replication.keeps_received and not self.is_restarting
+        pair = self.update(
+            is_armed=False,
+            is_opened=not may_go_back,
+            may_go_back=may_go_back,
+            is_restart=True,
+        )
+        self.ground.write_configuration(pair.primary)
+        return pair
 
     def _look(self, pair: PairRecord) -> Probed:
         """Ask the primary whether it commits; kill one that does not, or that does not answer."""

@@ -1,5 +1,5 @@
-"""A promotion that is taken back: the node that was to be the primary never took a write, and the
-former one has all that was acknowledged as well."""
+"""A primary that never comes to take writes: the other node, which has all that was acknowledged as
+well, is to be it. It was promoted, or started again."""
 
 from __future__ import annotations
 
@@ -11,29 +11,34 @@ if TYPE_CHECKING:
     from openrdb.host.pairs.keeper import PairKeeper
 
 _TRIES = 2
-"""Failures in a row, each of which may take a minute, after which a node is not tried again."""
+"""Failures in a row, each of which may take a minute, after which the other node is tried; twice as
+many each time, so that one of them comes to the end of what takes it long."""
 
 
 def why_back(keeper: PairKeeper, pair: PairRecord) -> str | None:
-    """Return why the former primary is to be the primary again; None: nothing says so."""
+    """Return why the other node is to be the primary; None: nothing says so."""
     if not pair.is_reversible:
         return None
     if _lost_power(keeper, pair):
         return "the host lost power, and what it had received may not be on its disk"
-    if keeper.ground.failure(pair.standby) is not None:
+    ground = keeper.ground
+    are_full = ground.is_full(pair.standby) and ground.is_full(pair.primary)
+    if are_full or ground.failure(pair.standby) is not None:
         return None  # the one is as bad as the other
     if (why := keeper.ground.failure(pair.primary)) is not None:
         return f"it does not start: {why}"
-    return keeper.why_failed if keeper.failures >= _TRIES else None
+    has_failed = keeper.failures >= _TRIES << keeper.taken_back
+    return keeper.why_failed if has_failed and not pair.is_restart else None
 
 
 def go_back(keeper: PairKeeper, pair: PairRecord, why: str, *, for_good: bool = False) -> None:
-    """Make the former primary the primary again.
+    """Make the other node the primary.
 
     Args:
         for_good: whether it is known that the other one never can be.
     """
-    keeper.note(f"the standby cannot take the primary's place: {why}")
+    keeper.note(f"the primary cannot be opened: {why}")
+    keeper.taken_back += 1
     # What a kill forgets: whether the power was lost.
     is_incomplete = _lost_power(keeper, pair)
     if not is_incomplete:
@@ -43,7 +48,7 @@ def go_back(keeper: PairKeeper, pair: PairRecord, why: str, *, for_good: bool = 
 
 
 def is_possible(keeper: PairKeeper, pair: PairRecord) -> bool:
-    """Return whether the former primary can be the primary again."""
+    """Return whether the other node can be the primary."""
     return pair.is_reversible and keeper.ground.failure(pair.standby) is None
 
 
