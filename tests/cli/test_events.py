@@ -42,3 +42,34 @@ def test_events(service: Service) -> None:
     assert unknown.returncode == 1
     assert "no instance told" in unknown.stderr
     assert len(unknown.stderr.splitlines()) == 1
+
+
+def test_what_is_deleted_stays_with_its_instance(service: Service) -> None:
+    """Who deleted a backup is asked when it is gone."""
+    made = service.create(name="kept", volume_type="sbs_5k", volume_size=5 * 10**9)
+    sdk = service.sdk()
+    snapshot = sdk.create_snapshot(instance_id=made.id, name="s")
+    settled(service, f"/snapshots/{snapshot.id}")
+    service.request("PATCH", f"/snapshots/{snapshot.id}", json={"name": "t"})
+    service.request("DELETE", f"/snapshots/{snapshot.id}")
+    backup = sdk.create_database_backup(instance_id=made.id, database_name="rdb", name="b")
+    settled(service, f"/backups/{backup.id}")
+    service.request("DELETE", f"/backups/{backup.id}")
+    for path in (f"/snapshots/{snapshot.id}", f"/backups/{backup.id}"):
+        wait_until(lambda path=path: service.request("GET", path).status_code == 404)
+    told = [(one["action"], one["outcome"]) for one in events(service, "kept")]
+    for action in ("create_snapshot", "delete_snapshot", "create_backup"):
+        assert [one for one in told if one[0] == action] == [(action, "accepted"), (action, "done")]
+    assert ("update_snapshot", "accepted") in told
+    assert ("delete_backup", "done") in told
+    (own,) = [one for one in events(service, snapshot.id) if one["action"] == "update_snapshot"]
+    assert own["subject_type"] == "instance_snapshot"
+    service.request("DELETE", f"/instances/{made.id}")
+    wait_until(lambda: gone(sdk, made.id))
+    assert ("delete_backup", "done") in [
+        (one["action"], one["outcome"]) for one in events(service, made.id)
+    ]
+
+
+def settled(service: Service, path: str) -> None:
+    wait_until(lambda: service.request("GET", path).json()["status"] == "ready")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, or_, select
+from sqlalchemy import ColumnElement, delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from openrdb.state.models import (
@@ -79,7 +79,7 @@ def accepted(
     operation_id: UUID | None = None,
 ) -> None:
     """Add the event of an accepted request, in the transaction of its change."""
-    event = _of_request(caller, "accepted", subject_type, str(subject_id))
+    event = _of_request(session, caller, "accepted", subject_type, str(subject_id))
     event.operation_id = operation_id
     session.add(event)
 
@@ -97,7 +97,7 @@ def refused(
     A no-op if the request has been accepted: then its operation's end says what became of it.
     """
     outcome = "failed" if is_failure else "refused"
-    event = _of_request(caller, outcome, *(subject or (None, None)))
+    event = _of_request(session, caller, outcome, *(subject or (None, None)))
     event.error_type = error_type
     if session.get(Event, event.id) is None:
         session.add(event)
@@ -113,6 +113,7 @@ def observed(
             outcome=outcome,
             subject_type="instance",
             subject_id=str(instance_id),
+            instance_id=instance_id,
             reason=reason,
         )
     )
@@ -126,7 +127,11 @@ def request_of(session: Session, operation: Operation) -> str | None:
 
 
 def _of_request(
-    caller: Caller, outcome: str, subject_type: str | None, subject_id: str | None
+    session: Session,
+    caller: Caller,
+    outcome: str,
+    subject_type: str | None,
+    subject_id: str | None,
 ) -> Event:
     return Event(
         id=UUID(caller.request_id),
@@ -134,6 +139,7 @@ def _of_request(
         outcome=outcome,
         subject_type=subject_type,
         subject_id=subject_id[:_LONGEST_TEXT] if subject_id else None,
+        instance_id=_instance_of(session, subject_type, subject_id),
         access_key=caller.principal.access_key,
         source=caller.source,
         request_id=caller.request_id,
@@ -159,6 +165,7 @@ def of_operation(
             outcome=outcome,
             subject_type=operation.subject_type,
             subject_id=str(operation.subject_id),
+            instance_id=_instance_of(session, operation.subject_type, str(operation.subject_id)),
             operation_id=operation.id,
             error_type=error_type,
             reason=operation.error or remark,
@@ -197,12 +204,8 @@ def prune(session: Session) -> None:
 
 
 def _exists(session: Session, subject_type: str | None, subject_id: str | None) -> bool:
-    table = _TABLES.get(subject_type or "")
-    if table is None or subject_id is None:
-        return False
-    try:
-        known = UUID(subject_id)
-    except ValueError:
+    table, known = _TABLES.get(subject_type or ""), _uuid(subject_id)
+    if table is None or known is None:
         return False
     return session.scalar(select(table.id).where(table.id == known)) is not None
 
@@ -218,35 +221,60 @@ def first_user(session: Session, instance_id: UUID) -> str | None:
     return str(asked.get("user_name") or "") or None
 
 
-def subjects_of(session: Session, instance_id: UUID) -> list[str]:
-    """Return the ids of an instance, and of its replicas, backups, snapshots and log copies."""
+def _instance_of(session: Session, subject_type: str | None, subject_id: str | None) -> UUID | None:
+    """Return the instance that a subject is, or is or was of; None: of none, or nothing is known."""
+    subject = SUBJECTS.get(subject_type or "")
+    known = _uuid(subject_id)
+    if subject is None or known is None:
+        return None
+    if subject_type == "instance":
+        return known
+    row = subject.find(session, known)
+    if row is not None and row.instance_id is not None:
+        return UUID(str(row.instance_id))
+    before = select(Event.instance_id).where(
+        Event.subject_id == str(known), Event.instance_id.is_not(None)
+    )
+    return session.scalars(before.limit(1)).first()
+
+
+def _uuid(text: str | None) -> UUID | None:
+    try:
+        return UUID(text) if text else None
+    except ValueError:
+        return None
+
+
+def _about(session: Session, instance_id: UUID) -> ColumnElement[bool]:
+    """Return which events are about an instance, or what is or was of it: a replica, a backup, a
+    snapshot or a copy of its logs."""
     own: tuple[Any, ...] = (ReadReplica, DatabaseBackup, Snapshot, InstanceLog)
     queries = (select(model.id).where(model.instance_id == instance_id) for model in own)
-    found = [one for query in queries for one in session.scalars(query)]
-    return [str(instance_id), *map(str, found)]
+    found = [instance_id, *(one for query in queries for one in session.scalars(query))]
+    # Those of earlier versions know their subject only.
+    return or_(Event.instance_id == instance_id, Event.subject_id.in_(map(str, found)))
 
 
-def newest(session: Session, count: int, subject_ids: Collection[str] | None = None) -> list[Event]:
-    """Return the newest events, of some subjects or of all, the oldest of them first."""
+def newest(session: Session, count: int, subject_id: UUID | None = None) -> list[Event]:
+    """Return the newest events, of an instance with all that is of it, of anything else alone, or of
+    all; the oldest of them first."""
     query = select(Event).order_by(Event.at.desc(), Event.id).limit(count)
-    if subject_ids is not None:
-        query = query.where(Event.subject_id.in_(subject_ids))
+    if subject_id is not None:
+        query = query.where(_about(session, subject_id))
     return list(session.scalars(query))[::-1]
 
 
-def newest_of(
-    session: Session, count: int, subject_ids: Collection[str], project_id: UUID
-) -> list[Event]:
-    """Return the newest events of some subjects of a project, the newest first.
+def newest_of(session: Session, count: int, instance_id: UUID, project_id: UUID) -> list[Event]:
+    """Return the newest events of an instance and of what is of it, the newest first.
 
-    What was refused to keys of other projects is not the project's: it may have been asked for with
+    What was refused to keys of other projects is not its project's: it may have been asked for with
     any text, by whoever knows an id.
     """
     own = select(ApiKey.access_key).where(
         or_(ApiKey.project_id.is_(None), ApiKey.project_id == project_id)
     )
     query = select(Event).where(
-        Event.subject_id.in_(subject_ids),
+        _about(session, instance_id),
         or_(
             Event.outcome.not_in(("refused", "failed")),
             Event.access_key.is_(None),

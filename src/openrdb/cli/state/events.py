@@ -25,8 +25,8 @@ def newest(settings: Settings, count: int, subject: str | None) -> list[dict[str
         HostError: there is no such instance, or there are several.
     """
     with opened_state(settings) as database, database.read() as session:
-        ids = _subjects(session, subject) if subject is not None else None
-        return [show(event) for event in events.newest(session, count, ids)]
+        known = _subject(session, subject) if subject is not None else None
+        return [show(event) for event in events.newest(session, count, known)]
 
 
 def show(event: Event) -> dict[str, Any]:
@@ -48,9 +48,8 @@ def show(event: Event) -> dict[str, Any]:
     }
 
 
-def _subjects(session: Session, subject: str) -> list[str]:
+def _subject(session: Session, subject: str) -> UUID:
     try:
-        known = UUID(subject)
+        return UUID(subject)
     except ValueError:
-        known = instances.find(session, subject).id
-    return events.subjects_of(session, known)
+        return instances.find(session, subject).id

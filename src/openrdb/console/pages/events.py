@@ -20,9 +20,8 @@ _MOST: Final = 200
 @pages.get(f"{INSTANCE}/events")
 async def show(visit: Visit) -> Response:
     instance = await visit.instance()
-    ids = await visit.in_state(events.subjects_of, UUID(instance["id"]))
-    project = UUID(instance["project_id"])
-    found = await visit.in_state(events.newest_of, _MOST, ids, project)
+    ids = UUID(instance["id"]), UUID(instance["project_id"])
+    found = await visit.in_state(events.newest_of, _MOST, *ids)
     return await frame.show(
         visit, "events", instance, live="parts/events.html", events=found, most=_MOST
     )

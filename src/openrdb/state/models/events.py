@@ -21,6 +21,7 @@ class Event(Base):
     __tablename__ = "events"
     __table_args__ = (
         Index("ix_events_subject_id_at", "subject_id", "at"),
+        Index("ix_events_instance_id_at", "instance_id", "at"),
         Index("ix_events_at", "at"),
     )
 
@@ -33,6 +34,9 @@ class Event(Base):
     `overdue`."""
     subject_type: Mapped[str | None]
     subject_id: Mapped[str | None]
+    instance_id: Mapped[UUID | None]
+    """The instance that the subject is, or is or was of; None: of none, or it is an event of an earlier
+    version."""
     operation_id: Mapped[UUID | None]
     access_key: Mapped[str | None]
     source: Mapped[str | None]
