@@ -176,6 +176,23 @@ def try_passwords(session: Session, *, is_mysql: bool) -> None:
             session.execute(failed)
 
 
+def test_slow_statements_are_logged_where_it_is_asked_for(service: Service, newest: str) -> None:
+    """A default of the catalogue would log them; one that waits for a lock may have a password."""
+    if newest.startswith("MySQL"):
+        query, name, off, chosen, on = "SELECT @@slow_query_log", "slow_query_log", 0, "ON", 1
+    else:
+        query, name = "SHOW log_min_duration_statement", "log_min_duration_statement"
+        off, chosen, on = "-1", "5000", "5s"
+    made, api = service.create(newest, name="slow"), service.sdk()
+    with service.connection(made) as session:
+        assert session.execute(query).fetchone() == (off,)
+    api.set_instance_settings(instance_id=made.id, settings=[InstanceSetting(name, chosen)])
+    ready(api, made.id)
+    with service.connection(made) as session:
+        assert session.execute(query).fetchone() == (on,)
+    remove(service, made)
+
+
 def test_no_password_is_logged(service: Service, newest: str) -> None:
     made = service.create(newest, name="passwords")
     api, is_mysql = service.sdk(), newest.startswith("MySQL")

@@ -65,6 +65,9 @@ _OF_MODULES = {
     # Builds that bring it load no other but by this list.
     "wal2json": {"output_plugin_libraries": "pgoutput, test_decoding, wal2json"},
 }
+_UNLESS_CHOSEN = {"log_min_duration_statement": "-1"}
+"""Where a user sets nothing: the catalogue's 5 s would write down a password whose ALTER ROLE waits for
+a lock."""
 _TEMPORARY_FILES = "temp_file_limit"
 
 
@@ -172,8 +175,9 @@ def _catalogue_settings(spec: NodeSpec) -> dict[str, str]:
     """Return what the user set, and the catalogue's defaults for the rest, which often differ from the
     server's; each in the catalogue's unit. Those of "rdb." are ours, not the server's."""
     version = engine_version(spec.engine)
+    chosen = _UNLESS_CHOSEN | spec.settings
     return {
-        setting.name: _with_unit(setting, spec.settings.get(setting.name, setting.default_value))
+        setting.name: _with_unit(setting, chosen.get(setting.name, setting.default_value))
         for setting in (version.available_settings if version else ())
         if not setting.name.startswith("rdb.")
     }
