@@ -406,7 +406,8 @@ class LogFile:
 
     name: str
     size: int
-    changed: datetime
+    begun: datetime
+    """1970 for the first that is known of its kind."""
 
 
 @dataclass(frozen=True)

@@ -144,3 +144,23 @@ def test_days_of_entries():
     assert POSTGRESQL(b"2026-11-27 10:00:00.123 UTC [12] LOG:  x\n") == b"2026-11-27"
     assert POSTGRESQL(b"\t2026-11-27 10:00:00.123 UTC [12] LOG:  x\n") is None
     assert MYSQL(b"# User@Host: a[a] @ localhost []\n") is None
+
+
+def test_listed_in_order_of_their_beginnings(tmp_path):
+    """Whichever is written to: MySQL's two logs changed places with each write."""
+    write(tmp_path, "error-until-2026-01-01T000000.0.log", days=9)
+    write(tmp_path, "slow-until-2026-01-05T000000.0.log", days=5)
+    write(tmp_path, "error-until-2026-01-07T000000.0.log", days=3)
+    expected = [
+        "error-until-2026-01-01T000000.0.log",
+        "slow-until-2026-01-05T000000.0.log",
+        "error-until-2026-01-07T000000.0.log",
+        "slow.log",
+        "error.log",
+    ]
+    for last, other in (("slow", "error"), ("error", "slow")):
+        write(tmp_path, f"{other}.log", days=1)
+        write(tmp_path, f"{last}.log")
+        assert [one.name for one in logs.listed(tmp_path)] == expected
+    write(tmp_path, "slow.log", size=0)
+    assert [one.name for one in logs.listed(tmp_path)] == [*expected[:3], "error.log"]

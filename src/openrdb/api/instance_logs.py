@@ -112,15 +112,15 @@ async def get_instance_log(
 async def list_instance_logs_details(
     region: Region, instance_id: UUID, backend: CurrentBackend, caller: CurrentCaller
 ) -> wire.LogDetails:
-    """Return the logs, the one that was written to longest ago first. A name that several nodes have is
-    listed once, with the sum of their sizes."""
+    """Return the logs in order of their beginnings (1383). A name that several nodes have is listed
+    once, with the sum of their sizes."""
     request = InstanceRequest.PREPARE_LOGS
     instance = await allowing(backend, caller, region, instance_id, request)
 
     def find() -> wire.LogDetails:
         files = logs_of(backend.hosts, instance, backend.secrets)
         sizes: dict[str, int] = {}
-        for file in sorted(files, key=lambda one: one.changed):
+        for file in sorted(files, key=lambda one: (one.begun, one.name)):
             sizes[file.name] = sizes.get(file.name, 0) + file.size
         return wire.LogDetails(
             details=[wire.LogDetail(log_name=name, size=size) for name, size in sizes.items()]

@@ -62,13 +62,14 @@ def remove(directory: Path, name: str | None, reopen: Callable[[], None]) -> boo
 
 
 def listed(directory: Path) -> list[LogFile]:
-    """Return the logs that have something in them, those first that have ended first."""
-    logs = sorted(_found(directory), key=lambda log: (log.changed, log.path.name))
-    return [
-        LogFile(log.path.name, log.size, datetime.fromtimestamp(log.changed, UTC))
-        for log in logs
-        if log.size
-    ]
+    """Return the logs that have something in them, in order of their beginnings. One begins when the
+    former of its kind ends; the first of each began with the node."""
+    found, ended = [], dict[str, float]()
+    for log in sorted(_found(directory), key=lambda log: (log.changed, not _is_aside(log.path))):
+        begun = datetime.fromtimestamp(ended.get(_kind(log.path), 0.0), UTC)
+        ended[_kind(log.path)] = log.changed
+        found.append(LogFile(log.path.name, log.size, begun))
+    return sorted((one for one in found if one.size), key=lambda one: (one.begun, one.name))
 
 
 def text(directory: Path, first: date | None, last: date | None, day_of: DayOf) -> Iterator[bytes]:
