@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 
 import pytest
@@ -52,8 +53,8 @@ def test_the_life_of_a_key(service: Service) -> None:
     assert "for CI" in done.stdout
     assert made["SCW_SECRET_KEY"] not in done.stdout
 
-    done = keys(service, "revoke", made["SCW_ACCESS_KEY"])
-    assert done.returncode == 0, done.stderr
+    done = keys(service, "revoke", made["SCW_ACCESS_KEY"], "--json")
+    assert json.loads(done.stdout) == {"revoked": made["SCW_ACCESS_KEY"]}, done.stderr
     assert ask(made).status_code == 401
     assert made["SCW_ACCESS_KEY"] not in keys(service, "list").stdout
     one_line(keys(service, "revoke", made["SCW_ACCESS_KEY"]), made["SCW_ACCESS_KEY"])
@@ -149,8 +150,8 @@ def test_the_master_key_is_rotated_while_databases_run(fresh_service: Service) -
 
     service.kill(signal.SIGTERM)
     with service.superuser(instance) as session:
-        done = keys(service, "rotate-master")
-        assert done.returncode == 0, done.stderr
+        done = keys(service, "rotate-master", "--json")
+        assert json.loads(done.stdout) == {"rotated": str(service.data_dir)}, done.stderr
         assert path.read_bytes() != old
         service.start()
         assert session.execute("SELECT 1").fetchone() == (1,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from typing import Any
 
@@ -29,9 +30,11 @@ def restore(service: Service, instance_id: str, **sent: Any) -> requests.Respons
 
 
 def switch(service: Service, instance_id: str, how: str) -> None:
-    done = service.run("recovery", how, instance_id, "--data-dir", str(service.data_dir))
+    done = service.run("recovery", how, instance_id, "--data-dir", str(service.data_dir), "--json")
     # With everything else it may be killed too, once it has written down what it is for.
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    if done.returncode == 0:
+        assert json.loads(done.stdout)["enabled"] == (how == "enable")
 
 
 def can_go_back(service: Service, instance_id: str) -> bool:

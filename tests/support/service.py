@@ -303,8 +303,9 @@ class Service:
     def stop_everything(self) -> None:
         self.kill(signal.SIGTERM)
         if self.data_dir.exists():
-            stopped = self.run("stop", "--data-dir", str(self.data_dir))
+            stopped = self.run("stop", "--data-dir", str(self.data_dir), "--json")
             assert stopped.returncode == 0, stopped.stderr
+            assert json.loads(stopped.stdout) == {"stopped": str(self.data_dir)}
 
     def processes(self, *words: str) -> list[psutil.Process]:
         """All processes that belong to the data directory, and have all words in their command."""

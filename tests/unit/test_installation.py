@@ -65,7 +65,8 @@ class Setup:
         printed = io.StringIO()
         self.printed = printed
         quiet = Console(file=io.StringIO())
-        installation.run(self.settings, names, Console(file=printed), quiet, build)
+        console = Console(file=printed)
+        self.done = installation.run(self.settings, names, console, quiet, build)
         return self.lines
 
     @property
@@ -100,6 +101,11 @@ def test_what_lacks_is_said_first_and_the_others_are_installed(setup: Setup) -> 
         "✓ PostgreSQL-17: postgresql-17.1.0",
         "! left out, for the reasons above: PostgreSQL-15, MySQL-9, PostgreSQL-16",
     ]
+    assert setup.done.installed == {
+        "PostgreSQL-14": "postgresql-14.1.0",
+        "PostgreSQL-17": "postgresql-17.1.0",
+    }
+    assert list(setup.done.left_out) == ["PostgreSQL-15", "MySQL-9", "PostgreSQL-16"]
 
 
 def test_it_fails_if_no_engine_works(setup: Setup) -> None:

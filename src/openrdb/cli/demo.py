@@ -30,7 +30,24 @@ _WRITE = (
 _READ = "SELECT text, version() FROM greeting"
 
 
-def run(settings: Settings, engine: str, out: Console) -> None:
+@dataclass(frozen=True)
+class Seen:
+    """The instance that was made, and what was done with it."""
+
+    id: str
+    name: str
+    engine: str
+    seconds: float
+    """Until it was ready."""
+    host: str
+    port: int
+    server: str
+    """What it says that it is."""
+    connect: str
+    """The command."""
+
+
+def run(settings: Settings, engine: str, out: Console) -> Seen:
     """Create an instance, wait for it, run SQL over verified TLS, print the connection line.
 
     Raises:
@@ -69,6 +86,10 @@ def run(settings: Settings, engine: str, out: Console) -> None:
     out.print("  connect with")
     command = line(instance.name, _USER, settings.data_dir, instance.engine, password)
     out.print(command, style="cyan", soft_wrap=True, highlight=False, markup=False)
+    place = (login.host, login.port)
+    return Seen(
+        instance.id, instance.name, instance.engine, round(took, 3), *place, version, command
+    )
 
 
 def _create(api: RdbV1API, engine: str, password: str) -> Instance:

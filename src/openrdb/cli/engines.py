@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from openrdb.cli.common import err, out, settings_from
-from openrdb.cli.listing import AsJson, print_listing
+from openrdb.cli.listing import AsJson, print_details, print_listing
 from openrdb.system import files
 
 app = typer.Typer(help="Engine versions: list and install them.")
@@ -80,13 +80,15 @@ def engines_install(
         str | None,
         typer.Option(help="Of the versions named: wheel, or debian, with more extensions."),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Download engine versions into the cache and verify them; does nothing where they are."""
     from openrdb.cli import installation  # noqa: PLC0415
 
     if build and not names:
         raise typer.BadParameter("say which versions: PostgreSQL-17", param_hint="--build")
-    installation.run(settings_from(), names or [], out, err, build)
+    done = installation.run(settings_from(), names or [], err if as_json else out, err, build)
+    print_details(done, [], as_json=as_json)
 
 
 @programs.command("run", context_settings={"ignore_unknown_options": True})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TextColumn
@@ -17,9 +18,20 @@ from openrdb.host.bundles.downloads import Progress
 from openrdb.system.bundle import Bundle
 
 
+@dataclass(frozen=True)
+class Installed:
+    """What is there afterwards, and what is not."""
+
+    installed: dict[str, str]
+    """Bundles, by versions."""
+    left_out: dict[str, str]
+    """Why the versions are not there."""
+    load_balancer: str
+
+
 def run(
     settings: Settings, names: Sequence[str], out: Console, err: Console, build: str | None = None
-) -> None:
+) -> Installed:
     """Install engine versions and the load balancer, and say what is left out and why.
 
     Without names all current versions are asked for, and one that cannot be installed does not
@@ -32,6 +44,7 @@ def run(
     bundles = Bundles(settings.cache)
     current = dict.fromkeys(one.version_name for one in bundles.releases() if one.default)
     left_out = {} if names else _lacking(settings, bundles, current)
+    installed = {}
     for name, reason in left_out.items():
         _say(out, f"! {name}: not installed: {reason}")
     for name in [name for name in names or current if name not in left_out]:
@@ -43,12 +56,15 @@ def run(
             left_out[name] = str(error)
             _say(out, f"! {name}: not installed: {error}")
         else:
+            installed[name] = bundle.name
             _say(out, f"✓ {name}: {bundle.name}")
-    _say(out, f"✓ load balancer {bundles.haproxy().name}")
+    load_balancer = bundles.haproxy().name
+    _say(out, f"✓ load balancer {load_balancer}")
     if not bundles.installed():
         raise HostError("no engine is installed; the reasons are above")
     if left_out:
         _say(out, f"! left out, for the reasons above: {', '.join(left_out)}")
+    return Installed(installed, left_out, load_balancer)
 
 
 def _install(

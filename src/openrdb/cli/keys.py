@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from openrdb.cli.common import DataDir, out, plain, settings_from
-from openrdb.cli.listing import AsJson, print_environment, print_listing
+from openrdb.cli.common import DataDir, settings_from
+from openrdb.cli.listing import AsJson, print_details, print_environment, print_listing
 
 app = typer.Typer(help="API keys: create, list and revoke them; the service may be running.")
 
@@ -65,19 +65,21 @@ def keys_revoke(
     force: Annotated[
         bool, typer.Option("--force", help="Also the key that `openrdb env` prints.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make a key useless, at once."""
     from openrdb.cli.state import keys  # noqa: PLC0415
 
     keys.revoke(settings_from(data_dir=data_dir), access_key, force=force)
-    out.print(plain(f"revoked {access_key}"))
+    print_details({"revoked": access_key}, [f"revoked {access_key}"], as_json=as_json)
 
 
 @app.command("rotate-master")
-def keys_rotate_master(data_dir: DataDir = None) -> None:
+def keys_rotate_master(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Seal all secrets with a new master key. The service must be stopped; databases run on."""
     from openrdb.cli.state import rotation  # noqa: PLC0415
 
     settings = settings_from(data_dir=data_dir)
     rotation.rotate_master_key(settings)
-    out.print(plain(f"{settings.data_dir} has a new master key; back it up, apart from the state"))
+    text = f"{settings.data_dir} has a new master key; back it up, apart from the state"
+    print_details({"rotated": str(settings.data_dir)}, [text], as_json=as_json)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from openrdb.cli.common import DataDir, out, plain, settings_from
+from openrdb.cli.common import DataDir, settings_from
 from openrdb.cli.instances import Name
 from openrdb.cli.listing import AsJson, print_details
 
@@ -14,21 +14,23 @@ app = typer.Typer(help="Recovery of instances to any point in time.")
 
 
 @app.command()
-def enable(name: Name, data_dir: DataDir = None) -> None:
+def enable(name: Name, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Keep from now on what an instance can be recovered from to any moment."""
     from openrdb.cli.state import recovery  # noqa: PLC0415
 
     found = recovery.switch(settings_from(data_dir=data_dir), name, on=True)
-    out.print(plain(f"{found} can be recovered as soon as its first base backup is made"))
+    text = f"{found} can be recovered as soon as its first base backup is made"
+    print_details({"name": found, "enabled": True}, [text], as_json=as_json)
 
 
 @app.command()
-def disable(name: Name, data_dir: DataDir = None) -> None:
+def disable(name: Name, data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Remove what an instance can be recovered from, and keep nothing any more."""
     from openrdb.cli.state import recovery  # noqa: PLC0415
 
     found = recovery.switch(settings_from(data_dir=data_dir), name, on=False)
-    out.print(plain(f"what {found} can be recovered from is removed"))
+    text = f"what {found} can be recovered from is removed"
+    print_details({"name": found, "enabled": False}, [text], as_json=as_json)
 
 
 @app.command()

@@ -22,6 +22,7 @@ from openrdb.cli.common import (
     plain,
     settings_from,
 )
+from openrdb.cli.listing import AsJson, print_details
 from openrdb.config import SAME_FILE_SYSTEM, Settings, same_file_system
 from openrdb.system import notify, process
 
@@ -84,14 +85,15 @@ def agent(data_dir: DataDir = None) -> None:
 
 
 @app.command()
-def stop(data_dir: DataDir = None) -> None:
+def stop(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Stop the service and every database, cleanly; `serve` brings them back."""
     from openrdb.agent import shutdown  # noqa: PLC0415
 
     process.prepare()
     settings = settings_from(data_dir=data_dir)
     shutdown.stop(settings.data_dir)
-    out.print(plain(f"stopped everything of {settings.data_dir}"))
+    text = f"stopped everything of {settings.data_dir}"
+    print_details({"stopped": str(settings.data_dir)}, [text], as_json=as_json)
 
 
 def _serve(settings: Settings) -> None:

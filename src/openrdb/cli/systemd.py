@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from openrdb.cli.common import DataDir, out, plain, settings_from
+from openrdb.cli.common import DataDir, settings_from
+from openrdb.cli.listing import AsJson, print_details
 from openrdb.errors import HostError
 
 _SERVICE, _DATABASES = "openrdb.service", "openrdb-databases.service"
@@ -31,10 +32,14 @@ def systemd(
         Path | None,
         typer.Option("--directory", help="Write them there: /etc/systemd/system, for example."),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print the units that serve this data directory, or write them into a directory."""
     made = units(_program(), settings_from(data_dir=data_dir).data_dir, user=user)
     if directory is None:
+        if as_json:
+            print_details(made, [], as_json=True)
+            return
         for name, text in made.items():
             print(f"# {name}\n{text}")
         return
@@ -46,7 +51,8 @@ def systemd(
         raise HostError(f"cannot write to {directory}: {why}") from None
     scope = "systemctl --user" if user else "systemctl"
     then = f"{scope} daemon-reload && {scope} enable --now openrdb"
-    out.print(plain(f"wrote {', '.join(made)}; now: {then}"), soft_wrap=True, highlight=False)
+    shown = {"written": [str(directory / name) for name in made], "next": then}
+    print_details(shown, [f"wrote {', '.join(made)}; now: {then}"], as_json=as_json)
 
 
 def units(program: list[str], data_dir: Path, *, user: bool) -> dict[str, str]:

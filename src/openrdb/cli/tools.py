@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from openrdb.cli.common import DataDir, out, settings_from
-from openrdb.cli.listing import AsJson, print_environment, print_listing
+from openrdb.cli.common import DataDir, err, out, settings_from
+from openrdb.cli.listing import AsJson, print_details, print_environment, print_listing
 from openrdb.credentials import read_credentials
 from openrdb.system import process
 
@@ -46,9 +46,11 @@ def demo(
     engine: Annotated[
         str, typer.Option(help="The engine version: PostgreSQL-17, MySQL-9 …")
     ] = "PostgreSQL-17",
+    as_json: AsJson = False,
 ) -> None:
     """Create an instance with the official SDK, run SQL in it, and print how to connect."""
     from openrdb.cli import demo as tour  # noqa: PLC0415
 
     process.clean_environment()
-    tour.run(settings_from(data_dir=data_dir), engine, out)
+    seen = tour.run(settings_from(data_dir=data_dir), engine, err if as_json else out)
+    print_details(seen, [], as_json=as_json)

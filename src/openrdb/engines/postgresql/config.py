@@ -175,7 +175,7 @@ def _catalogue_settings(spec: NodeSpec) -> dict[str, str]:
     """Return what the user set, and the catalogue's defaults for the rest, which often differ from the
     server's; each in the catalogue's unit. Those of "rdb." are ours, not the server's."""
     version = engine_version(spec.engine)
-    chosen = _UNLESS_CHOSEN | spec.settings
+    chosen = {**_UNLESS_CHOSEN, **spec.settings}
     return {
         setting.name: _with_unit(setting, chosen.get(setting.name, setting.default_value))
         for setting in (version.available_settings if version else ())
