@@ -30,7 +30,7 @@ from tests.support.service import (
     remove_opened,
     users_cache,
 )
-from tests.support.surface import record
+from tests.support.surface import record, table
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -51,7 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-_RECORDER = pytest.StashKey[record.Recorder | None]()
+_RECORDER, _STALE = pytest.StashKey[record.Recorder](), pytest.StashKey[list[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -170,8 +170,20 @@ def pytest_collection_finish() -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     remove_opened()
-    if (recorder := session.config.stash.get(_RECORDER, None)) is not None:
-        recorder.write()
+    recorder = session.config.stash[_RECORDER]
+    recorder.write()
+    if not hasattr(session.config, "workerinput"):  # the workers have ended
+        told = table.tried_by_now(record.read(recorder.directory.glob("*.jsonl")))
+        session.config.stash[_STALE] = told
+        if told:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    for name in config.stash.get(_STALE, []):
+        terminalreporter.line(f"docs/api.md says that {name} is not tried: it is", red=True)
 
 
 def _leave_out_of_the_oldest(config: pytest.Config, items: list[pytest.Item]) -> None:

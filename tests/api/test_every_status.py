@@ -145,3 +145,27 @@ def test_in_error_terraform_plans_applies_and_destroys(api: Api, instance_id: st
         answer = api.request("DELETE", path + below)
         assert (answer.status_code, answer.content) == (204, b""), below
     assert api.request("DELETE", path).json()["status"] == "deleting"
+
+
+def test_a_locked_instance_is_shown_and_not_changed(api: Api, instance_id: str) -> None:
+    """Nothing here sets the status; it lasts, so no client may be told to ask again."""
+    with api.database.write() as session:
+        session.get_one(Instance, UUID(instance_id)).status = "locked"
+    path = f"/instances/{instance_id}"
+    before = api.request("GET", path).json()
+    assert before["status"] == "locked"
+    assert [one["status"] for one in api.request("GET", "/instances").json()["instances"]] == [
+        "locked"
+    ]
+    refused = 0
+    for method, below, sent in CALLS:
+        answer = api.request(method, path + below, json=sent)
+        if method != "GET":
+            assert (answer.status_code, answer.json().get("precondition")) == (
+                412,
+                "resource_not_usable",
+            ), (method, below, answer.text)
+            assert "locked" in answer.json()["help_message"]
+            refused += 1
+    assert refused > 10
+    assert api.request("GET", path).json() == before

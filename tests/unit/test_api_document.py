@@ -47,6 +47,12 @@ def test_what_is_not_tried_is_explained() -> None:
     assert not reasons().keys() - gaps, "these are tried by now"
 
 
+def test_all_that_is_recorded_is_replayed() -> None:
+    for one in sdk.operations().values():
+        *_, postgresql, mysql = named(TEXT)[f"{one.name}: {one.method} {one.path}"]
+        assert NOTHING not in (postgresql, mysql), one.name
+
+
 def test_named_tests_are_there() -> None:
     for file, test in set(re.findall(r"`([\w/]+\.py)::(\w+)`", TEXT)):
         assert f"def {test}(" in (ROOT / "tests" / file).read_text(), (file, test)

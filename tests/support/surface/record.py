@@ -1,13 +1,16 @@
 """What a run of the tests tried of the API, written down as it happens: see `docs/api.md`.
 
-`API_RECORD=DIRECTORY` turns it on; each process of the tests leaves a file there.
+Each process of the tests leaves a file in the directory `API_RECORD`, a new one if nobody says which.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
-from collections.abc import Iterable, Iterator
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -86,7 +89,7 @@ class Recorder:
         elif _FLOWS in test:
             yield Fact("flow", operation.name, engine)
         for name in operation.arguments:
-            if sent.get(name) is not None:
+            if _is_sent(sent, name.split(".")):
                 yield Fact("argument", operation.name, name)
         enumerations = sdk.enumerations()
         for kind, values in ((operation.request, sent), (operation.response, answer)):
@@ -124,6 +127,14 @@ class Recorder:
             self._learn([one for one in value.values() if isinstance(one, dict | list)], engine)
 
 
+def _is_sent(value: object, names: Sequence[str]) -> bool:
+    if not names:
+        return value is not None
+    if isinstance(value, list):
+        return any(_is_sent(one, names) for one in value)
+    return isinstance(value, dict) and _is_sent(value.get(names[0]), names[1:])
+
+
 def _name(engine: object) -> str:
     name = str(engine).partition("-")[0]
     return name if name in ENGINES else ""
@@ -152,11 +163,13 @@ def read(files: Iterable[Path]) -> dict[Fact, str]:
     return found
 
 
-def start() -> Recorder | None:
-    """Record what this process does from now on, if the environment says where to."""
-    if (directory := os.environ.get(VARIABLE)) is None:
-        return None
-    Path(directory).mkdir(parents=True, exist_ok=True)
-    recorder = Recorder(Path(directory))
+def start() -> Recorder:
+    """Record what this process does from now on."""
+    if VARIABLE not in os.environ:
+        os.environ[VARIABLE] = tempfile.mkdtemp(prefix="ordb-api-")
+        atexit.register(shutil.rmtree, os.environ[VARIABLE], ignore_errors=True)
+    directory = Path(os.environ[VARIABLE])
+    directory.mkdir(parents=True, exist_ok=True)
+    recorder = Recorder(directory)
     recorder.install()
     return recorder

@@ -34,9 +34,10 @@ class Operation:
 
     @property
     def arguments(self) -> list[str]:
-        """The names of what a client may send, but for what is in the path."""
+        """The names of what a client may send, but for what is in the path; what is within another is
+        named after it, with a dot."""
         in_path = set(_PARAMETER.findall(self.path))
-        return [name for name in _names(self.request) if name not in in_path]
+        return [name for name in _within(self.request) if name not in in_path]
 
 
 @functools.cache
@@ -109,6 +110,15 @@ def seen(kind: Any, value: object) -> Iterator[tuple[str, str]]:
                     of_list = typing.get_origin(inner) is list
                     for each in value[name] if of_list else [value[name]]:
                         yield from seen(inner, each)
+
+
+def _within(kind: type, before: str = "") -> Iterator[str]:
+    for field, inner in _hints(kind).items():
+        name = f"{before}{_name(field)}"
+        yield name
+        for one in _alternatives(inner):
+            if dataclasses.is_dataclass(one) and isinstance(one, type):
+                yield from _within(one, f"{name}.")
 
 
 def _names(kind: type) -> list[str]:

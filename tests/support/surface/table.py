@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from tests.support.recorded import FLOWS
 from tests.support.surface import sdk
 from tests.support.surface.record import ENGINES, Fact, read
 
@@ -22,11 +23,11 @@ _BEGINNING = (
     "Generated from a run of the tests ([tests/README.md](../tests/README.md)): each entry was sent, or"
     " answered, in a request that succeeded, and a test is named in which it was.\n"
     "What the official SDK knows is the measure: its operations, arguments, enumerations and types of"
-    " answers.\n"
+    " answers; what is within an argument is named after it.\n"
     "Where an answer differs from the provider's, and when a resource is `locked`, is in"
     " [api-differences.md](api-differences.md).\n"
 )
-NOTHING = "—"
+NOTHING, UNRECORDED = "—", "no recording"
 
 
 def expected() -> list[Fact]:
@@ -78,13 +79,40 @@ def document(facts: dict[Fact, str]) -> str:
 
 
 def _operations(facts: dict[Fact, str]) -> Iterator[str]:
-    yield "| operation | by the SDK on PostgreSQL | on MySQL | in a recorded flow |"
-    yield "| --- | --- | --- | --- |"
+    yield (
+        "| operation | by the SDK on PostgreSQL | on MySQL "
+        "| in a recorded flow of PostgreSQL | of MySQL |"
+    )
+    yield "| --- | --- | --- | --- | --- |"
+    known = _recorded()
     for one in sdk.operations().values():
         calls = [_short(_test(facts, Fact("sdk", one.name, engine))) for engine in ENGINES]
-        flows = [facts.get(Fact("flow", one.name, engine)) for engine in (*ENGINES, "")]
-        flow = next((_short(test) for test in flows if test is not None), NOTHING)
-        yield from _rows([(f"{one.name}: {one.method} {one.path}", *calls, flow)])
+        flows = [
+            _short(
+                facts.get(Fact("flow", one.name, engine)) or facts.get(Fact("flow", one.name, ""))
+            )
+            if (one.name, engine) in known
+            else UNRECORDED
+            for engine in ENGINES
+        ]
+        yield from _rows([(f"{one.name}: {one.method} {one.path}", *calls, *flows)])
+
+
+def _recorded() -> set[tuple[str, str]]:
+    """Return which operations the recorded flows have, with the engines of their instances."""
+    found = set()
+    for steps in FLOWS.values():
+        asked = [one["request"] for one in steps if isinstance(one["request"], dict)]
+        engines = {str(one.get("engine")).partition("-")[0] for one in asked}
+        for step in steps:
+            if (operation := sdk.operation_of(step["method"], step["path"])) is not None:
+                found |= {(operation.name, engine) for engine in engines & {*ENGINES}}
+    return found
+
+
+def tried_by_now(facts: dict[Fact, str]) -> list[str]:
+    """Return what the document says is not tried, and a run tried."""
+    return sorted(reasons().keys() & {name_of(one) for one in expected() if _test(facts, one)})
 
 
 def _rows(rows: Iterable[Sequence[str]]) -> Iterator[str]:
