@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 import requests
 
+from openrdb.errors import HostUnavailable
 from openrdb.state import backups
 from openrdb.state.access import NewKey
 from openrdb.state.models import DatabaseBackup, Instance, Node, Operation, now
@@ -408,6 +409,22 @@ def test_an_instance_that_is_backed_up_can_be_renamed_and_nothing_else(api: Api)
     for method, below in [("DELETE", ""), ("POST", "/restart")]:
         answer = api.request(method, path + below)
         assert (answer.status_code, answer.json()["current_state"]) == (409, "backuping")
+
+
+def test_a_backup_without_the_agent(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As other requests for an instance: the deployment is not out of anything."""
+
+    def is_away(*_: Any) -> None:
+        raise HostUnavailable("the agent does not answer")
+
+    instance_id = add_instance(api)
+    monkeypatch.setattr("openrdb.api.content.administration", is_away)
+    sent = {"instance_id": instance_id, "database_name": "shop", "name": "one"}
+    answer = api.request("POST", "/backups", json=sent)
+    assert answer.status_code == 409, answer.text
+    shown = answer.json()
+    assert (shown["resource_id"], shown["current_state"]) == (instance_id, "autohealing")
+    assert listed(api) == []
 
 
 def test_a_project_with_backups_stays(api: Api) -> None:

@@ -5,185 +5,179 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-from tests.faults.storm.model import Client, Journal
-from tests.support.service import Service, creation
-from tests.support.tenants import tenant_of
+import requests
+from schemathesis import Case
 
-SETTLED = ("ready", "error", "disk_full", "locked")
-"""Statuses that last; `autohealing` ends by itself."""
+from tests.faults.storm.model import Client, Journal, Outcome
+from tests.soak import generated
+from tests.soak.calls import CALLS, Call, Things
+from tests.support.service import Service, creation
+from tests.support.surface import sdk
+
 _PAUSE = 0.5
+_MOST = 2
+"""Instances that one tenant has, but for those that it makes at the same moment."""
+_GENERATED, _REMOVED, _RECOVERY = 0.1, 0.015, 0.01
+"""The share of calls that hypothesis has made up, that replace the instance, or that turn recovery on
+or off."""
+_BLOCK = {"volume_type": "sbs_5k", "volume_size": 5 * 10**9}
+"""What snapshots can be made of, and what grows without another node type."""
+_WORKING = ("ready", "autohealing", "disk_full", "backuping", "snapshotting")
+
+
+@dataclass
+class Answers:
+    """How often each operation was answered by what."""
+
+    counts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def note(self, method: str, path: str, status: int) -> None:
+        whole = f"/rdb/v1/regions/fr-par{path}" if not path.startswith("//") else path[1:]
+        operation = sdk.operation_of(method, whole.partition("?")[0])
+        name = operation.name if operation else f"{method} {'/'.join(whole.split('/')[:3])}"
+        self.count(name, status)
+
+    def count(self, name: str, status: int) -> None:
+        with self._lock:
+            self.counts[name][f"{status // 100}xx" if status else "lost"] += 1
+
+    def never_done(self) -> set[str]:
+        """Return the operations of the API that never succeeded."""
+        return {name for name in sdk.operations() if not self.counts[name]["2xx"]}
+
+    def table(self) -> str:
+        columns = ("2xx", "4xx", "5xx", "lost")
+        rows = [
+            f"{name:40}" + "".join(f"{counts[one]:8}" for one in columns)
+            for name, counts in sorted(self.counts.items())
+        ]
+        return "\n".join([f"{'':40}" + "".join(f"{one:>8}" for one in columns), *rows])
+
+
+class Counted(Client):
+    """A client whose answers are counted."""
+
+    def __init__(self, service: Service, journal: Journal, who: str, answers: Answers) -> None:
+        super().__init__(service, journal, who)
+        self.answers = answers
+
+    def ask(self, method: str, path: str, sent: Any = None) -> Outcome:
+        outcome = super().ask(method, path, sent)
+        self.answers.note(method, path, self.status)
+        return outcome
+
+    def send(self, case: Case) -> None:
+        """Send what hypothesis has made up."""
+        request = f"{case.method} {case.formatted_path} {case.query} {str(case.body)[:300]!r}"
+        self.status, said = 0, ""
+        try:
+            headers = {"X-Auth-Token": self._service.secret_key}
+            answer = requests.request(
+                **case.as_transport_kwargs(base_url=self._service.url, headers=headers), timeout=60
+            )
+            self.status, said = answer.status_code, answer.text[:200]
+        except (requests.RequestException, OSError, ValueError):
+            time.sleep(_PAUSE)
+        self._journal.note(f"{self._who}: generated {request} -> {self.status} {said}")
+        if self.status >= 500:
+            self._journal.fault(f"generated {request}: {self.status} {said}")
+        self.answers.count(f"generated {case.method}", self.status)
 
 
 @dataclass
 class Caller(threading.Thread):
-    """One tenant with one instance, which it replaces now and then."""
+    """One tenant, who has an instance at any time and now and then two, and replaces them."""
 
     service: Service
     journal: Journal
+    answers: Answers
+    made_up: list[Case]
     engine: str
     name_: str
     seed: int
     over: threading.Event
-    instance_id: str = ""
-    number: int = 0
-    chance: random.Random = field(init=False)
-    client: Client = field(init=False)
 
     def __post_init__(self) -> None:
         super().__init__(name=self.name_, daemon=True)
-        self.chance = random.Random(f"{self.seed} {self.name_}")  # noqa: S311
-        self.client = Client(self.service, self.journal, self.name_)
 
     def __hash__(self) -> int:
         return id(self)
 
+    @cached_property
+    def chance(self) -> random.Random:
+        return random.Random(f"{self.seed} {self.name_}")  # noqa: S311
+
+    @cached_property
+    def client(self) -> Counted:
+        return Counted(self.service, self.journal, self.name_, self.answers)
+
     @property
-    def path(self) -> str:
-        return f"/instances/{self.instance_id}"
+    def prefix(self) -> str:
+        """What the names of all begin with that it has."""
+        return f"{self.name_}."
 
     def run(self) -> None:
         while not self.over.is_set():
             try:
-                self._call()
+                self._turn()
             except Exception as error:  # a fault of the caller's own must not pass for peace
                 self.journal.fault(f"{self.name_}: {type(error).__name__}: {error}")
             self.over.wait(self.chance.uniform(0, 2 * _PAUSE))
 
-    def create(self) -> None:
-        self.number += 1
-        paired = self.chance.random() < 0.2
-        sent = creation(self.engine, name=f"{self.name_}-{self.number}", is_ha_cluster=paired)
-        if self.client.ask("POST", "/instances", sent) == "done":
-            self.instance_id = str(self.client.body["id"])
-
-    def _call(self) -> None:
-        if not self.instance_id or self.client.ask("GET", self.path) == "refused":
-            self.create()
+    def _turn(self) -> None:
+        if self.client.ask("GET", f"/instances?name={self.prefix}") != "done":
             return
-        calls: list[tuple[float, Callable[[], None]]] = [
-            (5, self._content),
-            (3, self._settings),
-            (3, self._network),
-            (2, self._restart),
-            (2, self._backups),
-            (2, self._snapshots),
-            (2, self._replicas),
-            (1, self._upgrade),
-            (1, self._logs),
-            (0.3, self._remove),
-        ]
-        self.chance.choices([call for _, call in calls], [weight for weight, _ in calls])[0]()
+        found = [one for one in self.client.body["instances"] if one["status"] != "deleting"]
+        if not found:
+            self._create()
+            return
+        instance = self.chance.choice(found)
+        others = [one for one in found if one is not instance]
+        things = Things(self.client, self.chance, self.prefix, instance, others)
+        may_make = len(found) < _MOST
+        if instance["status"] == "error" or self.chance.random() < _REMOVED * len(found) ** 2:
+            self._replace(instance, others)
+        elif self.chance.random() < _GENERATED:
+            self._send(things, may_make=may_make)
+        elif self.chance.random() < _RECOVERY:
+            self._recovery(things)
+        else:
+            calls = [one for one in CALLS if may_make or not one.makes]
+            self._call(self.chance.choices(calls, [one.weight for one in calls])[0], things)
 
-    def _any(self, *asked: tuple[str, str, Any]) -> None:
-        self.client.ask(*self.chance.choice(asked))
+    def _call(self, call: Call, things: Things) -> None:
+        path = things.fill(call.path)
+        self.client.ask(call.method, path, things.fill(call.sent))
 
-    def _of(self, path: str, within: str) -> str:
-        """The id of any of those that a list has; one that there is not if it has none."""
-        listed = self.client.ask("GET", path)
-        found = self.client.body[within] if listed == "done" else []
-        return str(self.chance.choice(found)["id"]) if found else self.instance_id
+    def _send(self, things: Things, *, may_make: bool) -> None:
+        case = self.chance.choice(self.made_up)
+        if may_make or not generated.makes(case):
+            self.client.send(generated.aimed(case, things))
 
-    def _content(self) -> None:
-        user, database = f"u{self.chance.randrange(3)}", f"d{self.chance.randrange(3)}"
-        level = self.chance.choice(("readonly", "readwrite", "all", "none"))
-        granted = {"database_name": database, "user_name": user, "permission": level}
-        account = {"name": user, "password": f"Secr3t-{self.number}-of!{user}x", "is_admin": False}
-        self._any(
-            ("POST", f"{self.path}/users", account),
-            ("PATCH", f"{self.path}/users/{user}", {"is_admin": self.chance.random() < 0.5}),
-            ("DELETE", f"{self.path}/users/{user}", None),
-            ("POST", f"{self.path}/databases", {"name": database}),
-            ("DELETE", f"{self.path}/databases/{database}", None),
-            ("PUT", f"{self.path}/privileges", granted),
-            ("GET", f"{self.path}/privileges", None),
-        )
+    def _create(self) -> None:
+        name = f"{self.prefix}{self.chance.randrange(10**6)}"
+        changes: dict[str, Any] = {"name": name, "is_ha_cluster": self.chance.random() < 0.2}
+        if self.chance.random() < 0.6:
+            changes |= _BLOCK
+        self.client.ask("POST", "/instances", creation(self.engine, **changes))
 
-    def _settings(self) -> None:
-        tenant = tenant_of(self.engine)
-        name, value = self.chance.choice(((tenant.hot[0], "6"), tenant.cold))
-        sent = {"settings": [{"name": name, "value": value}]}
-        self.client.ask(self.chance.choice(("PUT", "POST")), f"{self.path}/settings", sent)
+    def _replace(self, instance: dict[str, Any], others: list[dict[str, Any]]) -> None:
+        """Delete an instance if another one is there that works; else make one."""
+        if any(one["status"] in _WORKING for one in others):
+            self.client.ask("DELETE", f"/instances/{instance['id']}")
+        elif len(others) < _MOST:
+            self._create()
 
-    def _network(self) -> None:
-        rules = {"rules": [{"ip": "0.0.0.0/0"}, {"ip": f"10.{self.chance.randrange(99)}.0.0/16"}]}
-        self._any(
-            ("PUT", f"{self.path}/acls", rules),
-            ("POST", f"{self.path}/endpoints", {"endpoint_spec": {"load_balancer": {}}}),
-            ("DELETE", f"/endpoints/{self._endpoint()}", None),
-            ("POST", f"{self.path}/renew-certificate", None),
-            ("PATCH", self.path, {"tags": [str(self.number)]}),
-        )
-
-    def _endpoint(self) -> str:
-        found = self.client.body if self.client.ask("GET", self.path) == "done" else {}
-        endpoints = found.get("endpoints") or [{"id": self.instance_id}]
-        return str(self.chance.choice(endpoints)["id"])
-
-    def _restart(self) -> None:
-        self.client.ask("POST", f"{self.path}/restart")
-
-    def _backups(self) -> None:
-        made = {"instance_id": self.instance_id, "database_name": "rdb", "name": "soaked"}
-        backup = self._of(f"/backups?instance_id={self.instance_id}", "database_backups")
-        self._any(
-            ("POST", "/backups", made),
-            ("POST", f"/backups/{backup}/export", None),
-            ("POST", f"/backups/{backup}/restore", {"instance_id": self.instance_id}),
-            ("DELETE", f"/backups/{backup}", None),
-        )
-
-    def _snapshots(self) -> None:
-        snapshot = self._of(f"/snapshots?instance_id={self.instance_id}", "snapshots")
-        self._any(
-            ("POST", f"{self.path}/snapshots", {"name": "soaked"}),
-            ("DELETE", f"/snapshots/{snapshot}", None),
-            ("DELETE", f"/snapshots/{snapshot}", None),
-        )
-
-    def _replicas(self) -> None:
-        found = self.client.body if self.client.ask("GET", self.path) == "done" else {}
-        there = found.get("read_replicas") or [{"id": self.instance_id}]
-        replica = str(self.chance.choice(there)["id"])
-        spec = {"instance_id": self.instance_id, "endpoint_spec": [{"direct_access": {}}]}
-        self._any(
-            ("POST", "/read-replicas", spec),
-            ("POST", f"/read-replicas/{replica}/reset", None),
-            ("DELETE", f"/read-replicas/{replica}", None),
-            ("DELETE", f"/read-replicas/{replica}", None),
-        )
-
-    def _upgrade(self) -> None:
-        self._any(
-            ("POST", f"{self.path}/upgrade", {"enable_ha": True}),
-            ("POST", f"{self.path}/upgrade", {"node_type": "DB-DEV-M"}),
-            ("POST", f"{self.path}/upgrade", {"volume_size": 10**10}),
-        )
-
-    def _logs(self) -> None:
-        self._any(
-            ("POST", f"{self.path}/prepare-logs", {}),
-            ("GET", f"{self.path}/logs-details", None),
-            ("GET", f"{self.path}/logs", None),
-        )
-
-    def _remove(self) -> None:
-        """Delete the instance, which it may be refused; another one is made when it has gone."""
-        self.client.ask("DELETE", self.path)
-
-    def settle(self, patience: float) -> None:
-        """Wait until nothing of the instance is under way; what it then is must be well."""
-        deadline = time.monotonic() + patience
-        while time.monotonic() < deadline:
-            asked = self.client.ask("GET", self.path)
-            if asked == "refused" or (asked == "done" and self._is_well(self.client.body)):
-                return
-            time.sleep(_PAUSE)
-        self.journal.fault(f"{self.name_} does not settle: {self.client.text[:600]}")
-
-    def _is_well(self, instance: dict[str, Any]) -> bool:
-        there = [instance, *instance["read_replicas"], *instance["endpoints"]]
-        return all(one.get("status", "ready") == "ready" for one in there)
+    def _recovery(self, things: Things) -> None:
+        how = self.chance.choices(("enable", "disable"), (3, 1))[0]
+        arguments = ("recovery", how, things.id, "--data-dir", str(self.service.data_dir))
+        done = self.service.run(*arguments)
+        said = done.stderr.strip()[-200:]
+        self.journal.note(f"{self.name_}: {' '.join(arguments[:3])} -> {done.returncode} {said}")
+        self.answers.count(f"recovery {how}", 200 if done.returncode == 0 else 400)

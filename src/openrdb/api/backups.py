@@ -8,7 +8,7 @@ from typing import cast
 from uuid import UUID
 
 import anyio.to_thread
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
@@ -79,9 +79,14 @@ def show(backup: DatabaseBackup) -> wire.DatabaseBackup:
 
 @router.post("/backups")
 async def create_backup(
-    region: Region, body: wire.CreateBackup, backend: CurrentBackend, caller: CurrentCaller
+    request: Request,
+    region: Region,
+    body: wire.CreateBackup,
+    backend: CurrentBackend,
+    caller: CurrentCaller,
 ) -> wire.DatabaseBackup:
     """Record a new backup, and begin to make it."""
+    request.state.instance_id = body.instance_id  # it is not in the path
     check_expiry(body.expires_at)
 
     def add(session: Session) -> DatabaseBackup:
