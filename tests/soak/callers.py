@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections import Counter, defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -15,14 +16,14 @@ from schemathesis import Case
 
 from tests.faults.storm.model import Client, Journal, Outcome
 from tests.soak import generated
-from tests.soak.calls import CALLS, Call, Things
+from tests.soak.calls import CALLS, Nothing, Things
 from tests.support.service import Service, creation
 from tests.support.surface import sdk
 
 _PAUSE = 0.5
 _MOST = 2
 """Instances that one tenant has, but for those that it makes at the same moment."""
-_GENERATED, _REMOVED, _RECOVERY = 0.1, 0.015, 0.01
+_GENERATED, _REMOVED, _RECOVERY = 0.1, 0.015, 0.015
 """The share of calls that hypothesis has made up, that replace the instance, or that turn recovery on
 or off."""
 _BLOCK = {"volume_type": "sbs_5k", "volume_size": 5 * 10**9}
@@ -140,8 +141,15 @@ class Caller(threading.Thread):
         instance = self.chance.choice(found)
         others = [one for one in found if one is not instance]
         things = Things(self.client, self.chance, self.prefix, instance, others)
-        may_make = len(found) < _MOST
-        if instance["status"] == "error" or self.chance.random() < _REMOVED * len(found) ** 2:
+        with suppress(Nothing):
+            self._act(instance, others, things)
+
+    def _act(self, instance: dict[str, Any], others: list[dict[str, Any]], things: Things) -> None:
+        may_make = len(others) + 1 < _MOST
+        if (
+            instance["status"] == "error"
+            or self.chance.random() < _REMOVED * (len(others) + 1) ** 2
+        ):
             self._replace(instance, others)
         elif self.chance.random() < _GENERATED:
             self._send(things, may_make=may_make)
@@ -149,11 +157,9 @@ class Caller(threading.Thread):
             self._recovery(things)
         else:
             calls = [one for one in CALLS if may_make or not one.makes]
-            self._call(self.chance.choices(calls, [one.weight for one in calls])[0], things)
-
-    def _call(self, call: Call, things: Things) -> None:
-        path = things.fill(call.path)
-        self.client.ask(call.method, path, things.fill(call.sent))
+            call = self.chance.choices(calls, [one.weight for one in calls])[0]
+            path = things.fill(call.path)
+            self.client.ask(call.method, path, things.fill(call.sent))
 
     def _send(self, things: Things, *, may_make: bool) -> None:
         case = self.chance.choice(self.made_up)

@@ -13,6 +13,8 @@ from tests.support.tenants import tenant_of
 
 NETWORKS = "//vpc/v2/regions/fr-par/private-networks"
 RECOVERY = "//openrdb/v1/regions/fr-par/instances/{instance}/recovery"
+_WRONG = 0.05
+"""How often a call is about something that there is not."""
 _PLACE = re.compile(r"\{(\w+)\}")
 
 
@@ -26,6 +28,10 @@ class Call:
     """Functions in it choose values."""
     makes: bool = False
     """Whether another instance comes of it."""
+
+
+class Nothing(Exception):
+    """The tenant has none of what a call is about."""
 
 
 class Things:
@@ -47,7 +53,11 @@ class Things:
         return str(self.instance["id"])
 
     def get(self, name: str) -> str:
-        """Return any of those that there are; what there is not is refused by the API."""
+        """Return any of those that there are; now and then one that is refused.
+
+        Raises:
+            Nothing: there is none.
+        """
         if name in _VALUES:
             return str(_VALUES[name](self.chance))
         return str(getattr(self, f"_{name}")())
@@ -63,7 +73,11 @@ class Things:
         return value(self) if callable(value) else value
 
     def _any(self, found: list[dict[str, Any]], field: str = "id") -> str:
-        return str(self.chance.choice(found)[field]) if found else self.id
+        if found:
+            return str(self.chance.choice(found)[field])
+        if self.chance.random() < _WRONG:
+            return self.id
+        raise Nothing
 
     def _listed(self, path: str, within: str, field: str = "id") -> str:
         asked = self.client.ask("GET", path)
@@ -87,8 +101,20 @@ class Things:
         ]
         return self._any([*self.instance["endpoints"], *of_replicas])
 
+    def _own_endpoint(self) -> str:
+        return self._any(self.instance["endpoints"])
+
     def _newer(self) -> str:
         return self._any(self.instance["upgradable_version"])
+
+    def _newer_major(self) -> str:
+        newer = self.instance["upgradable_version"]
+        return self._any([one for one in newer if one["name"] != self.instance["engine"]])
+
+    def _recoverable(self) -> str:
+        asked = self.client.ask("GET", RECOVERY.format(instance=self.id))
+        can = asked == "done" and self.client.body["windows"]
+        return self._any([self.instance] if can else [])
 
     def _backup(self) -> str:
         return self._listed(f"/backups?page_size=100&name={self.prefix}", "database_backups")
@@ -139,7 +165,7 @@ _PRIVATE = {"private_network": {"private_network_id": "{network}", "ipam_config"
 _DIRECT: dict[str, Any] = {"direct_access": {}}
 _BALANCED: dict[str, Any] = {"load_balancer": {}}
 _RULES = [{"ip": "0.0.0.0/0"}, {"ip": "{net}", "description": "soaked"}]
-_WORKFLOW = {"upgradable_version_id": "{newer}", "with_endpoints": _coin}
+_WORKFLOW = {"upgradable_version_id": "{newer_major}", "with_endpoints": _coin}
 CALLS = (
     Call(0.3, "GET", "/database-engines"),
     Call(0.3, "GET", "/node-types"),
@@ -179,7 +205,7 @@ CALLS = (
     Call(1.5, "POST", f"{_I}/endpoints", {"endpoint_spec": _PRIVATE}),
     Call(0.5, "GET", "/endpoints/{endpoint}"),
     Call(1.5, "DELETE", "/endpoints/{endpoint}"),
-    Call(1, "POST", "/endpoints/{endpoint}/migrate", {"instance_id": "{other}"}),
+    Call(3, "POST", "/endpoints/{own_endpoint}/migrate", {"instance_id": "{other}"}),
     Call(0.5, "POST", NETWORKS, {"name": "{name}"}),
     Call(0.3, "DELETE", f"{NETWORKS}/{{network}}"),
     # backups and snapshots
@@ -215,7 +241,13 @@ CALLS = (
     Call(0.7, "POST", f"{_I}/clone", {"name": "{name}"}, makes=True),
     Call(0.7, "POST", "/read-replicas/{replica}/promote", makes=True),
     Call(1, "POST", f"{_I}/upgrade", {"major_upgrade_workflow": _WORKFLOW}, makes=True),
-    Call(1, "POST", f"{RECOVERY}/restore", {"name": "{name}"}, makes=True),
+    Call(
+        1.5,
+        "POST",
+        f"{RECOVERY.replace('instance}', 'recoverable}')}/restore",
+        {"name": "{name}"},
+        makes=True,
+    ),
     Call(0.3, "GET", RECOVERY),
     # read replicas
     Call(1, "POST", "/read-replicas", {"instance_id": "{instance}", "endpoint_spec": [_DIRECT]}),

@@ -7,7 +7,7 @@ import os
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,9 +30,13 @@ _PASSING: dict[str, Collection[str]] = {
 _RESOURCES = (
     *_PASSING,
     *("nodes", "volumes", "endpoints", "acl_rules", "instance_tags", "instance_secrets"),
-    *("known_contents", "deleted_instances", "private_networks", "subnets", "ips"),
+    *("known_contents", "private_networks", "subnets", "ips"),
 )
 """Tables that have no row when all is deleted; `vpcs` keeps the default one."""
+TIDIED = ("deleted_instances",)
+"""Tables whose rows are removed later: when `serve` starts, and each hour."""
+_LASTING = ("objects", ".partial", "recovery.mark", "openrdb.recovery", "snapshots")
+"""What is made when it is needed first, and stays: also a directory of each region's objects."""
 _CHANGING = ("reserve", "state.sqlite-wal", "state.sqlite-shm", "workflows.sqlite-wal")
 _NAMES = (
     (re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "ID"),
@@ -187,17 +191,18 @@ def entries(service: Service) -> Counter[str]:
                 kind = f"{place.relative_to(service.home)}/{name}"
                 for pattern, word in _NAMES:
                     kind = pattern.sub(word, kind)
-                if name not in _CHANGING:
+                lasts = name in _LASTING or place.name == "objects"
+                if name not in _CHANGING and not lasts:
                     found[kind] += 1
     return found
 
 
-def rows_left(service: Service) -> list[str]:
-    """Return which tables of resources have rows."""
+def rows_left(service: Service, tables: Iterable[str] = _RESOURCES) -> list[str]:
+    """Return which tables have rows."""
     with _state(service) as state:
         counts = [
             (table, state.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
-            for table in _RESOURCES
+            for table in tables
         ]
     return [f"{count} rows of {table}" for table, count in counts if count]
 
@@ -210,7 +215,7 @@ def files_left(service: Service) -> list[str]:
         for name in ("instances", "snapshots", "trash", "making", "removed"):
             found += list(root.glob(f"{name}/*"))
     for name in ("jobs", "transfers", "recovery-jobs"):
-        found += list(service.data_dir.glob(f"{name}/*"))
+        found += list(service.data_dir.glob(f"{name}/*/"))
     return [
         str(path.relative_to(service.home)) for path in found if path.name != "openrdb.recovery"
     ]

@@ -24,7 +24,8 @@ def leftovers(service: Service) -> list[str]:
         nodes, endpoints = _ids(state, "nodes"), _ids(state, "endpoints")
         volumes = set(state.execute("SELECT pool, key FROM volumes"))
         recovered = "SELECT nodes.id FROM nodes JOIN instances ON instances.id = instance_id"
-        receivers = [UUID(row[0]) for row in state.execute(f"{recovered} WHERE recovery")]
+        recovered += " WHERE recovery AND observed_role = 'primary'"  # which alone is received
+        receivers = [UUID(row[0]) for row in state.execute(recovered)]
         snapshots = {str(one) for one in _ids(state, "snapshots")}
         found = [
             f"unfinished operation {kind}"
@@ -90,9 +91,6 @@ def _ids(state: sqlite3.Connection, table: str) -> set[UUID]:
 def _doubled(service: Service) -> list[str]:
     """Return the commands of servers and balancers that run more than once."""
     commands = Counter(
-        " ".join(process.cmdline())
-        for word in ("/nodes/", "haproxy.cfg")
-        for process in service.processes(word)
-        if any(word in argument for argument in process.cmdline())
+        line for word in ("/nodes/", "haproxy.cfg") for line in service.commands(word)
     )
     return [f"{count} processes of {line}" for line, count in commands.items() if count > 1]
