@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from html import unescape
 from html.parser import HTMLParser
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 import requests
@@ -22,10 +22,20 @@ from tests.support.service import Service
 FIRST = "/console/fr-par/instances"
 
 
+class Served(Protocol):
+    """What serves the console: a whole service, or the API within the tests' process."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def secret_key(self) -> str: ...
+
+
 class Browser:
     """Keeps the cookies, and sends forms as their pages have them."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Served) -> None:
         self.service = service
         self.session = requests.Session()
         self._token = ""

@@ -253,8 +253,8 @@ class Api:
         secrets = open_secrets(database, Layout(data_dir).master_key)
         begin, hosts = self.started.append, {LOCAL_HOST: host}
         self._socket = socket.create_server(("127.0.0.1", 0))
-        self._url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        self.stores = open_stores(configured, secrets, self._url)
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self.stores = open_stores(configured, secrets, self.url)
         backend = Backend(
             configured, database, Changes(), offers, begin, begin, hosts, secrets, self.stores
         )
@@ -280,8 +280,12 @@ class Api:
         if not path.startswith("//"):
             path = f"/rdb/v1/regions/{REGION}{path}"
         headers = {"X-Auth-Token": (key or self.key).secret_key, **options.pop("headers", {})}
-        url = self._url + path.replace("//", "/")
+        url = self.url + path.replace("//", "/")
         return requests.request(method, url, headers=headers, timeout=60, **options)
+
+    @property
+    def secret_key(self) -> str:
+        return self.key.secret_key
 
     def client(self, key: NewKey | None = None) -> Client:
         """What the official SDK's APIs take."""
@@ -292,7 +296,7 @@ class Api:
             default_project_id=str(used.project_id),
             default_organization_id=str(used.organization_id),
             default_region=REGION,
-            api_url=self._url,
+            api_url=self.url,
         )
 
 

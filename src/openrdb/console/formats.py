@@ -48,6 +48,11 @@ def _moment(given: str | datetime) -> datetime:
     return found.astimezone(UTC)
 
 
+def is_ahead(text: str | None) -> bool:
+    """Return whether a moment is still to come; one that is not known is not."""
+    return text is not None and _moment(text) > datetime.now(UTC)
+
+
 def tone(status: str) -> str:
     """Return how a status is coloured; what is neither good nor bad is under way."""
     for name, statuses in (("good", _GOOD), ("bad", _BAD), ("warning", _WARNING)):

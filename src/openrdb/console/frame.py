@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
+from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from openrdb.console import reading, remedies
@@ -12,6 +13,7 @@ from openrdb.console.client import Json
 from openrdb.console.remedies import Remedy
 from openrdb.console.visits import Visit
 
+Reasons = Callable[[Session, Sequence[str]], dict[str, str]]
 TABS = {
     "": "Overview",
     "content": "Users and databases",
@@ -74,7 +76,19 @@ async def _trouble(visit: Visit, instance: Json) -> tuple[str | None, Remedy | N
 
 async def reasons(visit: Visit, instance_ids: Sequence[str]) -> dict[str, str]:
     """Return why instances are not as they should be, for those whom the host's words are for."""
+    return await _told(visit, reading.reasons, instance_ids)
+
+
+async def failures(visit: Visit, copies: Sequence[Json]) -> dict[str, str]:
+    """Return likewise why copies are in `error`: backups, snapshots or those of logs."""
+    failed = [one["id"] for one in copies if one["status"] == "error"]
+    return await _told(visit, reading.failures, failed)
+
+
+async def _told(visit: Visit, read: Reasons, subject_ids: Sequence[str]) -> dict[str, str]:
+    if not subject_ids:
+        return {}
     if not visit.is_operator:
-        return dict.fromkeys(instance_ids, "The operator of this service sees why.")
-    found: dict[str, str] = await visit.in_state(reading.reasons, instance_ids)
+        return dict.fromkeys(subject_ids, "The operator of this service sees why.")
+    found: dict[str, str] = await visit.in_state(read, subject_ids)
     return found

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from openrdb.console.client import Client, Json, segment
 from openrdb.console.formats import GB
 from openrdb.operations import reasons as reasons_of
 from openrdb.state import events, known, operations
-from openrdb.state.models import Instance, ReadReplica
+from openrdb.state.models import DatabaseBackup, Instance, InstanceLog, ReadReplica
 
 Form = Mapping[str, str]
 PAGE_SIZE = 25
@@ -30,6 +31,14 @@ def is_in_trouble(instance: Json) -> bool:
     return instance["status"] in ("error", "autohealing", "disk_full") or any(
         one["status"] != "ready" for one in instance["read_replicas"]
     )
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where data comes from, and may go to."""
+
+    project_id: UUID
+    family: str
 
 
 async def every(client: Client, path: str, items: str, **parameters: Any) -> list[Json]:  # noqa: ANN401
@@ -84,16 +93,20 @@ async def instances(client: Client, region: str, **parameters: Any) -> list[Json
 async def same_engine(client: Client, region: str, instance: Json) -> list[Json]:
     """Return an instance and the others of its project that run the same engine."""
     found = await instances(client, region, project_id=instance["project_id"])
-    engine = _engine(instance)
     return sorted(
-        (one for one in found if _engine(one) == engine),
+        (one for one in found if origin(one) == origin(instance)),
         key=lambda one: one["id"] != instance["id"],
     )
 
 
-def _engine(instance: Json) -> str:
+def origin(instance: Json) -> Origin:
+    """Return what an instance has in common with those that its endpoints and backups can go to."""
+    return Origin(UUID(instance["project_id"]), family(instance["engine"]))
+
+
+def family(engine: str) -> str:
     """Return an engine without its version."""
-    return str(instance["engine"]).rpartition("-")[0]
+    return engine.rpartition("-")[0]
 
 
 async def private_networks(client: Client, region: str) -> list[Json]:
@@ -109,6 +122,30 @@ def reasons(session: Session, instance_ids: Iterable[str]) -> dict[str, str]:
     found = ((one, session.get(Instance, UUID(one))) for one in instance_ids)
     said = {one: reasons_of.of_instance(session, row) for one, row in found if row is not None}
     return {one: reason for one, reason in said.items() if reason}
+
+
+def failures(session: Session, subject_ids: Iterable[str]) -> dict[str, str]:
+    """Return why backups, snapshots or copies of logs are in `error`."""
+    return {
+        one: reasons_of.of_failure(session, *_together(session, UUID(one))) for one in subject_ids
+    }
+
+
+def _together(session: Session, subject_id: UUID) -> list[UUID]:
+    """Return what an operation has been made for at once: copies of the logs of all nodes."""
+    log = session.get(InstanceLog, subject_id)
+    if log is None:
+        return [subject_id]
+    same = (InstanceLog.instance_id == log.instance_id, InstanceLog.created_at == log.created_at)
+    return list(session.scalars(select(InstanceLog.id).where(*same)))
+
+
+def origins(session: Session, backup_ids: Iterable[str]) -> dict[str, Origin]:
+    """Return where backups come from, by their ids: their instances may be gone."""
+    found = (session.get(DatabaseBackup, UUID(one)) for one in backup_ids)
+    return {
+        str(row.id): Origin(row.project_id, family(row.engine)) for row in found if row is not None
+    }
 
 
 def steps(session: Session, subject_ids: Iterable[str]) -> dict[str, str]:

@@ -41,6 +41,13 @@ _REPLICA = Remedy(
 )
 
 
+def of_copy(kind: str) -> str:
+    """Return what can be done about a backup, a snapshot or a copy of logs in `error`."""
+    return (
+        "Copy the logs again below." if kind == "log" else f"Delete the {kind}, and make another."
+    )
+
+
 def of(instance: Json, *, is_unmade: bool) -> Remedy | None:
     """Return what can be done about an instance; None: it is as it should be."""
     match instance["status"]:

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from openrdb import __version__
-from openrdb.console import charts, formats
+from openrdb.console import charts, formats, remedies
 
 _HASH_DIGITS = 16
 
@@ -36,7 +36,9 @@ def _environment() -> Environment:
         switch=formats.switch,
         pretty=formats.pretty,
         chart=charts.chart,
+        remedy=remedies.of_copy,
     )
+    made.tests["ahead"] = formats.is_ahead
     made.globals["version"] = __version__
     made.globals["ui"] = made.get_template("ui.html").module
     return made

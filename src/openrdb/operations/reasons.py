@@ -35,10 +35,10 @@ def of_replica(session: Session, replica: ReadReplica) -> str | None:
     return replica.node.observed_reason
 
 
-def of_failure(session: Session, subject_id: UUID) -> str:
-    """Return why a subject is in status `error`."""
+def of_failure(session: Session, *subject_ids: UUID) -> str:
+    """Return why a subject is in status `error`, or several that one operation was for."""
     moving = [name for name, kind in KINDS.items() if kind.is_moving()]
-    of_it = (Operation.subject_id == subject_id, Operation.kind.in_(moving))
+    of_it = (Operation.subject_id.in_(subject_ids), Operation.kind.in_(moving))
     failed = select(Operation).where(*of_it, Operation.error.is_not(None))
     last = session.scalars(failed.order_by(Operation.finished_at.desc()).limit(1)).first()
     return f"{last.kind} failed: {last.error}" if last else "for no recorded reason"

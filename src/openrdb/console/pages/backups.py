@@ -24,11 +24,12 @@ _PATH, _ALL = f"{INSTANCE}/backups", "/{region}/backups"
 @pages.get(_PATH)
 async def show(visit: Visit) -> Response:
     instance = await visit.instance()
-    backups, databases, targets = await asyncio.gather(
+    backups, databases, instances = await asyncio.gather(
         copies.listed(visit, _BACKUPS, instance["id"]),
         _databases(visit),
-        reading.same_engine(visit.api, visit.region, instance),
+        reading.instances(visit.api, visit.region, project_id=instance["project_id"]),
     )
+    targets = await _targets(visit, backups, instances)
     return await copies.show_of_instance(
         visit, _BACKUPS, instance, backups, databases=databases, targets=targets
     )
@@ -36,11 +37,27 @@ async def show(visit: Visit) -> Response:
 
 @pages.get(_ALL)
 async def show_all(visit: Visit) -> Response:
-    backups, targets = await asyncio.gather(
+    backups, instances = await asyncio.gather(
         copies.listed(visit, _BACKUPS),
         reading.instances(visit.api, visit.region),
     )
+    targets = await _targets(visit, backups, instances)
     return await copies.show_all(visit, _BACKUPS, backups, targets=targets)
+
+
+async def _targets(visit: Visit, backups: Part, instances: list[Json]) -> dict[str, list[Json]]:
+    """Return what each backup can be restored into: instances of its project that run its engine, its
+    own first."""
+    ids = [one["id"] for one in backups.items]
+    origins = await visit.in_state(reading.origins, ids)
+    own = {one["id"]: one["instance_id"] for one in backups.items}
+    return {
+        one: sorted(
+            (target for target in instances if reading.origin(target) == origins.get(one)),
+            key=lambda target, own=own[one]: target["id"] != own,  # type: ignore[misc]
+        )
+        for one in ids
+    }
 
 
 async def _databases(visit: Visit) -> Part:

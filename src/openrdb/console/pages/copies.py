@@ -43,11 +43,13 @@ async def listed(visit: Visit, kind: Kind, instance_id: str | None = None) -> Pa
 async def show_all(visit: Visit, kind: Kind, copies: Part, **values: object) -> Response:
     """Return the page of a region's copies: also of those whose instances are gone."""
     moving = await frame.moving(visit, copies.items)
+    failures = await frame.failures(visit, copies.items)
     return visit.render(
         "copies.html",
         live="parts/copies.html",
         kind=kind,
         copies=copies,
+        failures=failures,
         page=visit.path(kind.path),
         is_of_region=True,
         **moving,
@@ -67,6 +69,7 @@ async def show_of_instance(
         parts=copies.items,
         kind=kind,
         copies=copies,
+        failures=await frame.failures(visit, copies.items),
         page=visit.path("instances", instance["id"], kind.path),
         is_of_region=False,
         **values,

@@ -34,6 +34,7 @@ async def show(visit: Visit) -> Response:
         live="parts/logs.html",
         parts=copies,
         copies=copies,
+        failures=await frame.failures(visit, copies),
         details=details,
         policy=policy,
         disk=(policy["total_disk_retention"] or 0) / GB,
