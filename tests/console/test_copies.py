@@ -98,7 +98,7 @@ def test_instances_are_made_of_snapshots_and_replicas(
 ) -> None:
     """And a replica's endpoint is added, and moves to one of them."""
     api, replicas = service.sdk(), f"{FIRST}/{shown.id}/replicas"
-    browser.send(replicas, "create")
+    browser.send(replicas, "create", direct_access="on")
     snapshots = f"{FIRST}/{shown.id}/snapshots"
     (replica,) = shown_of(service, shown)["read_replicas"]
     of_replica = {"replica_id": replica["id"]}

@@ -9,6 +9,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from openrdb.console.refusals import Refused, Tried
+from openrdb.errors import HostUnavailable
+from openrdb.host.local import LocalHost
+from openrdb.operations.replicas.following import make_ready
 from openrdb.state import access, backups, instance_logs
 from openrdb.state.access import NewKey
 from openrdb.state.models import (
@@ -16,10 +20,11 @@ from openrdb.state.models import (
     Instance,
     Node,
     Operation,
+    ReadReplica,
     Snapshot,
     now,
 )
-from tests.api.test_endpoints import PUBLIC, ready
+from tests.api.test_endpoints import PUBLIC, network, ready
 from tests.support.console import FIRST, Browser, text_of
 from tests.support.state_database import Api, another_key, row
 
@@ -177,3 +182,68 @@ def test_a_copy_in_error_says_its_reason_to_its_operator(api: Api, browser: Brow
         assert disk not in said, path
         assert said.count("The operator of this service sees why") == count, path
         assert said.count(help_) == count, "what can be done is for everybody"
+
+
+def test_figures_that_cannot_be_read_are_not_said_to_be_none(
+    api: Api, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = f"{FIRST}/{ready(api, PUBLIC)}/metrics"
+    assert "There are no figures yet" in text_of(browser.get(path))
+
+    def is_away(*_: Any) -> Any:
+        raise HostUnavailable("the agent does not answer")
+
+    monkeypatch.setattr(LocalHost, "metrics", is_away)
+    answer = browser.get(path)
+    assert answer.status_code == 200
+    assert "This is not possible while the instance is autohealing" in text_of(answer)
+    assert "There are no figures yet" not in text_of(answer)
+
+
+def test_a_read_replica_has_both_endpoints_and_what_clients_need(
+    api: Api, browser: Browser
+) -> None:
+    instance_id, within = ready(api, PUBLIC, name="one", **BLOCKS), network(api, name="n")
+    page = f"{FIRST}/{instance_id}/replicas"
+    refused = browser.send(page, "create")
+    assert refused.status_code == 400
+    assert "must name a kind of endpoint" in text_of(refused)
+    browser.send(page, "create", direct_access="on", private_network_id=within, service_ip="")
+    with api.database.write() as session:
+        (replica,) = session.get_one(Instance, UUID(instance_id)).read_replicas
+        replica = session.get_one(ReadReplica, replica.id)
+        replica.status = "initializing"
+        make_ready(replica)
+    (found,) = api.request("GET", f"/instances/{instance_id}").json()["read_replicas"]
+    kinds = [("private_network" in one, "direct_access" in one) for one in found["endpoints"]]
+    assert sorted(kinds) == [(False, True), (True, False)]
+    shown = browser.get(page)
+    for one in found["endpoints"]:
+        assert f"@{one['ip']}:{one['port']}/rdb?sslmode=verify-full" in text_of(shown)
+    assert f'href="{FIRST}/{instance_id}/certificate" download="one.pem"' in shown.text
+
+
+def test_high_availability_is_asked_for_by_its_mode(api: Api, browser: Browser) -> None:
+    fields = {"engine": "PostgreSQL-17", "node_type": "db-dev-s", "user_name": "admin"}
+    fields |= {"password": "Correct-horse-7-battery", "load_balancer": "on", "volume_size": "10"}
+    fields |= {"volume_type": "sbs_5k", "name": "asked"}
+
+    def made(**more: str) -> tuple[bool, str, str]:
+        page = browser.send(f"{FIRST}/new", "create", **fields, **more)
+        assert page.status_code == 200, text_of(page)[:900]
+        (found,) = api.request("GET", "/instances?name=asked").json()["instances"]
+        with api.database.write() as session:
+            session.get_one(Instance, UUID(found["id"])).name = "before"
+        shown = "with a standby (multiple zone)" in text_of(page)
+        assert shown == (found["high_availability_mode"] == "multiple_zone")
+        return found["is_ha_cluster"], found["high_availability_mode"], found["id"]
+
+    assert made(high_availability_mode="")[:2] == (False, "unknown_high_availability_mode")
+    assert made(high_availability_mode="multiple_zone")[:2] == (True, "multiple_zone")
+    refused = browser.send(f"{FIRST}/new", "create", **fields, high_availability_mode="both")
+    assert refused.status_code == 400
+    assert re.search(r'name="high_availability_mode"[^>]*aria-invalid="true"', refused.text)
+    detail = {"argument_name": "is_ha_cluster", "help_message": "MySQL-8 has none here"}
+    body = {"type": "invalid_arguments", "details": [detail]}
+    tried = Tried.of({"high_availability_mode": "single_zone"}, Refused(400, body))
+    assert tried.errors == {"high_availability_mode": "MySQL-8 has none here."}

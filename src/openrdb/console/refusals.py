@@ -58,6 +58,13 @@ _EXPLAINED: Final[dict[str, Callable[[Mapping[str, Any]], str]]] = {
 }
 
 
+_MADE_OF: Final = {
+    "is_ha_cluster": "high_availability_mode",
+    "enable_ha": "high_availability_mode",
+}
+"""Fields that other arguments are made of, too."""
+
+
 @dataclass
 class Tried:
     """What was sent by a form and refused, to be shown again with the reasons."""
@@ -87,7 +94,7 @@ class Tried:
 
 def _field(argument: str, values: Mapping[str, str]) -> str | None:
     """Return the field that an argument was made of: `ip` of `rules.0.ip`."""
-    names = [argument, *reversed(argument.split("."))]
+    names = [argument, *reversed(argument.split(".")), _MADE_OF.get(argument, "")]
     return next((name for name in names if name in values), None)
 
 

@@ -69,7 +69,14 @@ _upgrade(
     "The volume is being moved.",
 )
 _upgrade("encryption", lambda _: {"enable_encryption": True}, "The volume is being encrypted.")
-_upgrade("availability", lambda _: {"enable_ha": True}, "A standby is being made.")
+_upgrade(
+    "availability",
+    lambda form: {
+        "enable_ha": True,
+        "high_availability_mode": form.get("high_availability_mode") or None,
+    },
+    "A standby is being made.",
+)
 _upgrade(
     "minor-version",
     lambda form: {"upgradable_version_id": form.get("upgradable_version_id", "")},

@@ -28,19 +28,21 @@ async def show(visit: Visit) -> Response:
     instance = await visit.instance()
     asked = visit.request.query_params.get("span", "1h")
     span = asked if asked in _SPANS else "1h"
+    series, refusal = await _series(visit, _SPANS[span][1])
     return await frame.show(
         visit,
         "metrics",
         instance,
         live="parts/metrics.html",
-        series=await _series(visit, _SPANS[span][1]),
+        series=series,
+        refusal=refusal,
         span=span,
         spans={name: title for name, (title, _) in _SPANS.items()},
     )
 
 
-async def _series(visit: Visit, span: timedelta) -> list[Json]:
-    """Return the time series of the last while; none where there are none yet."""
+async def _series(visit: Visit, span: timedelta) -> tuple[list[Json], str | None]:
+    """Return the time series of the last while, or why they cannot be read now."""
     end = datetime.now(UTC)
     asked = {"start_date": (end - span).isoformat(), "end_date": end.isoformat()}
     try:
@@ -48,6 +50,5 @@ async def _series(visit: Visit, span: timedelta) -> list[Json]:
     except Refused as refused:
         if refused.is_signed_out:
             raise
-        return []
-    found: list[Json] = answer.get("timeseries", [])
-    return found
+        return [], str(refused)
+    return answer["timeseries"], None

@@ -7,8 +7,9 @@ import asyncio
 from starlette.responses import Response
 
 from openrdb.console import frame, reading
+from openrdb.console.client import Json
 from openrdb.console.pages import endpoints
-from openrdb.console.pages.overview import lines
+from openrdb.console.pages.overview import certificate_name, lines
 from openrdb.console.routing import INSTANCE, Done, Pages
 from openrdb.console.visits import Form, Visit
 
@@ -36,6 +37,7 @@ async def show(visit: Visit) -> Response:
         replicas=replicas,
         seen=seen,
         lines=said,
+        certificate=certificate_name(instance),
         **surroundings,
     )
 
@@ -46,10 +48,10 @@ def _api(visit: Visit, form: Form, *parts: str) -> str:
 
 @pages.post(f"{_PATH}/create", page=show)
 async def create(visit: Visit, form: Form) -> Done:
-    asked = {
-        "instance_id": str(visit.instance_id),
-        "endpoint_spec": [endpoints.spec(form, "direct_access")],
-    }
+    kinds: Json = {"direct_access": {}} if "direct_access" in form else {}
+    if form.get("private_network_id"):
+        kinds |= endpoints.spec(form, "direct_access")
+    asked = {"instance_id": str(visit.instance_id), "endpoint_spec": [kinds]}
     await visit.api.send("POST", visit.rdb("read-replicas"), asked)
     return Done("The read replica is being made.")
 

@@ -57,7 +57,8 @@ async def create_instance(visit: Visit, form: Form) -> Done:
     asked = {
         "instance_name": form.get("instance_name") or None,
         "node_type": form.get("node_type") or None,
-        "is_ha_cluster": "is_ha_cluster" in form,
+        "is_ha_cluster": bool(form.get("high_availability_mode")),
+        "high_availability_mode": form.get("high_availability_mode") or None,
     }
     path = visit.rdb("snapshots", reading.id_of(form, "copy_id"), "create-instance")
     made = await visit.api.send("POST", path, asked)
