@@ -247,3 +247,40 @@ def test_high_availability_is_asked_for_by_its_mode(api: Api, browser: Browser) 
     body = {"type": "invalid_arguments", "details": [detail]}
     tried = Tried.of({"high_availability_mode": "single_zone"}, Refused(400, body))
     assert tried.errors == {"high_availability_mode": "MySQL-8 has none here."}
+
+
+def test_events_tell_of_what_is_gone(api: Api, browser: Browser) -> None:
+    """To the operator all; to a project's keys what they and their project's have to do with."""
+    key = another_key(api.database, api.key.organization_id)
+    instance_id = ready(api, PUBLIC, name="<b>theirs</b>", project_id=str(key.project_id))
+    path = "//vpc/v2/regions/fr-par/private-networks"
+    ours = network(api, name="ours of old")
+    theirs = api.request("POST", path, key, json={"name": "theirs of old"}).json()["id"]
+    for one, holder in ((ours, api.key), (theirs, key)):
+        assert api.request("DELETE", f"{path}/{one}", holder).status_code == 204
+    secret = ready(api, PUBLIC, name="SECRET")
+    for asked in (secret, str(uuid4())):
+        refused = api.request("POST", f"/instances/{asked}/restart", key)
+        assert refused.status_code == 404
+    hidden = api.request("POST", f"/instances/{instance_id}/upgrade", json={"node_type": "HIDDEN"})
+    assert hidden.status_code == 400
+
+    page = browser.get(f"{REGION}/events")
+    for said in (ours[:8], theirs[:8], "<b>theirs</b>", "SECRET", "HIDDEN", "theirs of old"):
+        assert said in text_of(page), said
+    assert "<b>theirs" not in page.text
+    assert f'href="{FIRST}/{instance_id}"' in page.text
+    for subject, action, other in (
+        (ours, "delete private network", "theirs of old"),
+        ("<b>theirs</b>", "create instance", "SECRET"),
+    ):
+        narrowed = text_of(browser.get(f"{REGION}/events", params={"subject": subject}))
+        assert action in narrowed
+        assert other not in narrowed
+    assert "There is none" in text_of(browser.get(f"{REGION}/events", params={"subject": "x"}))
+
+    own = text_of(signed_in(api, key).get(f"{REGION}/events"))
+    for said in (theirs[:8], "theirs of old", "<b>theirs</b>", "restart instance", "HIDDEN"):
+        assert said in own, said
+    assert "SECRET" not in own
+    assert ours[:8] not in own
