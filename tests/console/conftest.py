@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from scaleway.rdb.v1 import Instance
 
 from tests.support.console import Browser
-from tests.support.service import Service, gone, wait_until
+from tests.support.service import Service, gone, installed, wait_until
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +27,13 @@ def browser(service: Service) -> Browser:
     signed_in = Browser(service)
     signed_in.sign_in()
     return signed_in
+
+
+@pytest.fixture(scope="session")
+def shown_mysql(service: Service, cache: Path) -> Iterator[Instance]:
+    """The same of MySQL."""
+    instance = service.create(installed(cache, "MySQL-9"), name="shown-mysql")
+    yield instance
+    api = service.sdk()
+    api.delete_instance(instance_id=instance.id)
+    wait_until(lambda: gone(api, instance.id))

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+from uuid import UUID
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, ViewportSize, expect
 from scaleway.rdb.v1 import Instance
 
 from openrdb.console.frame import TABS
+from openrdb.state import models
 from tests.support import chromium
-from tests.support.chromium import Watched
-from tests.support.console import FIRST
-from tests.support.service import PASSWORD, Service
+from tests.support.chromium import PHONE, Watched
+from tests.support.console import FIRST, state_of
+from tests.support.replicas import DIRECT, following, gone_replica, private
+from tests.support.service import PASSWORD, Service, ready, wait_until
 
+Looks = tuple[Sequence[str], dict[str, Any]]
 PATIENCE = 60_000
-PHONE: ViewportSize = {"width": 360, "height": 740}
 DESK: ViewportSize = {"width": 1280, "height": 720}
 BETWEEN = (740, 950, 1100, 1280)
 """Widths at which tables are cards, or just tables again."""
@@ -37,6 +42,16 @@ def window(browser: Browser, service: Service) -> Iterator[Watched]:
     assert all(url.startswith(f"{service.url}/") for url in opened.asked), "it works offline"
 
 
+class Full(NamedTuple):
+    """What an instance has, by its id."""
+
+    instance: str
+    replica: str
+    backup: str
+    snapshot: str
+    logs: list[str]
+
+
 def tab(page: Page, title: str) -> None:
     page.get_by_role("navigation", name="Pages of").get_by_role("link", name=title).click()
 
@@ -55,6 +70,7 @@ def test_the_last_choice_counts_however_slow_the_answers(window: Watched) -> Non
     page = window.page
     page.get_by_role("link", name="Create an instance").first.click()
     answered(page, "sbs_5k")
+    page.wait_for_load_state()  # nothing listens to a choice before that
     page.get_by_label("Node type").select_option("db-dev-s")
     expect(page.get_by_label("Volume type").locator("option[value=lssd]")).to_have_count(1)
     held: list[Route] = []
@@ -142,18 +158,103 @@ def test_a_life_of_an_instance(window: Watched) -> None:
     expect(page.get_by_role("link", name="by hand")).to_have_count(0, timeout=PATIENCE)
 
 
+@pytest.fixture(scope="module")
+def full(service: Service, shown: Instance) -> Iterator[Full]:
+    """An instance with one of each that pages show besides it."""
+    api, path = service.sdk(), "//vpc/v2/regions/fr-par/private-networks"
+    network = service.request("POST", path, json={"name": "of what is full"}).json()["id"]
+    specs = [DIRECT, private(network)]
+    replica = api.create_read_replica(instance_id=shown.id, endpoint_spec=specs)
+    following(service, replica.id)
+    ready(api, shown.id)
+    backup = api.create_database_backup(instance_id=shown.id, database_name="rdb", name="kept")
+    wait_until(lambda: api.get_database_backup(database_backup_id=backup.id).status == "ready")
+    api.export_database_backup(database_backup_id=backup.id)
+    wait_until(lambda: api.get_database_backup(database_backup_id=backup.id).download_url)
+    ready(api, shown.id)
+    snapshot = api.create_snapshot(instance_id=shown.id, name="a snapshot with a rather long name")
+    wait_until(lambda: str(api.get_snapshot(snapshot_id=snapshot.id).status) == "ready")
+    logs = api.prepare_instance_logs(instance_id=shown.id).instance_logs
+    wait_until(
+        lambda: all(api.get_instance_log(instance_log_id=one.id).download_url for one in logs)
+    )
+    yield Full(shown.id, replica.id, backup.id, snapshot.id, [one.id for one in logs])
+    ready(api, shown.id)
+    api.delete_database_backup(database_backup_id=backup.id)
+    api.delete_snapshot(snapshot_id=snapshot.id)
+    api.delete_read_replica(read_replica_id=replica.id)
+    wait_until(lambda: gone_replica(service, replica.id))
+    service.request("DELETE", f"{path}/{network}")
+
+
 def test_no_page_has_a_serious_fault_or_is_too_wide(
-    browser: Browser, service: Service, shown: Instance
+    browser: Browser, service: Service, full: Full, shown_mysql: Instance
 ) -> None:
     """Each page dark and on a phone, and what has all colours light and on a desk."""
-    own = f"{FIRST}/{shown.id}"
+    own, mysql = f"{FIRST}/{full.instance}", f"{FIRST}/{shown_mysql.id}"
     paths = [f"{own}/{tab}".rstrip("/") for tab in TABS]
     paths += [f"{own}/settings?setting=work_mem", FIRST, f"{FIRST}/new?engine=MySQL-9"]
-    paths += [f"/console/fr-par/{name}" for name in ("backups", "snapshots", "networks")]
+    paths += [f"/console/fr-par/{name}" for name in ("backups", "snapshots", "networks", "events")]
+    paths += [mysql, f"{mysql}/content"]
+    names = ("content", "events", "manage", "replicas", "backups", "metrics")
     of_each = {
         "dark": (paths, {"viewport": PHONE}),
-        "light": ((FIRST, own, f"{own}/content", f"{own}/events", f"{own}/manage"), {}),
+        "light": ((FIRST, own, *(f"{own}/{name}" for name in names)), {}),
     }
+    look(browser, service, of_each)
+
+
+def test_what_has_failed_has_no_fault_either(
+    browser: Browser, service: Service, full: Full
+) -> None:
+    reason = "cannot write to /var/lib/openrdb/" + "a-long-name/" * 9 + ": no space left"
+    with failed(service, full, reason):
+        own = f"{FIRST}/{full.instance}"
+        names = ("backups", "snapshots", "replicas", "logs")
+        paths = [FIRST, own, *(f"{own}/{name}" for name in names)]
+        paths += [f"/console/fr-par/{name}" for name in ("backups", "snapshots")]
+        look(browser, service, {"dark": (paths, {"viewport": PHONE}), "light": (paths, {})})
+        page = Watched(browser, service)
+        page.sign_in()
+        for path in paths:
+            expect(page.open(path).get_by_text(reason).first).to_be_visible()
+        page.close()
+
+
+@contextmanager
+def failed(service: Service, full: Full, reason: str) -> Iterator[None]:
+    """Let all that an instance has be in error, as if an operation had failed."""
+    of_kinds = {
+        "restart_instance": (models.Instance, [full.instance]),
+        "reset_read_replica": (models.ReadReplica, [full.replica]),
+        "create_backup": (models.DatabaseBackup, [full.backup]),
+        "create_snapshot": (models.Snapshot, [full.snapshot]),
+        "prepare_logs": (models.InstanceLog, full.logs),
+    }
+    with state_of(service) as session:
+        operations = []
+        for kind, (model, ids) in of_kinds.items():
+            for one in map(UUID, ids):
+                session.get_one(model, one).status = "error"
+                operations.append(
+                    models.Operation(subject_id=one, kind=kind, status="failed", error=reason)
+                )
+        for operation in operations:
+            operation.finished_at = models.now()
+        session.add_all(operations)
+    try:
+        yield
+    finally:
+        with state_of(service) as session:
+            for model, ids in of_kinds.values():
+                for one in map(UUID, ids):
+                    session.get_one(model, one).status = "ready"
+            for operation in operations:
+                session.delete(session.get_one(models.Operation, operation.id))
+
+
+def look(browser: Browser, service: Service, of_each: Mapping[str, Looks]) -> None:
+    """Fail if a page has a fault or is wider than the window: in some colours, and at some size."""
     for colours, (chosen, options) in of_each.items():
         window = Watched(browser, service, color_scheme=colours, **options)
         window.open("/console/login")
@@ -161,8 +262,7 @@ def test_no_page_has_a_serious_fault_or_is_too_wide(
         window.sign_in()
         for path in chosen:
             page = window.open(path)
-            for closed in page.locator("details > summary").all()[:4]:
-                closed.click()
+            window.unfold()
             found[path] = window.faults()
             assert window.overflow() == 0, path
             for width in BETWEEN if options else ():
@@ -170,7 +270,26 @@ def test_no_page_has_a_serious_fault_or_is_too_wide(
                 assert window.overflow() == 0, (path, width)
             page.set_viewport_size(PHONE if options else DESK)
         window.close()
+        assert not window.complaints
         assert not {path: faults for path, faults in found.items() if faults}, colours
+
+
+def test_an_instance_of_mysql(window: Watched, shown_mysql: Instance) -> None:
+    window.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = window.page
+    page.get_by_role("link", name=shown_mysql.name).click()
+    state(page, "ready")
+    (endpoint,) = shown_mysql.endpoints
+    place = f"--host={endpoint.ip} --port={endpoint.port} --user=admin"
+    page.get_by_role("button", name="Copy: command line").click()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith(f"mysql {place} --password --ssl-mode=VERIFY_IDENTITY")
+    assert "--ssl-ca=shown-mysql.pem" in copied
+    expect(page.get_by_text(f"mysql://admin@{endpoint.ip}:{endpoint.port}/")).to_be_visible()
+    tab(page, "Metrics")
+    charts = page.locator("svg.chart")
+    expect(charts.first).to_be_visible(timeout=PATIENCE)
+    assert charts.first.locator("path.line").get_attribute("d")
 
 
 def test_what_is_being_written_is_not_taken_away(window: Watched, shown: Instance) -> None:

@@ -158,6 +158,7 @@ def failed_copies(api: Api, instance_id: str) -> None:
         ]
         for log in logs:
             log.status, log.expires_at = "error", now() + timedelta(hours=1)
+            log.download_url = "https://store/log"  # of an earlier attempt
         session.add_all(logs)
         first = logs[0].id
     add_failure(api, "create_snapshot", "instance_snapshot", snapshot, "<b>disk 8</b> is full")
@@ -178,6 +179,7 @@ def test_a_copy_in_error_says_its_reason_to_its_operator(api: Api, browser: Brow
         page = browser.get(path)
         assert text_of(page).count(f"failed: <b>{disk}</b> is full") == count, path
         assert "<b>disk" not in page.text
+        assert "https://store/log" not in page.text
         said = text_of(other.get(path))
         assert disk not in said, path
         assert said.count("The operator of this service sees why") == count, path

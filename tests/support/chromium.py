@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, sync_playwright
 
 from tests.support.service import Service
 
@@ -22,6 +22,8 @@ _NO_FAULTS = (
     *("htmx:sendAbort", "htmx:afterRequest"),  # a choice that a later one replaces
 )
 _SERIOUS = {"serious", "critical"}
+_UNFOLDED = 4
+PHONE: ViewportSize = {"width": 360, "height": 740}
 
 
 def program() -> str:
@@ -86,6 +88,11 @@ class Watched:
         page.get_by_role("button", name="Sign in").click()
         page.wait_for_url("**/instances")
         return page
+
+    def unfold(self) -> None:
+        """Open the first forms of the page that are closed."""
+        for closed in self.page.locator("details > summary").all()[:_UNFOLDED]:
+            closed.click()
 
     def faults(self) -> list[str]:
         """What axe finds serious or critical on the present page."""
