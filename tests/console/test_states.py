@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import select
 
 from openrdb.console.refusals import Refused, Tried
 from openrdb.errors import HostUnavailable
@@ -16,6 +17,7 @@ from openrdb.operations.replicas.following import make_ready
 from openrdb.state import access, backups, instance_logs
 from openrdb.state.access import NewKey
 from openrdb.state.models import (
+    ApiKey,
     DatabaseBackup,
     Instance,
     Node,
@@ -225,6 +227,28 @@ def test_a_read_replica_has_both_endpoints_and_what_clients_need(
     assert f'href="{FIRST}/{instance_id}/certificate" download="one.pem"' in shown.text
 
 
+def test_a_read_replica_shows_how_far_it_is(api: Api, browser: Browser) -> None:
+    instance_id = ready(api, PUBLIC, **BLOCKS)
+    page = f"{FIRST}/{instance_id}/replicas"
+    made = browser.send(page, "create", direct_access="on")
+    (replica,) = api.request("GET", f"/instances/{instance_id}").json()["read_replicas"]
+    name = f"read replica {replica['id'][:8]}"
+    assert f"{name} provisioning waiting" in text_of(made)
+    assert 'hx-trigger="every 1s"' in made.text, "its progress is seen by itself"
+    with api.database.write() as session:
+        row_of_it = session.get_one(ReadReplica, UUID(replica["id"]))
+        row_of_it.status = "initializing"
+        of_it = Operation.subject_id == row_of_it.id
+        session.scalars(select(Operation).where(of_it)).one().step = "copy_volume"
+    assert f"{name} initializing copy volume" in text_of(browser.get(page))
+    with api.database.write() as session:
+        row_of_it = session.get_one(ReadReplica, UUID(replica["id"]))
+        make_ready(row_of_it)
+        row_of_it.node.observed_lag = 7
+        session.scalars(select(Operation).where(of_it)).one().status = "done"
+    assert f"{name} ready 7 s behind" in text_of(browser.get(page))
+
+
 def test_high_availability_is_asked_for_by_its_mode(api: Api, browser: Browser) -> None:
     fields = {"engine": "PostgreSQL-17", "node_type": "db-dev-s", "user_name": "admin"}
     fields |= {"password": "Correct-horse-7-battery", "load_balancer": "on", "volume_size": "10"}
@@ -281,8 +305,12 @@ def test_events_tell_of_what_is_gone(api: Api, browser: Browser) -> None:
         assert other not in narrowed
     assert "There is none" in text_of(browser.get(f"{REGION}/events", params={"subject": "x"}))
 
-    own = text_of(signed_in(api, key).get(f"{REGION}/events"))
+    reader = signed_in(api, key)
+    own = text_of(reader.get(f"{REGION}/events"))
     for said in (theirs[:8], "theirs of old", "<b>theirs</b>", "restart instance", "HIDDEN"):
         assert said in own, said
     assert "SECRET" not in own
     assert ours[:8] not in own
+    with api.database.write() as session:
+        session.delete(session.get_one(ApiKey, key.access_key))
+    assert "/console/login" in reader.get(f"{REGION}/events").url
