@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, false, func, or_, select
 from sqlalchemy.orm import Session
 
 from openrdb.state import events
@@ -48,7 +48,7 @@ def page(session: Session, holder: Principal, number: int, subject: str) -> Foun
     """
     conditions = _visible(session, holder)
     if subject:
-        conditions.append(Event.subject_id.in_(_subjects(session, holder, subject)))
+        conditions.append(_about(session, holder, subject))
     total = session.scalar(select(func.count()).select_from(Event).where(*conditions)) or 0
     query = select(Event).where(*conditions).order_by(Event.at.desc(), Event.id)
     found = list(session.scalars(query.limit(PAGE_SIZE).offset((number - 1) * PAGE_SIZE)))
@@ -89,16 +89,14 @@ def _ids(session: Session, holder: Principal) -> list[str]:
     return [str(holder.project_id), *map(str, found)]
 
 
-def _subjects(session: Session, holder: Principal, text: str) -> list[str]:
+def _about(session: Session, holder: Principal, text: str) -> Condition:
     try:
-        return events.subjects_of(session, UUID(text))
+        return events.about(session, UUID(text))
     except ValueError:
         named = select(Instance.id).where(Instance.name == text)
     if holder.project_id is not None:
         named = named.where(Instance.project_id == holder.project_id)
-    return [
-        one for found in session.scalars(named).all() for one in events.subjects_of(session, found)
-    ]
+    return or_(false(), *(events.about(session, one) for one in session.scalars(named).all()))
 
 
 def _instances(

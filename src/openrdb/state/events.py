@@ -245,7 +245,7 @@ def _uuid(text: str | None) -> UUID | None:
         return None
 
 
-def _about(session: Session, instance_id: UUID) -> ColumnElement[bool]:
+def about(session: Session, instance_id: UUID) -> ColumnElement[bool]:
     """Return which events are about an instance, or what is or was of it: a replica, a backup, a
     snapshot or a copy of its logs."""
     own: tuple[Any, ...] = (ReadReplica, DatabaseBackup, Snapshot, InstanceLog)
@@ -260,7 +260,7 @@ def newest(session: Session, count: int, subject_id: UUID | None = None) -> list
     all; the oldest of them first."""
     query = select(Event).order_by(Event.at.desc(), Event.id).limit(count)
     if subject_id is not None:
-        query = query.where(_about(session, subject_id))
+        query = query.where(about(session, subject_id))
     return list(session.scalars(query))[::-1]
 
 
@@ -274,7 +274,7 @@ def newest_of(session: Session, count: int, instance_id: UUID, project_id: UUID)
         or_(ApiKey.project_id.is_(None), ApiKey.project_id == project_id)
     )
     query = select(Event).where(
-        _about(session, instance_id),
+        about(session, instance_id),
         or_(
             Event.outcome.not_in(("refused", "failed")),
             Event.access_key.is_(None),
