@@ -15,6 +15,7 @@ from uuid import UUID
 import pytest
 
 from tests.faults.high_availability.stage import tell
+from tests.faults.high_availability.test_copies import stopped_agent
 from tests.faults.high_availability.world import BACK, World, send
 from tests.support import mounts
 from tests.support.histories import FAILED
@@ -23,7 +24,7 @@ from tests.support.service import Service, wait_until
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.root,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(14400),
     pytest.mark.usefixtures("told"),
 ]
 
@@ -61,6 +62,12 @@ class Disk:
         if self._volume is not None:
             subprocess.run(["umount", "--lazy", str(self._volume)], check=True)
             self._volume = None
+
+    def clear(self) -> None:
+        """Remove what a volume has left, and whatever filled it."""
+        self.leave()
+        (self.mounted / "ballast").unlink(missing_ok=True)
+        shutil.rmtree(self.mounted / "data", ignore_errors=True)
 
     def close(self) -> None:
         self.leave()
@@ -127,20 +134,51 @@ def test_a_disk_of_the_primary_that_fails(
         clients.wait_for_more()
 
 
-def test_a_full_disk_of_the_standby(world: World, disk: Disk) -> None:
-    """The instance works on without it; it never becomes the primary, and is made again."""
-    disk.take(world, world.record.standby)
-    with world.at_work() as clients:
-        pair = world.record
-        _fill(disk.mounted / "ballast")
-        wait_until(lambda: not world.record.is_armed, BACK)
-        clients.wait_for_more()
-        send(world.processes(pair.primary), signal.SIGKILL)
-        clients.wait_for_more()
-        assert (world.record.primary, world.record.epoch) == (pair.primary, pair.epoch)
-        disk.leave()  # what is mounted over a volume's own directory cannot be made again
-        clients.wait_for_more()
+def test_a_full_disk_of_the_primary(
+    world: World,
+    disk: Disk,
+    rounds: int,
+    record_property: Callable[[str, object], None],
+) -> None:
+    """Its standby has room, and takes its place, whether its server breaks off or waits for room."""
+    if world.tenant.name == "MySQL":
+        # It says "Disk is full … Waiting for someone to free space", and lets all commits wait; a
+        # probe, which writes nothing to the binary log, is answered.
+        pytest.xfail("nobody sees that a MySQL waits for room")
+    gaps: list[float] = []
+    for _ in range(rounds):
         world.wait_protected()
+        disk.take(world, world.record.primary)
+        with world.at_work() as clients:
+            pair, began = world.record, time.monotonic()
+            _fill(disk.mounted / "ballast")
+            world.wait_moved(pair.epoch)
+            clients.wait_for_more()
+            gaps.append(clients.writer.largest_gap(began, time.monotonic()))
+            assert world.record.primary == pair.standby
+            disk.clear()  # what is mounted over a volume's own directory cannot be made again
+            world.wait_protected()
+            clients.wait_for_more()
+    record_property("gaps", [round(gap, 3) for gap in gaps])
+
+
+def test_a_full_disk_of_the_standby(world: World, disk: Disk, rounds: int) -> None:
+    """The instance works on without it; it has not all then, never becomes the primary, and is made
+    again."""
+    for _ in range(rounds):
+        world.wait_protected()
+        disk.take(world, world.record.standby)
+        with world.at_work() as clients:
+            pair = world.record
+            _fill(disk.mounted / "ballast")
+            wait_until(lambda: not world.record.is_armed, BACK)
+            clients.wait_for_more()
+            send(world.processes(pair.primary), signal.SIGKILL)
+            clients.wait_for_more()
+            assert (world.record.primary, world.record.epoch) == (pair.primary, pair.epoch)
+            disk.clear()
+            clients.wait_for_more()
+            world.wait_protected()
 
 
 @pytest.fixture
@@ -160,24 +198,26 @@ def small(fresh_service: Service, place: Path) -> Iterator[Service]:
         shutil.rmtree(place)
 
 
-def test_no_room_on_either(small: Service, newest: str) -> None:
-    """The standby is not promoted before there is room: it has as little."""
+def test_no_room_on_either(small: Service, newest: str, rounds: int) -> None:
+    """The standby is not promoted before there is room, though it has all: it has as little."""
     small.start()
-    world = World(small, newest)
+    world, ballast = World(small, newest), small.data_dir.parent / "ballast"
     with world.at_work() as clients:
-        world.wait_protected()
-        pair = world.record
-        ballast = small.data_dir.parent / "ballast"
-        _fill(ballast)
-        wait_until(lambda: not works(world), BACK)
-        send(world.processes(pair.primary), signal.SIGKILL)
-        until = time.monotonic() + _WHILE_FULL
-        while time.monotonic() < until:
-            assert world.record.epoch == pair.epoch
-            time.sleep(0.1)
-        ballast.unlink()
-        clients.wait_for_more()
-        world.wait_protected()
+        for _ in range(rounds):
+            world.wait_protected()
+            with stopped_agent(world):  # else either server may end before, and it is armed no more
+                _fill(ballast)
+                pair = world.record
+                assert pair.is_armed
+                send(world.processes(pair.primary), signal.SIGKILL)
+            until = time.monotonic() + _WHILE_FULL
+            while time.monotonic() < until:
+                assert world.record.epoch == pair.epoch
+                time.sleep(0.1)
+            assert not works(world)
+            ballast.unlink()
+            clients.wait_for_more()
+            world.wait_protected()
 
 
 def works(world: World) -> bool:
