@@ -91,6 +91,7 @@ _LONG = (
     "tests/engines/test_mysql_held_followers.py",
     "tests/engines/test_mysql_pairs.py",
     "tests/faults/test_",
+    "tests/host/test_agents_killed.py",
     "tests/host/test_backups.py",
     "tests/host/test_full_volumes.py",
     "tests/host/test_held_replicas.py",

@@ -54,7 +54,14 @@ class Agent:
 
     def restart(self) -> None:
         """Replace it, while the nodes run on, as after its death."""
+        with self.away():
+            pass
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Let another process be the agent within the context."""
         self.host.close()
+        yield
         self.host = self._opened()
         self.host.start([])
 
