@@ -25,7 +25,7 @@ from openrdb.host.healing import Healer
 from openrdb.host.pairs import carer, planned
 from openrdb.system import accounts
 from openrdb.system.processes import is_alive
-from tests.support.pairs import Pair
+from tests.support.pairs import PROTECTED, Pair
 from tests.support.service import wait_until
 from tests.support.tenants import tenant_of
 from tests.support.writers import Writers
@@ -164,10 +164,11 @@ def test_a_planned_switchover_leaves_nothing_to_mend(pair: Pair, writers: Writer
 
 
 def test_both_start_again_by_a_switchover(pair: Pair, writers: Writers) -> None:
-    before = {spec.node_id: pair.pid(spec.node_id) for spec in pair.specs}
+    before, epoch = {spec.node_id: pair.pid(spec.node_id) for spec in pair.specs}, pair.record.epoch
     pair.agent.host.ensure_restarted(pair.specs[0])
     after = {spec.node_id: pair.pid(spec.node_id) for spec in pair.specs}
     assert not set(before.values()) & set(after.values())
+    assert pair.record.epoch == epoch + 1
     writers.wait_for(20)
     pair.wait_protected()
 
@@ -203,6 +204,33 @@ def test_without_a_standby_the_primary_starts_again(pair: Pair, writers: Writers
         wait_until(lambda: pair.keeper.is_open and pair.pid(primary) not in (None, before))
         assert pair.record.epoch == epoch
         writers.wait_for(20)
+
+
+def test_a_full_standby_is_the_last_resort(
+    pair: Pair, writers: Writers, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has all that was acknowledged, and no room for more."""
+    caplog.set_level(logging.INFO)
+    epoch, primary, standby = pair.record.epoch, pair.record.primary, pair.record.standby
+    size = pair.spec_of(standby).volume_size
+    pair.fill(standby)
+    assert pair.record.is_armed
+    before = pair.pid(primary)
+    pair.kill_primary()
+    wait_until(lambda: pair.keeper.is_open and pair.pid(primary) not in (None, before))
+    assert (pair.record.primary, pair.record.epoch) == (primary, epoch)
+    assert "the standby's disk is full: it is started again" in caplog.text
+    writers.wait_for(20)
+    pair.wait_protected()
+    assert pair.keeper.ground.is_full(standby)
+    with pair.keeper.planned():  # before it is started again
+        pair.kill_primary(main_only=False)
+        pair.damage(primary)
+    pair.wait_epoch(epoch + 1)
+    assert pair.record.primary == standby
+    pair.resize(standby, size)
+    writers.wait_for(20)
+    wait_until(lambda: pair.keeper.is_protected, PROTECTED)  # the other one is copied again
 
 
 def test_a_standby_is_not_given_up_for_a_dead_primary(pair: Pair, writers: Writers) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -20,6 +21,7 @@ from openrdb.engines.mysql.sql import run
 from openrdb.engines.postgresql import session as postgresql_session
 from openrdb.host.pairs import PairKeeper
 from openrdb.host.records import PairRecord
+from openrdb.host.replicas import ReplicaKeeper
 from openrdb.spec import Backend, NodeSpec, NodeState, Route
 from tests.support.agent import Agent, Node
 from tests.support.service import PASSWORD, wait_until
@@ -131,6 +133,25 @@ class Pair:
         host._accept(self.spec_of(node_id), "running")
         self.keeper.wake()
 
+    def resize(self, node_id: UUID, size: int) -> str:
+        """Let a node's volume be of another size than the other one's; return what may be written."""
+        old = self.spec_of(node_id)
+        new = replace(old, volume_size=size, generation=old.generation + 1)
+        self.specs[self.specs.index(old)] = new
+        return self.agent.host.ensure_volume_size(new)
+
+    def fill(self, node_id: UUID) -> None:
+        """Let a node's volume be smaller than what is in it."""
+        host, used = self.agent.host, None
+        record = host._record(node_id)
+        while used is None or self.resize(node_id, int(used * 0.9)) == "open":
+            used = host._space.used(record)  # it may have released something
+
+    def damage(self, node_id: UUID) -> None:
+        """Remove what a node's server does not start without."""
+        is_mysql = self.specs[0].engine.startswith("MySQL")
+        (self.volume(node_id) / ("mysql.ibd" if is_mysql else "global/pg_control")).unlink()
+
     @contextmanager
     def without_volume(self, node_id: UUID) -> Iterator[None]:
         """A node's volume is away within the context: its server cannot be started."""
@@ -178,3 +199,20 @@ class Pair:
                 superuser.execute("SELECT pg_logical_emit_message(true, 'tests', '')")
                 superuser.execute("SELECT pg_switch_wal()")
                 superuser.execute("CHECKPOINT")
+
+
+def stay_with(keeper: ReplicaKeeper, upstream: UUID) -> None:
+    """Let it follow a node for as long as that is a part of the pair."""
+    with keeper.changed:
+        keeper._back_at = math.inf
+        keeper._turn_to(upstream)
+    keeper.wake()
+    wait_until(lambda: keeper._is_told and keeper.follows)
+    # It is still what it was with its last upstream until it is looked at again.
+    own = keeper._replication(keeper.node_id)
+    wait_until(lambda: own.following().streams and keeper.follows)
+
+
+def insert(login: Login, number: int) -> None:
+    with suppress(login.tenant.failed), login.connect() as client:
+        client.execute("INSERT INTO numbers VALUES (%s)", [number])
