@@ -37,6 +37,7 @@ class Carer:
         self._thread = threading.Thread(target=self._keep, name="carer", daemon=True)
         self._woken = threading.Event()
         self._failures = 0
+        """Of steps since the standby last received."""
         self._looked_at = 0.0
         self._doubts = 0
         """Looks in a row at which an armed standby did not receive or apply."""
@@ -65,7 +66,6 @@ class Carer:
                 self._settle()
                 if self._is_needed():
                     pause = 0.0 if not self._step(self._keeper.record) else _LOOK
-                    self._failures = 0
                 else:
                     self._look()
             except Exception as error:
@@ -77,7 +77,8 @@ class Carer:
     def _note_failure(self, error: Exception) -> float:
         """Note why the standby is not there, and return the seconds until it is tried again."""
         keeper = self._keeper
-        self._failures += 1
+        if not keeper.is_restarting:
+            self._failures += 1
         with suppress(Exception):  # else the next step does it
             if keeper.arming:
                 keeper.disarm()
@@ -171,6 +172,7 @@ class Carer:
             return False
         keeper.replication(pair.standby).follow()
         if self._catch_up(pair):
+            self._failures = 0  # not before: a copy that succeeds says nothing of what it is for
             return self._arm(pair)
         return False
 
