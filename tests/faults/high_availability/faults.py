@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import time
 from collections.abc import Callable
@@ -11,12 +12,17 @@ from functools import partial
 from typing import Literal
 
 from tests.faults.high_availability.world import BACK, World, is_same, send
+from tests.faults.matrix.faults import seed
 from tests.support.programs import agent, holder, keeper
 from tests.support.service import wait_until
 
 Member = Literal["primary", "standby"]
 _APART = 1.0
 _IN_A_ROW = 20
+_FROZEN = 8.0
+"""Seconds: longer than anybody waits for a process that says nothing."""
+_STEP = 0.05
+"""Seconds between two processes that go on."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +149,33 @@ def _kill_both(world: World) -> None:
         world.wait_replaced(node, pid)
 
 
+def _freeze_control_plane(world: World) -> None:
+    """The agent fails over without it; it goes on where it was."""
+    process = world.service.process
+    assert process is not None
+    process.send_signal(signal.SIGSTOP)
+    try:
+        _kill_main("primary", world)
+        wait_until(lambda: world.record.is_armed, BACK)
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
+def _freeze_everything(world: World) -> None:
+    """As a machine that is suspended: all of it goes on later, in any order."""
+    frozen = world.service.processes()
+    assert {agent(world.service), keeper(world.service)} <= {one.pid for one in frozen}
+    send(frozen, signal.SIGSTOP)
+    # What was started meanwhile by what was stopped last.
+    send(world.service.processes(), signal.SIGSTOP)
+    time.sleep(_FROZEN)
+    after = world.service.processes()
+    random.Random(f"{seed()} {world.record.epoch}").shuffle(after)  # noqa: S311
+    for one in after:
+        send([one], signal.SIGCONT)
+        time.sleep(_STEP)
+
+
 def _kill_everything(world: World) -> None:
     world.service.kill_everything()
     world.service.start()
@@ -208,6 +241,7 @@ FAULTS = (
     Fault("balancer asked to end", partial(_kill_balancer, how=signal.SIGTERM)),
     Fault("control plane killed", _kill_control_plane),
     Fault("control plane asked to end", partial(_kill_control_plane, how=signal.SIGTERM)),
+    Fault("primary of a frozen control plane killed", _freeze_control_plane, moves=True),
     Fault("primary and agent killed", _kill_primary_and_agent, moves=True),
     Fault(
         "primary of a frozen agent killed",
@@ -225,6 +259,7 @@ FAULTS = (
     Fault("both killed", _kill_both, moves=None),
     Fault("everything killed", _kill_everything, moves=None),
     Fault("everything stopped", _stop_everything, moves=None),
+    Fault("everything frozen", _freeze_everything, moves=None),
     Fault("primary killed without control plane", _without_control_plane, moves=True),
     Fault("primary killed twenty times", _again_and_again, moves=None),
 )
