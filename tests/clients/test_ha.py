@@ -14,8 +14,9 @@ from scaleway import ScalewayException
 from scaleway.rdb.v1 import Instance, InstanceSetting
 
 from tests.support.held_service import HeldService
-from tests.support.high_availability import kill_primary, nodes, primary, remove
+from tests.support.high_availability import kill_primary, nodes, primary, record, remove
 from tests.support.kinds import last_error
+from tests.support.programs import held
 from tests.support.service import Service, ports_of_worker, ready, wait_until
 from tests.support.tenants import tenant_of
 from tests.support.writers import Writers
@@ -62,6 +63,27 @@ def test_made_and_killed(service: Service, instance: Instance) -> None:
     assert service.certificate(instance).read_bytes() != certificate
     with service.connection(instance) as session:
         assert session.execute("SELECT 1").fetchone() == (1,)
+    tells_that_it_is_not_protected(service, instance)
+
+
+def tells_that_it_is_not_protected(service: Service, instance: Instance) -> None:
+    """By the API and the command line, for as long as its standby does nothing."""
+
+    def status() -> str:
+        return str(service.sdk().get_instance(instance_id=instance.id).status)
+
+    def told() -> str:
+        done = service.run("status", instance.id, "--data-dir", str(service.data_dir))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    with held(service, instance.id, f"node-{record(service, instance).standby}"):
+        wait_until(lambda: status() == "autohealing")
+        assert "not protected: " in told()
+        with service.connection(instance) as session:  # it works on
+            assert session.execute("SELECT 7").fetchone() == (7,)
+    wait_until(lambda: status() == "ready", 120)
+    assert "not protected" not in told()
 
 
 def takes_innodb_only(service: Service, instance: Instance) -> None:
@@ -77,16 +99,39 @@ def rules_of(service: Service, instance: Instance) -> list[str]:
     return [rule.ip for rule in service.sdk().list_instance_acl_rules_all(instance_id=instance.id)]
 
 
+def last_events(service: Service, instance: Instance) -> str:
+    """What the operator is shown of it."""
+    done = service.run("events", instance.id, "-n", "5", "--data-dir", str(service.data_dir))
+    assert done.returncode == 0, done.stderr
+    return " ".join(done.stdout.split())
+
+
+REMARKS = {
+    "PostgreSQL": (
+        "CREATE UNLOGGED TABLE fleeting (n int)",
+        "unlogged tables of the database rdb are empty after a failover",
+    ),
+    "MySQL": (
+        "CREATE TABLE keyless (n int)",
+        "the table rdb.keyless has no primary key, which nodes on several hosts need",
+    ),
+}
+"""By engine: what is in no one's way, and what is said of it when high availability is enabled."""
+
+
 def test_enabled_on_an_instance_at_work(service: Service, newest: str) -> None:
     sdk, one = service.sdk(), service.create(newest, name="enabled")
     with Writers(service.login(one)) as writers, service.connection(one) as session:
         writers.wait_for(50)
+        remarkable, said = REMARKS[one.engine.partition("-")[0]]
+        session.execute(remarkable)
         answer = sdk.upgrade_instance(instance_id=one.id, enable_ha=True)
         assert (answer.status, answer.is_ha_cluster) == ("initializing", True)
         assert answer.endpoints == one.endpoints
         paired = ready(sdk, one.id)
         if newest.startswith("PostgreSQL"):  # MySQL's servers have to be started for it
             assert session.execute("SELECT 1").fetchone() == (1,)
+        assert said in last_events(service, one)
         takes_innodb_only(service, paired)
         kill_primary(service, paired)
         writers.wait_for(50)
@@ -108,15 +153,31 @@ def test_changed_under_writers(service: Service, instance: Instance) -> None:
         with service.connection(instance) as session:
             assert tenant.setting(session, "max_connections") == number
 
+    @contextmanager
+    def moves() -> Iterator[None]:
+        """The other node is the primary afterwards: nobody waits for a restart."""
+        before = record(service, instance).epoch
+        yield
+        ready(sdk, instance.id)
+        assert record(service, instance).epoch > before
+
+    def set_cold(value: str) -> None:
+        setting = InstanceSetting(tenant.cold[0], value)
+        sdk.add_instance_settings(instance_id=instance.id, settings=[setting])
+
     with Writers(service.login(instance)) as writers:
         writers.wait_for(20)
-        sdk.restart_instance(instance_id=instance.id)
-        ready(sdk, instance.id)
+        with moves():
+            sdk.restart_instance(instance_id=instance.id)
         writers.wait_for(20)
         for number in ("150", "50"):
             set_connections(number)
             writers.wait_for(20)
-        sdk.upgrade_instance(instance_id=instance.id, node_type="db-dev-m")
+        with moves():
+            set_cold(tenant.cold[1])
+        writers.wait_for(20)
+        with moves():
+            sdk.upgrade_instance(instance_id=instance.id, node_type="db-dev-m")
         assert ready(sdk, instance.id).node_type == "db-dev-m"
         writers.wait_for(20)
         kill_primary(service, instance)

@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from pydantic import TypeAdapter
 from scaleway.rdb.v1 import Instance
 
+from openrdb.host.records import PairRecord
+from openrdb.system.layout import Layout
 from tests.support.programs import holder
 from tests.support.service import Service, gone, ready, wait_until
+
+_PAIR = TypeAdapter(PairRecord)
 
 
 def remove(service: Service, instance: Instance) -> None:
@@ -30,6 +35,11 @@ def printed(service: Service, instance: Instance) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+def record(service: Service, instance: Instance) -> PairRecord:
+    """What its host has written down of a pair."""
+    return _PAIR.validate_json(Layout(service.data_dir).pair(UUID(instance.id)).read_text())
 
 
 def primary(service: Service, instance: Instance) -> str:

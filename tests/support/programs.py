@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import select
 import signal
+import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
 from openrdb.system import locks, processes
 from tests.support.service import Service, wait_until
+
+_SOON = 0.01
+"""Seconds after which a program that was started is frozen."""
 
 
 def commands() -> Iterator[tuple[int, str]]:
@@ -61,6 +65,47 @@ def kill_and_wait(service: Service, instance_id: str, program: str) -> None:
     assert old is not None
     os.kill(old, signal.SIGKILL)
     wait_until(lambda: holder(service, instance_id, program) not in (None, old), 60)
+
+
+@contextmanager
+def held(
+    service: Service, instance_id: str, program: str, first: psutil.Process | None = None
+) -> Iterator[None]:
+    """Let a program do nothing within the context: it is frozen, and so is each that is started in its
+    place, before it has come far.
+
+    Args:
+        first: what of it is frozen at first, in the place of its main process.
+    """
+    known = holder(service, instance_id, program)
+    assert known is not None
+    ending = threading.Event()
+
+    def hold() -> None:
+        held = known
+        while not ending.wait(_SOON):
+            pid = holder(service, instance_id, program)
+            if pid is not None and pid != held:
+                _send(pid, signal.SIGSTOP)
+                held = pid
+
+    thread = threading.Thread(target=hold)
+    frozen = known if first is None else first.pid
+    _send(frozen, signal.SIGSTOP)
+    thread.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        thread.join()
+        for pid in (frozen, holder(service, instance_id, program)):
+            if pid is not None:
+                _send(pid, signal.SIGCONT)
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def agent(service: Service) -> int | None:
