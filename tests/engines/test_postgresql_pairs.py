@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from openrdb import certificates
 from openrdb.engines import stream_of, templates_of
 from openrdb.engines.base import Upgrade
 from openrdb.engines.recovery import Replay
@@ -43,6 +44,25 @@ def test_nothing_is_lost_when_the_primary_is_killed(members: Members) -> None:
         assert not writer.missing_on(standby)
     assert not standby.replication.is_armed()
     add(standby, -1)
+
+
+def test_a_standby_trusts_the_authority_of_its_instance_alone(members: Members) -> None:
+    """It receives from nobody else, whoever has the primary's port; nor does it tell the secret."""
+    primary = members.primary()
+    standby = members.follower(primary)
+    mine = standby.node.paths.authority.read_text()
+    place = (primary.node.spec.instance_id, "fr-par", [primary.node.spec.address])
+    other = certificates.issue(certificates.make_authority(*place), *place)
+    for authority, is_trusted in ((other.authority, False), (mine, True)):
+        standby.stop()
+        accounts.write_file(standby.node.paths.authority, authority, standby.node.spec.uid)
+        standby.start()
+        if not is_trusted:
+            wait_until(lambda: "certificate verify failed" in standby.log())
+        wait_until(lambda wanted=is_trusted: standby.replication.following().streams == wanted)
+        assert (primary.ask("SELECT count(*) FROM pg_stat_replication") == 1) == is_trusted
+    add(primary, -1)
+    wait_until(lambda: standby.ask("SELECT count(*) FROM written WHERE key = -1") == 1)
 
 
 def test_every_start_takes_no_writes(members: Members) -> None:

@@ -8,10 +8,12 @@ import pytest
 from scaleway.rdb.v1 import ACLRuleRequest
 
 from openrdb.host.balancer.nftables import why_unusable
+from tests.support.high_availability import kill_primary, primary
 from tests.support.network import nft, own_network
 from tests.support.programs import kill_and_wait
 from tests.support.service import Service, gone, ports_of_worker, ready, wait_until
 from tests.support.tenants import Login, tenant_of
+from tests.support.writers import Writers
 
 pytestmark = pytest.mark.root
 
@@ -120,6 +122,24 @@ def test_served_by_nftables(cache: Path, worker_id: str) -> None:
         service.sdk().delete_instance(instance_id=instance.id)
         wait_until(lambda: gone(service.sdk(), instance.id))
         assert "goto" not in nft("list", "ruleset")
+
+
+def test_a_pair_served_by_nftables(cache: Path, worker_id: str) -> None:
+    """The kernel leads to the other node after a failover, by the same endpoint."""
+    if why := why_unusable("127.0.0.1"):
+        pytest.skip(why)
+    with own_network(), Service(cache, ports_of_worker(worker_id, 1), as_root=True) as service:
+        service.environment["OPENRDB_BALANCER"] = "nftables"
+        service.start()
+        instance = service.create(is_ha_cluster=True)
+        with Writers(service.login(instance), threads=2) as writers:
+            writers.wait_for(20)
+            before = kill_primary(service, instance)
+            writers.wait_for(20)
+            assert primary(service, instance) != before
+            writers.wait_for(20)
+        assert not writers.lost()
+        assert not service.processes("haproxy")
 
 
 def reads(login: Login) -> int | None:
