@@ -17,7 +17,7 @@ from openrdb.host.records import NodeRecord, PairRecord
 from openrdb.spec import NodeSpec
 from openrdb.system.layout import Layout
 from tests.support.histories import FAILED, Appender, Writer
-from tests.support.programs import holder
+from tests.support.programs import held, holder
 from tests.support.service import Service, wait_until
 from tests.support.tenants import Login, Session, Tenant, tenant_of
 
@@ -98,6 +98,11 @@ class World:
         """Return what receives for a follower: all of the server, where that is no process."""
         found = self.processes(node)
         return next((one for one in found if "walreceiver" in _title(one)), found[0])
+
+    def held(self, node: UUID) -> contextlib.AbstractContextManager[None]:
+        """Let a node receive nothing within the context: what receives is frozen, and each server that
+        is started in its place."""
+        return held(self.service, self.id, f"node-{node}", self.receiver(node))
 
     # -- what is in files ------------------------------------------------------------------------
 
