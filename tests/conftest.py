@@ -95,6 +95,7 @@ _LONG = (
     "tests/host/test_backups.py",
     "tests/host/test_full_volumes.py",
     "tests/host/test_held_replicas.py",
+    "tests/host/test_pairs_without_end.py",
     "tests/host/test_jobs.py",
     "tests/host/test_pairs.py",
     "tests/host/test_promotions_taken_back.py",
