@@ -308,7 +308,7 @@ CASES = (
         ),
         "apply_logs_policy": Case(
             "apply_logs_policy",
-            ("ensure_logs_pruned",),
+            ("ensure_logs_pruned", "prune_logs_of_replicas"),
             lambda s, n: s.request(
                 "PATCH", "{one}", {"logs_policy": {"max_age_retention": n % 300 + 1}}
             ),

@@ -12,13 +12,15 @@ import pytest
 from sqlalchemy import select
 
 from openrdb.config import Settings
-from openrdb.errors import TransientState
+from openrdb.errors import HostError, TransientState
 from openrdb.observe.changes import Changes
+from openrdb.operations.instances.apply_logs_policy import ApplyLogsPolicy
 from openrdb.operations.instances.restart import RestartInstance
 from openrdb.operations.registry import Operation
 from openrdb.operations.replicas.create import CreateReadReplica
 from openrdb.operations.replicas.endpoints import CreateReplicaEndpoint
 from openrdb.operations.replicas.following import (
+    prune_logs_of_replicas,
     refresh_replicas,
     remake_replicas,
     resize_replicas,
@@ -187,7 +189,9 @@ def test_reset_deletes_nothing_that_cannot_be_copied_again(stand: Stand, before:
 
 
 @pytest.mark.parametrize("status", ["promoting", "deleting"])
-@pytest.mark.parametrize("reach", [refresh_replicas, resize_replicas, remake_replicas])
+@pytest.mark.parametrize(
+    "reach", [refresh_replicas, resize_replicas, remake_replicas, prune_logs_of_replicas]
+)
 def test_replica_that_leaves_is_let_alone(
     stand: Stand, reach: Callable[[Run], None], status: str
 ) -> None:
@@ -203,6 +207,21 @@ def test_replica_that_leaves_is_let_alone(
     stand.host.then = leave
     reach(stand.run(RestartInstance(stand.instance_id)))
     assert len({node_id for _, node_id in stand.host.asked}) == 1
+
+
+def test_policy_of_logs_while_a_replica_is_made(stand: Stand) -> None:
+    """Its host does not know it yet, which is no failure of its instance's."""
+    with stand.database.read() as session:
+        unknown = session.get_one(ReadReplica, stand.replica_id).node_id
+
+    def refuse(node_id: UUID) -> None:
+        if node_id == unknown:
+            raise HostError(f"there is no read replica {node_id} here")
+
+    stand.host.then = refuse
+    stand.set_status(instance="configuring", replica="provisioning")
+    assert stand.perform(ApplyLogsPolicy(stand.instance_id)) is None
+    assert unknown in {node_id for _, node_id in stand.host.asked}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from openrdb.operations.desired import node_spec
 from openrdb.operations.registry import InstanceOperation, OnFailure, register
+from openrdb.operations.replicas.following import prune_logs_of_replicas
 from openrdb.operations.run import Run
 from openrdb.operations.steps import complete_ready
 from openrdb.state.statuses.instance import InstanceRequest, InstanceStatus
@@ -24,7 +25,8 @@ class ApplyLogsPolicy(InstanceOperation):
 
     def sequence(self, run: Run) -> None:
         instance = run.instance()
-        for node in instance.every_node:
+        for node in instance.nodes:
             host = run.host_of(node)
             run.step(host.ensure_logs_pruned, node_spec(instance, node, run.secrets))
+        run.step(prune_logs_of_replicas, run)
         complete_ready(run)

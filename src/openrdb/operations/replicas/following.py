@@ -253,6 +253,13 @@ def resize_replicas(run: Run) -> None:
         _attempt(run, replica, lambda host, spec: host.ensure_volume_size(spec))
 
 
+def prune_logs_of_replicas(run: Run) -> None:
+    """Let an instance's replicas keep only the logs that it wants kept; one that is still being made
+    does so later."""
+    for replica in _following(run):
+        _attempt(run, replica, lambda host, spec: host.ensure_logs_pruned(spec))
+
+
 def remake_replicas(run: Run) -> None:
     """Let an instance's replicas be made again in the pool that its volumes are in now, which their
     host goes on with, whatever is in its way at first."""
