@@ -23,7 +23,7 @@ from tests.support.surface import sdk
 _PAUSE = 0.5
 _MOST = 2
 """Instances that one tenant has, but for those that it makes at the same moment."""
-_GENERATED, _REMOVED, _RECOVERY = 0.1, 0.015, 0.015
+_GENERATED, _REMOVED, _RECOVERY = 0.1, 0.015, 0.03
 """The share of calls that hypothesis has made up, that replace the instance, or that turn recovery on
 or off."""
 _BLOCK = {"volume_type": "sbs_5k", "volume_size": 5 * 10**9}
@@ -148,7 +148,7 @@ class Caller(threading.Thread):
         may_make = len(others) + 1 < _MOST
         if (
             instance["status"] == "error"
-            or self.chance.random() < _REMOVED * (len(others) + 1) ** 2
+            or self.chance.random() < _REMOVED * (len(others) + 1) ** 3
         ):
             self._replace(instance, others)
         elif self.chance.random() < _GENERATED:
@@ -181,7 +181,7 @@ class Caller(threading.Thread):
             self._create()
 
     def _recovery(self, things: Things) -> None:
-        how = self.chance.choices(("enable", "disable"), (3, 1))[0]
+        how = self.chance.choices(("enable", "disable"), (4, 1))[0]
         arguments = ("recovery", how, things.id, "--data-dir", str(self.service.data_dir))
         done = self.service.run(*arguments)
         said = done.stderr.strip()[-200:]

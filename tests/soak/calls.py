@@ -93,7 +93,8 @@ class Things:
         return f"{self.prefix}{self.chance.randrange(10**6)}"
 
     def _replica(self) -> str:
-        return self._any(self.instance["read_replicas"])
+        own = [self.instance, *self.others]
+        return self._any([one for instance in own for one in instance["read_replicas"]])
 
     def _endpoint(self) -> str:
         of_replicas = [
@@ -175,10 +176,10 @@ CALLS = (
     Call(3, "POST", f"{_I}/users", {"name": "{user}", "password": "{password}", "is_admin": _coin}),
     Call(1.5, "PATCH", f"{_I}/users/{{user}}", {"is_admin": _coin}),
     Call(1.5, "PATCH", f"{_I}/users/{{user}}", {"password": "{password}"}),
-    Call(1, "DELETE", f"{_I}/users/{{user}}"),
+    Call(2, "DELETE", f"{_I}/users/{{user}}"),
     Call(0.5, "GET", f"{_I}/databases"),
     Call(3, "POST", f"{_I}/databases", {"name": "{database}"}),
-    Call(1, "DELETE", f"{_I}/databases/{{database}}"),
+    Call(2, "DELETE", f"{_I}/databases/{{database}}"),
     Call(0.5, "GET", f"{_I}/privileges"),
     Call(
         3,
@@ -239,7 +240,7 @@ CALLS = (
         makes=True,
     ),
     Call(0.7, "POST", f"{_I}/clone", {"name": "{name}"}, makes=True),
-    Call(0.7, "POST", "/read-replicas/{replica}/promote", makes=True),
+    Call(2, "POST", "/read-replicas/{replica}/promote", makes=True),
     Call(1, "POST", f"{_I}/upgrade", {"major_upgrade_workflow": _WORKFLOW}, makes=True),
     Call(
         1.5,
@@ -252,10 +253,10 @@ CALLS = (
     # read replicas
     Call(1, "POST", "/read-replicas", {"instance_id": "{instance}", "endpoint_spec": [_DIRECT]}),
     Call(0.5, "POST", "/read-replicas", {"instance_id": "{instance}", "endpoint_spec": [_PRIVATE]}),
-    Call(0.7, "GET", "/read-replicas/{replica}"),
-    Call(1, "POST", "/read-replicas/{replica}/endpoints", {"endpoint_spec": [_DIRECT]}),
-    Call(1, "POST", "/read-replicas/{replica}/endpoints", {"endpoint_spec": [_PRIVATE]}),
-    Call(1, "POST", "/read-replicas/{replica}/reset"),
+    Call(1, "GET", "/read-replicas/{replica}"),
+    Call(2, "POST", "/read-replicas/{replica}/endpoints", {"endpoint_spec": [_DIRECT]}),
+    Call(2, "POST", "/read-replicas/{replica}/endpoints", {"endpoint_spec": [_PRIVATE]}),
+    Call(2, "POST", "/read-replicas/{replica}/reset"),
     Call(2, "DELETE", "/read-replicas/{replica}"),
     # upgrades in place
     Call(0.3, "POST", f"{_I}/upgrade", {"enable_ha": True}),
@@ -267,7 +268,7 @@ CALLS = (
     # logs and metrics
     Call(1, "POST", f"{_I}/prepare-logs", {}),
     Call(0.5, "GET", f"{_I}/logs"),
-    Call(0.7, "GET", "/logs/{log}"),
+    Call(1, "GET", "/logs/{log}"),
     Call(0.5, "GET", f"{_I}/logs-details"),
     Call(0.7, "POST", f"{_I}/purge-logs", {"log_name": "{log_name}"}),
     Call(0.3, "POST", f"{_I}/purge-logs", {}),

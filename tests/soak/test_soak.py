@@ -39,10 +39,13 @@ _WHOLE = 1200.0
 """Seconds after which each operation must have succeeded."""
 _CALM = 600.0 if SECONDS >= _WHOLE else 240.0
 """Seconds until everything has settled that was begun."""
-_DESCRIPTORS, _THREADS, _MEMORY = 20 + 32, 40, 1.5
+_DESCRIPTORS, _MEMORY = 20 + 32, 1.5
 """More descriptors that a process may have when all is deleted than before there was anything, the
-connections between control plane and agent that both keep among them; more threads, which pools keep;
-and times the memory after as many calls as before."""
+connections between control plane and agent that both keep among them; and times the memory after as
+many calls as before."""
+_BUSY_THREADS, _KEPT_THREADS = 40, 20
+"""More threads than when it was warm, with as many instances and when all is deleted: pools keep
+theirs, and some may still grow."""
 _CASES = 20
 """Generated requests of each operation, right ones and wrong ones each."""
 _CANNOT_BE: dict[str, str] = {}
@@ -174,17 +177,19 @@ def test_nothing_is_stuck_and_nothing_leaks(
         print(f"seed {seed()}: {dict(sorted(soak.journal.counts.items()))}")
         print(soak.answers.table())
     for name, one in {"empty": empty, "before": before, "after": after, "left": left}.items():
-        print(f"{name}: {one.processes}, {sum(one.entries.values())} entries")
-    print(f"more entries: {left.entries - empty.entries}")
+        print(
+            f"{name}: {one.processes}, {sum(one.entries.values())} entries, {len(one.ports)} ports"
+        )
+    print(f"left: {left.entries - empty.entries}, {left.others - empty.others}, {left.ports}")
     assert soak.journal.faults == [], f"see {tmp_path}/journal"
     for name, was in empty.processes.items():
         now = left.processes[name]
         assert now.descriptors <= was.descriptors + _DESCRIPTORS, (name, was, now)
-        assert now.threads <= was.threads + _THREADS, (name, was, now)
         assert now.listening == was.listening, (name, was, now)
         warm, busy = before.processes[name], after.processes[name]
         assert busy.memory <= warm.memory * _MEMORY + 20, (name, warm, busy)
-        assert busy.threads <= warm.threads + _THREADS, (name, warm, busy)
+        assert busy.threads <= warm.threads + _BUSY_THREADS, (name, warm, busy)
+        assert now.threads <= warm.threads + _KEPT_THREADS, (name, warm, now)
     assert left.others == empty.others
     assert left.ports == empty.ports == []
     assert left.entries - empty.entries == {}
