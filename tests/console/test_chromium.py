@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import pytest
@@ -19,7 +19,6 @@ from tests.support.console import FIRST, state_of
 from tests.support.replicas import DIRECT, following, gone_replica, private
 from tests.support.service import PASSWORD, Service, ready, wait_until
 
-Looks = tuple[Sequence[str], dict[str, Any]]
 PATIENCE = 60_000
 DESK: ViewportSize = {"width": 1280, "height": 720}
 HIDDEN_PLACES = "one => one.scrollWidth > one.clientWidth"
@@ -189,21 +188,25 @@ def full(service: Service, shown: Instance) -> Iterator[Full]:
     service.request("DELETE", f"{path}/{network}")
 
 
-def test_no_page_has_a_serious_fault_or_is_too_wide(
+def test_no_page_of_an_instance_has_a_serious_fault_or_is_too_wide(
+    browser: Browser, service: Service, full: Full
+) -> None:
+    own = f"{FIRST}/{full.instance}"
+    paths = [f"{own}/{tab}".rstrip("/") for tab in TABS]
+    look(browser, service, "dark", [*paths, f"{own}/settings?setting=work_mem"])
+    names = ("content", "events", "manage", "replicas", "backups", "metrics")
+    look(browser, service, "light", [own, *(f"{own}/{name}" for name in names)])
+
+
+def test_no_other_page_has_a_serious_fault_or_is_too_wide(
     browser: Browser, service: Service, full: Full, shown_mysql: Instance
 ) -> None:
-    """Each page dark and on a phone, and what has all colours light and on a desk."""
-    own, mysql = f"{FIRST}/{full.instance}", f"{FIRST}/{shown_mysql.id}"
-    paths = [f"{own}/{tab}".rstrip("/") for tab in TABS]
-    paths += [f"{own}/settings?setting=work_mem", FIRST, f"{FIRST}/new?engine=MySQL-9"]
-    paths += [f"/console/fr-par/{name}" for name in ("backups", "snapshots", "networks", "events")]
-    paths += [mysql, f"{mysql}/content"]
-    names = ("content", "events", "manage", "replicas", "backups", "metrics")
-    of_each = {
-        "dark": (paths, {"viewport": PHONE}),
-        "light": ((FIRST, own, *(f"{own}/{name}" for name in names)), {}),
-    }
-    look(browser, service, of_each)
+    mysql = f"{FIRST}/{shown_mysql.id}"
+    names = ("backups", "snapshots", "networks", "events")
+    paths = [FIRST, f"{FIRST}/new?engine=MySQL-9", mysql, f"{mysql}/content"]
+    paths += [f"/console/fr-par/{name}" for name in names]
+    look(browser, service, "dark", paths)
+    look(browser, service, "light", [FIRST, "/console/fr-par/events"])
 
 
 def test_what_has_failed_has_no_fault_either(
@@ -215,7 +218,8 @@ def test_what_has_failed_has_no_fault_either(
         names = ("backups", "snapshots", "replicas", "logs")
         paths = [FIRST, own, *(f"{own}/{name}" for name in names)]
         paths += [f"/console/fr-par/{name}" for name in ("backups", "snapshots")]
-        look(browser, service, {"dark": (paths, {"viewport": PHONE}), "light": (paths[1:3], {})})
+        look(browser, service, "dark", paths)
+        look(browser, service, "light", paths[1:3])
         page = Watched(browser, service)
         page.sign_in()
         for path in paths:
@@ -255,26 +259,26 @@ def failed(service: Service, full: Full, reason: str) -> Iterator[None]:
                 session.delete(session.get_one(models.Operation, operation.id))
 
 
-def look(browser: Browser, service: Service, of_each: Mapping[str, Looks]) -> None:
-    """Fail if a page has a fault or is wider than the window: in some colours, and at some size."""
-    for colours, (chosen, options) in of_each.items():
-        window = Watched(browser, service, color_scheme=colours, **options)
-        window.open("/console/login")
-        found = {"/console/login": window.faults()}
-        window.sign_in()
-        for path in chosen:
-            page = window.open(path)
-            window.unfold()
-            found[path] = window.faults()
-            assert window.overflow() == 0, path
-            assert not page.locator(".places").evaluate(HIDDEN_PLACES), path
-            for width in BETWEEN if options else ():
-                page.set_viewport_size({"width": width, "height": 800})
-                assert window.overflow() == 0, (path, width)
-            page.set_viewport_size(PHONE if options else DESK)
-        window.close()
-        assert not window.complaints
-        assert not {path: faults for path, faults in found.items() if faults}, colours
+def look(browser: Browser, service: Service, colours: str, paths: Sequence[str]) -> None:
+    """Fail if a page has a fault or is wider than the window: dark on a phone, or light on a desk."""
+    size = PHONE if colours == "dark" else DESK
+    window = Watched(browser, service, color_scheme=colours, viewport=size)
+    window.open("/console/login")
+    found = {"/console/login": window.faults()}
+    window.sign_in()
+    for path in paths:
+        page = window.open(path)
+        window.unfold()
+        found[path] = window.faults()
+        assert window.overflow() == 0, path
+        assert not page.locator(".places").evaluate(HIDDEN_PLACES), path
+        for width in BETWEEN if size is PHONE else ():
+            page.set_viewport_size({"width": width, "height": 800})
+            assert window.overflow() == 0, (path, width)
+        page.set_viewport_size(size)
+    window.close()
+    assert not window.complaints
+    assert not {path: faults for path, faults in found.items() if faults}, colours
 
 
 def test_an_instance_of_mysql(window: Watched, shown_mysql: Instance) -> None:
