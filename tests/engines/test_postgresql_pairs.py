@@ -6,6 +6,7 @@ import shutil
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -44,6 +45,24 @@ def test_nothing_is_lost_when_the_primary_is_killed(members: Members) -> None:
         assert not writer.missing_on(standby)
     assert not standby.replication.is_armed()
     add(standby, -1)
+
+
+def test_a_copy_of_what_ends_is_an_error_of_the_host(members: Members) -> None:
+    """As told to who asked for it; it was one of no kind, with a traceback."""
+    primary = members.primary()
+
+    class Ending:
+        def copy_files(self, complete: Callable[[Path], None]) -> None:
+            primary.kill()
+            data = primary.node.paths.root / "copy"
+            shutil.copytree(primary.node.paths.data, data)
+            complete(data)
+
+        def write(self, make: Callable[[Path], None]) -> None:
+            raise NotImplementedError
+
+    with pytest.raises(HostError, match="the server does not do it"):
+        primary.engine.copy_data(Ending())
 
 
 def test_a_standby_trusts_the_authority_of_its_instance_alone(members: Members) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -23,6 +25,7 @@ from openrdb.engines.mysql.sql import run
 from openrdb.engines.postgresql import session
 from openrdb.host.healing import Healer
 from openrdb.host.pairs import carer, planned
+from openrdb.host.processes import STOP_TIMEOUT
 from openrdb.system import accounts
 from openrdb.system.processes import is_alive
 from tests.support.pairs import PROTECTED, Pair
@@ -161,6 +164,42 @@ def test_a_planned_switchover_leaves_nothing_to_mend(pair: Pair, writers: Writer
         assert pair.record.primary == standby
         assert not pair.record.unusable
         writers.wait_for(20)
+
+
+@pytest.mark.parametrize("pair", ["PostgreSQL-18"], indirect=True)
+def test_a_frozen_backend_does_not_hold_up_a_planned_change(pair: Pair, writers: Writers) -> None:
+    """The server waited for it for a minute, and for a position that could not come, with users shut
+    out; the probe is answered meanwhile, and nobody sees it before."""
+    with pair.login.connect() as session:
+        ((backend,),) = session.execute("SELECT pg_backend_pid()")
+        os.kill(backend, signal.SIGSTOP)
+        began, standby = time.monotonic(), pair.record.standby
+        assert planned.switch_over(pair.keeper)
+        assert time.monotonic() - began < STOP_TIMEOUT / 2
+    assert pair.record.primary == standby
+    writers.wait_for(20)
+    pair.wait_protected()
+
+
+def test_a_primary_is_looked_after_while_its_standby_ends(
+    pair: Pair, writers: Writers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A standby that is ended on purpose may take a minute; the guard did nothing meanwhile."""
+    stop, waited = pair.keeper.ground.stop, []
+
+    def slow(node: UUID) -> bool:
+        if node == pair.record.standby and not waited:
+            waited.append(pair.pid(pair.record.primary))
+            pair.kill_primary()
+            wait_until(lambda: pair.pid(pair.record.primary) not in (None, waited[0]))
+            writers.wait_for(20)
+        return stop(node)
+
+    monkeypatch.setattr(pair.keeper.ground, "stop", slow)
+    pair.agent.host.ensure_restarted(pair.specs[0])
+    assert waited
+    writers.wait_for(20)
+    pair.wait_protected()
 
 
 def test_both_start_again_by_a_switchover(pair: Pair, writers: Writers) -> None:

@@ -197,11 +197,14 @@ class Healer:
             if kept.running is None:
                 self._workers.submit(self._revive, kept)
 
-    def release(self, program: Program, *, at_once: bool = False) -> None:
+    def release(self, program: Program, *, at_once: bool = False) -> bool:
         """End a program, which is not started again; a no-op if it does not run.
 
         Args:
             at_once: as for `processes.end`.
+
+        Returns:
+            Whether it did not have to be killed.
 
         Raises:
             HostError: something of it does not end.
@@ -213,8 +216,9 @@ class Healer:
                 self._adopt(kept)
             running = kept.running
             self._forget(kept)
-            processes.end(program, running, at_once=at_once)
+            has_ended = processes.end(program, running, at_once=at_once)
             self._tell(kept)
+            return has_ended
 
     def remove(self, program: Program) -> None:
         """End a program and drop all knowledge of it."""

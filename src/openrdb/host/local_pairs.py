@@ -391,8 +391,8 @@ class LocalGround:
         if pair is not None and pair.primary != node_id:
             self._host._wait_lowered(node_id, pair.primary)
 
-    def stop(self, node_id: UUID) -> None:
-        self._host._healer.release(self._program(node_id))
+    def stop(self, node_id: UUID) -> bool:
+        return self._host._healer.release(self._program(node_id))
 
     def kill(self, node_id: UUID) -> None:
         self._host._healer.kill_all(self._host._program_to_end(self._record(node_id).spec))

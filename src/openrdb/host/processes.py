@@ -30,6 +30,8 @@ disk takes its time."""
 _ABORTED = 10.0
 """Seconds that a program has for an end without any cleaning up of its data; PostgreSQL kills its
 children after five."""
+_FROZEN = 0.5
+"""Seconds between two looks whether what is asked to end is frozen."""
 _PAUSE = 0.01
 _LARGEST_OUTPUT = 2**20
 
@@ -217,22 +219,26 @@ def _is_own_copy(pid: int, mine: int) -> bool:
         return False
 
 
-def end(program: Program, running: Running | None, *, at_once: bool = False) -> None:
-    """End a program to its last process: asked first, killed after some seconds or where frozen.
+def end(program: Program, running: Running | None, *, at_once: bool = False) -> bool:
+    """End a program to its last process: asked first, killed after some seconds or where one of its
+    processes is frozen, as the others would wait for it.
 
     Args:
         at_once: Do not wait for a clean end: what it has on disk is recovered at its next start.
+
+    Returns:
+        Whether its main process did not have to be killed.
 
     Raises:
         HostError: something of it does not end.
     """
     asked = program.abort_signal if at_once else program.stop_signal
     patience = _ABORTED if at_once else program.stop_timeout
+    has_ended = True
     if running is not None:
-        if not processes.is_stopped(running.pid):
-            processes.send(running.descriptor, asked)
-            if not processes.wait_ended([running.descriptor], patience):
-                log.warning("%s does not end when asked to: killing it", program.name)
+        has_ended = _ends(running, asked, patience)
+        if not has_ended:
+            log.warning("%s does not end when asked to: killing it", program.name)
         processes.send(running.descriptor, signal.SIGKILL)
         processes.wait_ended([running.descriptor], _KILLED)
         running.reap()
@@ -242,6 +248,22 @@ def end(program: Program, running: Running | None, *, at_once: bool = False) -> 
         group.kill()  # a process may have closed the lock's descriptor and stayed
         group.wait_empty(_KILLED)
         group.remove()
+    return has_ended
+
+
+def _ends(running: Running, asked: signal.Signals, patience: float) -> bool:
+    """Ask a process to end, and return whether it does."""
+    deadline, is_asked = time.monotonic() + patience, False
+    while not processes.is_frozen(running.pid):
+        if not is_asked:
+            processes.send(running.descriptor, asked)
+            is_asked = True
+        left = deadline - time.monotonic()
+        if processes.wait_ended([running.descriptor], min(max(left, 0.0), _FROZEN)):
+            return True
+        if left <= 0:
+            return False
+    return processes.wait_ended([running.descriptor], 0.0)
 
 
 def kill(program: Program, running: Running | None) -> None:

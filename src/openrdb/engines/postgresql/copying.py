@@ -38,7 +38,7 @@ _RUNTIME = ("postmaster.pid", "postmaster.opts")
 
 def copy(node: EngineNode, copier: Copier) -> None:
     """Make a copy of the data directory; writers are not held."""
-    with _session(node) as connection:
+    with session.answering(), _session(node) as connection:
         _keep_wal(connection)
         _start(connection, node)
 

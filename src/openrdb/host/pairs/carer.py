@@ -150,8 +150,10 @@ class Carer:
     def _is_needed(self) -> bool:
         keeper = self._keeper
         pair = keeper.record
+        if keeper.holds_standby or keeper.is_closed:
+            return False
         wanted = keeper.ground.is_wanted(pair.standby) and keeper.ground.is_wanted(pair.primary)
-        return keeper.is_open and not pair.is_armed and not keeper.is_closed and wanted
+        return keeper.is_open and not pair.is_armed and wanted
 
     def _step(self, pair: PairRecord) -> bool:
         """Bring the standby one step nearer; return whether the pair is armed."""
@@ -272,7 +274,7 @@ class Carer:
         keeper.note("the standby catches up")
         standby = keeper.ground.engine_node(pair.standby)
         with keeper.changed:
-            if not keeper.is_open or keeper.owes_release or not self._is_current(pair):
+            if not self._is_needed() or keeper.owes_release or not self._is_current(pair):
                 return False
             keeper.arming = True
         keeper.ground.write_configuration(pair.primary)

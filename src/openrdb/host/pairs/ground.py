@@ -41,8 +41,11 @@ class Ground(Protocol):
         """Wait until a standby may be started again with settings that its primary has lowered, or some
         seconds are over."""
 
-    def stop(self, node_id: UUID) -> None:
+    def stop(self, node_id: UUID) -> bool:
         """End a node's server cleanly, to its last process; it may be started again.
+
+        Returns:
+            Whether it did not have to be killed.
 
         Raises:
             HostError: something of it does not end.

@@ -86,6 +86,8 @@ class PairKeeper:
         self.is_restarting = False
         """Whether both servers are being started with a new configuration, with which they may not
         start."""
+        self.holds_standby = False
+        """Whether the standby is being ended on purpose: nobody brings it back meanwhile."""
         self._turning = threading.RLock()
         """Held by the guard in each of its turns, and by planned changes."""
         self._misses = 0
@@ -141,6 +143,17 @@ class PairKeeper:
     def replication(self, node_id: UUID) -> Replication:
         """Return the verbs of one of both servers."""
         return replication_of(self.ground.server(node_id))
+
+    @contextmanager
+    def holding_standby(self) -> Iterator[None]:
+        """Let nobody bring the standby back: it is ended on purpose. The guard works on meanwhile."""
+        with self.changed:
+            self.holds_standby = True
+        try:
+            yield
+        finally:
+            self.holds_standby = False
+            self._carer.wake()
 
     # -- what is known ---------------------------------------------------------------------------
 

@@ -49,8 +49,10 @@ def _hand_over(keeper: PairKeeper, pair: PairRecord) -> bool | None:
     """Let the primary end its work; return whether its standby has all of it, None if the primary is
     to stay what it is."""
     old, new = keeper.replication(pair.primary), keeper.replication(pair.standby)
+    patience = _HANDOVER
     if not old.hands_over_running:
-        keeper.ground.stop(pair.primary)
+        if not keeper.ground.stop(pair.primary):
+            patience = 0.0  # one that was killed sends nothing any more
         keeper.watch.forget(pair.primary)
     else:
         try:
@@ -59,7 +61,7 @@ def _hand_over(keeper: PairKeeper, pair: PairRecord) -> bool | None:
             log.warning("pair %s: not switched over: %s", keeper.instance_id, error)
             old.take_back()
             return None
-    before, deadline = keeper.ground.engine_node(pair.primary), time.monotonic() + _HANDOVER
+    before, deadline = keeper.ground.engine_node(pair.primary), time.monotonic() + patience
     while not (has_all := new.has_all_of(before)) and time.monotonic() < deadline:
         if not keeper.watch.lives(pair.standby):
             break
@@ -138,13 +140,17 @@ def _restart_standby(keeper: PairKeeper) -> None:
         StartFailed: it ended soon after each of several starts.
     """
     keeper.ground.wait_lowered(keeper.record.standby)
-    with keeper.planned() as pair:
-        keeper.note("the standby is being started with its new configuration")
-        keeper.disarm()
+    with keeper.holding_standby():
+        with keeper.planned() as pair:
+            keeper.note("the standby is being started with its new configuration")
+            keeper.disarm()
+        # Without the guard's turn: the standby may take long to end, and the primary may fail.
         keeper.ground.stop(pair.standby)
-        keeper.watch.forget(pair.standby)
-        if not pair.unusable and keeper.ground.has_volume(pair.standby):
-            keeper.ground.start(pair.standby, forgets_failures=True)
+        with keeper.planned() as now:
+            keeper.watch.forget(pair.standby)
+            is_usable = now.standby == pair.standby and not now.unusable
+            if is_usable and keeper.ground.has_volume(pair.standby):
+                keeper.ground.start(pair.standby, forgets_failures=True)
     _wait_protected(keeper)
 
 
