@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pymysql
@@ -40,6 +41,18 @@ def test_binaries_without_the_clone_plugin_make_none(
         cursor.execute(f"INSERT INTO {office}.kept VALUES (1)")
         cursor.execute("SELECT 1 FROM information_schema.plugins WHERE plugin_name = 'clone'")
         assert cursor.fetchall() == ()
+
+
+def test_copies_wait_for_one_another(mysql: Server, mysql_bundle: Bundle, short_tmp: Path) -> None:
+    """As a snapshot and a new read replica at the same time: each ended the other's."""
+    if not any(mysql_bundle.path.glob("lib/mysql/plugin/mysql_clone.so")):
+        pytest.skip("these binaries copy nothing")
+    pool = open_pool(data_directory(short_tmp / "pool"))
+    volumes = [pool.volume(pool.path(TEMPLATE).with_name(f"copy-{number}")) for number in range(3)]
+    with ThreadPoolExecutor(len(volumes)) as threads:
+        list(threads.map(lambda one: mysql.engine.copy_data(Copier(pool, DATA, one)), volumes))
+    assert all(map(pool.exists, volumes))
+    assert not list((short_tmp / "pool" / "making").iterdir())
 
 
 def test_copy_repeats_no_event(mysql: Server, mysql_bundle: Bundle, office: str) -> None:

@@ -141,6 +141,24 @@ def test_nobody_goes_on_writing_where_a_volume_was_made(
     assert is_tidy(root)
 
 
+def test_what_is_written_late_is_removed(root: Path) -> None:
+    """A server that runs as we do makes the place itself again; not what is being made is removed."""
+    pool, late = open_pool(root), list[Path]()
+
+    def make_half(data: Path) -> None:
+        make(data)
+        late.append(data)
+        pool.remove_deleted()
+        assert data.exists()
+        raise HostError("broken off")
+
+    with pytest.raises(HostError, match="broken off"):
+        pool.create(TEMPLATE, make_half)
+    late[0].mkdir(parents=True)
+    pool.remove_deleted()
+    assert is_tidy(root)
+
+
 def test_what_cannot_be_renamed_stays(root: Path) -> None:
     pool = open_pool(root)
 

@@ -8,8 +8,11 @@ can be loaded while they are read-only.
 from __future__ import annotations
 
 import tempfile
+import threading
+from collections import defaultdict
 from functools import partial
 from pathlib import Path
+from uuid import UUID
 
 import pymysql
 from pymysql.constants import ER
@@ -22,6 +25,8 @@ from openrdb.errors import HostError, PreconditionFailed
 from openrdb.system import accounts, files
 
 _LONGEST = 24 * 3600.0
+_turns: dict[UUID, threading.Lock] = defaultdict(threading.Lock)
+"""Of servers, by their nodes: each makes one copy at a time, and another would end it."""
 PLUGIN = "clone"
 LIBRARY = "mysql_clone.so"
 _NO_PLUGIN = (
@@ -59,8 +64,18 @@ def obstacle(node: EngineNode) -> str | None:
 
 
 def copy(node: EngineNode, copier: Copier) -> None:
-    """Let the server write a copy; writers are not held."""
-    copier.write(partial(_clone, node))
+    """Let the server write a copy; writers are not held.
+
+    Raises:
+        HostError: the server does not do it, or another copy of it takes very long.
+    """
+    turn = _turns[node.spec.node_id]
+    if not turn.acquire(timeout=_LONGEST):
+        raise HostError("another copy of the server takes too long")
+    try:
+        copier.write(partial(_clone, node))
+    finally:
+        turn.release()
 
 
 def _clone(node: EngineNode, data: Path) -> None:
@@ -77,7 +92,7 @@ def _clone(node: EngineNode, data: Path) -> None:
             except pymysql.err.MySQLError as error:
                 if error.args[:1] == (ER.QUERY_INTERRUPTED,):
                     raise HostError(_BROKEN_OFF) from error
-                raise
+                raise HostError(f"the server makes no copy: {error.args[-1]}") from error
             finally:
                 if not node.is_inert:
                     unload(connection)

@@ -61,6 +61,8 @@ class DirectoryPool:
             directory.mkdir(mode=0o700, exist_ok=True)
         for left in self._making.iterdir():
             left.rename(self._removed / str(uuid4()))
+        self._places: set[str] = set()
+        """Names of those in which volumes are being made."""
         self.reflink = copying.can_share(self._making)
         self._copying = threading.Semaphore(os.cpu_count() or 1)
         self._removing = threading.Lock()
@@ -202,6 +204,7 @@ class DirectoryPool:
     def _place(self) -> Iterator[Path]:
         """Yield where a volume is made, out of every account's reach; remove what is left there."""
         place = self._making / str(uuid4())
+        self._places.add(place.name)
         place.mkdir(mode=0o700)
         try:
             yield place / "data"
@@ -210,6 +213,7 @@ class DirectoryPool:
             # A server whose copy was broken off may have written there until now.
             with suppress(FileNotFoundError):
                 place.rename(self._removed / place.name)
+            self._places.discard(place.name)
 
     def _convert(self, work: Path) -> None:
         """Make a directory durably what the pool's volumes are: here, what it is."""
@@ -237,6 +241,10 @@ class DirectoryPool:
 
     def remove_deleted(self) -> None:
         with self._removing:
+            for place in self._making.iterdir():
+                if place.name not in self._places:  # such a server makes it again, until it notices
+                    with suppress(FileNotFoundError):
+                        place.rename(self._removed / str(uuid4()))
             for path in self._removed.iterdir():
                 self._freeing = True
                 try:

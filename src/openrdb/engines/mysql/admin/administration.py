@@ -27,6 +27,7 @@ _UNREACHABLE = {
     CR.CR_SERVER_GONE_ERROR,
     CR.CR_SERVER_LOST,
     ER.SERVER_SHUTDOWN,
+    ER.ACCESS_DENIED_ERROR,  # of a copy that has the secret of what it was made of, for a moment
 }
 
 
