@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psutil
 import pytest
@@ -16,8 +18,10 @@ from openrdb.errors import HostError
 from openrdb.host.bundles.cache import Bundles
 from openrdb.host.templates import Templates
 from openrdb.host.volumes import DirectoryPool, Volume
+from openrdb.spec import NodeSpec
 from openrdb.system import accounts
 from openrdb.system.bundle import Bundle
+from tests.support.agent import Agent
 from tests.support.service import unprivileged
 
 pytestmark = pytest.mark.root
@@ -159,3 +163,18 @@ def test_no_link_is_taken_over(short_tmp: Path, put: Callable[[Path], None]) -> 
     put(short_tmp / "data/global")
     with pytest.raises(HostError, match="no plain file"):
         accounts.take_over(short_tmp / "data")
+
+
+def test_calls_for_one_volume_wait_for_one_another(agent: Agent) -> None:
+    """An earlier one goes on after its caller was killed: the later one found the name taken."""
+    ids = [uuid4() for _ in range(5)]
+    specs = [
+        NodeSpec(uuid4(), one, "PostgreSQL-18", "127.0.0.1", 12999, agent.account(), 2**30)
+        for one in ids
+    ]
+    with ThreadPoolExecutor(4) as threads:
+        for spec in specs:
+            list(threads.map(agent.host.ensure_volume, [spec] * 4))
+            assert agent.host._paths(agent.host._record(spec.node_id)).data.is_dir()
+    for spec in specs:
+        agent.host.ensure_removed(spec.instance_id, [spec.node_id], keep=False)

@@ -34,15 +34,16 @@ class LocalData(LocalPairs):
     def ensure_volume(self, spec: NodeSpec) -> None:
         record = self._accept(spec)
         volume, pool = self._pools.volume_of(record), self._pools.named(record.pool)
-        if not pool.exists(volume):
-            # Less than at the request: what was accepted is not refused because of others.
-            self._pools.require_free(pool.name, LEAST_FREE // 2)
-            bundle, maker = self._bundle(record), templates_of(spec.engine)
-            if pool is self._pool:
-                self._templates.take(bundle, maker, spec.init_settings, volume, spec.uid)
-            else:
-                self._templates.copy(bundle, maker, spec.init_settings, pool, volume, spec.uid)
-        pool.settle(volume)
+        with self._filling[spec.node_id]:  # an earlier call may not have ended with who sent it
+            if not pool.exists(volume):
+                # Less than at the request: what was accepted is not refused because of others.
+                self._pools.require_free(pool.name, LEAST_FREE // 2)
+                bundle, maker = self._bundle(record), templates_of(spec.engine)
+                if pool is self._pool:
+                    self._templates.take(bundle, maker, spec.init_settings, volume, spec.uid)
+                else:
+                    self._templates.copy(bundle, maker, spec.init_settings, pool, volume, spec.uid)
+            pool.settle(volume)
 
     def prepare_spare(self, spec: NodeSpec) -> None:
         bundle = self._bundles.find(spec.engine)

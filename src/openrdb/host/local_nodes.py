@@ -103,6 +103,7 @@ class LocalNodes:
         self._underway = Underway()
         self._guards: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
         self._configuring: dict[UUID, threading.Lock] = defaultdict(threading.Lock)
+        self._filling: dict[UUID, threading.Lock] = defaultdict(threading.Lock)
         self._changing: dict[UUID, threading.RLock] = defaultdict(threading.RLock)
         self._pruning: dict[UUID, threading.Lock] = defaultdict(threading.Lock)
         self._logs_round = logs_round

@@ -340,6 +340,7 @@ class LocalPairs(LocalNodes):
         files.remove_tree(self._layout.sockets(owner))
         self._guards.pop(owner, None)
         self._configuring.pop(owner, None)
+        self._filling.pop(owner, None)
         self._changes.forget(owner)
         self._data_versions.forget(owner)
 
