@@ -58,6 +58,16 @@ def exclusive(layout: Layout) -> Iterator[None]:
         yield
 
 
+def require_whole(layout: Layout) -> None:
+    """Raise HostError if a restore was broken off: the state may be half this one, half that one."""
+    if layout.restoring.exists():
+        raise HostError(
+            f"a restore of the state in {layout.root} was broken off: repeat it with --replace; or "
+            "put back what is in its newest directory replaced-state.*, and remove the file "
+            f"{layout.restoring.name}"
+        )
+
+
 def prepare_files(layout: Layout) -> None:
     """Make databases private before SQLite makes them, and throw away damaged workflows.
 

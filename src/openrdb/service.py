@@ -143,6 +143,7 @@ def serve(settings: Settings, started: Any) -> None:  # noqa: ANN401
     layout = Layout(settings.data_dir)
     data_directory.make(layout)
     with data_directory.exclusive(layout), contextlib.ExitStack() as ending:
+        data_directory.require_whole(layout)
         data_directory.prepare_files(layout)
         installed = require_binaries(settings)
         listener = ending.enter_context(listen(settings))

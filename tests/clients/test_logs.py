@@ -207,6 +207,16 @@ def test_no_password_is_logged(service: Service, newest: str) -> None:
         assert "nowhere" in of_servers(service, made), "errors are logged"
     assert SECRET not in of_servers(service, made)
     assert SECRET not in texts(prepared(api, made))[0]
+    for path in (service.data_dir / "instances" / str(made.id)).rglob("*"):
+        if path.is_file():
+            assert SECRET.encode() not in path.read_bytes(), path
+    if not is_mysql:  # which its administrator may read, of all users
+        with service.connection(made) as session:
+            session.execute("CREATE EXTENSION pg_stat_statements")
+            session.execute("SELECT 1")
+            told = [text for (text,) in session.execute("SELECT query FROM pg_stat_statements")]
+        assert "SELECT $1" in told
+        assert not [text for text in told if "PASSWORD" in text or "SCRAM" in text]
     remove(service, made)
 
 

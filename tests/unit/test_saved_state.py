@@ -19,6 +19,7 @@ from sqlalchemy import select, text
 
 from openrdb import data_directory
 from openrdb.cli.state import archive, saved
+from openrdb.cli.state.opened import opened_state
 from openrdb.config import Settings
 from openrdb.credentials import ensure_credentials
 from openrdb.errors import HostError
@@ -258,6 +259,31 @@ def test_an_existing_state_is_set_aside_only_if_told(settings: Settings, tmp_pat
     assert {one.name for one in Path(replaced).iterdir()} >= {"state.sqlite", "master.key"}
     with closing(Database(settings.database_url)) as database, database.read() as session:
         assert session.scalars(select(Event.action)).all() == [saved.RESTORED]
+
+
+@pytest.mark.parametrize("step", ["write_key", "_put"])
+def test_what_was_broken_off_is_repeated(
+    settings: Settings, tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its directory looked as if it had never been served, and an empty state was made in it."""
+    path = tmp_path / "saved"
+    saved.backup(settings, path, master_key=True)
+
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(saved, step, kill)
+        restore(settings, path, replace=True)
+    layout = Layout(settings.data_dir)
+    with pytest.raises(HostError, match="was broken off"), opened_state(settings):
+        pass
+    with pytest.raises(HostError, match="was broken off"):
+        data_directory.require_whole(layout)
+    restore(settings, path, replace=True)
+    data_directory.require_whole(layout)
+    with opened_state(settings) as database, database.read() as session:
+        assert len(session.scalars(select(Instance)).all()) == 1
 
 
 def test_a_destination_that_exists(settings: Settings, tmp_path: Path) -> None:

@@ -149,6 +149,11 @@ class Layout:
         return self.root / "pools.json"
 
     @property
+    def restoring(self) -> Path:
+        """There as long as a restore changes the state."""
+        return self.root / "restoring"
+
+    @property
     def master_key(self) -> Path:
         return self.root / "master.key"
 

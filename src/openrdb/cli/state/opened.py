@@ -7,10 +7,12 @@ from contextlib import contextmanager
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from openrdb import data_directory
 from openrdb.config import Settings
 from openrdb.credentials import read_credentials
 from openrdb.errors import HostError
 from openrdb.state.database import Database
+from openrdb.system.layout import Layout
 from openrdb.system.process import clean_environment
 
 
@@ -21,6 +23,7 @@ def opened_state(settings: Settings) -> Iterator[Database]:
     Raises:
         HostError: it has never been served, or the database is not at hand, or of another version.
     """
+    data_directory.require_whole(Layout(settings.data_dir))
     read_credentials(settings.data_dir)
     clean_environment()
     database = Database(settings.database_url)

@@ -124,10 +124,13 @@ def _restored(
             restored.migrate()
             _check_key(restored, key)
             interrupted = _finish(restored, manifest)
+        files.write_private(layout.restoring, "")  # nobody serves what is half there
         replaced = _set_aside(settings, layout) if replace else None
         write_key(layout.master_key, content)
         files.write_private(layout.credentials, (directory / CREDENTIALS).read_bytes())
         _put(settings, layout, directory / STATE)
+        files.remove_file(layout.restoring)
+        files.sync_directory(layout.root)
         return Restored(manifest, interrupted, str(replaced) if replaced else None)
 
 
@@ -185,7 +188,7 @@ def _finish(database: Database, manifest: Manifest) -> int:
 
 def _set_aside(settings: Settings, layout: Layout) -> Path:
     """Move the state that is there into a directory of its own."""
-    moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
     target = layout.root / f"replaced-state.{moment}"
     target.mkdir(mode=0o700)
     database = Database(settings.database_url)

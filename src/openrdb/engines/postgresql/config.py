@@ -60,6 +60,8 @@ _PRELOADED = ("pg_stat_statements", "timescaledb")
 _CHOSEN = {"rdb.enable_pgaudit": "pgaudit"}
 """Settings, and modules that they load."""
 _OF_MODULES = {
+    # It would keep ALTER ROLE … PASSWORD, for whoever reads the statistics.
+    "pg_stat_statements": {"pg_stat_statements.track_utility": "off"},
     # It would tell its makers of the server.
     "timescaledb": {"timescaledb.telemetry_level": "off"},
     # Builds that bring it load no other but by this list.
