@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections import defaultdict
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from uuid import UUID
@@ -95,7 +96,8 @@ def _clone(node: EngineNode, data: Path) -> None:
                 raise HostError(f"the server makes no copy: {error.args[-1]}") from error
             finally:
                 if not node.is_inert:
-                    unload(connection)
+                    with suppress(pymysql.err.Error):  # whose server ended, or is cloned by another
+                        unload(connection)
             _require_innodb(connection)  # also of what was made meanwhile
         files.sync_file_system(work)
         work.rename(data)
