@@ -393,7 +393,7 @@ def test_tables_that_lose_changes_are_in_the_way(pair: Pair) -> None:
 
 
 def test_all_tables_in_the_way_are_named(pair: Pair) -> None:
-    """Of so many as nobody has it is said that there are more."""
+    """Up to a hundred; the last line then says that there are more."""
     names = [f"t{number:03}" for number in range(102)]
     with pair.primary.session() as run:
         for name in names[:40]:

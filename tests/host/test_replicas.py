@@ -7,9 +7,8 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import psutil
 import psycopg
@@ -41,10 +40,7 @@ def pair(cache: Path, worker_id: str) -> Iterator[Pair]:
 
 @pytest.fixture
 def replica(pair: Pair, worker_id: str) -> NodeSpec:
-    port = port_of_server(worker_id, FIRST_PORT + 3)
-    spec = replace(pair.specs[0], node_id=uuid4(), port=port, role="replica")
-    wait_until(lambda: pair.agent.host.ensure_replica(spec, 5.0), PROTECTED)
-    return spec
+    return pair.replica(port_of_server(worker_id, FIRST_PORT + 3))
 
 
 def numbers(pair: Pair, node_id: UUID) -> set[int]:

@@ -57,6 +57,10 @@ class Scene:
         self.world.ending.callback(self.routes.remove, route)
         return route
 
+    def next_agent(self) -> Routes:
+        """The routes of an agent that knows only what is on disk."""
+        return Routes(self.world.layout, Records(self.world.layout), self.world.balancer)
+
     def leads(self, route: Route) -> str | None:
         return leader((route.address, route.port))
 
@@ -76,8 +80,7 @@ def test_the_records_primary_leads(scene: Scene) -> None:
     scene.take_over()
     scene.routes.ensure(before)
     assert scene.leads(before) == "other"
-    anew = Routes(scene.world.layout, Records(scene.world.layout), scene.world.balancer)
-    anew.ensure(before)
+    scene.next_agent().ensure(before)
     assert scene.leads(before) == "other"
 
 
@@ -107,10 +110,10 @@ def test_nobody_leads_who_may_be_taken_back(scene: Scene) -> None:
     route = scene.route()
     pair = scene.records.pairs[scene.instance_id]
     scene.records.save_pair(replace(pair, is_opened=False, may_go_back=True))
-    anew = Routes(scene.world.layout, Records(scene.world.layout), scene.world.balancer)
-    anew.ensure(route)
+    later = scene.next_agent()
+    later.ensure(route)
     assert scene.leads(route) is None
-    anew.lead(scene.instance_id, one)
+    later.lead(scene.instance_id, one)
     assert scene.leads(route) == "one"
 
 

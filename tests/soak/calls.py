@@ -53,7 +53,7 @@ class Things:
         return str(self.instance["id"])
 
     def get(self, name: str) -> str:
-        """Return any of those that there are; now and then one that is refused.
+        """Return one that exists, chosen at random; now and then one that will be refused.
 
         Raises:
             Nothing: there is none.

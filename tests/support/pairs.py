@@ -54,6 +54,12 @@ class Pair:
             uid=specs[0].uid,
         )
 
+    def replica(self, port: int) -> NodeSpec:
+        """A new read replica, which follows."""
+        spec = replace(self.specs[0], node_id=uuid4(), port=port, role="replica")
+        wait_until(lambda: self.agent.host.ensure_replica(spec, 5.0), PROTECTED)
+        return spec
+
     def wait_protected(self, timeout: float = PROTECTED) -> None:
         host = self.agent.host
         wait_until(lambda: host.ensure_pair(*self.specs, 5.0), timeout)

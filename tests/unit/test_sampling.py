@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -106,58 +106,49 @@ def test_a_server_that_hangs_delays_nobody(tmp_path: Path) -> None:
         assert kept["cpu_usage_percent"][0][1] > 10
 
 
-def test_what_does_nothing_is_asked_less_often(tmp_path: Path) -> None:
-    asked = 0
-    rounds = 0
+@dataclass
+class Idle:
+    """A server that does nothing, sampled."""
 
+    sampler: Sampler
+    rounds: int = 0
+    asked_in: list[int] = field(default_factory=list)
+    """The rounds in which it was asked."""
+
+
+@contextmanager
+def idle(place: Path, interval: float) -> Iterator[Idle]:
     def answer(_: float) -> Activity:
-        nonlocal asked
-        asked += 1
-        return Activity(connections=0, transactions=0)
+        seen.asked_in.append(seen.rounds)
+        return Activity(connections=0, transactions=7)
+
+    def subjects() -> list[Subject]:
+        seen.rounds += 1
+        return [one]
 
     with running("import sys; sys.stdin.read()") as pid:
-        idle = subject(tmp_path, pid, answer)
-
-        def subjects() -> list[Subject]:
-            nonlocal rounds
-            rounds += 1
-            return [idle]
-
-        sampler = Sampler(0.1, subjects)
-        sampler.start()
+        one = subject(place, pid, answer)
+        seen = Idle(Sampler(interval, subjects))
+        seen.sampler.start()
         try:
-            wait_until(lambda: rounds >= 20)
+            yield seen
         finally:
-            sampler.close()
-    assert 2 <= asked <= 8
+            seen.sampler.close()
+
+
+def test_what_does_nothing_is_asked_less_often(tmp_path: Path) -> None:
+    with idle(tmp_path, 0.1) as seen:
+        wait_until(lambda: seen.rounds >= 20)
+    assert 2 <= len(seen.asked_in) <= 8
 
 
 def test_what_does_nothing_has_a_rate_at_once(tmp_path: Path) -> None:
     """As soon as it can be told, which takes two answers."""
-    rounds = 0
-    asked_in: list[int] = []
-
-    def answer(_: float) -> Activity:
-        asked_in.append(rounds)
-        return Activity(connections=0, transactions=7)
-
-    with running("import sys; sys.stdin.read()") as pid:
-        idle = subject(tmp_path, pid, answer)
-
-        def subjects() -> list[Subject]:
-            nonlocal rounds
-            rounds += 1
-            return [idle]
-
-        sampler = Sampler(0.5, subjects)
-        sampler.start()
-        try:
-            wait_until(lambda: len(asked_in) == 2)
-            wait_until(lambda: "transactions_per_second" in sampler.latest()[0].values)
-        finally:
-            sampler.close()
+    with idle(tmp_path, 0.5) as seen:
+        wait_until(lambda: len(seen.asked_in) == 2)
+        wait_until(lambda: "transactions_per_second" in seen.sampler.latest()[0].values)
     # What does nothing is asked in the fifth at the earliest otherwise.
-    assert asked_in[1] < 5
+    assert seen.asked_in[1] < 5
 
 
 def test_a_node_that_is_started_again_or_gone(tmp_path: Path) -> None:

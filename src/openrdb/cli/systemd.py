@@ -37,11 +37,7 @@ def systemd(
     """Print the units that serve this data directory, or write them into a directory."""
     made = units(_program(), settings_from(data_dir=data_dir).data_dir, user=user)
     if directory is None:
-        if as_json:
-            print_details(made, [], as_json=True)
-            return
-        for name, text in made.items():
-            print(f"# {name}\n{text}")
+        print_details(made, (f"# {name}\n{text}" for name, text in made.items()), as_json=as_json)
         return
     try:
         for name, text in made.items():

@@ -69,11 +69,7 @@ def _visible(session: Session, holder: Principal) -> list[Condition]:
     of_all = keys.where(ApiKey.project_id.is_(None))
     was_own = select(Event.subject_id).where(Event.outcome == "accepted", Event.access_key.in_(own))
     is_known = or_(Event.subject_id.in_(was_own), Event.subject_id.in_(_ids(session, holder)))
-    is_done = or_(
-        Event.outcome.not_in(("refused", "failed")),
-        Event.access_key.is_(None),
-        Event.access_key.in_(of_all),
-    )
+    is_done = events.unless_refused_to_others(of_all)
     return [or_(Event.access_key.in_(own), and_(is_known, is_done))]
 
 

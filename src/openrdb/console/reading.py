@@ -93,10 +93,13 @@ async def instances(client: Client, region: str, **parameters: Any) -> list[Json
 async def same_engine(client: Client, region: str, instance: Json) -> list[Json]:
     """Return an instance and the others of its project that run the same engine."""
     found = await instances(client, region, project_id=instance["project_id"])
-    return sorted(
-        (one for one in found if origin(one) == origin(instance)),
-        key=lambda one: one["id"] != instance["id"],
-    )
+    return fitting(found, origin(instance), instance["id"])
+
+
+def fitting(found: Iterable[Json], wanted: Origin | None, own_id: str) -> list[Json]:
+    """Return the instances that data can go to, its own first."""
+    fit = (one for one in found if origin(one) == wanted)
+    return sorted(fit, key=lambda one: one["id"] != own_id)
 
 
 def origin(instance: Json) -> Origin:

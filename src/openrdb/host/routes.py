@@ -155,11 +155,12 @@ class Routes:
         roles = self._roles(route.instance_id)
         nodes = candidates(route, roles)
         leads = leading(nodes, roles)
-        if route.rule == "primary" and leads is not None and term and leads.node_id != said:
-            leads = None  # it is about to be another one
-        pair = self._records.pairs.get(route.instance_id)
-        if route.rule == "primary" and not term and pair is not None and not pair.is_opened:
-            leads = None  # until it is said: what was written could be taken back with it
+        if route.rule == "primary":
+            pair = self._records.pairs.get(route.instance_id)
+            if term and leads is not None and leads.node_id != said:
+                leads = None  # it is about to be another one
+            elif not term and pair is not None and not pair.is_opened:
+                leads = None  # until it is said: what was written could be taken back with it
         return Target(
             endpoint_id=route.endpoint_id,
             instance_id=route.instance_id,

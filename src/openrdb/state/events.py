@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, func, or_, select
+from sqlalchemy import ColumnElement, Select, delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from openrdb.state.models import (
@@ -264,6 +264,15 @@ def newest(session: Session, count: int, subject_id: UUID | None = None) -> list
     return list(session.scalars(query))[::-1]
 
 
+def unless_refused_to_others(keys: Select[str]) -> ColumnElement[bool]:
+    """Return which events are none of what was refused to other keys than some."""
+    return or_(
+        Event.outcome.not_in(("refused", "failed")),
+        Event.access_key.is_(None),
+        Event.access_key.in_(keys),
+    )
+
+
 def newest_of(session: Session, count: int, instance_id: UUID, project_id: UUID) -> list[Event]:
     """Return the newest events of an instance and of what is of it, the newest first.
 
@@ -275,11 +284,7 @@ def newest_of(session: Session, count: int, instance_id: UUID, project_id: UUID)
     )
     query = select(Event).where(
         about(session, instance_id),
-        or_(
-            Event.outcome.not_in(("refused", "failed")),
-            Event.access_key.is_(None),
-            Event.access_key.in_(own),
-        ),
+        unless_refused_to_others(own),
     )
     return list(session.scalars(query.order_by(Event.at.desc(), Event.id).limit(count)))
 

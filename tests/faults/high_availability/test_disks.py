@@ -204,7 +204,7 @@ def test_no_room_on_either(small: Service, newest: str, rounds: int) -> None:
     with world.at_work() as clients:
         for _ in range(rounds):
             world.wait_protected()
-            with stopped_agent(world):  # else either server may end before, and it is armed no more
+            with stopped_agent(world):  # which would disarm the pair if a server ended first
                 _fill(ballast)
                 pair = world.record
                 assert pair.is_armed

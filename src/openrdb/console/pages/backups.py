@@ -48,15 +48,10 @@ async def show_all(visit: Visit) -> Response:
 async def _targets(visit: Visit, backups: Part, instances: list[Json]) -> dict[str, list[Json]]:
     """Return what each backup can be restored into: instances of its project that run its engine, its
     own first."""
-    ids = [one["id"] for one in backups.items]
-    origins = await visit.in_state(reading.origins, ids)
-    own = {one["id"]: one["instance_id"] for one in backups.items}
+    origins = await visit.in_state(reading.origins, [one["id"] for one in backups.items])
     return {
-        one: sorted(
-            (target for target in instances if reading.origin(target) == origins.get(one)),
-            key=lambda target, own=own[one]: target["id"] != own,  # type: ignore[misc]
-        )
-        for one in ids
+        one["id"]: reading.fitting(instances, origins.get(one["id"]), one["instance_id"])
+        for one in backups.items
     }
 
 

@@ -25,7 +25,7 @@ _OPEN_TIMEOUT = 60.0
 _APPLIED = "SELECT WAIT_FOR_EXECUTED_GTID_SET(%s, 1)"
 """Waits for a second."""
 _NAMED = 100
-"""Tables that are named of a kind; of more it is said that there are."""
+"""The most tables that are named in an answer; its last line says if there are more."""
 _WITHOUT_KEY = f"""
     SELECT one.table_schema, one.table_name FROM information_schema.tables AS one
     LEFT JOIN information_schema.table_constraints AS its ON its.table_schema = one.table_schema

@@ -95,7 +95,7 @@ class PairKeeper:
         """Turns in a row that failed, or that could only start a server again that does not start."""
         self.why_failed = ""
         self.taken_back = 0
-        """How often it was decided, since a primary was last open, that the other one is to be it."""
+        """How often the choice of the primary was taken back since a primary was last open."""
         self._not_before = 0.0
         """When a primary that ended soon after each of several starts is started again."""
         self._probe: tuple[UUID, Probe] | None = None

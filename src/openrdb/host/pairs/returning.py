@@ -1,5 +1,5 @@
-"""A primary that never comes to take writes: the other node, which has all that was acknowledged as
-well, is to be it. It was promoted, or started again."""
+"""A primary that was promoted, or started again, and never takes writes: the other node becomes the
+primary, as it has all that was acknowledged as well."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def why_back(keeper: PairKeeper, pair: PairRecord) -> str | None:
     are_full = ground.is_full(pair.standby) and ground.is_full(pair.primary)
     if are_full or ground.failure(pair.standby) is not None:
         return None  # the one is as bad as the other
-    if (why := keeper.ground.failure(pair.primary)) is not None:
+    if (why := ground.failure(pair.primary)) is not None:
         return f"it does not start: {why}"
     has_failed = keeper.failures >= _TRIES << keeper.taken_back
     return keeper.why_failed if has_failed and not pair.is_restart else None
