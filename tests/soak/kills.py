@@ -59,6 +59,12 @@ class Kills(Storm):
                     one.resume()
 
     def _found(self, victim: str) -> list[psutil.Process]:
+        """Return what may be killed: nothing where that ends just now, or the state is recovered."""
+        with suppress(psutil.NoSuchProcess, sqlite3.OperationalError):
+            return self._look_for(victim)
+        return []
+
+    def _look_for(self, victim: str) -> list[psutil.Process]:
         if victim == "control plane":
             served = self.service.process
             return [psutil.Process(served.pid)] if served is not None else []
@@ -72,6 +78,4 @@ class Kills(Storm):
             for program, node, instance in rows
             if (self.service.data_dir / "instances" / str(UUID(instance))).is_dir()
         ]
-        with suppress(psutil.NoSuchProcess):
-            return [psutil.Process(pid) for pid in pids if pid is not None]
-        return []
+        return [psutil.Process(pid) for pid in pids if pid is not None]
