@@ -60,7 +60,7 @@ _PRELOADED = ("pg_stat_statements", "timescaledb")
 _CHOSEN = {"rdb.enable_pgaudit": "pgaudit"}
 """Settings, and modules that they load."""
 _OF_MODULES = {
-    # It would keep ALTER ROLE … PASSWORD, for whoever reads the statistics.
+    # It would keep ALTER ROLE … PASSWORD, for whoever reads the statistics; its user may choose so.
     "pg_stat_statements": {"pg_stat_statements.track_utility": "off"},
     # It would tell its makers of the server.
     "timescaledb": {"timescaledb.telemetry_level": "off"},
@@ -199,9 +199,10 @@ def preloaded(bundle: Bundle, spec: NodeSpec | None = None) -> dict[str, str]:
     chosen = {one for name, one in _CHOSEN.items() if spec is None or is_on(spec.settings, name)}
     there = [name for name in (*_PRELOADED, *sorted(chosen)) if _has(bundle, name)]
     found = {"shared_preload_libraries": ", ".join(there)} if there else {}
+    chosen_settings = {} if spec is None else spec.settings
     for name, settings in _OF_MODULES.items():
         found |= settings if _has(bundle, name) else {}
-    return found
+    return {name: chosen_settings.get(name, value) for name, value in found.items()}
 
 
 def check_modules(bundle: Bundle, spec: NodeSpec) -> str | None:
