@@ -151,16 +151,21 @@ def test_replica_of_the_standby_stays_through_a_promotion(pair: Pair, replica: M
     )
 
 
-def test_replica_that_is_ahead_of_the_next_primary_is_lost(pair: Pair, replica: Member) -> None:
-    primary, standby = pair.primary, pair.standby
-    rejoin(replica, primary)
-    standby.kill()
+def kill_primary_behind(pair: Pair, replica: Member) -> str:
+    """Let the primary die with a transaction that only a replica of it has; answer which."""
+    rejoin(replica, pair.primary)
+    pair.standby.kill()
     with pair.writing():
-        until(primary.is_waiting)
-        waiting = primary.ask("SELECT @@gtid_owned").split("#")[0]
+        until(pair.primary.is_waiting)
+        waiting = str(pair.primary.ask("SELECT @@gtid_owned")).split("#")[0]
         assert replica.ask("SELECT WAIT_FOR_EXECUTED_GTID_SET(%s, 60)", waiting) == 0
-        primary.kill()
-    standby.run()
+        pair.primary.kill()
+    pair.standby.run()
+    return waiting
+
+
+def test_replica_that_is_ahead_of_the_next_primary_is_lost(pair: Pair, replica: Member) -> None:
+    standby, waiting = pair.standby, kill_primary_behind(pair, replica)
     replica.follow(standby)
     assert replica.replication.following().lost is None  # nobody says yet that it will not get it
     pair.promote()
@@ -170,6 +175,33 @@ def test_replica_that_is_ahead_of_the_next_primary_is_lost(pair: Pair, replica: 
     assert waiting in found.lost
     replica.kill()
     remake(replica, standby)
+
+
+def test_replica_that_is_ahead_of_what_its_upstream_became_is_lost(
+    pair: Pair, replica: Member
+) -> None:
+    """It connects again by itself, to a server whose data was made again at the same place."""
+    rejoin(replica, pair.primary)
+    known = replica.replication.following().source
+    waiting = kill_primary_behind(pair, replica)
+    pair.promote()
+    upstream = pair.standby
+    upstream.copy_anew(pair.primary)
+    assert pair.rejoin().streams
+    uuid = upstream.ask("SELECT @@server_uuid")
+    assert uuid != known
+
+    def receives() -> bool:
+        now = replica.status()
+        return bool(now["Replica_IO_Running"] == "Yes" and now["Source_UUID"] == uuid)
+
+    until(receives)
+    found = replica.replication.following(known)
+    assert not found.streams
+    assert found.lost is not None
+    assert waiting in found.lost
+    replica.copy_anew(pair.primary)
+    assert replica.replication.following().lost is None
 
 
 def remake(replica: Member, source: Member) -> None:

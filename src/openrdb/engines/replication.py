@@ -52,6 +52,9 @@ class Following:
     """What it has applied, where the rest waits for a lock of a user's session; None: it does not."""
     was_ended: bool = False
     """Whether somebody ended its connection: it connects again by itself, and its data is good."""
+    source: str = ""
+    """Which server it receives from: one whose data was made again is another one, at the same place.
+    Empty where the engine itself connects to none that it has diverged from."""
 
 
 Answer = Literal["written", "full", "busy", "silent", "refused"]
@@ -190,8 +193,13 @@ class Replication(Protocol):
             HostError: it cannot be told to.
         """
 
-    def following(self) -> Following:
-        """Return how it stands with its upstream."""
+    def following(self, known: str | None = "") -> Following:
+        """Return how it stands with its upstream.
+
+        Args:
+            known: the `source` that it was last found to follow: another one is asked first whether
+                it has all that the follower has; None: none is asked.
+        """
 
     def release(self) -> None:
         """End the sessions of users, whose locks keep a follower from applying what it receives."""

@@ -137,6 +137,8 @@ class ReplicaKeeper:
         """Whether they were."""
         self._is_told = False
         """Whether its server was told to follow its upstream."""
+        self._source = ""
+        """The server that it was last found to follow; see `Following.source`."""
         self._told_at = 0.0
         self._left: set[UUID] = set()
         """Nodes that are known to keep nothing for it."""
@@ -337,7 +339,7 @@ class ReplicaKeeper:
 
     def _follow(self, upstream: UUID) -> Following:
         own = self._replication(self.node_id)
-        if self._is_told and (found := own.following()).streams:
+        if self._is_told and (found := self._look(own)).streams:
             return found
         self._left.discard(upstream)
         if self._ground.accepts(upstream, 0.0):
@@ -345,7 +347,12 @@ class ReplicaKeeper:
         self._ground.write_configuration(self.node_id)
         own.follow()
         self._is_told = True
-        return own.following()
+        return self._look(own)
+
+    def _look(self, own: Replication) -> Following:
+        found = own.following(self._source)
+        self._source = found.source if found.streams else ""
+        return found
 
     def _keeps_received(self) -> bool:
         return self._replication(self.node_id).keeps_received

@@ -148,23 +148,30 @@ def _start(connection: Session, upstream: Upstream) -> None:
     run(connection, f"START REPLICA USER = {user} PASSWORD = {password}")
 
 
-def following(node: EngineNode, connection: Session) -> Following:
-    """Return how a server stands with its upstream; see `Replication.following`."""
+def following(node: EngineNode, connection: Session, known: str | None) -> Following:
+    """Return how a server stands with its upstream; see `Replication.following`.
+
+    It connects again by itself, also to a server whose data was made again meanwhile and lacks what it
+    has; nothing tells of that but the other name.
+    """
     now = status(connection)
     is_set = _is_from(now, _upstream(node))
     held_at = None
     if is_set and user_sessions.is_replica_held(connection):
         held_at = str(now["Executed_Gtid_Set"])
-    if is_set and is_streaming(now):
-        lag = now["Seconds_Behind_Source"]
-        lag = None if lag is None else float(lag)
-        return Following(streams=True, lag=lag, held_at=held_at)
+    streams, source = is_set and is_streaming(now), str(now.get("Source_UUID", ""))
     lost, reason = _why_lost(now) if is_set else None, ""
     try:
-        if lost is None and (apart := _apart(node, connection)):
-            lost, reason = apart.lost, _AHEAD
+        is_asked = lost is None and not (streams and known in {None, source})
+        apart = _apart(node, connection, source if streams else None) if is_asked else None
+        if apart is not None:
+            streams, lost, reason = False, apart.lost, _AHEAD
     except HostError as error:
-        reason = error.message
+        streams, reason = False, error.message
+    if streams:
+        lag = now["Seconds_Behind_Source"]
+        lag = None if lag is None else float(lag)
+        return Following(streams=True, lag=lag, held_at=held_at, source=source)
     if is_set:
         reason = now["Last_IO_Error"] or now["Last_SQL_Error"] or reason
     reason = reason or "it does not receive"
@@ -203,13 +210,16 @@ class _Apart:
     """Why that will be so for good; None: the upstream may just not have got yet what it lacks."""
 
 
-def _apart(node: EngineNode, connection: Session) -> _Apart | None:
+def _apart(node: EngineNode, connection: Session, source: str | None = None) -> _Apart | None:
     """Return whether a server has committed what its upstream has not, or lacks what that has removed.
 
     The server itself tells the one never, and the other only after it seemed to receive.
 
+    Args:
+        source: the UUID of the server that it receives from; None: it does not.
+
     Raises:
-        HostError: the upstream does not answer.
+        HostError: the upstream does not answer, or is another one than that by now.
     """
     upstream = _upstream(node)
     own = gtids.executed(connection)
@@ -217,16 +227,18 @@ def _apart(node: EngineNode, connection: Session) -> _Apart | None:
     try:
         with closing(_session_of(node, upstream)) as other:
             # In this order: one that is open has applied all that it will ever get of others.
-            is_open = rows(other, "SELECT @@super_read_only") == [(0,)]
-            source = status(other).get("Source_UUID") or None
+            ((uuid, is_open),) = rows(other, "SELECT @@server_uuid, NOT @@super_read_only")
+            its_source = status(other).get("Source_UUID") or None
             ahead = gtids.difference(other, own, gtids.written(other))
             ((purged,),) = rows(other, "SELECT @@global.gtid_purged")
             missed = gtids.difference(other, str(purged), kept)
     except (MySQLError, OSError) as error:
         raise HostError(f"the upstream does not answer: {error}") from error
+    if source not in {None, uuid}:
+        raise HostError("its upstream was replaced just now")
     if missed:
         return _Apart(f"{_MISSED}{missed}")
-    if ahead and (is_open or (source is not None and gtids.sources(ahead) != {source})):
+    if ahead and (is_open or (its_source is not None and gtids.sources(ahead) != {its_source})):
         return _Apart(f"{_DIVERGED}{ahead}")
     return _Apart(None) if ahead else None
 

@@ -132,9 +132,9 @@ class MySQLReplication:
                 semisync.disable(connection)
             channel.follow(self._node, connection)
 
-    def following(self) -> Following:
+    def following(self, known: str | None = "") -> Following:
         with self._session(_ANSWER) as connection:
-            return channel.following(self._node, connection)
+            return channel.following(self._node, connection, known)
 
     def release(self) -> None:
         with self._session(_ACTION) as connection:

@@ -111,7 +111,8 @@ class PostgreSQLReplication:
         upstream.write_secret(self._node)
         postmaster.reload(self._node)
 
-    def following(self) -> Following:
+    def following(self, known: str | None = "") -> Following:
+        del known  # it looks itself
         return following.state(self._node)
 
     def release(self) -> None:
