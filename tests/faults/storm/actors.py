@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
 from contextlib import suppress
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 SQL_ERRORS = (psycopg.Error, pymysql.MySQLError, OSError)
 LEVELS = ("readonly", "readwrite", "all", "none")
 USERS = 4
+_GIVEN = re.compile(r"\bGRANT .* TO (u\d)\b")
+"""Who is given something by a user's statement."""
 _NOT_NOW = (409, 412)
 """Refusals of what is right at another time."""
 
@@ -65,6 +68,8 @@ class Actor(threading.Thread):
                     session.execute(one)
         except SQL_ERRORS as error:
             said = f"{type(error).__name__} {' '.join(str(error).split())[:150]}"
+        for given in _GIVEN.findall("\n".join(todo)):  # it may be done whatever was said
+            self.storm.given_at[self.instance.id, given] = time.monotonic()
         self.storm.journal.note(f"{self.who} SQL {user}: {'; '.join(todo)} -> {said}")
         self.storm.journal.count(f"sessions {'done' if said == 'done' else 'failed'}")
 
@@ -99,7 +104,14 @@ class UserActor(Actor):
     def __init__(self, storm: Storm, instance: Instance, name: str) -> None:
         super().__init__(storm, instance, name)
         self.truth: Truth[Account | None] = Truth([None])
+        self.levelled_at = 0.0
+        """When the last request began that certainly gave them a level, or made or removed them."""
         self.number = 0
+
+    @property
+    def may_be_custom(self) -> bool:
+        """Whether others may have given them something besides their level since they got it."""
+        return self.levelled_at <= self.storm.given_at.get((self.instance.id, self.name), -1.0)
 
     def act(self) -> None:
         known = [one for one in self.truth.may_be if one is not None]
@@ -117,7 +129,9 @@ class UserActor(Actor):
     def create(self) -> None:
         password, admin = self.password(), self.chance.random() < 0.25
         user = {"name": self.name, "password": password, "is_admin": admin}
+        began = time.monotonic()
         outcome = self.client.ask("POST", f"{self.path}/users", user)
+        self.note_level(outcome, began)
         self.expect(outcome, is_certain=self.truth.may_be == [None])
         self.truth.note(outcome, (password, admin, "all" if admin else "none"))
 
@@ -141,10 +155,16 @@ class UserActor(Actor):
         outcome = self.client.ask("PATCH", f"{self.path}/users/{self.name}", sent)
         return self.expect(outcome, is_certain=None not in self.truth.may_be)
 
+    def note_level(self, outcome: Outcome, began: float) -> None:
+        if outcome == "done":
+            self.levelled_at = began
+
     def level(self, known: list[Account]) -> None:
         level = self.chance.choice(LEVELS)
         sent = {"database_name": "rdb", "user_name": self.name, "permission": level}
+        began = time.monotonic()
         outcome = self.client.ask("PUT", f"{self.path}/privileges", sent)
+        self.note_level(outcome, began)
         self.expect(outcome, is_certain=None not in self.truth.may_be)
         self.truth.note(outcome, *((one[0], one[1], level) for one in known))
 

@@ -100,7 +100,10 @@ def _check_user(storm: Storm, actor: UserActor) -> None:
         fits = [one for one in maybe if one is not None and one[1] == admin]
         if not fits:
             fault(f"{actor.who} has is_admin {admin}, should be {maybe}")
-        elif not admin and level not in {one[2] for one in fits}:
+        elif not admin and level not in {
+            *(one[2] for one in fits),
+            *(["custom"] if actor.may_be_custom else []),
+        }:
             fault(f"{actor.who} has level {level}, should be {maybe}")
     allowed = {one[0] for one in maybe if one is not None}
     recent = [one for one in storm.passwords if f"-{actor.name}-" in one][-_RECENT:]

@@ -46,6 +46,8 @@ class Storm:
     seed: int
     journal: Journal = field(default_factory=Journal)
     passwords: list[str] = field(default_factory=lambda: [PASSWORD])
+    given_at: dict[tuple[str, str], float] = field(default_factory=dict)
+    """When a user of an instance, by name, may last have been given something by another one."""
     held: list[Any] = field(default_factory=list)
     """Users' sessions with open transactions."""
     over: threading.Event = field(default_factory=threading.Event)
