@@ -122,5 +122,9 @@ def test_json_is_printed(service: Service, tmp_path: Path) -> None:
     assert deployment["hosts"][0]["nodes"] >= 1
     assert deployment["nodes"]["running"] >= 1
     assert deployment["strangers"] == []
+    (node,) = printed("status", ["listed"])["nodes"]
+    (log,) = service.sdk().prepare_instance_logs(instance_id=made.id).instance_logs
+    assert node["name"] == log.node_name
+    wait_until(lambda: service.sdk().get_instance_log(instance_log_id=log.id).status == "ready")
     service.sdk().delete_instance(instance_id=made.id)
     wait_until(lambda: gone(service.sdk(), made.id))

@@ -133,7 +133,7 @@ def _replica(replica: dict[str, Any]) -> str:
 
 def _node(node: dict[str, Any]) -> str:
     lag = f", {node['lag']} s behind" if node["lag"] is not None else ""
-    return f"{node['role']} {node['id'][:8]} ({node['state']}{lag})"
+    return f"{node['role']} {node['name']} ({node['state']}{lag})"
 
 
 @app.command(context_settings={"ignore_unknown_options": True})

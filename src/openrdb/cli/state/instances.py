@@ -15,6 +15,7 @@ from openrdb.errors import HostError
 from openrdb.host.balancer.base import address_text
 from openrdb.operations import reasons
 from openrdb.state import events
+from openrdb.state.instance_logs import node_name
 from openrdb.state.models import Endpoint, Instance, Project
 from openrdb.state.read_replicas import shown_status
 
@@ -24,6 +25,8 @@ class ListedNode:
     """A server of an instance, as its host said last."""
 
     id: str
+    name: str
+    """As logs and metrics name it."""
     role: str
     state: str
     lag: int | None
@@ -169,6 +172,7 @@ def _nodes(instance: Instance) -> list[ListedNode]:
     return [
         ListedNode(
             id=str(node.id),
+            name=node_name(node.id),
             role=node.observed_role or node.role,
             state=node.observed_state or "not seen yet",
             lag=node.observed_lag,
