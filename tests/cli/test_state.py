@@ -73,6 +73,9 @@ def test_restored_beside_newer_instances(fresh_service: Service, cache: Path) ->
     made = [api.create_instance(**creation(one, name=one)) for one in engines]
     kept = [ready(api, one.id) for one in made]
     doomed = service.create(engines[0], name="doomed")
+    replica = api.create_read_replica(instance_id=doomed.id)
+    wait_until(lambda: api.get_read_replica(read_replica_id=replica.id).status == "ready")
+    remember(service, doomed, doomed.name)
     for instance in kept:
         remember(service, instance, instance.name)
 
@@ -124,6 +127,12 @@ def test_restored_beside_newer_instances(fresh_service: Service, cache: Path) ->
     assert listed.keys() == {*engines, "doomed"}
     assert listed["doomed"]["status"] == "error"
     assert "deleted after the state was saved" in listed["doomed"]["reason"]
+    # Its data comes out of the trash; its replica's is never there, and it can be removed.
+    api.restart_instance(instance_id=doomed.id)
+    assert remembered(service, ready(api, doomed.id)) == doomed.name
+    assert api.get_read_replica(read_replica_id=replica.id).status == "error"
+    api.delete_read_replica(read_replica_id=replica.id)
+    wait_until(lambda: not ready(api, doomed.id).read_replicas)
     api.delete_instance(instance_id=doomed.id)
     wait_until(lambda: gone(api, doomed.id))
 

@@ -123,6 +123,11 @@ def _settle(session: Session, instance: Instance, known: KnownInstance | None) -
     if not is_whole:
         _fail(session, RestartInstance(instance.id), _TAKEN)
         return
+    for replica in instance.read_replicas:
+        if replica.status == ReadReplicaStatus.READY and _is_missing(replica.node, there):
+            log.error("read replica %s: %s", replica.id, _MISSING)
+            replica.node.desired = "stopped"
+            _fail(session, ResetReadReplica(replica.id), _MISSING)
     kept = [node for node in instance.nodes if node.desired == "running"]
     # A pair of which one node is there gets the other one again.
     if kept and all(_is_missing(node, there) for node in kept):
@@ -132,11 +137,6 @@ def _settle(session: Session, instance: Instance, known: KnownInstance | None) -
         # As the failure of what brings it back where that is possible: out of the trash, too.
         _fail(session, RestartInstance(instance.id), _MISSING)
         return
-    for replica in instance.read_replicas:
-        if replica.status == ReadReplicaStatus.READY and _is_missing(replica.node, there):
-            log.error("read replica %s: %s", replica.id, _MISSING)
-            replica.node.desired = "stopped"
-            _fail(session, ResetReadReplica(replica.id), _MISSING)
     if is_changed:
         log.warning("instance %s (%r) is brought to the restored state", instance.id, instance.name)
         record_for_operator(session, ApplyAcl(instance.id, repairs=True), "scheduled")
