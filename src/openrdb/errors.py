@@ -224,6 +224,10 @@ class OutdatedSpec(HostError):
     """A host was asked for what has been replaced by something newer."""
 
 
+class NodeRemoved(HostError):
+    """A host does not have a node any more, or never had it."""
+
+
 class HostUnavailable(HostError):
     """A host's agent does not answer."""
 

@@ -17,9 +17,18 @@ import pytest
 from openrdb.agent import settings
 from openrdb.agent.client import AgentConnection, remote_host
 from openrdb.engines import rules_of
+from openrdb.errors import HostError
 from openrdb.host.base import Host
 from openrdb.host.records import Records
-from openrdb.spec import DumpSpec, NodeSpec, ObjectRef, RestoreSpec, StoreSpec, TransferState
+from openrdb.spec import (
+    DumpSpec,
+    LogsSpec,
+    NodeSpec,
+    ObjectRef,
+    RestoreSpec,
+    StoreSpec,
+    TransferState,
+)
 from openrdb.system.layout import Layout
 from tests.support.programs import agent
 from tests.support.service import Service, wait_until
@@ -187,6 +196,14 @@ def test_one_that_is_ended_changes_nothing(node: Node, how: str) -> None:
     again = node.end(node.start_restore("first", dumped))
     assert again.status == "done", again
     assert node.rows() == [1]
+
+
+def test_logs_of_a_node_that_was_removed(node: Node) -> None:
+    """A read replica may be deleted while its logs are about to be copied."""
+    gone = dataclasses.replace(node.spec, node_id=uuid4())
+    copied = LogsSpec(uuid4(), node.object("log"), None, None, DEADLINE)
+    with pytest.raises(HostError, match=r"^the node has been removed$"):
+        node.host.start_logs(gone, copied)
 
 
 def test_a_server_that_is_away_is_not_ready(node: Node) -> None:

@@ -15,6 +15,7 @@ import psutil
 
 from openrdb.state.statuses import backup, instance, instance_log, read_replica, snapshot
 from openrdb.state.statuses.maintenance import MaintenanceStatus
+from tests.support.leftovers import matching
 from tests.support.programs import agent, keeper
 from tests.support.service import Service
 
@@ -74,8 +75,12 @@ def stuck(service: Service) -> list[str]:
 
 
 def _why(state: sqlite3.Connection, subject: str) -> str | None:
-    query = "SELECT error FROM operations WHERE subject_id = ? AND error IS NOT NULL"
-    row = state.execute(f"{query} ORDER BY created_at DESC", (subject,)).fetchone()
+    """Return why something is in `error`; of a copy of logs it may be said of another node's."""
+    same = "SELECT other.id FROM instance_logs AS one JOIN instance_logs AS other"
+    same += " USING (instance_id, created_at) WHERE one.id = ?"
+    query = f"SELECT error FROM operations WHERE (subject_id = ? OR subject_id IN ({same}))"
+    query += " AND error IS NOT NULL ORDER BY created_at DESC"
+    row = state.execute(query, (subject, subject)).fetchone()
     return str(row[0]) if row else None
 
 
@@ -210,12 +215,12 @@ def rows_left(service: Service, tables: Iterable[str] = _RESOURCES) -> list[str]
 def files_left(service: Service) -> list[str]:
     """Return objects, volumes, snapshots and records of what has been deleted."""
     places = [service.data_dir / "objects", service.home / "recovery"]
-    found = [path for place in places for path in place.rglob("*") if path.is_file()]
+    found = [path for place in places for path in matching(place, "**") if path.is_file()]
     for root in (service.data_dir, *service.pools.values()):
         for name in ("instances", "snapshots", "trash", "making", "removed"):
-            found += list(root.glob(f"{name}/*"))
+            found += matching(root, f"{name}/*")
     for name in ("jobs", "transfers", "recovery-jobs"):
-        found += list(service.data_dir.glob(f"{name}/*/"))
+        found += matching(service.data_dir, f"{name}/*/")
     return [
         str(path.relative_to(service.home)) for path in found if path.name != "openrdb.recovery"
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import sqlite3
 from collections import Counter
@@ -42,36 +43,45 @@ def leftovers(service: Service) -> list[str]:
         str(path) for path in layout.run.iterdir() if path.is_dir() and path.name not in sockets
     ]
     found += _half_made(layout.root)
-    found += [str(path) for name in ("making", "removed") for path in layout.root.glob(f"{name}/*")]
+    found += [
+        str(path) for name in ("making", "removed") for path in matching(layout.root, f"{name}/*")
+    ]
     places = service.pools | {"default": layout.root}
     found += [
         str(path)
         for name, place in places.items()
-        for path in place.glob("instances/*/nodes/*/data")
+        for path in matching(place, "instances/*/nodes/*/data")
         if (name, str(path.relative_to(place))) not in volumes
     ]
     found += [
         str(path)
         for place in service.pools.values()
         for name in ("making", "removed")
-        for path in place.glob(f"{name}/*")
+        for path in matching(place, f"{name}/*")
     ]
     found += [
-        str(path) for name in ("jobs", "transfers") for path in layout.root.glob(f"{name}/*/")
+        str(path) for name in ("jobs", "transfers") for path in matching(layout.root, f"{name}/*/")
     ]
     found += [
         str(path)
         for one in instances
-        for path in layout.routes(one).glob("*.json")
+        for path in matching(layout.routes(one), "*.json")
         if path.stem not in {str(endpoint) for endpoint in endpoints}
     ]
     programs = {f"node-{one}" for one in nodes} | {f"balancer-{one}" for one in endpoints}
     programs |= {f"recovery-{one}" for one in receivers}
-    held = [path.stem for path in layout.instances.glob("*/*.lock") if locks.is_held(path)]
+    held = [path.stem for path in matching(layout.instances, "*/*.lock") if locks.is_held(path)]
     found += [f"{name} does not run" for name in programs - set(held)]
     found += [f"{name} runs" for name in set(held) - programs]
     found += _doubled(service)
     return found
+
+
+def matching(place: Path, pattern: str) -> list[Path]:
+    """Return what matches within a directory; what is just being removed is passed over."""
+    # Path.glob does not.
+    found = glob.glob(pattern, root_dir=place, recursive=True)  # noqa: PTH207
+    return [place / one for one in found]
 
 
 def _half_made(root: Path) -> list[str]:

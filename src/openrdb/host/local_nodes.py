@@ -20,6 +20,7 @@ from openrdb.engines import end_signals_of, remove_shared_memory, server_of_node
 from openrdb.engines.base import EngineNode, Server
 from openrdb.errors import (
     HostError,
+    NodeRemoved,
     OpenRDBError,
     OutdatedSpec,
     PoolMissing,
@@ -173,7 +174,10 @@ class LocalNodes:
             self._records.save_node(replace(self._record(node_id), followed=followed))
 
     def _record(self, node_id: UUID) -> NodeRecord:
-        return self._records.nodes[node_id]
+        try:
+            return self._records.nodes[node_id]
+        except KeyError:
+            raise NodeRemoved("the node has been removed") from None
 
     def _leading(self, spec: NodeSpec) -> NodeRecord:
         """Return the record of the node that takes the writes of a node's instance."""
@@ -375,7 +379,7 @@ class LocalNodes:
         self._changes.note(node_id)
 
     def _renew_databases(self, node_id: UUID) -> None:
-        with contextlib.suppress(KeyError):  # it was removed
+        with contextlib.suppress(NodeRemoved):
             self._data_versions.renew(node_id, self._server(self._record(node_id)))
             self._changes.note(node_id)
 

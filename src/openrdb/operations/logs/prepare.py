@@ -80,7 +80,7 @@ def copy_logs(run: Run, log_id: UUID) -> TransferState:
     instance = run.instance(log.instance_id)
     node = next((one for one in instance.every_node if one.id == log.node_id), None)
     if node is None:
-        return TransferState("failed", f"the node {log.node_name} has been removed")
+        return TransferState("failed", "the node has been removed")
     host, node_of_it = run.host_of(node), node_spec(instance, node, run.secrets)
     target = ObjectRef(run.settings.store_of(cast(Region, log.region)), log.key)
     spec = LogsSpec(log_id, target, log.first_day, log.last_day, _LONGEST)
