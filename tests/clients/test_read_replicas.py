@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 from scaleway import ScalewayException
@@ -22,6 +23,7 @@ from scaleway.vpc.v2 import VpcV2API
 
 from openrdb.engines.mysql.reserved import REPLICATION
 from openrdb.engines.mysql.sql import quoted_account
+from tests.support.held_service import HeldService
 from tests.support.replicas import (
     DIRECT,
     count,
@@ -34,7 +36,7 @@ from tests.support.replicas import (
     private,
     shows,
 )
-from tests.support.service import Service, gone, kill, ready, wait_until
+from tests.support.service import Service, gone, kill, ports_of_worker, ready, wait_until
 from tests.support.tenants import Login
 
 
@@ -285,6 +287,28 @@ def test_private_replicas_reset_and_promoted(service: Service, instance: Instanc
     sdk.delete_instance(instance_id=promoted.id)
     wait_until(lambda: gone(sdk, promoted.id))
     vpc.delete_private_network(private_network_id=network.id)
+
+
+@pytest.mark.copies
+def test_a_replica_is_away_while_it_is_reset(cache: Path, worker_id: str, newest: str) -> None:
+    with HeldService(cache, ports_of_worker(worker_id, 1)) as service:
+        service.start()
+        sdk, instance = service.sdk(), service.create(newest)
+        replica = made(service, instance)
+        login = login_of(service, instance, replica)
+        service.hold("reset_read_replica", 1)
+        with login.connect() as session:
+            sdk.reset_read_replica(read_replica_id=replica.id)
+            assert service.wait_begun() == "reset"
+            service.wait_done()
+            with pytest.raises(login.tenant.failed):
+                session.execute("SELECT 1")
+        assert not login.answers()
+        held = sdk.get_read_replica(read_replica_id=replica.id)
+        assert (held.status, held.endpoints) == ("initializing", replica.endpoints)
+        service.let_go()
+        assert following(service, replica.id).endpoints == replica.endpoints
+        assert login.answers()
 
 
 @pytest.mark.copies
