@@ -12,7 +12,7 @@ import pymysql
 import pytest
 
 from openrdb.engines import templates_of
-from openrdb.engines.mysql import gtids, semisync
+from openrdb.engines.mysql import channel, gtids, semisync
 from openrdb.engines.replication import Following
 from openrdb.errors import HostError, PreconditionFailed
 from openrdb.system import accounts
@@ -152,13 +152,18 @@ def test_replica_of_the_standby_stays_through_a_promotion(pair: Pair, replica: M
 
 
 def kill_primary_behind(pair: Pair, replica: Member) -> str:
-    """Let the primary die with a transaction that only a replica of it has; answer which."""
+    """Let the primary die with a transaction that only a replica of it has got; answer which."""
     rejoin(replica, pair.primary)
     pair.standby.kill()
     with pair.writing():
         until(pair.primary.is_waiting)
         waiting = str(pair.primary.ask("SELECT @@gtid_owned")).split("#")[0]
-        assert replica.ask("SELECT WAIT_FOR_EXECUTED_GTID_SET(%s, 60)", waiting) == 0
+
+        def has_got() -> bool:
+            with replica.superuser() as session:
+                return not gtids.difference(session, waiting, channel.received(session))
+
+        until(has_got)
         pair.primary.kill()
     pair.standby.run()
     return waiting
@@ -177,31 +182,76 @@ def test_replica_that_is_ahead_of_the_next_primary_is_lost(pair: Pair, replica: 
     remake(replica, standby)
 
 
+@pytest.mark.parametrize("is_applied", [True, False], ids=["applied", "received"])
 def test_replica_that_is_ahead_of_what_its_upstream_became_is_lost(
-    pair: Pair, replica: Member
+    pair: Pair, replica: Member, *, is_applied: bool
 ) -> None:
     """It connects again by itself, to a server whose data was made again at the same place."""
     rejoin(replica, pair.primary)
     known = replica.replication.following().source
-    waiting = kill_primary_behind(pair, replica)
-    pair.promote()
-    upstream = pair.standby
-    upstream.copy_anew(pair.primary)
-    assert pair.rejoin().streams
-    uuid = upstream.ask("SELECT @@server_uuid")
-    assert uuid != known
+    with replica.session() as run:
+        if not is_applied:
+            run("LOCK TABLES rdb.keys_ READ")
+        waiting = kill_primary_behind(pair, replica)
+        pair.promote()
+        upstream = pair.standby
+        upstream.copy_anew(pair.primary)
+        assert pair.rejoin().streams
+        uuid = upstream.ask("SELECT @@server_uuid")
+        assert uuid != known
 
-    def receives() -> bool:
-        now = replica.status()
-        return bool(now["Replica_IO_Running"] == "Yes" and now["Source_UUID"] == uuid)
+        def receives() -> bool:
+            now = replica.status()
+            return bool(now["Replica_IO_Running"] == "Yes" and now["Source_UUID"] == uuid)
 
-    until(receives)
-    found = replica.replication.following(known)
+        until(receives)
+        found = replica.replication.following(known)
+        if not is_applied:
+            run("UNLOCK TABLES")
     assert not found.streams
     assert found.lost is not None
     assert waiting in found.lost
     replica.copy_anew(pair.primary)
     assert replica.replication.following().lost is None
+
+
+def test_replica_turns_to_a_standby_that_applies_late(pair: Pair, replica: Member) -> None:
+    """It has what the standby has received, which is enough to follow it."""
+    rejoin(replica, pair.primary)
+    with pair.standby.superuser() as session, session.cursor() as cursor:
+        cursor.execute("LOCK TABLES rdb.keys_ READ")
+        with pair.writing() as writer:
+            writer.wait(5)
+        last = pair.primary.ask("SELECT @@gtid_executed")
+        assert replica.ask("SELECT WAIT_FOR_EXECUTED_GTID_SET(%s, 60)", last) == 0
+        assert rejoin(replica, pair.standby).lost is None
+        cursor.execute("UNLOCK TABLES")
+    with pair.writing() as writer:
+        writer.wait(5)
+    last = pair.primary.ask("SELECT @@gtid_executed")
+    assert replica.ask("SELECT WAIT_FOR_EXECUTED_GTID_SET(%s, 60)", last) == 0
+
+
+def test_what_a_replica_logs_itself_is_no_data(pair: Pair, replica: Member) -> None:
+    """Its users may flush tables: it logs that though it only reads."""
+    with replica.session() as run:
+        run("FLUSH TABLES")
+    uuid = replica.ask("SELECT @@server_uuid")
+    assert uuid in replica.ask("SELECT @@gtid_executed")
+    assert replica.replication.following().streams
+    rejoin(replica, pair.primary)
+    assert replica.replication.following().lost is None
+
+
+def test_an_upstream_that_does_not_say_what_it_has(pair: Pair, replica: Member) -> None:
+    """Its followers' data is good, as far as anybody knows."""
+    known = replica.replication.following().source
+    assert known == pair.standby.ask("SELECT @@server_uuid")
+    with pair.standby.frozen():
+        assert replica.replication.following(known).streams
+        found = replica.replication.following()
+        assert (found.streams, found.lost, found.is_passing) == (False, None, True)
+    until(lambda: replica.replication.following().streams)
 
 
 def remake(replica: Member, source: Member) -> None:

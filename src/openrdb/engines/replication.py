@@ -50,8 +50,9 @@ class Following:
     """Whether what receives has stopped to work: it cannot be told to end, so the server is killed."""
     held_at: str | None = None
     """What it has applied, where the rest waits for a lock of a user's session; None: it does not."""
-    was_ended: bool = False
-    """Whether somebody ended its connection: it connects again by itself, and its data is good."""
+    is_passing: bool = False
+    """Whether what keeps it from receiving passes by itself, and says nothing of its data: somebody
+    ended its connection, or its upstream did not say in time whether it has all of it."""
     source: str = ""
     """Which server it receives from: one whose data was made again is another one, at the same place.
     Empty where the engine itself connects to none that it has diverged from."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from contextlib import suppress
@@ -143,6 +144,8 @@ class ReplicaKeeper:
         self._left: set[UUID] = set()
         """Nodes that are known to keep nothing for it."""
         self._failures = 0
+        self._copies, self._copied_at = 0, -math.inf
+        """Copies, none of which it has followed with for long, and when the last was made."""
         self._stopping = threading.Event()
         self._woken = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="replica", daemon=True)
@@ -177,7 +180,9 @@ class ReplicaKeeper:
         own, deadline = self._replication(self.node_id), time.monotonic() + _FREED
         try:
             own.release()
-            while (found := own.following()).held_at is not None and time.monotonic() < deadline:
+            while (
+                found := own.following(None)
+            ).held_at is not None and time.monotonic() < deadline:
                 self._stopping.wait(_LOOK / 2)
         except OpenRDBError as error:
             log.info("replica %s does not say what is in its way: %s", self.node_id, error)
@@ -248,6 +253,8 @@ class ReplicaKeeper:
             self._held_since, self._is_released = time.monotonic(), True
         if found.streams and self.upstream in self._ground.certain(self.node_id):
             self._received_at = time.monotonic()
+            if self._received_at - self._copied_at > _LONGEST_PAUSE:
+                self._copies = 0
             self._see(found, "")
             self._leave_others()
             self._let_tell()
@@ -258,13 +265,18 @@ class ReplicaKeeper:
         self._see(None, found.lost or found.reason or doing)
         if primary is None or self.upstream != primary:
             return _SOON
-        if found.was_ended:
-            self._received_at = time.monotonic()  # a copy would be ended likewise
+        if found.is_passing:
+            self._received_at = time.monotonic()  # a copy would fare likewise
         away = time.monotonic() - self._received_at
-        if found.lost is not None or away > _LOST:
+        if (found.lost is not None or away > _LOST) and self._may_be_copied():
             log.warning("replica %s is copied again: %s", self.node_id, self.doing)
             return self._copy(primary, f"its data is being copied again: {self.doing}")
         return _SOON
+
+    def _may_be_copied(self) -> bool:
+        """Return whether it is time for another copy: what spoils one may spoil the next as well."""
+        pause = pause_after(self._copies, _AFTER_FAILURE, _LONGEST_PAUSE) if self._copies else 0.0
+        return time.monotonic() - self._copied_at >= pause
 
     def _hangs(self, found: Following) -> bool:
         """Return whether a process of it has hung for some seconds: it does not end when it is told to,
@@ -289,6 +301,7 @@ class ReplicaKeeper:
             return _LOOK
         self._see(None, doing)
         self._ground.copy(primary, self.node_id)
+        self._copies, self._copied_at = self._copies + 1, time.monotonic()
         with self.changed:
             self.failure = None
         self.upstream = None

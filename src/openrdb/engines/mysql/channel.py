@@ -159,15 +159,17 @@ def following(node: EngineNode, connection: Session, known: str | None) -> Follo
     held_at = None
     if is_set and user_sessions.is_replica_held(connection):
         held_at = str(now["Executed_Gtid_Set"])
+    # Empty until it has asked for it, a moment after it has connected.
     streams, source = is_set and is_streaming(now), str(now.get("Source_UUID", ""))
-    lost, reason = _why_lost(now) if is_set else None, ""
+    is_known = streams and (known is None or (known == source and source != ""))
+    lost, reason, is_unsaid = _why_lost(now) if is_set else None, "", False
     try:
-        is_asked = lost is None and not (streams and known in {None, source})
+        is_asked = lost is None and not is_known
         apart = _apart(node, connection, source if streams else None) if is_asked else None
         if apart is not None:
             streams, lost, reason = False, apart.lost, _AHEAD
     except HostError as error:
-        streams, reason = False, error.message
+        streams, is_unsaid, reason = False, streams, error.message
     if streams:
         lag = now["Seconds_Behind_Source"]
         lag = None if lag is None else float(lag)
@@ -175,7 +177,7 @@ def following(node: EngineNode, connection: Session, known: str | None) -> Follo
     if is_set:
         reason = now["Last_IO_Error"] or now["Last_SQL_Error"] or reason
     reason = reason or "it does not receive"
-    return Following(streams=False, lost=lost, reason=reason, held_at=held_at)
+    return Following(streams=False, lost=lost, reason=reason, held_at=held_at, is_passing=is_unsaid)
 
 
 def _why_lost(now: Status) -> str | None:
@@ -222,25 +224,37 @@ def _apart(node: EngineNode, connection: Session, source: str | None = None) -> 
         HostError: the upstream does not answer, or is another one than that by now.
     """
     upstream = _upstream(node)
-    own = gtids.executed(connection)
-    kept = received(connection) if _is_from(status(connection), upstream) else own
+    own = _has(connection, upstream)
     try:
         with closing(_session_of(node, upstream)) as other:
             # In this order: one that is open has applied all that it will ever get of others.
             ((uuid, is_open),) = rows(other, "SELECT @@server_uuid, NOT @@super_read_only")
-            its_source = status(other).get("Source_UUID") or None
-            ahead = gtids.difference(other, own, gtids.written(other))
+            its = status(other)
+            # What it has received and not applied, it will have.
+            there = gtids.union(its.get("Retrieved_Gtid_Set", ""), gtids.written(other))
+            ahead = gtids.difference(other, own, there)
+            if node.spec.role == "replica":
+                # A user's FLUSH is logged by a server that only reads, too.
+                ((itself,),) = rows(connection, "SELECT @@server_uuid")
+                ahead = gtids.without(ahead, str(itself))
             ((purged,),) = rows(other, "SELECT @@global.gtid_purged")
-            missed = gtids.difference(other, str(purged), kept)
+            missed = gtids.difference(other, str(purged), _has(connection, upstream))
     except (MySQLError, OSError) as error:
         raise HostError(f"the upstream does not answer: {error}") from error
     if source not in {None, uuid}:
         raise HostError("its upstream was replaced just now")
     if missed:
         return _Apart(f"{_MISSED}{missed}")
+    its_source = its.get("Source_UUID") or None
     if ahead and (is_open or (its_source is not None and gtids.sources(ahead) != {its_source})):
         return _Apart(f"{_DIVERGED}{ahead}")
     return _Apart(None) if ahead else None
+
+
+def _has(connection: Session, upstream: Upstream) -> str:
+    """Return what a server has committed, or will of what its upstream has sent."""
+    from_it = _is_from(status(connection), upstream)
+    return received(connection) if from_it else gtids.executed(connection)
 
 
 def _session_of(node: EngineNode, upstream: Upstream) -> Session:

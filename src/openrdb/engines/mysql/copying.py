@@ -75,6 +75,10 @@ def copy(node: EngineNode, copier: Copier) -> None:
         raise HostError("another copy of the server takes too long")
     try:
         copier.write(partial(_clone, node))
+    except pymysql.err.MySQLError as error:
+        if error.args[:1] == (ER.QUERY_INTERRUPTED,):
+            raise HostError(_BROKEN_OFF) from error
+        raise HostError(f"the server makes no copy: {error.args[-1]}") from error
     finally:
         turn.release()
 
@@ -90,10 +94,6 @@ def _clone(node: EngineNode, data: Path) -> None:
             try:
                 _end_earlier(connection)
                 run(connection, f"CLONE LOCAL DATA DIRECTORY = {quoted_literal(str(work))}")
-            except pymysql.err.MySQLError as error:
-                if error.args[:1] == (ER.QUERY_INTERRUPTED,):
-                    raise HostError(_BROKEN_OFF) from error
-                raise HostError(f"the server makes no copy: {error.args[-1]}") from error
             finally:
                 if not node.is_inert:
                     with suppress(pymysql.err.Error):  # whose server ended, or is cloned by another

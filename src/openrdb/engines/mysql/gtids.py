@@ -47,6 +47,12 @@ def count(gtids: str) -> int:
     return found
 
 
+def without(gtids: str, source: str) -> str:
+    """Return what of a set comes from other servers than one, by its UUID."""
+    parts = (part.strip() for part in gtids.split(","))
+    return ",".join(one for one in parts if one and one.split(":")[0] != source)
+
+
 def sources(gtids: str) -> set[str]:
     """Return the UUIDs of the servers that the transactions of a set come from."""
     return {part.split(":")[0].strip() for part in gtids.split(",") if part.strip()}

@@ -74,8 +74,7 @@ def _is_ready(connection: Session, other: Session, follower: EngineNode) -> bool
         return False
     if numbers(connection, _SOURCE).get("clients") != "1":
         return False
-    executed = gtids.executed(other)
-    if gtids.difference(other, executed, gtids.written(connection)):
+    if gtids.difference(other, channel.received(other), gtids.written(connection)):
         return False
     lacking = gtids.difference(other, gtids.executed(connection), channel.received(other))
     return gtids.count(lacking) <= _NEARLY

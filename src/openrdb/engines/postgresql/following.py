@@ -109,7 +109,7 @@ def state(node: EngineNode) -> Following:
         lag=behind,
         lost=lost,
         reason=reason or "it is not connected",
-        was_ended=reason.endswith(_ENDED),
+        is_passing=reason.endswith(_ENDED),
     )
 
 

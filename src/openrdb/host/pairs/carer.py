@@ -43,6 +43,8 @@ class Carer:
         """Looks in a row at which an armed standby did not receive or apply."""
         self._held: tuple[str | None, int] = None, 0
         """What it had applied while a lock kept it from more, and at how many looks in a row."""
+        self._is_copied = False
+        """Whether the standby was copied since it last received."""
         self._is_renewed = False
         """Whether the account that it receives by was brought to what it should be."""
 
@@ -201,6 +203,7 @@ class Carer:
         keeper.note("the standby's data is being copied")
         keeper.kill(pair.standby)
         keeper.ground.copy(pair.primary, pair.standby)
+        self._is_copied = True
         with keeper.changed:
             if keeper.record.epoch == pair.epoch:
                 keeper.failure = None
@@ -244,7 +247,7 @@ class Carer:
         while self._is_needed() and self._is_current(pair) and keeper.watch.lives(pair.standby):
             found = standby.following()
             if found.streams:
-                self._is_renewed = False
+                self._is_renewed = self._is_copied = False
                 with suppress(HostError):  # commits need the standby more
                     standby.dismiss(pair.primary)  # which followed it before
                 return True
@@ -253,7 +256,7 @@ class Carer:
                 keeper.note("a process of the standby hangs: it is started again")
                 keeper.kill(pair.standby)
                 return False
-            if found.was_ended:
+            if found.is_passing:
                 deadline = time.monotonic() + _PATIENCE  # a copy would be ended likewise
             if found.lost is None and time.monotonic() > deadline and not self._is_renewed:
                 # It may be the account that it comes in by.
@@ -263,7 +266,7 @@ class Carer:
                 why = found.lost or found.reason or "it receives nothing"
                 log.warning("pair %s: the standby is copied again: %s", keeper.instance_id, why)
                 self._mark_unusable(pair)
-                if found.lost is None:
+                if found.lost is None or self._is_copied:
                     raise HostError(why)  # so that it is not copied again and again
                 return False
             keeper.note(f"the standby connects to the primary: {found.reason}".rstrip(": "))

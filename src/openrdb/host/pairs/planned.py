@@ -31,7 +31,7 @@ def switch_over(keeper: PairKeeper) -> bool:
         if not (pair.is_armed and keeper.is_open and lives):
             return False
         keeper.replication(pair.primary).prepare_handover()
-        if not keeper.replication(pair.standby).following().streams:
+        if not keeper.replication(pair.standby).following(None).streams:
             return False
         keeper.note("a planned change makes the standby the primary")
         keeper.drop_probe()
