@@ -9,12 +9,11 @@ import argparse
 import importlib
 import os
 import sys
-import tempfile
 import time
 import traceback
 from pathlib import Path
 
-from tests.support.service import accessible_cache, remove_opened
+from tests.support.service import accessible_cache, remove_opened, users_cache
 
 from bench.report import Figure, Report
 from bench.setup import Setup
@@ -51,7 +50,7 @@ def main() -> int:
     if unknown := set(arguments.names) - set(NAMES):
         parser.error(f"there is no bench {', '.join(sorted(unknown))}")
     try:
-        setup = Setup(accessible_cache(Path(tempfile.gettempdir())), arguments.quick)
+        setup = Setup(accessible_cache(users_cache()), arguments.quick)
         for version in setup.missing:
             print(f"{version} is not measured: openrdb engines install {version}")
         return run(setup, arguments.names or NAMES, Report(arguments.output, setup))
@@ -73,6 +72,10 @@ def run(setup: Setup, names: list[str] | tuple[str, ...], report: Report) -> int
                 figures.append(figure)
         except Exception:
             traceback.print_exc()
+            failed += 1
+            continue
+        if not figures:
+            print("   nothing is measured")
             failed += 1
             continue
         report.write(name, module.__doc__ or "", figures, load)
