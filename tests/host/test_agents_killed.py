@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
+from uuid import UUID
 
 import pytest
 
@@ -77,6 +78,14 @@ def observed(pair: Pair) -> Iterator[Writers]:
     assert not writers.lost()
 
 
+def is_open(pair: Pair, node: UUID) -> bool | None:
+    """Whether a node takes writes; None: it does not say."""
+    try:
+        return pair.keeper.replication(node).is_open()
+    except HostError:
+        return None
+
+
 def kill_at(pair: Pair, happening: str, number: int, cache: Path) -> str | None:
     """Let an agent be killed at a moment, and another one come; return the moment, None if there is
     none of that number."""
@@ -89,8 +98,8 @@ def kill_at(pair: Pair, happening: str, number: int, cache: Path) -> str | None:
         record = pair.record
         for node in record.members:
             # One that was just started says nothing for some moments.
-            wait_until(lambda node=node: pair.keeper.replication(node).is_open() is not None)
-            assert pair.keeper.replication(node).is_open() == (node == record.primary)
+            wait_until(lambda node=node: is_open(pair, node) is not None)
+            assert is_open(pair, node) == (node == record.primary)
     return moment
 
 

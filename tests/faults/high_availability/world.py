@@ -183,7 +183,8 @@ class World:
         with self.patiently() as session:
             verdict, anomalies = writer.check(writer.read(session)), appender.read(session)
         assert verdict, verdict
-        assert appender.check(anomalies) == []
+        found = appender.check(anomalies)
+        assert not found, "\n".join(f"{one.name}: {one.why}" for one in found)
 
 
 def _title(process: psutil.Process) -> str:

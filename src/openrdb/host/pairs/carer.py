@@ -7,6 +7,7 @@ import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from openrdb.errors import HostError, OpenRDBError
 from openrdb.host.backoff import pause_after
@@ -137,12 +138,19 @@ class Carer:
             return
         self._doubts, self._held = 0, (None, 0)
         with keeper.planned() as now:
-            # Of one that is dead it cannot receive: the guard has just not come to replace it.
-            if now == pair and now.is_armed and keeper.watch.lives(pair.primary):
+            # Of one that is dead, or dies, it cannot receive: the guard has not come to replace it yet.
+            if now == pair and now.is_armed and self._answers(pair.primary):
                 keeper.note(f"the standby could not take over: {why or 'a lock is never left'}")
                 keeper.disarm()
                 if is_held:
                     keeper.kill(pair.standby)
+
+    def _answers(self, node_id: UUID) -> bool:
+        """Return whether a node's server lives, and says so itself."""
+        try:
+            return self._keeper.watch.lives(node_id) and self._keeper.replication(node_id).is_open()
+        except HostError:
+            return False
 
     def _is_held(self, held_at: str | None) -> bool:
         """Return whether a lock keeps it from applying anything for good: of a transaction that a user
