@@ -182,7 +182,7 @@ class World:
             yield clients
         with self.patiently() as session:
             verdict, anomalies = writer.check(writer.read(session)), appender.read(session)
-        assert verdict, verdict
+        assert verdict, f"{verdict}, of those with {dict(writer.errors)}"
         found = appender.check(anomalies)
         assert not found, "\n".join(f"{one.name}: {one.why}" for one in found)
 
