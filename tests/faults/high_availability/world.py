@@ -184,7 +184,8 @@ class World:
             verdict, anomalies = writer.check(writer.read(session)), appender.read(session)
         assert verdict, f"{verdict}, of those with {dict(writer.errors)}"
         found = appender.check(anomalies)
-        assert not found, "\n".join(f"{one.name}: {one.why}" for one in found)
+        told = "\n".join(f"{one.name}: {one.why}" for one in found[:5])
+        assert not found, f"{dict(appender.errors)}\n{told}"
 
 
 def _title(process: psutil.Process) -> str:
