@@ -21,6 +21,7 @@ from openrdb.errors import (
     DiskFull,
     HostError,
     InvalidArguments,
+    NodeRemoved,
     NotFound,
     OpenRDBError,
     OutdatedSpec,
@@ -47,6 +48,7 @@ ERRORS = [
     Unopenable("it lacks something"),
     PoolMissing("pool fast is missing"),
     DiskFull("no space"),
+    NodeRemoved("the node has been removed"),
     OutdatedSpec("older"),
 ]
 
