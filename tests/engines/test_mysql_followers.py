@@ -475,7 +475,7 @@ def test_tables_that_lose_changes_are_in_the_way(pair: Pair) -> None:
 
 
 def test_all_tables_in_the_way_are_named(pair: Pair) -> None:
-    """Up to a hundred; the last line then says that there are more."""
+    """If there are more than a hundred, a last line says so."""
     names = [f"t{number:03}" for number in range(102)]
     with pair.primary.session() as run:
         for name in names[:40]:

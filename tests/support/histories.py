@@ -28,8 +28,8 @@ FAILED = (psycopg.Error, pymysql.err.MySQLError, OSError)
 """What connecting and statements raise."""
 
 _ENDED = frozenset((1053, 1180, 1317, 1598, 1927))
-"""What MySQL says when it is being ended amid a commit, or ends itself as its disk fails: it, or its
-standby, may have done it nevertheless."""
+"""Errors of MySQL at a commit while the server shuts down or its disk fails: the commit may be on the
+server, or on its standby, nevertheless."""
 _CLIENTS_OWN = range(2000, 3000)
 """Codes of MySQL's clients: the server has said nothing."""
 _PAUSE = 0.005

@@ -180,10 +180,10 @@ class ReplicaKeeper:
         own, deadline = self._replication(self.node_id), time.monotonic() + _FREED
         try:
             own.release()
-            while (
-                found := own.following(None)
-            ).held_at is not None and time.monotonic() < deadline:
+            found = own.following(None)
+            while found.held_at is not None and time.monotonic() < deadline:
                 self._stopping.wait(_LOOK / 2)
+                found = own.following(None)
         except OpenRDBError as error:
             log.info("replica %s does not say what is in its way: %s", self.node_id, error)
             return True
@@ -275,7 +275,7 @@ class ReplicaKeeper:
 
     def _may_be_copied(self) -> bool:
         """Return whether it is time for another copy: what spoils one may spoil the next as well."""
-        pause = pause_after(self._copies, _AFTER_FAILURE, _LONGEST_PAUSE) if self._copies else 0.0
+        pause = pause_after(self._copies, _AFTER_FAILURE, _LONGEST_PAUSE)
         return time.monotonic() - self._copied_at >= pause
 
     def _hangs(self, found: Following) -> bool:

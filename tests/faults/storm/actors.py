@@ -105,7 +105,7 @@ class UserActor(Actor):
         super().__init__(storm, instance, name)
         self.truth: Truth[Account | None] = Truth([None])
         self.levelled_at = 0.0
-        """When the last request began that certainly gave them a level, or made or removed them."""
+        """When the last request began that certainly made them, or gave them a level."""
         self.number = 0
 
     @property

@@ -125,9 +125,8 @@ class Carer:
         with suppress(HostError):
             keeper.replication(pair.primary).tell_followers()
         try:
-            found = keeper.replication(pair.standby).following(
-                None
-            )  # it was asked when it was armed
+            # Its primary was asked when it was armed.
+            found = keeper.replication(pair.standby).following(None)
             keeper.behind = found.lag or 0.0
             why = "" if found.streams else found.lost or found.reason or "it does not receive"
             is_held = self._is_held(found.held_at)
