@@ -17,6 +17,10 @@ from tests.support.upgraded import upgraded
 EXTENSIONS = ("pg_stat_statements", "citext", "ltree", "pgcrypto")
 DATABASE = '-c sh op"'
 """Which no program takes for an option."""
+OPTIONS = """
+    SELECT attname, attoptions FROM pg_attribute WHERE attrelid = 'kept'::regclass AND attnum > 0
+    ORDER BY attnum
+"""
 OUTDATED = """
     SELECT name FROM pg_available_extensions
     WHERE installed_version IS NOT NULL AND installed_version <> default_version
@@ -55,9 +59,7 @@ def test_an_upgraded_copy(servers: tuple[Server, Server]) -> None:
     old, new = servers
     fill(old)
     privileges = old.inside.privileges()
-    assert old._process is not None
-    old._process.kill()  # the copy recovers by itself
-    old._process.wait(60)
+    kill(old)
     upgraded(old, new)
     try:
         check(new)
@@ -69,6 +71,13 @@ def test_an_upgraded_copy(servers: tuple[Server, Server]) -> None:
     old._start()  # its files are what they were
     with old.session() as session:
         assert session.execute("SELECT count(*) FROM kept").fetchone() == (1000,)
+
+
+def kill(server: Server) -> None:
+    """Kill a server: the copy recovers by itself."""
+    assert server._process is not None
+    server._process.kill()
+    server._process.wait(60)
 
 
 def check(server: Server) -> None:
@@ -106,3 +115,24 @@ def test_a_name_that_pg_upgrade_does_not_take(servers: tuple[Server, Server]) ->
     with pytest.raises(PreconditionFailed) as refused:
         upgraded(old, new)
     assert r"'two\nlines' has a line break" in refused.value.help_message
+
+
+def test_columns_that_know_when_they_were_defined(
+    debian_cache: Path, cache: Path, worker_id: str
+) -> None:
+    """Debian's 17.12 writes that among the options of columns, and 18.6 does not know it."""
+    names = ("PostgreSQL-17", "PostgreSQL-18")
+    with upgraded_servers(debian_cache, worker_id, *names, newer=cache) as (old, new):
+        with old.session() as session:
+            session.execute("CREATE TABLE kept (n int, m int)")
+            session.execute("ALTER TABLE kept ALTER n SET (n_distinct = 7)")
+            session.execute("CREATE VIEW shown AS SELECT n FROM kept")
+        kill(old)
+        upgraded(old, new)
+        try:
+            with new.session() as session:
+                assert session.execute("SELECT n FROM shown").fetchall() == []
+                options = session.execute(OPTIONS).fetchall()
+        finally:
+            new._stop()
+    assert options == [("n", ["n_distinct=7"]), ("m", None)]

@@ -20,18 +20,19 @@ from tests.support.service import installed, port_of_server
 
 @contextmanager
 def servers(
-    cache: Path, worker_id: str, before: str, after: str
+    cache: Path, worker_id: str, before: str, after: str, newer: Path | None = None
 ) -> Iterator[tuple[Server, Server]]:
-    """Yield a running server, and what is to run its upgraded copy."""
-    place, bundles = new_place(), Bundles(cache)
-    before, after = installed(cache, before), installed(cache, after)
+    """Yield a running server, and what is to run its upgraded copy; `newer` is the cache of that one,
+    if it is another."""
+    place, newer = new_place(), newer or cache
+    before, after = installed(cache, before), installed(newer, after)
     port = port_of_server(worker_id, 10)
     place.mkdir(mode=0o755)
     for name in ("old", "new"):
         (place / name).mkdir(mode=0o755)
     try:
-        with Server(place / "old", bundles.find(before), before, port) as old:
-            yield old, Server(place / "new", bundles.find(after), after, port - 1)
+        with Server(place / "old", Bundles(cache).find(before), before, port) as old:
+            yield old, Server(place / "new", Bundles(newer).find(after), after, port - 1)
     finally:
         shutil.rmtree(place)
 

@@ -42,6 +42,9 @@ _REJECT = "local all all reject\nhost all all all reject\n"
 _NAMES = "SELECT datname FROM pg_database WHERE datallowconn AND datname <> 'template1'"
 _RECORDED = "SELECT to_regclass(%s) IS NOT NULL"
 _STATISTICS_FROM = 18
+_DATED = "pg_attver="
+"""What minor versions from 2026-11 on write among a column's options: when it was defined last. Older
+ones refuse a definition with it, and data that they have made is without."""
 _REFUSAL = re.compile(r"(?:fatal|checks failed:) *\n+(.+?)(?:A list of|\n\n|\Z)", re.DOTALL)
 _NOT_TAKEN = re.compile(r"^pg_restore: error: .*?ERROR: +(.+)$", re.MULTILINE)
 _ESCAPES = {b"\\n": b"\n", b"\\t": b"\t", b"\\r": b"\r"}
@@ -157,14 +160,27 @@ class _Upgrade:
     def _save(self) -> dict[str, int]:
         """Write the levels of each database into a file, and what it is disarmed of into another;
         return the files' numbers by database."""
-        found = {}
+        found, undated = {}, self._undated()
         for number, database in enumerate(self._databases()):
             copy = f"EXECUTE $$COPY {LEVELS} TO '{self._levels(number)}'$$;"
             block = f"IF to_regclass('{LEVELS}') IS NOT NULL THEN {copy} END IF;"
             levels = f"DO $do$ BEGIN {block} END $do$"
-            self._alone(_OLD, database, [levels, *disarming.disarm(self._checks(number))])
+            statements = [levels, *undated, *disarming.disarm(self._checks(number))]
+            self._alone(_OLD, database, statements)
             found[database] = number
         return found
+
+    def _undated(self) -> list[str]:
+        """Return what lets columns forget when they were defined; nothing, if the new version, whose
+        own views tell, has that, too."""
+        dated, known = f"array_to_string(attoptions, ' ') ~ '{_DATED}'", self._data / _WORK / "dated"
+        query = f"SELECT 1 FROM pg_attribute WHERE {dated} LIMIT 1"  # noqa: S608
+        self._alone(_NEW, "template1", [f"COPY ({query}) TO '{known}'"])
+        if known.read_text():
+            return []
+        others = f"SELECT one FROM unnest(attoptions) one WHERE one !~ '^{_DATED}'"
+        undated = f"nullif(ARRAY({others}), '{{}}')"
+        return [f"UPDATE pg_attribute SET attoptions = {undated} WHERE {dated}"]  # noqa: S608
 
     def _load(self, database: str, number: int) -> None:
         """Make the record again, of roles that have kept their OIDs, and what was disarmed."""
