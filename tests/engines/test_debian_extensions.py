@@ -32,7 +32,7 @@ Connection = psycopg.Connection[Any]
 KNOWN = tomllib.loads((resources.files("openrdb.catalog") / "extensions.toml").read_text())
 OWN_SCHEMAS = {"orafce", "plpgsql_check", "postgis_tiger_geocoder", "postgis_topology"}
 """What is not created where one likes."""
-NEEDS_SETTING = {"pgaudit"}
+NEEDS_SETTING = {"pg_cron", "pgaudit"}
 USES = {
     "address_standardizer": "SELECT (parse_address('1 Devonshire Place, Boston, MA')).city = 'Boston'",
     "address_standardizer_data_us": "SELECT count(*) > 1000 FROM us_lex",
@@ -265,6 +265,23 @@ def test_it_is_not_created_by_who_sees_the_past(debian: Server, admin: Connectio
     with pytest.raises(errors.InvalidTransactionState):
         create(admin, "ip4r")
     admin.execute("ROLLBACK")
+
+
+def test_who_was_granted_something_of_an_extensions_can_be_deleted(
+    debian: Server, admin: Connection
+) -> None:
+    debian.inside.create_user("mapper", VERIFIER, is_admin=False)
+    debian.inside.set_privilege("trial", "mapper", "readonly")
+    create(admin, "postgis", "public")
+    create(admin, "postgis_topology", "public")
+    admin.execute("GRANT USAGE ON SCHEMA topology TO mapper")
+    admin.execute("GRANT UPDATE ON spatial_ref_sys TO mapper WITH GRANT OPTION")
+    admin.execute("GRANT SELECT (id, name) ON topology.topology TO mapper")
+    with debian.session("mapper", "trial") as mapper:
+        mapper.execute("GRANT UPDATE ON spatial_ref_sys TO admin")
+    debian.inside.delete_user("mapper")
+    assert "mapper" not in {user.name for user in debian.inside.users()}
+    session.close_idle(debian.node)  # who drops the database with FORCE must end none of ours
 
 
 def test_newer_versions_come_with_maintenances(admin: Connection) -> None:
@@ -599,8 +616,10 @@ def test_what_the_binaries_lack_is_told(server: Server) -> None:
     if (server.bundle.modules / "pgaudit.so").exists():
         pytest.skip("its binaries have it")
     before = server.spec
-    server.spec = dataclasses.replace(before, settings={"rdb.enable_pgaudit": "on"})
+    modules = {"rdb.enable_pgaudit": ("on", "pgaudit"), "cron.timezone": ("GMT", "pg_cron")}
     try:
-        assert "rdb.enable_pgaudit needs pgaudit" in str(server.refusal())
+        for name, (value, module) in modules.items():
+            server.spec = dataclasses.replace(before, settings={name: value})
+            assert f"{name} needs {module}" in str(server.refusal())
     finally:
         server.spec = before

@@ -440,6 +440,16 @@ SCRIPTS = {
     "../elsewhere/ip4r--2.sql": "all",
     "../elsewhere/ip4r--TEMPLATE--TO--ANY.sql": "any",
     "../elsewhere/ip4r--1--ANY.sql": "-> ip4r--TEMPLATE--TO--ANY.sql",
+    "pg_cron.control": "default_version = '1.1'",
+    "pg_cron--1.0.sql": """
+DO $$
+BEGIN
+   IF pg_catalog.current_database() OPERATOR(pg_catalog.<>) 'x' THEN RAISE 'elsewhere'; END IF;
+END;
+$$;
+CREATE SCHEMA cron;
+""",
+    "pg_cron--1.0--1.1.sql": "SELECT 1;",
     "postgis.control": "default_version = '3'",
     "postgis--3.sql": "SELECT postgis;",
 }
@@ -465,8 +475,10 @@ def test_scripts_of_extensions_are_guarded(tmp_path):
     assert made["hll--1.2.sql"].endswith("onetwothree\n\n")
     assert made["ip4r--2.sql"].endswith("all\n\n")
     assert "SELECT postgis;\nGRANT" in made["postgis--3.sql"]
+    assert "$openrdb$;\n\nCREATE SCHEMA cron;\nSELECT 1;" in made["pg_cron--1.1.sql"]
     assert {"hll--1.0.sql", "hll--0.9.sql"}.isdisjoint(made)
     of_updates = {"hll--0.9--1.0.sql", "hll--1.0--1.1.sql", "hll--1.1--1.2.sql"}
+    of_updates |= {"pg_cron--1.0--1.1.sql"}
     of_updates |= {"ip4r--TEMPLATE--TO--ANY.sql"}
     for name, text in made.items():
         assert (name in of_updates) == ("come with maintenances" in text)
@@ -483,12 +495,19 @@ def test_an_extension_without_its_script_is_told(tmp_path):
         extensions.complete(tmp_path, tmp_path, 17)
 
 
+def test_a_script_that_is_another_than_was_read_is_told(tmp_path):
+    (tmp_path / "pg_cron.control").write_text("default_version = '2'")
+    (tmp_path / "pg_cron--2.sql").write_text("CREATE SCHEMA cron;")
+    with pytest.raises(HostError, match="the script of pg_cron is another one than was read"):
+        extensions.complete(tmp_path, tmp_path, 17)
+
+
 def test_builds_with_more_are_preferred(registry):
     """Whatever their minor versions: data may depend on what only they have."""
     for name in (
         "postgresql-17.13.0-r3",
         "postgresql-17.12-debian-r1",
-        "postgresql-17.9-debian-r3",
+        "postgresql-17.9-debian-r4",
     ):
         (registry.cache / name / "bin").mkdir(parents=True)
     found = Bundles(registry.cache)
@@ -496,7 +515,7 @@ def test_builds_with_more_are_preferred(registry):
     assert found.installed()["PostgreSQL-17"].version == "17.12"
     releases = [one for one in found.releases() if one.version_name == "PostgreSQL-17"]
     assert [one.build for one in releases] == ["wheel", "debian"]
-    assert found.of(releases[1]).name == "postgresql-17.9-debian-r3"
+    assert found.of(releases[1]).name == "postgresql-17.9-debian-r4"
     with pytest.raises(HostError, match="has no build none; there is wheel, debian"):
         found.builds("PostgreSQL-17", "none")
 

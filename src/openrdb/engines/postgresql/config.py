@@ -6,7 +6,7 @@ from openrdb.catalog.engines import EngineSetting, engine_version, is_newest
 from openrdb.catalog.node_types import NodeType
 from openrdb.catalog.setting_values import is_on
 from openrdb.engines.base import EngineNode
-from openrdb.engines.names import NODES_NETWORK, OWN_PREFIX, REPLICATION, SUPERUSER
+from openrdb.engines.names import FIRST_DATABASE, NODES_NETWORK, OWN_PREFIX, REPLICATION, SUPERUSER
 from openrdb.engines.postgresql import limits, session, upstream
 from openrdb.engines.postgresql.admin import roles
 from openrdb.engines.transfers import LOADED, REPLACED, RESTORE_ROLE
@@ -57,11 +57,21 @@ _EXPRESSIONS_FROM = 16
 
 _PRELOADED = ("pg_stat_statements", "timescaledb")
 """Modules that extensions of a bundle need from the start: else they can be created and not used."""
-_CHOSEN = {"rdb.enable_pgaudit": "pgaudit"}
-"""Settings, and modules that they load."""
+_OURS = "rdb."
+"""What our own settings' names begin with."""
+_CHOSEN = {"cron.timezone": "pg_cron", "rdb.enable_pgaudit": "pgaudit"}
+"""Settings, and modules that they load: a switch where it is on, another one whatever its user sets."""
 _OF_MODULES = {
     # It would keep ALTER ROLE … PASSWORD, for whoever reads the statistics; its user may choose so.
     "pg_stat_statements": {"pg_stat_statements.track_utility": "off"},
+    "pg_cron": {
+        "cron.database_name": FIRST_DATABASE,
+        # Sessions of its own would come in by a password, or without any.
+        "cron.use_background_workers": "on",
+        "cron.enable_superuser_jobs": "off",
+        # Statements may have passwords.
+        "cron.log_statement": "off",
+    },
     # It would tell its makers of the server.
     "timescaledb": {"timescaledb.telemetry_level": "off"},
     # Builds that bring it load no other but by this list.
@@ -71,6 +81,7 @@ _UNLESS_CHOSEN = {"log_min_duration_statement": "-1"}
 """Where a user sets nothing: the catalogue's 5 s would write down a password whose ALTER ROLE waits for
 a lock."""
 _TEMPORARY_FILES = "temp_file_limit"
+_JOBS = "cron.launch_active_jobs"
 
 
 def files(node: EngineNode) -> dict[str, str]:
@@ -80,7 +91,7 @@ def files(node: EngineNode) -> dict[str, str]:
     text = [
         *lines(_defaults(spec)),
         *lines(own),
-        *lines(preloaded(bundle, spec)),
+        *lines(preloaded(bundle, spec, jobs=not node.is_held)),
         *lines(_writing(node)),
         *lines(upstream.settings(node)),
         *lines(limits.raised(own, node)),
@@ -116,9 +127,9 @@ def _access(node: EngineNode) -> str:
 def _writing(node: EngineNode) -> dict[str, str]:
     """Return the settings that tell whether users write."""
     if node.is_held:
-        # It would write too, and what is written then is taken for a tenant's.
-        return {READ_ONLY: "on", "autovacuum": "off"}
-    return {} if node.writes == "open" else {READ_ONLY: "on"}
+        # They would write too, and what is written then is taken for a tenant's.
+        return {READ_ONLY: "on", "autovacuum": "off", _JOBS: "off"}
+    return {} if node.writes == "open" else {READ_ONLY: "on", _JOBS: "off"}
 
 
 def command(node: EngineNode) -> list[str]:
@@ -181,7 +192,7 @@ def _catalogue_settings(spec: NodeSpec) -> dict[str, str]:
     return {
         setting.name: _with_unit(setting, chosen.get(setting.name, setting.default_value))
         for setting in (version.available_settings if version else ())
-        if not setting.name.startswith("rdb.")
+        if not setting.name.startswith(_OURS)
     }
 
 
@@ -189,15 +200,17 @@ def _with_unit(setting: EngineSetting, value: str) -> str:
     return f"{value}{setting.unit}" if setting.unit and value.lstrip("-").isdigit() else value
 
 
-def preloaded(bundle: Bundle, spec: NodeSpec | None = None) -> dict[str, str]:
+def preloaded(bundle: Bundle, spec: NodeSpec | None = None, *, jobs: bool = True) -> dict[str, str]:
     """Return what loads the modules of a bundle that are needed from the start, and modules' settings.
 
     Args:
         bundle: whose modules.
         spec: of the node whose user chooses some of them; None: all.
+        jobs: whether what runs jobs is among them: it writes as it starts.
     """
-    chosen = {one for name, one in _CHOSEN.items() if spec is None or is_on(spec.settings, name)}
-    there = [name for name in (*_PRELOADED, *sorted(chosen)) if _has(bundle, name)]
+    chosen = {one for name, one in _CHOSEN.items() if spec is None or _chooses(spec, name)}
+    wanted = [*_PRELOADED, *sorted(chosen if jobs else chosen - {"pg_cron"})]
+    there = [name for name in wanted if _has(bundle, name)]
     found = {"shared_preload_libraries": ", ".join(there)} if there else {}
     chosen_settings = {} if spec is None else spec.settings
     for name, settings in _OF_MODULES.items():
@@ -208,12 +221,18 @@ def preloaded(bundle: Bundle, spec: NodeSpec | None = None) -> dict[str, str]:
 def check_modules(bundle: Bundle, spec: NodeSpec) -> str | None:
     """Return which setting needs a module that the binaries lack; None if none does."""
     for name, module in _CHOSEN.items():
-        if is_on(spec.settings, name) and not _has(bundle, module):
+        if _chooses(spec, name) and not _has(bundle, module):
             return (
                 f"{name} needs {module}, which these binaries lack ({bundle.name}): "
                 "Debian's build has it"
             )
     return None
+
+
+def _chooses(spec: NodeSpec, name: str) -> bool:
+    if name.startswith(_OURS):
+        return is_on(spec.settings, name)
+    return name in spec.settings
 
 
 def _has(bundle: Bundle, module: str) -> bool:

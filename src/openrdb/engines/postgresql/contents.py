@@ -8,6 +8,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from openrdb.engines.names import SUPERUSER
+from openrdb.engines.postgresql import jobs
 from openrdb.engines.postgresql.admin import databases, former, record, roles, users
 from openrdb.engines.postgresql.admin.levels import PROCEDURE, Row
 from openrdb.engines.transfers import Contents
@@ -171,6 +172,7 @@ def read(connection: Connection[Row], instance_id: UUID) -> Contents:
         "acl": _rows(connection, _DATABASE_ACL),
         "public": _public(connection),
         "extensions": _rows(connection, _EXTENSIONS),
+        "jobs": jobs.read(connection),
         "objects": [
             [kind, names, arguments, owned_by]
             for _, _, owned_by, kind, names, arguments, _ in objects(connection)

@@ -22,7 +22,7 @@ from psycopg import Connection, errors, sql
 
 from openrdb.engines.base import EngineNode
 from openrdb.engines.names import SUPERUSER
-from openrdb.engines.postgresql import archive, dump, grants, nested, session, swap
+from openrdb.engines.postgresql import archive, dump, grants, jobs, nested, session, swap
 from openrdb.engines.postgresql import contents as read_contents
 from openrdb.engines.postgresql.admin import databases, privileges, record, roles
 from openrdb.engines.postgresql.admin.levels import OBJECTS, Row
@@ -121,6 +121,7 @@ def run(node: EngineNode, job_id: UUID, database: str, contents: Contents, path:
             _hand_over(connection, contents, heirs)
             _check_counts(connection, contents)
             _call_hooks(connection, "post")
+            jobs.put(connection, contents.get("jobs", []))
         load.views()
         _record_levels(job, database, contents)
         swap.swap(job, database, contents)

@@ -173,12 +173,15 @@ class _Upgrade:
     def _undated(self) -> list[str]:
         """Return what lets columns forget when they were defined; nothing, if the new version, whose
         own views tell, has that, too."""
-        dated, known = f"array_to_string(attoptions, ' ') ~ '{_DATED}'", self._data / _WORK / "dated"
+        dated, known = (
+            f"array_to_string(attoptions, ' ') ~ '{_DATED}'",
+            self._data / _WORK / "dated",
+        )
         query = f"SELECT 1 FROM pg_attribute WHERE {dated} LIMIT 1"  # noqa: S608
         self._alone(_NEW, "template1", [f"COPY ({query}) TO '{known}'"])
         if known.read_text():
             return []
-        others = f"SELECT one FROM unnest(attoptions) one WHERE one !~ '^{_DATED}'"
+        others = f"SELECT one FROM unnest(attoptions) one WHERE one !~ '^{_DATED}'"  # noqa: S608
         undated = f"nullif(ARRAY({others}), '{{}}')"
         return [f"UPDATE pg_attribute SET attoptions = {undated} WHERE {dated}"]  # noqa: S608
 

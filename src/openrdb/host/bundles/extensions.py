@@ -100,7 +100,8 @@ def complete(directory: Path, modules: Path, major: int) -> None:
         if control.exists():
             functions = listed["strict"].get(name)
             after = _STRICT.format(name=name, functions=functions) if functions else ""
-            _guard(control, after + listed["after"].get(name, ""))
+            after += listed["after"].get(name, "")
+            _guard(control, listed["before"].get(name, ""), after, listed["without"].get(name))
             _trust(control)
     script = directory / "uuid-ossp--1.1.sql"
     if script.exists():
@@ -135,9 +136,19 @@ def _trust(control: Path) -> None:
 # Guards
 
 
-def _guard(control: Path, after: str) -> None:
+def _guard(control: Path, before: str, after: str, without: str | None) -> None:
     """Put guards before an extension's scripts, and leave it one that creates it: the others were not
-    made for being run on a tenant's behalf, and have not been read."""
+    made for being run on a tenant's behalf, and have not been read.
+
+    Args:
+        control: the extension's control file.
+        before: what that one says first.
+        after: what it says last.
+        without: a pattern of what is left out of it.
+
+    Raises:
+        HostError: nothing is like the pattern.
+    """
     name, settings = control.stem, _settings(control)
     directory = control.parent
     if "directory" in settings:
@@ -146,13 +157,17 @@ def _guard(control: Path, after: str) -> None:
     version = settings["default_version"]
     steps = _steps(name, version, made, updates)
     create = "".join(path.read_text() for path in steps)
+    if without is not None:
+        create, found = re.subn(without, "", create)
+        if not found:
+            raise HostError(f"the script of {name} is another one than was read")
     guard = (_CATALOG / "extension_guard.sql").read_text().replace("<extension>", name)
     for_updates = guard + (_CATALOG / "extension_update_guard.sql").read_text()
     for path in {path.resolve() for path in updates.values()}:  # PostGIS has one with 200 names
         path.write_text(for_updates + path.read_text())
     for path in made.values():
         path.unlink()
-    (directory / f"{name}--{version}.sql").write_text(f"{guard}{create}\n{after}\n")
+    (directory / f"{name}--{version}.sql").write_text(f"{guard}{before}{create}\n{after}\n")
 
 
 def _settings(control: Path) -> dict[str, str]:

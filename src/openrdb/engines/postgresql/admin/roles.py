@@ -242,6 +242,40 @@ def close(connection: Connection[Row], user_id: int) -> None:
     connection.execute(sql.SQL("DO {}").format(sql.Literal(block)))
 
 
+def revoke_of_extensions(connection: Connection[Row], user_id: int) -> None:
+    """Revoke what a role has been granted in the current database on what extensions have made: what
+    administrators grant, who may do so by grants of the superuser's, DROP OWNED leaves.
+    """
+    block = f"""
+        DECLARE
+            one record;
+        BEGIN
+            FOR one IN
+                SELECT DISTINCT what, pg_get_userbyid(grantor) AS grantor
+                FROM (
+                    SELECT format('SCHEMA %I', nspname) AS what, nspowner AS owner, nspacl AS acl
+                    FROM pg_namespace
+                    UNION ALL
+                    SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END ||
+                        c.oid::regclass, relowner, relacl
+                    FROM pg_class AS c
+                    UNION ALL
+                    SELECT 'TABLE ' || attrelid::regclass, relowner, attacl
+                    FROM pg_attribute JOIN pg_class AS c ON c.oid = attrelid
+                ) AS object, aclexplode(acl)
+                WHERE owner = 10 AND grantor <> 10 AND grantee = {user_id}
+            LOOP
+                EXECUTE format('SET LOCAL ROLE %I', one.grantor);
+                EXECUTE format(
+                    'REVOKE ALL ON %s FROM %I CASCADE', one.what, pg_get_userbyid({user_id})
+                );
+                RESET ROLE;
+            END LOOP;
+        END
+    """  # noqa: S608
+    connection.execute(sql.SQL("DO {}").format(sql.Literal(block)))
+
+
 def leave_own(connection: Connection[Row], users: Collection[int]) -> None:
     """Revoke the memberships that some roles have granted themselves."""
     _revoke(connection, f"member = grantor AND member IN ({', '.join(map(str, users))})")

@@ -9,6 +9,7 @@ from psycopg import Connection, sql
 
 from openrdb.engines import names
 from openrdb.engines.names import SUPERUSER
+from openrdb.engines.postgresql import jobs
 from openrdb.engines.postgresql.admin import (
     administrators,
     databases,
@@ -254,8 +255,10 @@ def strip(connection: Connection[Row], role: int) -> None:
     assert row is not None  # noqa: S101
     with suppress(NotFound):  # its name cannot be written in this encoding
         privileges.grant(connection, str(row[0]), Level())
+    jobs.delete(connection, role)
     block = f"BEGIN EXECUTE format('DROP OWNED BY %I', pg_get_userbyid({role})); END"
     connection.execute(sql.SQL("DO {}").format(sql.Literal(block)))
+    roles.revoke_of_extensions(connection, role)
 
 
 def exists(connection: Connection[Row], name: str) -> bool:

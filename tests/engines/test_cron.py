@@ -1,0 +1,339 @@
+"""Jobs by pg_cron, of Debian's build: they run as who scheduled them, and open nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from openrdb.engines.base import EngineNode
+from openrdb.engines.postgresql import config, writes
+from openrdb.host.bundles.cache import Bundles
+from openrdb.system import accounts
+from tests.support.place import new_place
+from tests.support.postgresql_server import VERIFIER, Server
+from tests.support.service import port_of_server, wait_until
+from tests.support.transfers import Transfers
+from tests.support.upgraded import servers as upgraded_servers
+from tests.support.upgraded import upgraded
+
+Connection = psycopg.Connection[Any]
+
+SETTING = {"cron.timezone": "GMT"}
+SOON = "1 second"
+STATUS = (
+    "SELECT status, return_message FROM cron.job_run_details WHERE jobid = %s AND status NOT IN "
+)
+STATUS += "('starting', 'running', 'sending', 'connecting')"
+EVIL = """
+    CREATE SCHEMA evil;
+    GRANT USAGE ON SCHEMA evil TO PUBLIC;
+    CREATE TABLE evil.seen AS SELECT current_user AS who WHERE false;
+    GRANT INSERT ON evil.seen TO PUBLIC;
+    CREATE FUNCTION evil.attempt() RETURNS void LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO evil.seen VALUES (current_user);
+        ALTER ROLE admin SUPERUSER;
+    EXCEPTION WHEN OTHERS THEN NULL;
+    END $$;
+    CREATE FUNCTION evil.same(text, text) RETURNS bool LANGUAGE plpgsql AS
+        $$BEGIN PERFORM evil.attempt(); RETURN $1 OPERATOR(pg_catalog.=) $2; END$$;
+    CREATE FUNCTION evil.same(bigint, bigint) RETURNS bool LANGUAGE plpgsql AS
+        $$BEGIN PERFORM evil.attempt(); RETURN $1 OPERATOR(pg_catalog.=) $2; END$$;
+    CREATE OPERATOR evil.= (LEFTARG = text, RIGHTARG = text, FUNCTION = evil.same);
+    CREATE OPERATOR evil.= (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = evil.same);
+"""
+LAUNCHER = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_cron launcher'"
+IS_SUPERUSER = "SELECT rolsuper FROM pg_roles WHERE rolname = 'admin'"
+
+
+@pytest.fixture(scope="module", params=["PostgreSQL-17", "PostgreSQL-18"])
+def running(debian_cache: Path, worker_id: str, request: pytest.FixtureRequest) -> Iterator[Server]:
+    """17, and 18 where somebody has installed it next to it."""
+    bundles = Bundles(debian_cache)
+    if (bundle := bundles.of(*bundles.builds(request.param, "debian"))) is None:
+        pytest.skip(f"{request.param} of Debian's packages is not installed in {debian_cache}")
+    place = new_place()
+    place.mkdir(mode=0o755)
+    with Server(place, bundle, request.param, port_of_server(worker_id, 41)) as server:
+        assert server.refusal() is None
+        server.reconfigure(
+            dataclasses.replace(server.spec, settings=server.spec.settings | SETTING)
+        )
+        yield server
+
+
+@pytest.fixture
+def server(running: Server) -> Iterator[Server]:
+    """With the extension, and a user `bob` who may use it."""
+    running.inside.create_user("bob", VERIFIER, is_admin=False)
+    running.inside.set_privilege("rdb", "bob", "readwrite")
+    with running.session() as admin:
+        admin.execute("CREATE EXTENSION pg_cron")
+        admin.execute("GRANT USAGE ON SCHEMA cron TO bob")
+        admin.execute("CREATE TABLE ran (who text, session text)")
+    yield running
+    running.tidy()
+
+
+def schedule(session: Connection, command: str) -> int:
+    row = session.execute("SELECT cron.schedule(%s, %s)", [SOON, command]).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def ended(session: Connection, job: int) -> list[tuple[str, str]]:
+    return session.execute(STATUS, [job]).fetchall()
+
+
+def test_a_job_runs_as_who_scheduled_it(server: Server) -> None:
+    noting = "INSERT INTO ran VALUES (current_user, session_user)"
+    with server.session() as admin, server.session("bob") as bob:
+        admin.execute("CREATE DATABASE other")
+        job = schedule(bob, noting)
+        wait_until(lambda: ("succeeded", "INSERT 0 1") in ended(bob, job))
+        named = "SELECT cron.schedule_in_database('elsewhere', %s, %s, 'other')"
+        admin.execute(named, [SOON, "CREATE TABLE IF NOT EXISTS made ()"])
+        of_other = admin.execute(
+            "SELECT jobid FROM cron.job WHERE jobname = 'elsewhere'"
+        ).fetchone()
+        assert of_other is not None
+        wait_until(lambda: [one for one in ended(admin, of_other[0]) if one[0] == "succeeded"])
+        assert admin.execute("SELECT DISTINCT who, session FROM ran").fetchall() == [("bob", "bob")]
+        assert bob.execute("SELECT cron.unschedule(%s)", [job]).fetchone() == (True,)
+        assert bob.execute("SELECT count(*) FROM cron.job").fetchone() == (0,)
+    with server.session(database="other") as admin:
+        assert admin.execute(
+            "SELECT relowner::regrole::text FROM pg_class WHERE relname = 'made'"
+        ).fetchone() == ("admin",)
+
+
+def test_nobody_schedules_for_another(server: Server) -> None:
+    with server.session() as admin, server.session("bob") as bob:
+        own = schedule(admin, "SELECT 1")
+        assert bob.execute("SELECT count(*) FROM cron.job").fetchone() == (0,)
+        for statement in (
+            f"SELECT cron.unschedule({own})",
+            f"SELECT cron.alter_job({own}, command => 'SELECT 2')",
+            "SELECT cron.schedule_in_database('x', '1 second', 'SELECT 1', 'rdb', 'admin')",
+            "UPDATE cron.job SET username = 'admin'",
+            "DELETE FROM cron.job",
+            "INSERT INTO cron.job (schedule, command) VALUES ('1 second', 'SELECT 1')",
+        ):
+            with pytest.raises(psycopg.Error):
+                bob.execute(statement)
+        his = schedule(bob, "SELECT 1")
+        # As who the administrator is not, and cannot become.
+        for statement in (
+            "SELECT cron.schedule_in_database('x', '1 second', 'SELECT 1', 'rdb', '_rdb_superadmin')",
+            f"SELECT cron.alter_job({own}, username => '_rdb_superadmin')",
+            f"SELECT cron.alter_job({his}, command => 'SELECT 2')",
+            "UPDATE cron.job SET username = '_rdb_superadmin'",
+            "INSERT INTO cron.job (schedule, command) VALUES ('1 second', 'SELECT 1')",
+            "SET cron.enable_superuser_jobs = on",
+        ):
+            with pytest.raises(psycopg.Error):
+                admin.execute(statement)
+        # But he ends what anybody has scheduled.
+        assert admin.execute("SELECT cron.unschedule(%s)", [his]).fetchone() == (True,)
+        admin.execute("DELETE FROM cron.job; DELETE FROM cron.job_run_details")
+
+
+def test_nobodys_operators_are_run_by_the_superuser(server: Server) -> None:
+    """Neither by the process that begins jobs, nor by functions that act as their owner."""
+    with server.session() as admin:
+        admin.execute(EVIL)
+        with server.superuser() as superuser:  # as of a database that he made himself
+            superuser.execute("ALTER DATABASE rdb OWNER TO admin")
+        admin.execute("ALTER DATABASE rdb SET search_path = evil, pg_catalog, public")
+        with server.superuser("rdb") as superuser:
+            wait_until(lambda: superuser.execute(LAUNCHER).fetchone() is not None)
+            row = superuser.execute(LAUNCHER).fetchone()
+            superuser.execute(
+                "INSERT INTO cron.job_run_details (jobid, runid, status) VALUES (1, 0, 'running')"
+            )
+            superuser.execute("SELECT pg_terminate_backend(%s, 5000)", row)
+            wait_until(lambda: superuser.execute(LAUNCHER).fetchone() not in (None, row))
+        admin.execute("SET search_path = evil, pg_catalog, public")
+        job = schedule(admin, "SELECT 1")
+        wait_until(lambda: [one for one in ended(admin, job) if one[0] == "succeeded"])
+        admin.execute(f"SELECT cron.alter_job({job}, command => 'SELECT 2')")
+        admin.execute(f"SELECT cron.unschedule({job})")
+        restarted = "SELECT return_message FROM cron.job_run_details WHERE runid = 0"
+        assert admin.execute(restarted).fetchone() == ("server restarted",)
+        ran_by = admin.execute("SELECT DISTINCT who FROM evil.seen").fetchall()
+        admin.execute("ALTER DATABASE rdb RESET search_path")
+        assert admin.execute(IS_SUPERUSER).fetchone() == (False,)
+    assert ran_by in ([], [("admin",)])  # his own queries use them
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DROP EXTENSION pg_cron",
+        "DROP SCHEMA cron CASCADE",
+        "DROP TABLE cron.job_run_details",
+        "ALTER SCHEMA cron RENAME TO other",
+        "ALTER EXTENSION pg_cron DROP TABLE cron.job",
+        "ALTER EXTENSION pg_cron SET SCHEMA public",
+        "CREATE TRIGGER t AFTER UPDATE ON cron.job_run_details EXECUTE FUNCTION f()",
+        "CREATE RULE r AS ON UPDATE TO cron.job_run_details DO ALSO SELECT f()",
+        "CREATE TABLE cron.other ()",
+        "ALTER ROLE _rdb_superadmin RESET search_path",
+    ],
+)
+def test_nothing_stands_in_the_tables_place(server: Server, statement: str) -> None:
+    """The superuser's process finds them by name."""
+    with server.session() as admin:
+        admin.execute(
+            "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
+        )
+        with pytest.raises((errors.InsufficientPrivilege, errors.FeatureNotSupported)):
+            admin.execute(statement)
+
+
+def test_a_deleted_users_jobs_are_gone(server: Server) -> None:
+    """One of a role that does not exist keeps all others from being run."""
+    with server.session() as admin:
+        with server.session("bob") as bob:
+            schedule(bob, "SELECT 1")
+        server.inside.delete_user("bob")
+        assert admin.execute("SELECT count(*) FROM cron.job").fetchone() == (0,)
+        job = schedule(admin, "SELECT 1")
+        wait_until(lambda: [one for one in ended(admin, job) if one[0] == "succeeded"])
+
+
+def test_a_tenants_dump_does_without(server: Server, tmp_path: Path) -> None:
+    with server.session() as admin, server.session("bob") as bob:
+        schedule(bob, "SELECT 1")
+        schedule(admin, "SELECT 1")
+    server.run("pg_dump", "-d", "rdb", "-f", str(tmp_path / "dump.sql"))
+    assert "COPY cron." not in (tmp_path / "dump.sql").read_text()
+
+
+WRITING = "DO 'BEGIN INSERT INTO ran VALUES (1); PERFORM pg_sleep(600); END'"
+WRITERS = "SELECT FROM pg_stat_activity WHERE backend_type = 'pg_cron' AND backend_xid IS NOT NULL"
+
+
+def test_jobs_wait_while_nobody_may_write(server: Server) -> None:
+    with server.session() as admin, server.superuser() as superuser:
+        schedule(admin, WRITING)
+        wait_until(lambda: superuser.execute(WRITERS).fetchone() is not None)
+        bring_into_force(dataclasses.replace(server.node, writes="read_only"))
+        wait_until(lambda: superuser.execute(WRITERS).fetchone() is None)
+        assert superuser.execute("SHOW cron.launch_active_jobs").fetchone() == ("off",)
+        bring_into_force(server.node)
+        wait_until(lambda: superuser.execute(WRITERS).fetchone() is not None)
+
+
+def test_jobs_end_where_writes_are_held(server: Server) -> None:
+    with server.session() as admin, server.superuser() as superuser:
+        schedule(admin, WRITING)
+        wait_until(lambda: superuser.execute(WRITERS).fetchone() is not None)
+        bring_into_force(dataclasses.replace(server.node, is_held=True))
+        mark = server.engine.end_writers()
+        assert superuser.execute(WRITERS).fetchone() is None
+        # What begins jobs would write down how they ended, and is begun again.
+        launchers = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_cron launcher'"
+        wait_until(lambda: superuser.execute(launchers).fetchone() == (0,))
+        wait_until(lambda: superuser.execute(launchers).fetchone() == (1,))
+        assert server.engine.is_next_mark(mark, server.engine.end_writers())
+        bring_into_force(server.node)
+        wait_until(lambda: superuser.execute(WRITERS).fetchone() is not None)
+
+
+def bring_into_force(node: EngineNode) -> None:
+    for name, text in config.files(node).items():
+        accounts.write_file(node.paths.configuration / name, text, node.spec.uid)
+    writes.enforce(node, changed=True)
+
+
+JOBS = (
+    "SELECT jobid, jobname, schedule, command, database, username, active FROM cron.job ORDER BY 1"
+)
+
+
+def test_jobs_come_with_backups(server: Server, short_tmp: Path) -> None:
+    """And are run where there is the database `rdb` again."""
+    transfers = Transfers(server.node, short_tmp)
+    with server.session() as admin:
+        with server.session("bob") as bob:
+            bob.execute("SELECT cron.schedule('named', '0 3 * * *', 'SELECT 7')")
+        schedule(admin, "INSERT INTO ran VALUES ('again')")
+        admin.execute(
+            "SELECT cron.schedule_in_database('off', '1 2 3 4 5', 'x', 'rdb', active => false)"
+        )
+        before = admin.execute(JOBS).fetchall()
+        done = transfers.dump("rdb")
+        assert done.status == "done", done
+        admin.execute("DELETE FROM cron.job")
+    for name in ("copy", "rdb"):
+        restored = transfers.restore(done, name)
+        assert restored.status == "done", restored
+    with server.session() as admin, server.session("bob") as bob:
+        assert admin.execute(JOBS).fetchall() == before
+        admin.execute("DELETE FROM ran")
+        wait_until(lambda: admin.execute("SELECT FROM ran").fetchone() is not None)
+        assert schedule(bob, "SELECT 1") > before[-1][0]
+
+
+def test_jobs_come_with_major_upgrades(debian_cache: Path, worker_id: str) -> None:
+    names = ("PostgreSQL-17", "PostgreSQL-18")
+    if names[1] not in Bundles(debian_cache).installed():
+        pytest.skip(f"{names[1]} of Debian's packages is not installed in {debian_cache}")
+    with upgraded_servers(debian_cache, worker_id, *names) as (old, new):
+        for one in (old, new):
+            one.spec = dataclasses.replace(one.spec, settings=one.spec.settings | SETTING)
+        old.reconfigure(old.spec)
+        with old.session() as admin:
+            admin.execute("CREATE EXTENSION pg_cron; CREATE TABLE ran (who text)")
+            job = schedule(admin, "INSERT INTO ran VALUES (current_user)")
+            wait_until(lambda: admin.execute("SELECT FROM ran").fetchone() is not None)
+        old._stop()
+        upgraded(old, new)
+        try:
+            with new.session() as admin:
+                admin.execute("DELETE FROM ran; DELETE FROM cron.job_run_details")
+                wait_until(lambda: ("succeeded", "INSERT 0 1") in ended(admin, job))
+                assert admin.execute(PINNED).fetchone() == (True,)
+                with pytest.raises(errors.InsufficientPrivilege):
+                    admin.execute("DROP EXTENSION pg_cron")
+        finally:
+            new._stop()
+        old._start()
+
+
+PINNED = """
+    SELECT bool_and('search_path=pg_catalog, pg_temp' = ANY (set)) FROM (
+        SELECT proconfig FROM pg_proc WHERE pronamespace = 'cron'::regnamespace
+        UNION ALL SELECT rolconfig FROM pg_roles WHERE rolname = '_rdb_superadmin'
+    ) AS found (set)
+"""
+
+
+def test_it_is_where_jobs_are_looked_for(running: Server) -> None:
+    with running.session() as admin:
+        admin.execute("CREATE DATABASE other")
+        refused = pytest.raises(errors.FeatureNotSupported, match='in the database "rdb" only')
+        with running.session(database="other") as session, refused:
+            session.execute("CREATE EXTENSION pg_cron")
+        admin.execute("DROP DATABASE other")
+
+
+def test_it_needs_the_setting(running: Server) -> None:
+    before = running.spec
+    settings = {name: one for name, one in before.settings.items() if name not in SETTING}
+    running.reconfigure(dataclasses.replace(before, settings=settings))
+    try:
+        needed = pytest.raises(errors.ObjectNotInPrerequisiteState, match=r"setting cron\.timezone")
+        with running.session() as admin, needed:
+            admin.execute("CREATE EXTENSION pg_cron")
+        with running.superuser() as superuser:
+            assert superuser.execute(LAUNCHER).fetchone() is None
+    finally:
+        running.reconfigure(before)
