@@ -17,7 +17,7 @@ from uuid import UUID
 
 import psutil
 import pytest
-from scaleway.rdb.v1 import Instance
+from scaleway.rdb.v1 import Instance, InstanceSetting
 
 from openrdb.state.database import Database
 from openrdb.state.events import of_subject
@@ -121,6 +121,38 @@ def test_going_back(deployment: Service, cache: Path, version: str) -> None:
     insert(service, back, 7)
     last = restore(service, instance.id, name="last").json()
     assert rows(service, settled(service, last["id"])) == [1, 2]
+
+
+def test_copies_are_without_slots(deployment: Service, cache: Path) -> None:
+    """Of an instance whose changes are read: they would keep WAL for somebody who never comes."""
+    service, sdk = deployment, deployment.sdk()
+    block: dict[str, Any] = {"volume_type": "sbs_5k", "volume_size": 10 * 10**9}
+    instance = recoverable(service, installed(cache, "PostgreSQL-18"), **block)
+    enabled = InstanceSetting("rdb.enable_logical_replication", "on")
+    sdk.add_instance_settings(instance_id=instance.id, settings=[enabled])
+    ready(sdk, instance.id)
+    with service.connection(instance) as session:
+        session.execute("CREATE EXTENSION rdb_logical; CREATE PUBLICATION feed FOR TABLE kept")
+        session.execute("SELECT rdb_logical.create_slot('feed')")
+    insert(service, instance, 1)
+    snapshot = sdk.create_snapshot(instance_id=instance.id, name="with a slot")
+    wait_until(lambda: sdk.get_snapshot(snapshot_id=snapshot.id).status == "ready")
+    made = [
+        sdk.create_instance_from_snapshot(snapshot_id=snapshot.id, instance_name="thawed").id,
+        sdk.clone_instance(instance_id=instance.id, name="clone").id,
+        restore(service, instance.id, name="back").json()["id"],
+    ]
+    for copy in [settled(service, one) for one in made]:
+        assert rows(service, copy) == [1]
+        with service.superuser(copy) as session:
+            assert session.execute("SELECT slot_name FROM pg_replication_slots").fetchall() == []
+        with service.connection(copy) as session:  # but what makes one is there
+            session.execute("SELECT rdb_logical.create_slot('feed')")
+            session.execute("SELECT rdb_logical.drop_slot('feed')")
+    with service.connection(instance) as session:
+        read = "SELECT count(*) FROM rdb_logical.peek_binary_changes('feed', NULL, NULL, "
+        read += "'proto_version', '1', 'publication_names', 'feed')"
+        assert session.execute(read).fetchone()[0] > 0
 
 
 def test_refusals_name_the_window(deployment: Service) -> None:
