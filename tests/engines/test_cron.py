@@ -48,6 +48,8 @@ EVIL = """
     CREATE OPERATOR evil.= (LEFTARG = text, RIGHTARG = text, FUNCTION = evil.same);
     CREATE OPERATOR evil.= (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = evil.same);
 """
+WRITING = "DO 'BEGIN INSERT INTO ran VALUES (1); PERFORM pg_sleep(600); END'"
+WRITERS = "SELECT FROM pg_stat_activity WHERE backend_type = 'pg_cron' AND backend_xid IS NOT NULL"
 LAUNCHER = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_cron launcher'"
 IS_SUPERUSER = "SELECT rolsuper FROM pg_roles WHERE rolname = 'admin'"
 
@@ -144,32 +146,63 @@ def test_nobody_schedules_for_another(server: Server) -> None:
         admin.execute("DELETE FROM cron.job; DELETE FROM cron.job_run_details")
 
 
-def test_nobodys_operators_are_run_by_the_superuser(server: Server) -> None:
-    """Neither by the process that begins jobs, nor by functions that act as their owner."""
-    with server.session() as admin:
+def test_nobodys_operators_are_run_by_the_superuser(running: Server) -> None:
+    """Neither by the process that begins jobs, which obeyed what a database's owner had set before
+    there was an extension, nor by functions that act as their owner."""
+    running.inside.delete_database("rdb")
+    with running.session(database="postgres") as admin:
+        admin.execute("CREATE DATABASE mine")
+        admin.execute("ALTER DATABASE mine SET search_path = evil, pg_catalog, public")
+        admin.execute("ALTER DATABASE mine RENAME TO rdb")
+    with running.session() as admin, running.superuser("rdb") as superuser:
+        wait_until(lambda: superuser.execute(LAUNCHER).fetchone() is not None)
+        admin.execute("SET search_path = public")
         admin.execute(EVIL)
-        with server.superuser() as superuser:  # as of a database that he made himself
-            superuser.execute("ALTER DATABASE rdb OWNER TO admin")
-        admin.execute("ALTER DATABASE rdb SET search_path = evil, pg_catalog, public")
-        with server.superuser("rdb") as superuser:
-            wait_until(lambda: superuser.execute(LAUNCHER).fetchone() is not None)
-            row = superuser.execute(LAUNCHER).fetchone()
-            superuser.execute(
-                "INSERT INTO cron.job_run_details (jobid, runid, status) VALUES (1, 0, 'running')"
-            )
-            superuser.execute("SELECT pg_terminate_backend(%s, 5000)", row)
-            wait_until(lambda: superuser.execute(LAUNCHER).fetchone() not in (None, row))
-        admin.execute("SET search_path = evil, pg_catalog, public")
+        wait_until(lambda: superuser.execute(LAUNCHER).fetchone() is not None)
+        admin.execute("CREATE EXTENSION pg_cron")
         job = schedule(admin, "SELECT 1")
         wait_until(lambda: [one for one in ended(admin, job) if one[0] == "succeeded"])
+        superuser.execute(
+            "INSERT INTO cron.job_run_details (jobid, runid, status) VALUES (1, 0, 'running')"
+        )
+        superuser.execute(f"SELECT pg_terminate_backend(pid, 5000) FROM ({LAUNCHER}) AS found")
+        restarted = "SELECT return_message FROM cron.job_run_details WHERE runid = 0"
+        wait_until(lambda: admin.execute(restarted).fetchone() == ("server restarted",))
+        admin.execute("SET search_path = evil, pg_catalog, public")
         admin.execute(f"SELECT cron.alter_job({job}, command => 'SELECT 2')")
         admin.execute(f"SELECT cron.unschedule({job})")
-        restarted = "SELECT return_message FROM cron.job_run_details WHERE runid = 0"
-        assert admin.execute(restarted).fetchone() == ("server restarted",)
         ran_by = admin.execute("SELECT DISTINCT who FROM evil.seen").fetchall()
-        admin.execute("ALTER DATABASE rdb RESET search_path")
         assert admin.execute(IS_SUPERUSER).fetchone() == (False,)
+    running.tidy()
     assert ran_by in ([], [("admin",)])  # his own queries use them
+
+
+def test_no_job_is_ours_or_in_a_database_of_ours(server: Server) -> None:
+    """Jobs come in without asking pg_hba.conf, which refuses such names."""
+    with server.session() as admin:
+        admin.execute("CREATE ROLE _rdb_mine LOGIN; GRANT _rdb_mine TO admin")
+        admin.execute("GRANT CONNECT ON DATABASE rdb TO _rdb_mine")
+        admin.execute("GRANT USAGE ON SCHEMA cron TO _rdb_mine")
+        admin.execute("CREATE DATABASE _rdb_mine")
+        with pytest.raises(errors.CheckViolation):
+            admin.execute(
+                f"SELECT cron.schedule_in_database('x', '{SOON}', 'SELECT 1', '_rdb_mine')"
+            )
+        job = schedule(admin, "SELECT 1")
+        with pytest.raises(errors.CheckViolation):
+            admin.execute(f"SELECT cron.alter_job({job}, database => '_rdb_mine')")
+        admin.execute("SET ROLE _rdb_mine")
+        with pytest.raises(errors.CheckViolation):
+            schedule(admin, "SELECT 1")
+
+
+def test_nobody_stops_all_jobs(server: Server) -> None:
+    invalidated = "SELECT tgenabled FROM pg_trigger WHERE tgrelid = 'cron.job'::regclass"
+    with server.session("bob") as bob, server.session() as admin:
+        for table in ("cron.job", "cron.job_run_details"):
+            with pytest.raises(errors.InsufficientPrivilege), bob.transaction():
+                bob.execute(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE")
+        assert admin.execute(invalidated).fetchall() == [("A",)]  # also for replicas' sessions
 
 
 @pytest.mark.parametrize(
@@ -185,6 +218,7 @@ def test_nobodys_operators_are_run_by_the_superuser(server: Server) -> None:
         "CREATE RULE r AS ON UPDATE TO cron.job_run_details DO ALSO SELECT f()",
         "CREATE TABLE cron.other ()",
         "ALTER ROLE _rdb_superadmin RESET search_path",
+        "ALTER TABLE cron.job DROP CONSTRAINT rdb_reserved",
     ],
 )
 def test_nothing_stands_in_the_tables_place(server: Server, statement: str) -> None:
@@ -197,15 +231,50 @@ def test_nothing_stands_in_the_tables_place(server: Server, statement: str) -> N
             admin.execute(statement)
 
 
-def test_a_deleted_users_jobs_are_gone(server: Server) -> None:
-    """One of a role that does not exist keeps all others from being run."""
+@pytest.mark.parametrize("granted", ["bob", "PUBLIC"])
+def test_a_deleted_users_jobs_are_gone(server: Server, granted: str) -> None:
+    """One of a role that does not exist keeps all others from being run, and is the next one's of that
+    name."""
     with server.session() as admin:
+        admin.execute(f"GRANT USAGE ON SCHEMA cron TO {granted}")
         with server.session("bob") as bob:
-            schedule(bob, "SELECT 1")
+            schedule(bob, WRITING)
+            wait_until(lambda: admin.execute(WRITERS).fetchone() is not None)
+        if granted == "PUBLIC":  # so that nothing of the database is granted to him
+            admin.execute("REVOKE USAGE ON SCHEMA cron FROM bob")
+            server.inside.set_privilege("rdb", "bob", "none")
         server.inside.delete_user("bob")
         assert admin.execute("SELECT count(*) FROM cron.job").fetchone() == (0,)
+        assert admin.execute(WRITERS).fetchone() is None
         job = schedule(admin, "SELECT 1")
         wait_until(lambda: [one for one in ended(admin, job) if one[0] == "succeeded"])
+
+
+def test_a_new_user_has_no_jobs(server: Server) -> None:
+    """Nor those of one of that name whom SQL has dropped."""
+    with server.session() as admin:
+        admin.execute("CREATE ROLE carl LOGIN PASSWORD 'Pass-word-of-carl-1'")
+        admin.execute("GRANT CONNECT ON DATABASE rdb TO carl; GRANT USAGE ON SCHEMA cron TO PUBLIC")
+        with server.session("carl", password="Pass-word-of-carl-1") as carl:
+            schedule(carl, "SELECT 1")
+        admin.execute("REVOKE CONNECT ON DATABASE rdb FROM carl; DROP ROLE carl")
+        assert admin.execute("SELECT username FROM cron.job").fetchall() == [("carl",)]
+        server.inside.create_user("carl", VERIFIER, is_admin=True)
+        assert admin.execute("SELECT count(*) FROM cron.job").fetchone() == (0,)
+
+
+def test_a_database_whose_jobs_never_end_is_restored(server: Server, short_tmp: Path) -> None:
+    transfers = Transfers(server.node, short_tmp)
+    server.inside.create_database("shop")
+    done = transfers.dump("shop")
+    with server.session() as admin:
+        for number in range(4):
+            named = "SELECT cron.schedule_in_database(%s, %s, 'SELECT pg_sleep(600)', 'shop')"
+            admin.execute(named, [str(number), SOON])
+        running = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_cron'"
+        wait_until(lambda: admin.execute(running).fetchone() == (4,))
+        restored = transfers.restore(done, "shop")
+    assert restored.status == "done", restored
 
 
 def test_a_tenants_dump_does_without(server: Server, tmp_path: Path) -> None:
@@ -214,10 +283,6 @@ def test_a_tenants_dump_does_without(server: Server, tmp_path: Path) -> None:
         schedule(admin, "SELECT 1")
     server.run("pg_dump", "-d", "rdb", "-f", str(tmp_path / "dump.sql"))
     assert "COPY cron." not in (tmp_path / "dump.sql").read_text()
-
-
-WRITING = "DO 'BEGIN INSERT INTO ran VALUES (1); PERFORM pg_sleep(600); END'"
-WRITERS = "SELECT FROM pg_stat_activity WHERE backend_type = 'pg_cron' AND backend_xid IS NOT NULL"
 
 
 def test_jobs_wait_while_nobody_may_write(server: Server) -> None:

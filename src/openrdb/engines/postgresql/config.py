@@ -7,7 +7,7 @@ from openrdb.catalog.node_types import NodeType
 from openrdb.catalog.setting_values import is_on
 from openrdb.engines.base import EngineNode
 from openrdb.engines.names import FIRST_DATABASE, NODES_NETWORK, OWN_PREFIX, REPLICATION, SUPERUSER
-from openrdb.engines.postgresql import limits, session, upstream
+from openrdb.engines.postgresql import jobs, limits, session, upstream
 from openrdb.engines.postgresql.admin import roles
 from openrdb.engines.transfers import LOADED, REPLACED, RESTORE_ROLE
 from openrdb.spec import NodeSpec
@@ -59,7 +59,7 @@ _PRELOADED = ("pg_stat_statements", "timescaledb")
 """Modules that extensions of a bundle need from the start: else they can be created and not used."""
 _OURS = "rdb."
 """What our own settings' names begin with."""
-_CHOSEN = {"cron.timezone": "pg_cron", "rdb.enable_pgaudit": "pgaudit"}
+_CHOSEN = {jobs.SETTING: "pg_cron", "rdb.enable_pgaudit": "pgaudit"}
 """Settings, and modules that they load: a switch where it is on, another one whatever its user sets."""
 _OF_MODULES = {
     # It would keep ALTER ROLE … PASSWORD, for whoever reads the statistics; its user may choose so.
@@ -91,7 +91,7 @@ def files(node: EngineNode) -> dict[str, str]:
     text = [
         *lines(_defaults(spec)),
         *lines(own),
-        *lines(preloaded(bundle, spec, jobs=not node.is_held)),
+        *lines(preloaded(bundle, spec, with_jobs=not node.is_held)),
         *lines(_writing(node)),
         *lines(upstream.settings(node)),
         *lines(limits.raised(own, node)),
@@ -200,16 +200,18 @@ def _with_unit(setting: EngineSetting, value: str) -> str:
     return f"{value}{setting.unit}" if setting.unit and value.lstrip("-").isdigit() else value
 
 
-def preloaded(bundle: Bundle, spec: NodeSpec | None = None, *, jobs: bool = True) -> dict[str, str]:
+def preloaded(
+    bundle: Bundle, spec: NodeSpec | None = None, *, with_jobs: bool = True
+) -> dict[str, str]:
     """Return what loads the modules of a bundle that are needed from the start, and modules' settings.
 
     Args:
         bundle: whose modules.
         spec: of the node whose user chooses some of them; None: all.
-        jobs: whether what runs jobs is among them: it writes as it starts.
+        with_jobs: whether what runs jobs is among them: it writes as it starts.
     """
     chosen = {one for name, one in _CHOSEN.items() if spec is None or _chooses(spec, name)}
-    wanted = [*_PRELOADED, *sorted(chosen if jobs else chosen - {"pg_cron"})]
+    wanted = [*_PRELOADED, *sorted(chosen if with_jobs else chosen - {"pg_cron"})]
     there = [name for name in wanted if _has(bundle, name)]
     found = {"shared_preload_libraries": ", ".join(there)} if there else {}
     chosen_settings = {} if spec is None else spec.settings

@@ -8,7 +8,7 @@ from psycopg import Connection, errors, sql
 
 from openrdb.engines.base import EngineNode
 from openrdb.engines.names import SUPERUSER
-from openrdb.engines.postgresql import grants, session
+from openrdb.engines.postgresql import grants, jobs, session
 from openrdb.engines.postgresql.admin import databases, roles
 from openrdb.engines.postgresql.admin.levels import Row
 from openrdb.engines.postgresql.restoring import APPLICATION, Restoring, end_sessions
@@ -48,6 +48,7 @@ def swap(job: Restoring, database: str, contents: Contents) -> None:
     )
     with job.session("postgres") as connection:
         for attempt in range(_ATTEMPTS):
+            jobs.end_beginner(connection)  # else there are others as soon as some have ended
             connection.execute(_SESSIONS, [[database, loaded]])
             connection.commit()
             try:

@@ -10,7 +10,8 @@ import psycopg
 from psycopg import Connection, errors
 
 from openrdb.engines.base import EngineNode
-from openrdb.engines.postgresql import session
+from openrdb.engines.names import FIRST_DATABASE
+from openrdb.engines.postgresql import jobs, session
 from openrdb.engines.postgresql.admin import (
     administrators,
     databases,
@@ -125,6 +126,8 @@ class Administration:
         self._in("postgres", lambda connection: users.check_create(connection, name))
 
     def create_user(self, name: str, verifier: str, *, is_admin: bool) -> None:
+        if self._in("postgres", lambda connection: roles.oid(connection, name)) is None:
+            self._delete_jobs(name)  # of one whom SQL has dropped
         self._change(lambda found: users.ensure(found, name, verifier, is_admin=is_admin))
 
     def check_update_user(self, name: str) -> None:
@@ -187,6 +190,8 @@ class Administration:
         # It is 0 where an earlier attempt shut the user out, and got no further.
         user_id, is_admin, limit = begun
         try:
+            self._delete_jobs(name)
+            self._in("postgres", lambda connection: users.end_sessions(connection, name))
             running = self._running_as(user_id) if is_admin else []
             for database in self._in("postgres", lambda found: users.leave(found, name)):
                 self._in(database, lambda connection: users.strip(connection, user_id))
@@ -195,6 +200,18 @@ class Administration:
         except OpenRDBError:
             self._in("postgres", lambda connection: users.limit(connection, name, limit or -1))
             raise
+        self._delete_jobs(name)  # which the last ones may have scheduled
+
+    def _delete_jobs(self, name: str) -> None:
+        """Delete a user's jobs. A database that cannot be entered is in the way of those who have
+        jobs only."""
+        try:
+            self._in(FIRST_DATABASE, lambda connection: jobs.delete(connection, name))
+        except NotFound:
+            pass
+        except PreconditionFailed:
+            if jobs.SETTING in self._node.spec.settings:
+                raise
 
     # -- databases -----------------------------------------------------------------------------
 

@@ -47,6 +47,8 @@ _ENTERED: Sequence[str] = ("postgres", "template1")
 """Databases that administrators may only come into: tools connect to them."""
 _ENTERED_LATER: Sequence[str] = ("template1",)
 
+_SEARCHED = "search_path=pg_catalog, pg_temp"
+"""What the superuser's processes look names up in, whatever a database's owner sets for it."""
 _COMPLETE = f"""
     SELECT
         (SELECT count(*) FROM pg_roles WHERE rolname = ANY(%(ours)s) AND rolinherit AND NOT (
@@ -59,6 +61,8 @@ _COMPLETE = f"""
         AND (SELECT count(*) FROM pg_database, aclexplode(datacl)
             WHERE datname = ANY(%(entered)s) AND pg_get_userbyid(grantee) = '{ADMIN}'
                 AND privilege_type = 'CONNECT' AND is_grantable) = cardinality(%(entered)s)
+        AND EXISTS (SELECT FROM pg_db_role_setting
+            WHERE setrole = 10 AND setdatabase = 0 AND '{_SEARCHED}' = ANY (setconfig))
 """  # noqa: S608
 _GRANTS_NO_PARAMETER = f"""
         AND NOT EXISTS (SELECT FROM pg_parameter_acl, aclexplode(paracl)
@@ -79,6 +83,7 @@ def _members(major: int) -> list[tuple[str, str, bool]]:
 
 def _rights(major: int, entered: Sequence[str] = _ENTERED) -> list[str]:
     return [
+        f"ALTER ROLE {SUPERUSER} SET {_SEARCHED}",
         *(
             f"GRANT {role} TO {member}" + (" WITH ADMIN OPTION" if option else "")
             for role, member, option in _members(major)

@@ -9,7 +9,6 @@ from psycopg import Connection, sql
 
 from openrdb.engines import names
 from openrdb.engines.names import SUPERUSER
-from openrdb.engines.postgresql import jobs
 from openrdb.engines.postgresql.admin import (
     administrators,
     databases,
@@ -38,7 +37,7 @@ _ENDED = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE use
 _RUNNING = f"""
     SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
     WHERE datname = ANY(%s) AND xact_start < now() AND pid <> pg_backend_pid()
-        AND backend_type IN ('client backend', 'autovacuum worker')
+        AND backend_type IN ('client backend', 'autovacuum worker', 'pg_cron')
         AND usename IS DISTINCT FROM '{SUPERUSER}'
 """  # noqa: S608
 _RUNS = """
@@ -255,7 +254,6 @@ def strip(connection: Connection[Row], role: int) -> None:
     assert row is not None  # noqa: S101
     with suppress(NotFound):  # its name cannot be written in this encoding
         privileges.grant(connection, str(row[0]), Level())
-    jobs.delete(connection, role)
     block = f"BEGIN EXECUTE format('DROP OWNED BY %I', pg_get_userbyid({role})); END"
     connection.execute(sql.SQL("DO {}").format(sql.Literal(block)))
     roles.revoke_of_extensions(connection, role)
