@@ -50,9 +50,11 @@ def is_alone(scene: Scene, _: int) -> bool:
 
 def _is_as_it_was(scene: Scene, *, is_ha_cluster: bool, kept: bool = False) -> bool:
     """An instance has as many nodes as it should, and its data; it is removed."""
-    service = scene.service
-    instance = ready(service.sdk(), scene.added)
-    wait_until(service.login(instance).answers)  # it may just have been killed
+    service, sdk = scene.service, scene.service.sdk()
+    # It may just have been killed, and while its agent is, nobody knows that it is protected.
+    wait_until(lambda: sdk.get_instance(instance_id=scene.added).status == "ready")
+    instance = ready(sdk, scene.added)
+    wait_until(service.login(instance).answers)
     with service.connection(instance) as session:
         query = "SELECT n FROM kept" if kept else "SELECT 7"
         assert session.execute(query).fetchone() == (7,)
