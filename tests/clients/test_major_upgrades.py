@@ -84,7 +84,7 @@ def test_all_that_was_written_is_there(service: Service, old: Instance) -> None:
     kept = ready(sdk, old.id)
     assert (kept.engine, kept.endpoints) == (OLD, [])
     with service.superuser(kept) as session:
-        assert session.execute("SELECT count(*) > 10 FROM written").fetchone() == (True,)
+        assert session.execute("SELECT count(*) > 10 FROM public.written").fetchone() == (True,)
         assert session.execute("SHOW autovacuum").fetchone() == ("on",)
 
 

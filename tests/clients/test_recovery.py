@@ -140,9 +140,9 @@ def test_copies_are_without_slots(deployment: Service, cache: Path) -> None:
     made = [
         sdk.create_instance_from_snapshot(snapshot_id=snapshot.id, instance_name="thawed").id,
         sdk.clone_instance(instance_id=instance.id, name="clone").id,
-        restore(service, instance.id, name="back").json()["id"],
     ]
-    for copy in [settled(service, one) for one in made]:
+    recovered = settled(service, restore(service, instance.id, name="back").json()["id"])
+    for copy in [recovered, *(ready(sdk, one) for one in made)]:
         assert rows(service, copy) == [1]
         with service.superuser(copy) as session:
             assert session.execute("SELECT slot_name FROM pg_replication_slots").fetchall() == []

@@ -138,7 +138,7 @@ def test_databases_that_tools_come_into(shop: Server, database: str) -> None:
             "SELECT count(*) FROM pg_type WHERE typname = 'trap' UNION ALL "
             "SELECT count(*) FROM pg_publication UNION ALL "
             "SELECT count(*) FROM pg_extension WHERE extname <> 'plpgsql' UNION ALL "
-            "SELECT count(*) FROM pg_db_role_setting UNION ALL "
+            "SELECT count(*) FROM pg_db_role_setting WHERE setrole <> 10 UNION ALL "
             "SELECT count(*) FROM pg_database, aclexplode(datacl) WHERE datname = current_database() "
             "AND privilege_type <> 'CONNECT' AND grantee <> 10"
         )
