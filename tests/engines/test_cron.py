@@ -15,7 +15,7 @@ from openrdb.engines.base import EngineNode
 from openrdb.engines.postgresql import config, writes
 from openrdb.host.bundles.cache import Bundles
 from openrdb.system import accounts
-from tests.support.place import new_place
+from tests.support.debian_server import debian_server
 from tests.support.postgresql_server import VERIFIER, Server
 from tests.support.service import port_of_server, wait_until
 from tests.support.transfers import Transfers
@@ -26,10 +26,10 @@ Connection = psycopg.Connection[Any]
 
 SETTING = {"cron.timezone": "GMT"}
 SOON = "1 second"
-STATUS = (
-    "SELECT status, return_message FROM cron.job_run_details WHERE jobid = %s AND status NOT IN "
-)
-STATUS += "('starting', 'running', 'sending', 'connecting')"
+STATUS = """
+    SELECT status, return_message FROM cron.job_run_details
+    WHERE jobid = %s AND status NOT IN ('starting', 'running', 'sending', 'connecting')
+"""
 EVIL = """
     CREATE SCHEMA evil;
     GRANT USAGE ON SCHEMA evil TO PUBLIC;
@@ -57,12 +57,7 @@ IS_SUPERUSER = "SELECT rolsuper FROM pg_roles WHERE rolname = 'admin'"
 @pytest.fixture(scope="module", params=["PostgreSQL-17", "PostgreSQL-18"])
 def running(debian_cache: Path, worker_id: str, request: pytest.FixtureRequest) -> Iterator[Server]:
     """17, and 18 where somebody has installed it next to it."""
-    bundles = Bundles(debian_cache)
-    if (bundle := bundles.of(*bundles.builds(request.param, "debian"))) is None:
-        pytest.skip(f"{request.param} of Debian's packages is not installed in {debian_cache}")
-    place = new_place()
-    place.mkdir(mode=0o755)
-    with Server(place, bundle, request.param, port_of_server(worker_id, 41)) as server:
+    with debian_server(debian_cache, request.param, port_of_server(worker_id, 41)) as server:
         assert server.refusal() is None
         server.reconfigure(
             dataclasses.replace(server.spec, settings=server.spec.settings | SETTING)

@@ -22,8 +22,7 @@ from psycopg import errors, sql
 
 from openrdb.engines.postgresql import newer_extensions, session
 from openrdb.host.bundles import extensions
-from openrdb.host.bundles.cache import Bundles
-from tests.support.place import new_place
+from tests.support.debian_server import debian_server
 from tests.support.postgresql_server import VERIFIER, Server
 from tests.support.service import ROOT, port_of_server, wait_until
 
@@ -73,12 +72,7 @@ MADE = """
 @pytest.fixture(scope="module", params=["PostgreSQL-15", "PostgreSQL-17", "PostgreSQL-18"])
 def debian(debian_cache: Path, worker_id: str, request: pytest.FixtureRequest) -> Iterator[Server]:
     """17, and the others where somebody has installed them next to it."""
-    bundles = Bundles(debian_cache)
-    if (bundle := bundles.of(*bundles.builds(request.param, "debian"))) is None:
-        pytest.skip(f"{request.param} of Debian's packages is not installed in {debian_cache}")
-    place = new_place()
-    place.mkdir(mode=0o755)
-    with Server(place, bundle, request.param, port_of_server(worker_id, 40)) as server:
+    with debian_server(debian_cache, request.param, port_of_server(worker_id, 40)) as server:
         yield server
 
 

@@ -16,9 +16,8 @@ from openrdb.engines.postgresql.admin.levels import Row
 SETTING: Final = "cron.timezone"
 """Which whoever wants jobs sets."""
 _IS_THERE = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_cron')"
-_READ = """
-    SELECT jobid, username, database, schedule, command, jobname, active FROM cron.job ORDER BY jobid
-"""
+_COLUMNS = ("jobid", "username", "database", "schedule", "command", "jobname", "active")
+_READ = f"SELECT {', '.join(_COLUMNS)} FROM cron.job ORDER BY jobid"  # noqa: S608
 _DELETE = "DELETE FROM cron.job WHERE username = %s"
 _PUT = """
     INSERT INTO cron.job (jobid, username, database, schedule, command, jobname, active, nodeport)
@@ -33,14 +32,13 @@ _END = """
     WHERE backend_type = 'pg_cron launcher'
 """
 _NEXT = "SELECT setval('cron.jobid_seq', max(jobid)) FROM cron.job HAVING count(*) > 0"
-_COLUMNS = ("jobid", "username", "database", "schedule", "command", "jobname", "active")
 
 
 def read(connection: Connection[Row]) -> list[list[Any]]:
     """Return the jobs of the current database, as `put` takes them."""
     if not _is_there(connection):
         return []
-    return [list(row) for row in connection.execute(_READ).fetchall()]
+    return [list(row) for row in connection.execute(_READ.encode()).fetchall()]
 
 
 def put(connection: Connection[Row], found: list[list[Any]]) -> None:
