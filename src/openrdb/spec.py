@@ -104,7 +104,8 @@ class NodeState:
     """A node as its host sees it."""
 
     node_id: UUID
-    role: Role
+    role: Role | None
+    """None: which node of its pair takes writes is not known; then `reason` says why."""
     desired: Desired
     running: bool
     bundle: str

@@ -10,9 +10,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+from scaleway import ScalewayException
+from scaleway.rdb.v1 import InstanceStatus
+
 from openrdb.host.bundles.cache import Bundles
 from tests.support.programs import holder
-from tests.support.service import Service, ready, wait_until
+from tests.support.service import Service, gone, ready, wait_until
 
 
 def node(service: Service, instance_id: str) -> dict[str, Any]:
@@ -51,6 +55,31 @@ def test_a_node_remembers_its_bundle_and_says_its_state(fresh_service: Service) 
     wait_until(lambda: node(service, instance.id)["observed_state"] == "running")
     assert node(service, instance.id)["observed_reason"] is None
     wait_until(service.login(instance).answers)
+
+
+def test_a_pair_that_cannot_be_read_harms_nobody_else(fresh_service: Service) -> None:
+    """It is told, and can be deleted."""
+    service = fresh_service
+    service.start()
+    single = service.create(name="single")
+    pair = service.create(name="pair", is_ha_cluster=True)
+    service.kill_everything()
+    record = service.data_dir / "instances" / pair.id / "pair.json"
+    record.write_text("damaged")
+    service.start()
+    wait_until(service.login(single).answers)
+    sdk = service.sdk()
+    wait_until(lambda: sdk.get_instance(instance_id=pair.id).status == InstanceStatus.AUTOHEALING)
+    service.environment["COLUMNS"] = "500"
+    told = service.run("status", "pair", "--data-dir", str(service.data_dir)).stdout
+    assert "pair.json is damaged" in told
+    assert not service.login(pair).answers()
+    with pytest.raises(ScalewayException) as refused:
+        sdk.create_database(instance_id=pair.id, name="late")
+    assert refused.value.status_code == 409
+    sdk.delete_instance(instance_id=pair.id)
+    wait_until(lambda: gone(service.sdk(), pair.id))
+    wait_until(lambda: not service.processes(pair.id))
 
 
 def test_changed_versions_of_what_data_depends_on_are_said(fresh_service: Service) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -23,10 +24,12 @@ from openrdb.engines.mysql import channel, semisync
 from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import run
 from openrdb.engines.postgresql import session
+from openrdb.errors import HostError, TransientState
 from openrdb.host.healing import Healer
 from openrdb.host.pairs import carer, planned
 from openrdb.host.processes import STOP_TIMEOUT
 from openrdb.system import accounts
+from openrdb.system.layout import Layout
 from openrdb.system.processes import is_alive
 from tests.support.pairs import PROTECTED, Pair
 from tests.support.service import wait_until
@@ -490,6 +493,73 @@ def test_a_node_starts_inert_whoever_starts_it(pair: Pair) -> None:
     assert not replication.is_open()
     host._keep_pairs()
     pair.wait_protected()
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["damaged", "gone"])
+def test_nodes_of_a_pair_that_cannot_be_read_are_left_alone(
+    pair: Pair, writers: Writers, is_there: bool
+) -> None:
+    """Each was started as if it were alone: both would have taken writes, also the stale one."""
+    before = pair.record
+    path = Layout(pair.agent.root).pair(before.instance_id)
+    processes = [one for node in before.members for one in pair.processes(node)]
+    pair.agent.host._leave_pairs()
+    send(processes, signal.SIGKILL)
+    path.unlink()
+    if is_there:
+        path.write_bytes(b"\xff{")
+    pair.agent.restart()
+    host = pair.agent.host
+    with pytest.raises(HostError, match="which node takes writes is not known"):
+        host.ensure_pair(*pair.specs, 5.0)
+    with pytest.raises(HostError, match="which node takes writes is not known"):
+        host.ensure_no_pair(pair.specs[0], pair.specs[1].node_id)
+    for spec in pair.specs:
+        calls = (host.ensure_running, host.ensure_accepting, host.ensure_reloaded)
+        for call in (*calls, host.ensure_configuration):
+            with pytest.raises(HostError, match="which node takes writes is not known"):
+                call(spec)
+        with pytest.raises(TransientState):
+            host.pair_obstacles(spec)
+        host.ensure_volume(spec)
+    rounds = (host._round, host._dismiss_gone, host._renew_servers, host._keep_recoveries)
+    for round_ in (*rounds, host._settle_slots, host._remove_leftovers, host._heal_sockets):
+        round_()
+    for node in before.members:
+        assert host._healer.pid(f"node-{node}") is None
+        host._look(node)
+        state = pair.state_of(node)
+        assert (state.role, state.running) == (None, False)
+        assert str(path) in (state.reason or "")
+        assert state.unprotected is not None
+    assert not pair.login.answers()
+    # As the documents say, by hand.
+    members = [str(one) for one in before.members]
+    known = {"instance_id": str(before.instance_id), "members": members, "unusable": True}
+    known |= {"primary": str(before.primary), "epoch": before.epoch + 1000}
+    path.write_text(json.dumps(known))
+    wait_until(lambda: before.instance_id in host._keepers, PROTECTED)
+    pair.wait_protected()
+    assert pair.record.primary == before.primary
+    writers.wait_for(20)
+
+
+def test_a_pair_that_cannot_be_read_is_removed(pair: Pair, made: dict[str, Pair]) -> None:
+    """To its last process, though nothing else is done with it."""
+    del made[pair.specs[0].engine]  # the next test makes another one
+    instance, nodes = pair.specs[0].instance_id, [one.node_id for one in pair.specs]
+    processes = [one for node in nodes for one in pair.processes(node)]
+    assert len(processes) >= 2
+    with pair.agent.away():
+        Layout(pair.agent.root).pair(instance).write_text("")
+    host = pair.agent.host
+    for spec in pair.specs:
+        host.ensure_stopped(spec)
+    assert not any(is_alive(one.pid) for one in processes)
+    host.ensure_removed(instance, nodes, keep=False)
+    assert instance not in {one.instance_id for one in host.known_instances()}
+    host._round()
+    assert instance not in host._records.lost_pairs
 
 
 @pytest.mark.parametrize("is_known", [True, False], ids=["as it is", "as it was before a failover"])

@@ -152,16 +152,17 @@ class LocalHost(LocalSlots):
         name = program_name(record.spec)
         running = self._healer.pid(name) is not None
         epoch, unprotected = self._pair_state(record)
+        why_lost = self._records.why_lost(record)
         _, does_not_follow = self._replica_state(record)
         memory = self._memories.get(record.spec.node_id, Memory())
         return NodeState(
             node_id=record.spec.node_id,
-            role=self._records.role_of(record),
+            role=self._records.role_of(record) if why_lost is None else None,
             desired=record.desired,
             running=running,
             bundle=record.bundle,
             version=self._version(record),
-            reason=does_not_follow if running else self._healer.reason(name),
+            reason=why_lost or (does_not_follow if running else self._healer.reason(name)),
             data_versions=record.data_versions,
             warning=self._data_versions.warning(record.spec.node_id),
             writes=record.writes,
@@ -214,6 +215,8 @@ class LocalHost(LocalSlots):
     # -- rounds --------------------------------------------------------------------------------
 
     def _round(self) -> None:
+        if self._records.find_pairs():
+            self._keep_pairs()
         self._heal_sockets()
         self._routes.heal()
         self._ports_guard.heal()

@@ -47,8 +47,26 @@ class LocalPairs(LocalNodes):
         self._followed: dict[UUID, Mapping[str, int]] = {}
         """What no follower of a node may have lower, by the node, as it was last asked."""
         self._ground = LocalGround(self)
+        self._note_lost_pairs()
 
     # -- keepers -------------------------------------------------------------------------------
+
+    def _note_lost_pairs(self) -> None:
+        """Note the pairs whose record is gone: both nodes have data, one of them from the other."""
+        made: dict[UUID, int] = {}
+        for record in self._records.nodes.values():
+            is_paired = record.spec.is_paired and record.spec.role != "replica"
+            if is_paired and self._records.pair_of(record) is None and self._has_data(record):
+                made[record.spec.instance_id] = made.get(record.spec.instance_id, 0) + 1
+        for instance_id in [one for one, count in made.items() if count > 1]:
+            path = self._layout.pair(instance_id)
+            self._records.lost_pairs.setdefault(instance_id, f"{path} is gone")
+
+    def _has_data(self, record: NodeRecord) -> bool:
+        try:
+            return self._pools.exists(self._pools.volume_of(record))
+        except HostError:
+            return True  # as far as is known, while its pool is away
 
     def _keep_pairs(self) -> None:
         for instance_id in list(self._records.pairs):
@@ -96,6 +114,8 @@ class LocalPairs(LocalNodes):
         return [node_id] if pair is None else list(pair.members)
 
     def _engine_node(self, record: NodeRecord) -> EngineNode:
+        if record.spec.role != "replica":
+            self._records.require_pair(record.spec.instance_id)
         # First: it ends after the record says that commits wait, and with neither none would.
         keeper = self._keepers.get(record.spec.instance_id)
         arming = keeper is not None and keeper.arming
@@ -147,6 +167,8 @@ class LocalPairs(LocalNodes):
 
     def _pair_state(self, record: NodeRecord) -> tuple[int, str | None]:
         """Return `NodeState.epoch` and `NodeState.unprotected` of a node."""
+        if (why := self._records.why_lost(record)) is not None:
+            return 0, f"which node takes writes is not known: {why}"
         if (pair := self._records.pair_of(record)) is None:
             return 0, None
         if pair.primary != record.spec.node_id:
@@ -245,6 +267,7 @@ class LocalPairs(LocalNodes):
         return replication.warnings() if replication is not None else []
 
     def ensure_pair(self, primary: NodeSpec, standby: NodeSpec, timeout: float) -> bool:
+        self._records.require_pair(primary.instance_id)
         self._accept(primary, "running")
         self._accept(standby, "running")
         if primary.instance_id not in self._records.pairs:
@@ -284,6 +307,7 @@ class LocalPairs(LocalNodes):
             self._records.save_node(record)
 
     def ensure_no_pair(self, spec: NodeSpec, standby: UUID) -> UUID:
+        self._records.require_pair(spec.instance_id)
         pair = self._records.pairs.get(spec.instance_id)
         if pair is None:
             if spec.node_id not in self._records.nodes and standby in self._records.nodes:

@@ -125,18 +125,35 @@ class Records:
         self.routes: dict[UUID, RouteRecord] = {}
         self.pairs: dict[UUID, PairRecord] = {}
         """By instance."""
+        self.lost_pairs: dict[UUID, str] = {}
+        """Why it is not known which node of an instance takes writes. Without its pair's record both
+        would, so neither is started, or changed."""
         self._load_nodes("*")
         for path in layout.root.glob("instances/*/routes/*.json"):
             if (route := _read(_ROUTE, path)) is not None:
                 self.routes[route.route.endpoint_id] = route
 
     def _load_nodes(self, instance: str) -> None:
+        # Pairs before their nodes: others look at them at the same time. What is known is newer.
+        for path in self._layout.instances.glob(f"{instance}/pair.json"):
+            with contextlib.suppress(ValueError):  # nothing of ours
+                self._load_pair(UUID(path.parent.name))
         for path in self._layout.instances.glob(f"{instance}/nodes/*/node.json"):
             if (node := _read(_NODE, path)) is not None:
-                self.nodes[node.spec.node_id] = node
-        for path in self._layout.instances.glob(f"{instance}/pair.json"):
-            if (pair := _read(_PAIR, path)) is not None:
-                self.pairs[pair.instance_id] = pair
+                self.nodes.setdefault(node.spec.node_id, node)
+
+    def _load_pair(self, instance_id: UUID) -> None:
+        path = self._layout.pair(instance_id)
+        try:
+            pair = _parse(_PAIR, path)
+        except HostError as error:
+            if self.lost_pairs.get(instance_id) != error.explanation:
+                log.error("which node of a pair takes writes is not known: %s", error.explanation)
+            self.lost_pairs[instance_id] = error.explanation
+            return
+        if pair is not None:
+            self.pairs.setdefault(instance_id, pair)
+            self.lost_pairs.pop(instance_id, None)
 
     def _write(self, path: Path, content: str) -> None:
         """Write a record; on a full disk with what is kept aside for that, which serves no longer
@@ -154,6 +171,23 @@ class Records:
     def load_instance(self, instance_id: UUID) -> None:
         """Read what is written down of an instance whose files were brought back."""
         self._load_nodes(str(instance_id))
+
+    def find_pairs(self) -> bool:
+        """Look for the records of pairs that could not be read; return whether one is there by now."""
+        lost = list(self.lost_pairs)
+        for instance_id in lost:
+            self._load_pair(instance_id)
+        return len(self.lost_pairs) < len(lost)
+
+    def why_lost(self, node: NodeRecord) -> str | None:
+        """Return why it is not known whether a node takes writes; None if it is."""
+        is_replica = node.spec.role == "replica"
+        return None if is_replica else self.lost_pairs.get(node.spec.instance_id)
+
+    def require_pair(self, instance_id: UUID) -> None:
+        """Raise HostError if it is not known which node of an instance takes writes."""
+        if (why := self.lost_pairs.get(instance_id)) is not None:
+            raise HostError(f"which node takes writes is not known: {why}")
 
     def save_node(self, record: NodeRecord) -> None:
         if self.nodes.get(record.spec.node_id) != record:
@@ -182,7 +216,9 @@ class Records:
         return pair if pair is not None and node.spec.node_id in pair.members else None
 
     def role_of(self, node: NodeRecord) -> Role:
-        """Return what a node is now."""
+        """Return what a node is now: of a pair that cannot be read, nobody takes writes."""
+        if self.why_lost(node) is not None:
+            return "standby"
         if (pair := self.pair_of(node)) is not None:
             return "primary" if pair.primary == node.spec.node_id else "standby"
         return "replica" if node.spec.role == "replica" else "primary"
@@ -289,18 +325,31 @@ class Records:
         for key in [k for k, one in self.routes.items() if one.route.instance_id == instance_id]:
             del self.routes[key]
         self.pairs.pop(instance_id, None)
+        self.lost_pairs.pop(instance_id, None)
 
 
 def _read(adapter: TypeAdapter[T], path: Path) -> T | None:
     try:
-        return adapter.validate_json(path.read_text())
+        return _parse(adapter, path)
+    except HostError as error:
+        log.error("left alone: %s", error.explanation)
+        return None
+
+
+def _parse(adapter: TypeAdapter[T], path: Path) -> T | None:
+    """Return what a file says; None if there is none.
+
+    Raises:
+        HostError: it cannot be read, or is damaged.
+    """
+    try:
+        return adapter.validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except OSError as error:
-        log.error("%s cannot be read, so it is left alone: %s", path, error)
+        raise HostError(f"{path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        log.error("%s is damaged, so it is left alone: %s", path, complaint(error))
-    return None
+        raise HostError(f"{path} is damaged: {complaint(error)}") from None
 
 
 def complaint(error: ValidationError) -> str:

@@ -119,7 +119,7 @@ def _state(node: NodeState) -> str:
 def _concerns_status(row: models.Node, node: NodeState) -> bool:
     """Return whether the instance may get another status by what its host says (`state.health`)."""
     known = (row.observed_writes, row.observed_role, row.observed_unprotected)
-    return known != (node.writes, node.role, node.unprotected)
+    return known != (node.writes, node.role or row.observed_role, node.unprotected)
 
 
 def _differs(row: models.Node, node: NodeState) -> bool:
@@ -132,18 +132,20 @@ def _differs(row: models.Node, node: NodeState) -> bool:
 
 
 def _observed(node: NodeState) -> dict[str, Any]:
-    """Return what is written down of a node's state, by the names of the columns."""
-    return {
+    """Return what is written down of a node's state, by the names of the columns; its role stays what
+    it was last where its host does not know it."""
+    observed = {
         "observed_state": _state(node),
-        "observed_role": node.role,
         "observed_reason": node.reason or node.writes_reason or node.warning or None,
         "observed_writes": node.writes,
-        "observed_epoch": node.epoch,
         "observed_unprotected": node.unprotected,
         "observed_follows": node.running and not node.reason if node.role == "replica" else None,
         # Whole seconds: else each report would be another one, and the state written for it.
         "observed_lag": None if node.lag is None else round(node.lag),
     }
+    if node.role is not None:
+        observed |= {"observed_role": node.role, "observed_epoch": node.epoch}
+    return observed
 
 
 def _tell_of_recovery(session: Session, row: models.Node, node: NodeState) -> None:
