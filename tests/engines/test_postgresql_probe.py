@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -62,6 +63,48 @@ def test_it_tells_what_the_standby_lacks(members: Members) -> None:
     # Sessions read the settings again one after the other, and none waits for the probe's.
     wait_until(lambda: probe.look(LONGEST) == Probed("written", waits=False))
     probe.close()
+
+
+def test_who_confirms_late_is_not_silent(members: Members) -> None:
+    """One that received as much as it could was killed for it, as data was loaded."""
+    primary, standby = members.pair()
+    probe = primary.replication.probe()
+    receiver = standby.process_of("walreceiver")
+    is_over = threading.Event()
+    threads = [
+        threading.Thread(target=_load, args=(primary, is_over)),
+        threading.Thread(target=_slow_down, args=(receiver, is_over)),
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        found = probe.look(LONGEST)
+        while found.late < 4:
+            found = probe.look(LONGEST)
+        assert found.unconfirmed < found.late / 2
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join()
+    wait_until(lambda: probe.look(LONGEST).late < 0.2)
+    probe.close()
+
+
+def _load(member: Member, is_over: threading.Event) -> None:
+    """Write without end what nobody waits for."""
+    with member.superuser() as session:
+        session.execute("SET synchronous_commit = local")
+        while not is_over.wait(0.005):
+            session.execute("SELECT pg_logical_emit_message(false, 'test', repeat('x', 1000000))")
+
+
+def _slow_down(process: psutil.Process, is_over: threading.Event) -> None:
+    """Let a process work a fifth of the time."""
+    while not is_over.is_set():
+        process.suspend()
+        is_over.wait(0.16)
+        process.resume()
+        is_over.wait(0.04)
 
 
 def test_who_cannot_ask_says_nothing_of_the_standby(members: Members) -> None:

@@ -70,11 +70,14 @@ class Probed:
 
     answer: Answer
     unconfirmed: float = 0.0
-    """Seconds since which the synchronous standby has not confirmed something that was written: 0
+    """Seconds since which the synchronous standby, which lacks something, has confirmed nothing: 0
     where it has everything, nothing waits for it, or the probe could not ask for that."""
     reason: str = ""
     waits: bool = True
     """Whether commits wait for a standby, as far as it was told."""
+    late: float = 0.0
+    """Seconds since which it has lacked something that was written, though it confirms what was
+    written before; as far as the probe could tell."""
 
 
 class Probe(Protocol):

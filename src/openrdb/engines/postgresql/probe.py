@@ -40,6 +40,8 @@ class PostgreSQLProbe:
         self._waits = True
         self._lacking: deque[tuple[float, int]] = deque()
         """Since when the standby lacks what was written up to where, the earliest first."""
+        self._progress: tuple[int, float] | None = None
+        """Up to where it has confirmed, and when that was new; None: it lacks nothing."""
 
     def look(self, timeout: float) -> Probed:
         deadline = time.monotonic() + timeout
@@ -51,7 +53,7 @@ class PostgreSQLProbe:
             return Probed(_answer(error), reason=str(error))
         if postmaster.is_ending(self._node):  # when its last session has gone: this one
             return Probed("refused", self._unconfirmed(), "has been asked to end")
-        return Probed("written", self._unconfirmed(), waits=self._waits)
+        return Probed("written", self._unconfirmed(), waits=self._waits, late=self._late())
 
     def disarm(self) -> None:
         arming.disarm(self._node)
@@ -90,8 +92,15 @@ class PostgreSQLProbe:
         self._lacking.append((time.monotonic(), int(str(position))))
         while self._lacking and (not self._waits or self._lacking[0][1] <= has):
             self._lacking.popleft()
+        if not self._lacking:
+            self._progress = None
+        elif self._progress is None or has > self._progress[0]:
+            self._progress = has, time.monotonic()
 
     def _unconfirmed(self) -> float:
+        return time.monotonic() - self._progress[1] if self._progress else 0.0
+
+    def _late(self) -> float:
         return time.monotonic() - self._lacking[0][0] if self._lacking else 0.0
 
 

@@ -45,8 +45,9 @@ _MISSES_ALONE = 20
 """The same for one that has none: it can only be started again, and may just be slow."""
 _WELL = ("written", "full", "busy")
 """What a server answers that need not be replaced."""
-_UNCONFIRMED = 2.0
-"""Seconds without a confirmation after which a standby is given up: commits wait for it."""
+_UNCONFIRMED, _LATE = 2.0, 10.0
+"""Seconds without a confirmation, and with confirmations that come so late, after which a standby is
+given up: commits wait for it."""
 _LONG_BEHIND = 30.0
 """Seconds of changes that a standby has and has not applied, with which it would be open later than
 its primary is started again."""
@@ -459,11 +460,12 @@ class PairKeeper:
             if self.owes_release:
                 self._release(pair)
             return
-        is_silent = lives and found.answer in _WELL and found.unconfirmed > _UNCONFIRMED
+        keeps_waiting = found.unconfirmed > _UNCONFIRMED or found.late > _LATE
+        is_silent = lives and found.answer in _WELL and keeps_waiting
         if not lives:
             why = "the standby ended"
         elif is_silent:
-            why = "the standby confirmed nothing"
+            why = "the standby kept commits waiting"
         elif pair.is_armed and not found.waits:
             why = "commits did not wait for the standby"
         else:
