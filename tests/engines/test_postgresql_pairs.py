@@ -84,6 +84,38 @@ def test_a_standby_trusts_the_authority_of_its_instance_alone(members: Members) 
     wait_until(lambda: standby.ask("SELECT count(*) FROM written WHERE key = -1") == 1)
 
 
+def test_a_full_volume_has_no_room_for_who_is_away(members: Members) -> None:
+    """It is copied again when it is back; who is there, and who was away for a moment, is not."""
+    primary = members.primary()
+    away, there = members.follower(primary), members.follower(primary)
+    assert primary.replication.kept_for() == {away.id, there.id}
+    away.stop()
+    primary.engine.release_space()
+    assert primary.replication.kept_for() == {away.id, there.id}
+    with primary.superuser() as session:
+        for name in (
+            "min_wal_size",
+            "max_wal_size",
+        ):  # else files are kept for what will be written
+            session.execute(f"ALTER SYSTEM SET {name} = '32MB'".encode())
+        session.execute("SELECT pg_reload_conf()")
+        for _ in range(300):
+            session.execute("SELECT pg_logical_emit_message(false, '', repeat('x', 1000000))")
+    before = size_of_wal(primary)
+    primary.engine.release_space()
+    wait_until(lambda: size_of_wal(primary) < before / 2)
+    assert primary.replication.kept_for() == {there.id}
+    away.start()
+    primary.replication.admit(away.id)
+    wait_until(lambda: away.replication.following().lost is not None)
+    add(primary, -1)
+    wait_until(lambda: there.ask("SELECT count(*) FROM written WHERE key = -1") == 1)
+
+
+def size_of_wal(member: Member) -> int:
+    return sum(path.stat().st_size for path in (member.data / "pg_wal").iterdir())
+
+
 def test_every_start_takes_no_writes(members: Members) -> None:
     primary = members.primary()
     with writing(primary) as writers:

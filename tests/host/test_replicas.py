@@ -183,6 +183,20 @@ def slots(pair: Pair, node_id: UUID) -> set[str]:
         return {"?"}
 
 
+def test_a_node_that_was_down_keeps_nothing_for_who_is_gone(pair: Pair, replica: NodeSpec) -> None:
+    """It came back with the slot of a replica that was removed meanwhile."""
+    pair.wait_protected()
+    standby, slot = pair.record.standby, slot_of(replica.node_id)
+    wait_until(lambda: slots(pair, standby) == {slot}, PROTECTED)
+    with pair.left_alone(standby):
+        pair.signal(standby, signal.SIGKILL)
+        wait_until(lambda: pair.pid(standby) is None)
+        wait_until(lambda: pair.agent.host.ensure_no_replica(replica, 5.0), PROTECTED)
+    pair.wait_protected()
+    assert pair.record.standby == standby
+    wait_until(lambda: slots(pair, standby) == set(), PROTECTED)
+
+
 def test_no_node_keeps_what_nobody_reads(pair: Pair, replica: NodeSpec) -> None:
     """A slot that was left by a replica that follows another node kept WAL until the bound."""
     first = pair.record.primary

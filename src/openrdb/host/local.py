@@ -62,6 +62,7 @@ class LocalHost(LocalSlots):
         self._healer.every(self._options.round, self._keep_recoveries)
         self._healer.every(_SPACE_ROUND, self._remove_lost_recoveries)
         self._healer.every(SLOTS_ROUND, self._settle_slots)
+        self._healer.every(SLOTS_ROUND, self._dismiss_gone)
         if (alarm := self._routes.alarm()) is not None:
             self._healer.on_alarm(alarm, self._routes.heal)
         if self._ports_guard.is_there:

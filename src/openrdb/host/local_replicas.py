@@ -263,8 +263,41 @@ class LocalReplicas(LocalRecovery):
         for record in list(self._records.nodes.values()):
             is_upstream = self._records.role_of(record) != "replica"
             if record.spec.instance_id == spec.instance_id and is_upstream:
-                with contextlib.suppress(Exception):  # it does not run: it forgets with its data
+                with contextlib.suppress(Exception):  # one that does not run is told later
                     replication_of(self._server(record)).dismiss(spec.node_id)
+
+    def _dismiss_gone(self) -> None:
+        """Let servers keep nothing for nodes that are gone, as one that was down could not be told; nor
+        for those that are away, where there is no room for users' writes."""
+        for record in self._wanted_nodes():
+            node_id, is_full = record.spec.node_id, record.writes != "open"
+            if not self._is_replica(node_id) and self._followers(record, are_gone=not is_full):
+                look = partial(self._dismiss_gone_from, node_id)
+                self._underway.ensure(f"followers {node_id}", look, 0.0)
+
+    def _dismiss_gone_from(self, node_id: UUID) -> None:
+        try:
+            record = self._record(node_id)
+            if self._accepts(record):
+                replication = replication_of(self._server(record))
+                for follower in self._followers(record, are_gone=True):
+                    replication.dismiss(follower)
+                if record.writes != "open":
+                    replication.dismiss_away()
+        except HostError as error:
+            log.info("node %s keeps something for who is gone: %s", node_id, error)
+
+    def _followers(self, record: NodeRecord, *, are_gone: bool) -> set[UUID]:
+        """Return for whom a node keeps something; `are_gone`: who is none of its instance's nodes."""
+        try:
+            kept_for = replication_of(self._server(record)).kept_for()
+        except HostError:  # its binaries are not there
+            return set()
+        if not are_gone:
+            return kept_for
+        nodes = self._layout.instance(record.spec.instance_id) / "nodes"
+        # By their directories: a node whose record is damaged is there as well.
+        return {one for one in kept_for if not (nodes / str(one)).exists()}
 
     def ensure_no_replica(self, spec: NodeSpec, timeout: float) -> bool:
         remove = partial(self._in_turn, self._remove_replica, spec)

@@ -6,6 +6,7 @@ in the access file.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from uuid import UUID
 
@@ -14,6 +15,8 @@ from psycopg import Connection, sql
 from openrdb.engines.names import OWN_PREFIX, REPLICATION
 from openrdb.engines.postgresql import scram
 from openrdb.engines.postgresql.admin.levels import Row
+
+_SLOT = re.compile(f"{OWN_PREFIX}_([0-9a-f]{{32}})")
 
 
 def ensure_role(connection: Connection[Row], secret: str) -> None:
@@ -50,3 +53,9 @@ def parameters(address: str, port: int, application: str, authority: Path) -> di
 def slot_of(follower: UUID) -> str:
     """Return the name of the slot by which a follower's upstream keeps what it has not received."""
     return f"{OWN_PREFIX}_{follower.hex}"
+
+
+def follower_of(slot: str) -> UUID | None:
+    """Return whose slot it is; None if it is no follower's."""
+    match = _SLOT.fullmatch(slot)
+    return UUID(match[1]) if match is not None else None

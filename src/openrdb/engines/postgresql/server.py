@@ -25,6 +25,7 @@ from openrdb.engines.postgresql import (
     session,
     settings,
     shared_memory,
+    slots,
     upgrade,
     upstream,
     user_slots,
@@ -130,7 +131,9 @@ class PostgreSQLServer:
         return settings.reload(self._node)
 
     def release_space(self) -> None:
-        """Do nothing: the server itself removes what it does not need."""
+        """Give up followers that are away; else the server itself removes what it does not need."""
+        with session.answering():
+            slots.drop_away(self._node)
 
     def enforce_writes(self, *, changed: bool) -> None:
         writes.enforce(self._node, changed=changed)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from uuid import UUID
 
 from psycopg import Connection, errors
 
 from openrdb.engines.base import EngineNode
-from openrdb.engines.postgresql import session
+from openrdb.engines.postgresql import replication, session
 from openrdb.engines.postgresql.admin.levels import Row
 from openrdb.errors import HostError
 
@@ -18,6 +19,15 @@ _IS_LOST = (
     "WHERE slot_name = %s"
 )
 _CREATE = "SELECT pg_create_physical_replication_slot(%s, immediately_reserve => true)"
+_DIRECTORY = "pg_replslot"
+_FAR = 256 * 2**20
+"""Bytes that a slot keeps for a follower, from which on it is worth a copy to have them free."""
+_AWAY = """
+    SELECT slot_name FROM pg_replication_slots
+    WHERE slot_type = 'physical' AND NOT active AND %s < CASE WHEN pg_is_in_recovery()
+        THEN pg_wal_lsn_diff(pg_last_wal_receive_lsn(), restart_lsn)
+        ELSE pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn) END
+"""
 _READER = "SELECT active_pid FROM pg_replication_slots WHERE slot_name = %s"
 
 
@@ -49,6 +59,29 @@ def ensure_physical(node: EngineNode, name: str) -> None:
         drop(node, name)
     if is_there is not False:
         create_physical(node, name)
+
+
+def followers(node: EngineNode) -> set[UUID]:
+    """Return the followers that have a slot, whether the server runs or not."""
+    try:
+        names = [path.name for path in (node.paths.data / _DIRECTORY).iterdir()]
+    except OSError:
+        return set()
+    found = map(replication.follower_of, names)
+    return {follower for follower in found if follower is not None}
+
+
+def drop_away(node: EngineNode) -> None:
+    """Keep nothing for followers that are away and lack much: each is copied again when it is back."""
+    with session.use(node, "postgres") as connection:
+        names = [str(name) for (name,) in connection.execute(_AWAY, [_FAR]).fetchall()]
+        away = [name for name in names if replication.follower_of(name) is not None]
+        for name in away:
+            # It may be back, or have been told.
+            with suppress(errors.ObjectInUse, errors.UndefinedObject), connection.transaction():
+                connection.execute("SELECT pg_drop_replication_slot(%s)", [name])
+        if away:
+            connection.execute("CHECKPOINT")  # which removes what nobody needs
 
 
 def drop(node: EngineNode, name: str) -> None:
