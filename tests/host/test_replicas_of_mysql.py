@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.slow]
 
 FIRST_PORT = 60
 LATER = 1000
+SOON = 4.0
+"""Seconds, before a standby is given up that a lock keeps from applying."""
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +99,21 @@ def test_a_replica_ahead_of_the_next_primary_is_copied_again(pair: Pair, replica
         assert pair.record.primary == before.standby
         assert 1 not in numbers(pair, before.standby)
         wait_until(lambda: not keeper.follows)  # it is noticed
+
+
+def test_a_replica_is_as_late_as_what_it_follows(pair: Pair, replica: NodeSpec) -> None:
+    """It had all that its upstream had applied, and said that it was not late."""
+    keeper = pair.agent.host._replicas[replica.node_id]
+    pair.wait_protected()
+    stay_with(keeper, pair.record.standby)
+    with pair.mysql(pair.record.standby) as superuser:
+        run(superuser, "LOCK TABLES rdb.numbers READ")
+        insert(pair.login, 3)
+        wait_until(lambda: pair.keeper.behind >= 2)
+        assert numbers(pair, replica.node_id) == set()
+        wait_until(lambda: (keeper.lag or 0.0) >= 2, SOON)
+        run(superuser, "UNLOCK TABLES")
+    wait_until(lambda: numbers(pair, replica.node_id) == {3} and keeper.lag == 0.0)
 
 
 def forgets(pair: Pair, node_id: UUID) -> bool:

@@ -121,6 +121,8 @@ class Replication(Protocol):
     keeps_received: bool
     """Whether what a follower has confirmed is on its disk, and stays there when its server ends: else
     only one that lives may become the primary, and one whose host lost power is copied again."""
+    passes_on_received: bool
+    """Whether a follower's own followers get what it has received at once: else what it has applied."""
 
     def obstacles(self) -> list[str]:
         """Return what is in the way of a pair in the data, each in a sentence for the user."""

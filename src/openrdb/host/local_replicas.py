@@ -418,6 +418,13 @@ class LocalReplicaGround:
         found = [one.spec for one in records if one.spec.instance_id == instance_id]
         return {spec.node_id for spec in found if not host._is_replica(spec.node_id)}
 
+    def behind(self, node_id: UUID) -> float:
+        keeper = self._host._keepers.get(self._record(node_id).spec.instance_id)
+        if keeper is None or keeper.record.standby != node_id:
+            return 0.0
+        is_early = keeper.replication(node_id).passes_on_received
+        return 0.0 if is_early else keeper.behind
+
     def server(self, node_id: UUID) -> Server:
         return self._host._server(self._record(node_id))
 

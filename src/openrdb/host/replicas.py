@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import Protocol
 from uuid import UUID
 
@@ -66,6 +67,9 @@ class ReplicaGround(Protocol):
 
     def others(self, replica: UUID) -> set[UUID]:
         """Return the nodes of a replica's instance that it may follow, or may have followed."""
+
+    def behind(self, node_id: UUID) -> float:
+        """Return how many seconds what a node passes on to its followers is late."""
 
     def server(self, node_id: UUID) -> Server: ...
 
@@ -255,7 +259,7 @@ class ReplicaKeeper:
             self._received_at = time.monotonic()
             if self._received_at - self._copied_at > _LONGEST_PAUSE:
                 self._copies = 0
-            self._see(found, "")
+            self._see(self._behind_primary(found), "")
             self._leave_others()
             self._let_tell()
             return _LOOK
@@ -272,6 +276,13 @@ class ReplicaKeeper:
             log.warning("replica %s is copied again: %s", self.node_id, self.doing)
             return self._copy(primary, f"its data is being copied again: {self.doing}")
         return _SOON
+
+    def _behind_primary(self, found: Following) -> Following:
+        """Return how it stands with the primary: it is at least as late as what its upstream passes
+        on, of which it may have everything."""
+        if found.lag is None or self.upstream is None:
+            return found
+        return replace(found, lag=max(found.lag, self._ground.behind(self.upstream)))
 
     def _may_be_copied(self) -> bool:
         """Return whether it is time for another copy: what spoils one may spoil the next as well."""

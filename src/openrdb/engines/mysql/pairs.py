@@ -41,6 +41,7 @@ class MySQLReplication:
     that were away for longer are copied again."""
 
     hands_over_running = True
+    passes_on_received = False
     opens_unasked = False
     keeps_received = False
     """A follower does not sync what it applies: it would fall behind a primary whose commits share

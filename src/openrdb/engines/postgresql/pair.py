@@ -37,6 +37,7 @@ class PostgreSQLReplication:
     hands_over_running = False
     """A server that ends cleanly waits until its followers have all that it has written."""
     keeps_received = True
+    passes_on_received = True
     opens_unasked = True
     """A standby that replays transactions with very many subtransactions may accept no connection until
     the next one comes."""
