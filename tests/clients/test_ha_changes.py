@@ -135,3 +135,29 @@ def test_another_major_version_of_it(service: Service, cache: Path) -> None:
         assert session.execute("SELECT count(*) FROM numbers").fetchone() == (0,)
     for one in (new, kept):
         remove(service, one)
+
+
+def test_another_major_version_of_it_with_its_endpoints(service: Service, cache: Path) -> None:
+    """Clients go on with the new instance; the old one keeps its standby, and its replica its own."""
+    sdk, newer = service.sdk(), installed(cache, "PostgreSQL-18")
+    old = service.create(installed(cache, "PostgreSQL-17"), name="moved", is_ha_cluster=True)
+    replica = made(service, old)
+    login = login_of(service, old, replica)
+    (version,) = ready(sdk, old.id).upgradable_version
+    with service.connection(old) as session:
+        session.execute("CREATE TABLE kept AS SELECT 7 AS n")
+    workflow = UpgradeInstanceRequestMajorUpgradeWorkflow(version.id, with_endpoints=True)
+    answer = sdk.upgrade_instance(instance_id=old.id, major_upgrade_workflow=workflow)
+    new = ready(sdk, answer.id)
+    assert (new.engine, new.is_ha_cluster, new.read_replicas) == (newer, False, [])
+    assert new.endpoints == old.endpoints
+    with service.connection(new) as session:
+        assert session.execute("SELECT n FROM kept").fetchone() == (7,)
+    kept = ready(sdk, old.id)
+    assert (kept.endpoints, kept.is_ha_cluster, len(kept.read_replicas)) == ([], True, 1)
+    kill_primary(service, kept)
+    ready(sdk, old.id)
+    following(service, replica.id)
+    assert login.answers()
+    for one in (new, kept):
+        remove(service, one)
