@@ -276,6 +276,17 @@ def test_a_full_standby_is_the_last_resort(
     wait_until(lambda: pair.keeper.is_protected, PROTECTED)  # the other one is copied again
 
 
+def test_a_standby_that_lags_far_behind_is_not_hurried(pair: Pair, writers: Writers) -> None:
+    """It would be open later than its primary is again."""
+    before = pair.record
+    with pair.keeper.planned():  # the guard comes when both have happened
+        pair.keeper.behind = 60.0
+        pair.kill_primary()
+    writers.wait_for(20)
+    pair.wait_protected()
+    assert (pair.record.primary, pair.record.epoch) == (before.primary, before.epoch)
+
+
 def test_a_standby_is_not_given_up_for_a_dead_primary(pair: Pair, writers: Writers) -> None:
     """It received nothing any more, and the primary was started again in the place of a failover."""
     epoch, standby, carer = pair.record.epoch, pair.record.standby, pair.keeper._carer
