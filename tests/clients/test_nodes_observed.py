@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -33,7 +34,7 @@ def test_a_node_remembers_its_bundle_and_says_its_state(fresh_service: Service) 
     instance = service.create()
     wait_until(lambda: node(service, instance.id)["observed_state"] == "running")
     found = node(service, instance.id)
-    assert found["bundle"].startswith(f"postgresql-{found['version']}.")
+    assert re.match(rf"postgresql-{re.escape(found['version'])}\b", found["bundle"])
     assert found["observed_role"] == "primary"
     record = next((service.data_dir / "instances" / instance.id).glob("nodes/*/node.json"))
     assert json.loads(record.read_text())["bundle"] == found["bundle"]
@@ -103,20 +104,21 @@ def test_a_newer_bundle_waits_for_a_maintenance(fresh_service: Service) -> None:
     cache = Path(service.environment["OPENRDB_CACHE"])
     own = service.home / "cache"
     subprocess.run(["cp", "-a", "--reflink=auto", str(cache), str(own)], check=True)
-    present = Bundles(own).find("PostgreSQL-17").path
+    bundle = Bundles(own).find("PostgreSQL-17")
+    present = bundle.path
     service.environment["OPENRDB_CACHE"] = str(own)
     service.start()
     instance = service.create()
     service.kill()
-    newer = present.with_name("postgresql-17.99.0-r9")
+    newer = present.with_name(bundle.name.replace(bundle.version, "17.99", 1))
     subprocess.run(["cp", "-a", str(present), str(newer)], check=True)
     service.start()
     service.sdk().restart_instance(instance_id=instance.id)
     ready(service.sdk(), instance.id)
-    assert service.processes(instance.id, f"{present.name}/bin/postgres")
+    assert service.processes(instance.id, f"/{present.name}/", "/postgres ")
     assert node(service, instance.id)["bundle"] == present.name
     other = service.create(name="other")
-    assert service.processes(other.id, f"{newer.name}/bin/postgres")
+    assert service.processes(other.id, f"/{newer.name}/", "/postgres ")
     wait_until(lambda: node(service, other.id)["version"] == "17.99")
     assert node(service, instance.id)["version"] != "17.99"
 

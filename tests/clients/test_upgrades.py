@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
@@ -266,7 +267,7 @@ def test_binaries_that_do_not_start(older: Older) -> None:
     instance = service.create(engine)
     service.kill()
     shutil.copytree(newest.path, later, symlinks=True)
-    (later / "share" / "timezonesets" / "Default").unlink()
+    (replace(newest, path=later).share / "timezonesets" / "Default").unlink()
     service.start()
 
     sdk = service.sdk()

@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 import requests
 
-from tests.support.earlier import BEFORE_AGENTS, serve_with, sources
+from tests.support.earlier import BEFORE_AGENTS, KNOWN, serve_with, sources
 from tests.support.killed_service import KilledService
 from tests.support.service import Service, creation, gone, ports_of_worker, ready, wait_until
 
@@ -42,9 +42,10 @@ def test_an_unfinished_creation_completes(fresh_service: Service) -> None:
     service = fresh_service
     serve_with(service, sources(BEFORE_AGENTS, service.home / "old"))
     service.start()
-    running, doomed = service.create(name="running"), service.create(name="doomed")
+    engine = KNOWN["PostgreSQL"]
+    running, doomed = (service.create(engine, name=name) for name in ("running", "doomed"))
     with service.connection(running) as session:
-        accepted = service.request("POST", "/instances", json=creation(name="amid"))
+        accepted = service.request("POST", "/instances", json=creation(engine, name="amid"))
         service.kill()
         instance_id = accepted.json()["id"]
         serve_with(service, None)

@@ -9,19 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.earlier import BEFORE_AGENTS, BEFORE_ROLES, serve_with, sources
+from tests.support.earlier import BEFORE_AGENTS, BEFORE_ROLES, KNOWN, serve_with, sources
 from tests.support.programs import agent, kill_and_wait
 from tests.support.service import PASSWORD, Service, gone, installed, ready, wait_until
 
 
 @pytest.mark.parametrize("way", ["served by the old one to the last", "left alone for a while"])
+@pytest.mark.parametrize("kind", KNOWN)
 def test_databases_of_before_there_were_agents(
-    fresh_service: Service, way: str, newest: str
+    fresh_service: Service, cache: Path, way: str, kind: str
 ) -> None:
-    service = fresh_service
+    service, version = fresh_service, installed(cache, KNOWN[kind])
     serve_with(service, sources(BEFORE_AGENTS, service.home / "old"))
     service.start()
-    instances = [service.create("PostgreSQL-17"), service.create(newest, name="second")]
+    instances = [service.create(version, name=name) for name in ("first", "second")]
     logins = [service.login(instance) for instance in instances]
     with contextlib.ExitStack() as opened:
         sessions = [opened.enter_context(login.connect()) for login in logins]
@@ -68,7 +69,7 @@ def test_what_sql_made_of_an_earlier_mysql(fresh_service: Service, cache: Path) 
     service = fresh_service
     serve_with(service, sources(BEFORE_AGENTS, service.home / "old"))
     service.start()
-    instance = service.create(installed(cache, "MySQL-9"))
+    instance = service.create(installed(cache, KNOWN["MySQL"]))
     where = {"instance_id": instance.id}
     api = service.sdk()
     api.create_user(**where, name="boss", password=PASSWORD, is_admin=True)
@@ -103,12 +104,13 @@ def test_what_sql_made_of_an_earlier_mysql(fresh_service: Service, cache: Path) 
     wait_until(lambda: gone(service.sdk(), instance.id))
 
 
-def test_what_an_agent_knew_is_renewed(fresh_service: Service, newest: str) -> None:
+@pytest.mark.parametrize("kind", KNOWN)
+def test_what_an_agent_knew_is_renewed(fresh_service: Service, cache: Path, kind: str) -> None:
     """By each build, and not only at the first change of a user."""
     service = fresh_service
     serve_with(service, sources(BEFORE_ROLES, service.home / "old"))
     service.start()
-    instance = service.create(newest)
+    instance = service.create(installed(cache, KNOWN[kind]))
     login = service.login(instance)
     record = next((service.data_dir / "instances" / instance.id).glob("nodes/*/node.json"))
     assert not named_build(record)
@@ -121,7 +123,7 @@ def test_what_an_agent_knew_is_renewed(fresh_service: Service, newest: str) -> N
             service.start()
             wait_until(lambda before=before: named_build(record) not in ("", before))
         assert login.tenant.session_id(session) == number
-    if newest.startswith("PostgreSQL"):
+    if kind == "PostgreSQL":
         with service.connection(instance) as session:
             found = session.execute("SELECT 1 FROM pg_roles WHERE rolname = '_rdb_admin'")
             assert found.fetchone() == (1,)

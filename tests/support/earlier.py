@@ -17,6 +17,9 @@ BEFORE_AGENTS = "4d7c33e"
 BEFORE_ROLES = "50c32e0"
 """Agents knew their nodes; PostgreSQL's administrators and former users had no roles of ours."""
 
+KNOWN = {"PostgreSQL": "PostgreSQL-16", "MySQL": "MySQL-9"}
+"""A version of each engine whose binaries earlier code finds: it knows no builds of Debian."""
+
 _UNKNOWN = ("OPENRDB_METRICS_ROUND", "OPENRDB_SCHEDULE_ROUND")
 """Variables that the tests set, and earlier code refuses."""
 

@@ -514,9 +514,9 @@ def test_builds_with_more_are_preferred(registry):
     assert found.installed()["PostgreSQL-17"].name == "postgresql-17.12-debian-r1"
     assert found.installed()["PostgreSQL-17"].version == "17.12"
     releases = [one for one in found.releases() if one.version_name == "PostgreSQL-17"]
-    assert [one.build for one in releases] == ["wheel", "debian"]
-    assert found.of(releases[1]).name == "postgresql-17.9-debian-r4"
-    with pytest.raises(HostError, match="has no build none; there is wheel, debian"):
+    assert [one.build for one in releases] == ["debian", "wheel"]
+    assert found.of(releases[0]).name == "postgresql-17.9-debian-r4"
+    with pytest.raises(HostError, match="has no build none; there is debian, wheel"):
         found.builds("PostgreSQL-17", "none")
 
 

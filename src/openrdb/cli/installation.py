@@ -35,8 +35,8 @@ def run(
     """Install engine versions and the load balancer, and say what is left out and why.
 
     Without names all current versions are asked for, and one that cannot be installed does not
-    stop the others. `build` is that of the versions that are named; without it, the
-    first is installed that can be.
+    stop the others. `build` is that of the versions that are named; without it, the best is
+    installed that can be.
 
     Raises:
         HostError: a version that was named cannot be installed, or no engine works.
@@ -70,7 +70,7 @@ def run(
 def _install(
     settings: Settings, bundles: Bundles, name: str, build: str | None, out: Console, err: Console
 ) -> Bundle:
-    """Install the first build of a version that can be, and say why not those before."""
+    """Install the best build of a version, or else the next one, and say why."""
     mirror = settings.debian_mirror
     tried, *others = bundles.builds(name, build, mirror=mirror)
     while True:

@@ -84,8 +84,7 @@ class Bundles:
         self._aliases = aliases or {}
 
     def releases(self) -> list[Release]:
-        """Return what can be installed, oldest version of an engine first, and first of its builds the
-        one that is installed where none is named."""
+        """Return what can be installed, oldest version of an engine first, and its best build first."""
         text = (resources.files("openrdb.catalog") / "bundles.toml").read_text()
         tables = tomllib.loads(text)
         wheels = [
@@ -97,7 +96,7 @@ class Bundles:
             DebianRelease.of(table, common, grafts[table["version_name"]])
             for table in common.pop("postgresql")
         ]
-        postgresql: list[Release] = [*wheels, *packages]
+        postgresql: list[Release] = [*packages, *wheels]
         postgresql.sort(key=lambda one: int(one.version.partition(".")[0]))
         return [*postgresql, *map(MySQLRelease.of, tables["mysql"])]
 

@@ -62,7 +62,7 @@ class DebianRelease:
     """Packages that are taken for installed."""
     revision: int
     grafts: tuple[Graft, ...]
-    default: bool = False
+    default: bool = True
     source: str = "debian"
     build: str = "debian"
 
