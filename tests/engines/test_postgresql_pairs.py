@@ -93,10 +93,8 @@ def test_a_full_volume_has_no_room_for_who_is_away(members: Members) -> None:
     primary.engine.release_space()
     assert primary.replication.kept_for() == {away.id, there.id}
     with primary.superuser() as session:
-        for name in (
-            "min_wal_size",
-            "max_wal_size",
-        ):  # else files are kept for what will be written
+        # Else files are kept for what will be written.
+        for name in ("min_wal_size", "max_wal_size"):
             session.execute(f"ALTER SYSTEM SET {name} = '32MB'".encode())
         session.execute("SELECT pg_reload_conf()")
         for _ in range(300):

@@ -172,9 +172,6 @@ class Replication(Protocol):
         """Keep nothing for a follower any more, and end what it receives by; a no-op if there is none
         of that id."""
 
-    def dismiss_away(self) -> None:
-        """Keep nothing for followers that are away and lack much: each is copied again."""
-
     def kept_for(self) -> set[UUID]:
         """Return the followers for whom it keeps something until it is told to `dismiss` them, whether
         the server runs or not."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -53,14 +54,13 @@ class LocalPairs(LocalNodes):
 
     def _note_lost_pairs(self) -> None:
         """Note the pairs whose record is gone: both nodes have data, one of them from the other."""
-        made: dict[UUID, int] = {}
-        for record in self._records.nodes.values():
-            is_paired = record.spec.is_paired and record.spec.role != "replica"
-            if is_paired and self._records.pair_of(record) is None and self._has_data(record):
-                made[record.spec.instance_id] = made.get(record.spec.instance_id, 0) + 1
-        for instance_id in [one for one, count in made.items() if count > 1]:
-            path = self._layout.pair(instance_id)
-            self._records.lost_pairs.setdefault(instance_id, f"{path} is gone")
+        nodes = [one for one in self._records.nodes.values() if one.spec.role != "replica"]
+        paired = [one for one in nodes if one.spec.is_paired]
+        alone = [one for one in paired if self._records.pair_of(one) is None]
+        made = Counter(one.spec.instance_id for one in alone if self._has_data(one))
+        for instance_id, count in made.items():
+            if count > 1 and instance_id not in self._records.lost_pairs:
+                self._records.lose_pair(instance_id, f"{self._layout.pair(instance_id)} is gone")
 
     def _has_data(self, record: NodeRecord) -> bool:
         try:
@@ -114,8 +114,8 @@ class LocalPairs(LocalNodes):
         return [node_id] if pair is None else list(pair.members)
 
     def _engine_node(self, record: NodeRecord) -> EngineNode:
-        if record.spec.role != "replica":
-            self._records.require_pair(record.spec.instance_id)
+        if (why := self._records.why_lost(record)) is not None:
+            raise HostError(why)
         # First: it ends after the record says that commits wait, and with neither none would.
         keeper = self._keepers.get(record.spec.instance_id)
         arming = keeper is not None and keeper.arming
@@ -168,7 +168,7 @@ class LocalPairs(LocalNodes):
     def _pair_state(self, record: NodeRecord) -> tuple[int, str | None]:
         """Return `NodeState.epoch` and `NodeState.unprotected` of a node."""
         if (why := self._records.why_lost(record)) is not None:
-            return 0, f"which node takes writes is not known: {why}"
+            return 0, why
         if (pair := self._records.pair_of(record)) is None:
             return 0, None
         if pair.primary != record.spec.node_id:

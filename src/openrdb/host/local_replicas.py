@@ -270,34 +270,38 @@ class LocalReplicas(LocalRecovery):
         """Let servers keep nothing for nodes that are gone, as one that was down could not be told; nor
         for those that are away, where there is no room for users' writes."""
         for record in self._wanted_nodes():
-            node_id, is_full = record.spec.node_id, record.writes != "open"
-            if not self._is_replica(node_id) and self._followers(record, are_gone=not is_full):
+            if self._records.role_of(record) != "replica" and self._keeps_in_vain(record):
+                node_id = record.spec.node_id
                 look = partial(self._dismiss_gone_from, node_id)
                 self._underway.ensure(f"followers {node_id}", look, 0.0)
+
+    def _keeps_in_vain(self, record: NodeRecord) -> bool:
+        kept_for = self._kept_for(record)
+        return bool(kept_for) and (record.writes != "open" or bool(self._gone(record, kept_for)))
 
     def _dismiss_gone_from(self, node_id: UUID) -> None:
         try:
             record = self._record(node_id)
             if self._accepts(record):
-                replication = replication_of(self._server(record))
-                for follower in self._followers(record, are_gone=True):
-                    replication.dismiss(follower)
+                server = self._server(record)
+                for follower in self._gone(record, self._kept_for(record)):
+                    replication_of(server).dismiss(follower)
                 if record.writes != "open":
-                    replication.dismiss_away()
+                    server.release_space()
         except HostError as error:
             log.info("node %s keeps something for who is gone: %s", node_id, error)
 
-    def _followers(self, record: NodeRecord, *, are_gone: bool) -> set[UUID]:
-        """Return for whom a node keeps something; `are_gone`: who is none of its instance's nodes."""
+    def _kept_for(self, record: NodeRecord) -> set[UUID]:
         try:
-            kept_for = replication_of(self._server(record)).kept_for()
+            return replication_of(self._server(record)).kept_for()
         except HostError:  # its binaries are not there
             return set()
-        if not are_gone:
-            return kept_for
+
+    def _gone(self, record: NodeRecord, followers: set[UUID]) -> set[UUID]:
+        """Return which of some followers are none of the instance's nodes."""
         nodes = self._layout.instance(record.spec.instance_id) / "nodes"
         # By their directories: a node whose record is damaged is there as well.
-        return {one for one in kept_for if not (nodes / str(one)).exists()}
+        return {one for one in followers if not (nodes / str(one)).exists()}
 
     def ensure_no_replica(self, spec: NodeSpec, timeout: float) -> bool:
         remove = partial(self._in_turn, self._remove_replica, spec)
@@ -420,10 +424,9 @@ class LocalReplicaGround:
 
     def behind(self, node_id: UUID) -> float:
         keeper = self._host._keepers.get(self._record(node_id).spec.instance_id)
-        if keeper is None or keeper.record.standby != node_id:
+        if keeper is None or keeper.record.standby != node_id or not keeper.behind:
             return 0.0
-        is_early = keeper.replication(node_id).passes_on_received
-        return 0.0 if is_early else keeper.behind
+        return 0.0 if keeper.replication(node_id).passes_on_received else keeper.behind
 
     def server(self, node_id: UUID) -> Server:
         return self._host._server(self._record(node_id))

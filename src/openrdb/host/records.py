@@ -147,9 +147,7 @@ class Records:
         try:
             pair = _parse(_PAIR, path)
         except HostError as error:
-            if self.lost_pairs.get(instance_id) != error.explanation:
-                log.error("which node of a pair takes writes is not known: %s", error.explanation)
-            self.lost_pairs[instance_id] = error.explanation
+            self.lose_pair(instance_id, error.explanation)
             return
         if pair is not None:
             self.pairs.setdefault(instance_id, pair)
@@ -172,6 +170,13 @@ class Records:
         """Read what is written down of an instance whose files were brought back."""
         self._load_nodes(str(instance_id))
 
+    def lose_pair(self, instance_id: UUID, why: str) -> None:
+        """Note that it is not known which node of an instance takes writes."""
+        why = f"which node takes writes is not known: {why}"
+        if self.lost_pairs.get(instance_id) != why:
+            log.error("pair %s: %s", instance_id, why)
+        self.lost_pairs[instance_id] = why
+
     def find_pairs(self) -> bool:
         """Look for the records of pairs that could not be read; return whether one is there by now."""
         lost = list(self.lost_pairs)
@@ -187,7 +192,7 @@ class Records:
     def require_pair(self, instance_id: UUID) -> None:
         """Raise HostError if it is not known which node of an instance takes writes."""
         if (why := self.lost_pairs.get(instance_id)) is not None:
-            raise HostError(f"which node takes writes is not known: {why}")
+            raise HostError(why)
 
     def save_node(self, record: NodeRecord) -> None:
         if self.nodes.get(record.spec.node_id) != record:

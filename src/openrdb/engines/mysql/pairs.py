@@ -114,9 +114,6 @@ class MySQLReplication:
         with self._session(_ACTION) as connection:
             semisync.dismiss(connection, follower)
 
-    def dismiss_away(self) -> None:
-        """Do nothing: nothing is kept for one of them."""
-
     def kept_for(self) -> set[UUID]:
         """Return none: it keeps its binary log for some time, whoever reads it."""
         return set()

@@ -94,10 +94,6 @@ class PostgreSQLReplication:
         with session.answering():
             slots.drop(self._node, replication.slot_of(follower))
 
-    def dismiss_away(self) -> None:
-        with session.answering():
-            slots.drop_away(self._node)
-
     def kept_for(self) -> set[UUID]:
         return slots.followers(self._node)
 

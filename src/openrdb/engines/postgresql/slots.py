@@ -19,7 +19,7 @@ _IS_LOST = (
     "WHERE slot_name = %s"
 )
 _CREATE = "SELECT pg_create_physical_replication_slot(%s, immediately_reserve => true)"
-_DIRECTORY = "pg_replslot"
+DIRECTORY = "pg_replslot"
 _FAR = 256 * 2**20
 """Bytes that a slot keeps for a follower, from which on it is worth a copy to have them free."""
 _AWAY = """
@@ -61,21 +61,25 @@ def ensure_physical(node: EngineNode, name: str) -> None:
         create_physical(node, name)
 
 
+def names(node: EngineNode) -> list[str]:
+    """Return the names of all slots, whether the server runs or not: each has a directory."""
+    try:
+        return [path.name for path in (node.paths.data / DIRECTORY).iterdir()]
+    except OSError:
+        return []
+
+
 def followers(node: EngineNode) -> set[UUID]:
     """Return the followers that have a slot, whether the server runs or not."""
-    try:
-        names = [path.name for path in (node.paths.data / _DIRECTORY).iterdir()]
-    except OSError:
-        return set()
-    found = map(replication.follower_of, names)
+    found = map(replication.follower_of, names(node))
     return {follower for follower in found if follower is not None}
 
 
 def drop_away(node: EngineNode) -> None:
     """Keep nothing for followers that are away and lack much: each is copied again when it is back."""
     with session.use(node, "postgres") as connection:
-        names = [str(name) for (name,) in connection.execute(_AWAY, [_FAR]).fetchall()]
-        away = [name for name in names if replication.follower_of(name) is not None]
+        found = [str(name) for (name,) in connection.execute(_AWAY, [_FAR]).fetchall()]
+        away = [name for name in found if replication.follower_of(name) is not None]
         for name in away:
             # It may be back, or have been told.
             with suppress(errors.ObjectInUse, errors.UndefinedObject), connection.transaction():

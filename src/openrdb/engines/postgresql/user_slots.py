@@ -11,7 +11,6 @@ from openrdb.engines.postgresql import session, slots, upstream
 from openrdb.system import files
 
 _ANSWER = 10.0
-_DIRECTORY = "pg_replslot"
 _SLOTS = """
     SELECT slot_name, database, restart_lsn IS NULL OR wal_status = 'lost'
         OR coalesce((to_jsonb(s) ->> 'conflicting')::boolean, false)
@@ -24,12 +23,8 @@ data, and where its database is in it, and from 17 on whether it is another serv
 
 
 def may_exist(node: EngineNode) -> bool:
-    """Return whether there may be some: each has a directory."""
-    try:
-        names = [path.name for path in (node.paths.data / _DIRECTORY).iterdir()]
-    except OSError:
-        return False
-    return any(not name.startswith(OWN_PREFIX) for name in names)
+    """Return whether there may be some."""
+    return any(not name.startswith(OWN_PREFIX) for name in slots.names(node))
 
 
 def settle(node: EngineNode) -> UserSlots:
@@ -56,7 +51,7 @@ def forget_own(node: EngineNode) -> None:
 
     Those that it took over from its primary stay, as it goes on to keep up with them.
     """
-    directory = node.paths.data / _DIRECTORY
+    directory = node.paths.data / slots.DIRECTORY
     for path in directory.iterdir():
         with contextlib.suppress(OSError):  # the server will say what is wrong with it
             state = files.read_small(path / "state")[_HEADER:]

@@ -460,11 +460,11 @@ class PairKeeper:
             if self.owes_release:
                 self._release(pair)
             return
-        keeps_waiting = found.unconfirmed > _UNCONFIRMED or found.late > _LATE
-        is_silent = lives and found.answer in _WELL and keeps_waiting
+        is_late = found.unconfirmed > _UNCONFIRMED or found.late > _LATE
+        keeps_waiting = lives and found.answer in _WELL and is_late
         if not lives:
             why = "the standby ended"
-        elif is_silent:
+        elif keeps_waiting:
             why = "the standby kept commits waiting"
         elif pair.is_armed and not found.waits:
             why = "commits did not wait for the standby"
@@ -475,7 +475,7 @@ class PairKeeper:
         try:
             self._release(pair)
         finally:
-            if is_silent:  # it may be frozen: nothing waits for its end
+            if keeps_waiting:  # it may be frozen: nothing waits for its end
                 self.kill(pair.standby)
 
     def _give_up(self) -> None:
