@@ -588,11 +588,21 @@ def test_changes_are_read_as_json(debian: Server) -> None:
 
 
 CRASHES = {
-    "address_standardizer": "SELECT debug_standardize_address(NULL, NULL, NULL, NULL, NULL)",
-    "pgrouting": "SELECT _pgr_trspv4(NULL, NULL, NULL::int[], NULL::int[], NULL)",
-    "postgis_topology": "SELECT topology.getfacecontainingpoint('x', NULL), "
-    "topology._registermissingfaces(NULL)",
+    "address_standardizer": ("debug_standardize_address(NULL, NULL, NULL, NULL, NULL)",),
+    "h3": ("h3_cells_to_multi_polygon('{}')",),
+    "pgrouting": (
+        "_pgr_trspv4(NULL, NULL, NULL::int[], NULL::int[], NULL)",
+        "_pgr_withpoints('', NULL, '{}'::int[], '{NULL}', true, 'b', true, true, true)",
+        "_pgr_trsp_withpoints('', NULL, '', '{NULL}'::int[], '{}'::int[], true, 'b', true)",
+        "_trsp('', NULL, '{}'::int[], '{0}'::int[], true)",
+        "_v4trsp('', NULL, '{}'::int[], '{0}'::int[], true)",
+    ),
+    "postgis_topology": (
+        "topology.getfacecontainingpoint('x', NULL)",
+        "topology._registermissingfaces(NULL)",
+    ),
 }
+"""Of which no version has all."""
 
 
 @pytest.mark.parametrize("name", CRASHES)
@@ -601,9 +611,20 @@ def test_nothing_given_ends_no_server(debian: Server, admin: Connection, name: s
         pytest.skip(f"it has no {name}")
     create(admin, "postgis", "public")
     create(admin, name, "public")
-    with debian.session("admin", "trial") as connection, suppress(errors.UndefinedFunction):
-        connection.execute(CRASHES[name])
+    for call in CRASHES[name]:
+        with suppress(errors.UndefinedFunction):
+            admin.execute(f"SELECT * FROM {call}")
     assert admin.execute("SELECT 1").fetchone() == (1,)  # no session has ended
+
+
+def test_what_only_ends_the_server_is_not_called(debian: Server, admin: Connection) -> None:
+    if not (debian.bundle.share / "extension" / "h3.control").exists():
+        pytest.skip("it has no h3")
+    create(admin, "h3", "public")
+    with pytest.raises(errors.InsufficientPrivilege):
+        admin.execute("SELECT h3_pg_migrate_pass_by_reference('0')")
+    outline = "SELECT npoints(exterior) FROM h3_cells_to_multi_polygon('{89283470c27ffff}')"
+    assert admin.execute(outline).fetchall() == [(6,)]
 
 
 def test_what_the_binaries_lack_is_told(server: Server) -> None:
