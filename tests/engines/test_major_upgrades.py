@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
 import pytest
 
 from openrdb.engines.postgresql import clusters
 from openrdb.errors import PreconditionFailed
+from openrdb.host.bundles.cache import Bundles
+from tests.support.debian_server import debian_server
 from tests.support.postgresql_server import VERIFIER, Server
+from tests.support.service import PASSWORD, ROOT, port_of_server
 from tests.support.upgraded import servers as upgraded_servers
 from tests.support.upgraded import upgraded
 
@@ -136,3 +143,163 @@ def test_columns_that_know_when_they_were_defined(
         finally:
             new._stop()
     assert options == [("n", ["n_distinct=7"]), ("m", None)]
+
+
+RENEWED = {"pgrouting": "pgr_version()", "timescaledb": "time_bucket('1 day', now())"}
+
+
+@pytest.fixture
+def debian_servers(debian_cache: Path, worker_id: str) -> Iterator[tuple[Server, Server]]:
+    names = ("PostgreSQL-17", "PostgreSQL-18")
+    if names[1] not in Bundles(debian_cache).installed():
+        pytest.skip(f"{names[1]} of Debian's packages is not installed in {debian_cache}")
+    with upgraded_servers(debian_cache, worker_id, *names) as both:
+        yield both
+
+
+def test_extensions_with_modules_of_their_version(debian_servers: tuple[Server, Server]) -> None:
+    """They are the newer server's, and whose they were: also of who may create none any more."""
+    old, new = debian_servers
+    old.inside.create_user("bob", VERIFIER, is_admin=True)
+    old.inside.create_database("maps")
+    with old.session("bob", "maps") as session:
+        session.execute("CREATE SCHEMA extensions; CREATE EXTENSION pgrouting CASCADE")
+        session.execute("CREATE EXTENSION timescaledb SCHEMA extensions")
+        session.execute("CREATE TABLE kept AS SELECT 7 AS n")
+    old.inside.update_user("bob", verifier=None, is_admin=False)
+    with old.session(database="maps") as session:
+        of_old = session.execute(OWNED, [list(RENEWED)]).fetchall()
+    kill(old)
+    upgraded(old, new)
+    try:
+        with new.session(database="maps") as session:
+            of_new = session.execute(OWNED, [list(RENEWED)]).fetchall()
+            session.execute("SET search_path = public, extensions")
+            for call in RENEWED.values():
+                session.execute(f"SELECT {call}")
+            assert session.execute("SELECT n FROM kept").fetchall() == [(7,)]
+            may = "SELECT has_database_privilege('bob', 'maps', 'CREATE')"
+            assert session.execute(may).fetchone() == (False,)
+        new.inside.set_privilege("maps", "bob", "all")
+        with new.session("bob", "maps") as session:
+            session.execute("SET search_path = public, extensions")
+            session.execute("CREATE TABLE measured (at timestamptz NOT NULL)")
+            session.execute("SELECT create_hypertable('measured', 'at')")
+            session.execute("INSERT INTO measured VALUES (now())")
+    finally:
+        new._stop()
+    assert [row[:3] for row in of_new] == [row[:3] for row in of_old]
+    assert all(now[3] != then[3] for now, then in zip(of_new, of_old, strict=True))
+
+
+def url_of(server: Server) -> str:
+    return f"postgresql://admin:{quote(PASSWORD)}@{server.spec.address}:{server.spec.port}/rdb"
+
+
+def test_hypertables_are_copied_as_documented(debian_cache: Path, worker_id: str) -> None:
+    guide = (ROOT / "docs" / "extensions.md").read_text()
+    (commands,) = re.findall(r"```sh\n(pg_dump \"\$OLD\".*?)```", guide, re.DOTALL)
+    with (
+        debian_server(debian_cache, "PostgreSQL-17", port_of_server(worker_id, 42)) as old,
+        debian_server(debian_cache, "PostgreSQL-18", port_of_server(worker_id, 43)) as new,
+    ):
+        for server in (old, new):
+            with server.session() as session:
+                session.execute("CREATE EXTENSION timescaledb")
+        with old.session() as session:
+            session.execute("CREATE TABLE measured (at timestamptz NOT NULL, value float)")
+            session.execute("SELECT create_hypertable('measured', by_range('at'))")
+            session.execute("CREATE INDEX of_values ON measured (value)")
+            session.execute(
+                "INSERT INTO measured SELECT now() + n * interval '1 hour', n "
+                "FROM generate_series(1, 100) n"
+            )
+        told = {
+            "OLD": url_of(old),
+            "NEW": url_of(new),
+            "PATH": f"{old.bundle.path / 'bin'}:{os.environ['PATH']}",
+        }
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", commands],
+            env=os.environ | told,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0 and "ERROR" not in done.stderr, done.stderr
+        with new.session() as session:
+            query = "SELECT count(*), sum(value) FROM measured"
+            assert session.execute(query).fetchone() == (100, 5050.0)
+            query = "SELECT count(*) > 1 FROM show_chunks('measured')"
+            assert session.execute(query).fetchone() == (True,)
+            query = "SELECT count(*) FROM pg_indexes WHERE indexname = 'of_values'"
+            assert session.execute(query).fetchone() == (1,)
+
+
+OWNED = """
+    SELECT extname, extnamespace::regnamespace::text, extowner::regrole::text, extversion
+    FROM pg_extension WHERE extname = ANY (%s) ORDER BY 1
+"""
+
+
+HYPERTABLE = """
+    CREATE EXTENSION timescaledb;
+    CREATE TABLE measured (at timestamptz NOT NULL);
+    SELECT create_hypertable('measured', 'at')
+"""
+NEEDS = {
+    "a view": (
+        "CREATE EXTENSION pgrouting CASCADE; CREATE VIEW way AS SELECT pgr_version()",
+        r"view public\.way depends on function .*pgr_version\(\)",
+    ),
+    "a hypertable": (HYPERTABLE, r"timescaledb has hypertables, as public\.measured"),
+    "a member": (
+        "CREATE EXTENSION timescaledb; CREATE TABLE own (n int);"
+        "ALTER EXTENSION timescaledb ADD TABLE own",
+        r"table public\.own goes with timescaledb",
+    ),
+    "what is said to depend on it": (
+        "CREATE EXTENSION timescaledb; CREATE MATERIALIZED VIEW own AS SELECT 1 AS n;"
+        "ALTER MATERIALIZED VIEW own DEPENDS ON EXTENSION timescaledb",
+        r"materialized view public\.own goes with timescaledb",
+    ),
+    "a function beside it": (
+        "CREATE EXTENSION timescaledb;CREATE FUNCTION own() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        r'timescaledb cannot be created again: the schema "public" has functions',
+    ),
+    "a function beside what it needs": (
+        "CREATE SCHEMA routes; CREATE EXTENSION postgis;"
+        "CREATE EXTENSION pgrouting SCHEMA routes;"
+        "CREATE FUNCTION own() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        r'pgrouting cannot be created again: the schema "public" has functions',
+    ),
+    "its schema, which is nobody's": (
+        "CREATE EXTENSION timescaledb; ALTER EXTENSION timescaledb DROP SCHEMA _timescaledb_catalog",
+        r"timescaledb cannot be created again beside the schema _timescaledb_catalog",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NEEDS)
+def test_what_needs_such_an_extension(debian_servers: tuple[Server, Server], kind: str) -> None:
+    (old, new), (made, why) = debian_servers, NEEDS[kind]
+    with old.session() as session:
+        session.execute(made)
+    kill(old)
+    assert re.search(f"the database 'rdb': {why}", refusal(old, new))
+
+
+def refusal(old: Server, new: Server) -> str:
+    with pytest.raises(PreconditionFailed) as refused:
+        upgraded(old, new)
+    return refused.value.help_message
+
+
+def test_names_of_another_encoding(debian_servers: tuple[Server, Server]) -> None:
+    old, new = debian_servers
+    with old.session() as session:
+        session.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    with old.session(database="latin") as session:
+        session.execute(HYPERTABLE.replace("measured", '"gemessen é"'))
+    kill(old)
+    assert refusal(old, new).endswith('timescaledb has hypertables, as public."gemessen é"')

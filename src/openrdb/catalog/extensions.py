@@ -17,3 +17,14 @@ def known() -> dict[str, Any]:
 def guarded() -> list[str]:
     """Return those whose scripts begin with a guard: only the superuser updates them."""
     return list(known()["guarded"])
+
+
+def guard(name: str) -> str:
+    """Return what is run before the script of one of these."""
+    text = (resources.files(__package__) / "extension_guard.sql").read_text()
+    return text.replace("<extension>", name)
+
+
+def renewed() -> list[str]:
+    """Return those that major upgrades drop and create again."""
+    return list(known()["renewed"])

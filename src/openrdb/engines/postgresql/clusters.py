@@ -43,6 +43,11 @@ def single_user(bundle: Bundle, data: Path, database: str = "template1") -> list
     return [*program, *options, "--", database]  # its owner may have given it the name of an option
 
 
+def one_line(statement: str) -> str:
+    """Return a statement as a server for one database reads it."""
+    return " ".join(statement.split())
+
+
 def without_ungrantable(bundle: Bundle) -> list[str]:
     """Return what removes the predefined roles that nothing else keeps tenants from, up to 15."""
     if int(bundle.version.split(".")[0]) >= 16:

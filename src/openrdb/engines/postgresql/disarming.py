@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from openrdb.engines.names import SUPERUSER
+from openrdb.engines.postgresql.clusters import one_line
 
 _MARK: Final = "_rdb.before_upgrade"
 """A setting of each function, with which pg_upgrade takes over what the function was before."""
@@ -77,17 +78,17 @@ _SET_CONFIG = "UPDATE pg_proc SET proacl = {} WHERE proname = 'set_config' AND o
 def disarm(definitions: Path) -> list[str]:
     """Return what is done in each database of the copy; it also writes a file."""
     return [
-        _line(f"COPY ({_DEFINITIONS}) TO '{definitions}'"),
-        _line(f"DO $do${_DROP_CHECKS}$do$"),
-        _line(_DISARM),
+        one_line(f"COPY ({_DEFINITIONS}) TO '{definitions}'"),
+        one_line(f"DO $do${_DROP_CHECKS}$do$"),
+        one_line(_DISARM),
     ]
 
 
 def rearm(definitions: Path) -> list[str]:
     """Return what is done in each database of the new version, with the file of `disarm`."""
     return [
-        _line(_REARM),
-        _line(f"DO $do${_DEFINE_CHECKS.format(definitions)}$do$"),
+        one_line(_REARM),
+        one_line(f"DO $do${_DEFINE_CHECKS.format(definitions)}$do$"),
         allow_settings(),
     ]
 
@@ -102,7 +103,3 @@ def refuse_settings() -> list[str]:
 def allow_settings() -> str:
     """Return what lets users set settings again, in each database."""
     return _SET_CONFIG.format("NULL")
-
-
-def _line(statement: str) -> str:
-    return " ".join(statement.split())

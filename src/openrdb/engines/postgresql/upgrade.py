@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from openrdb.catalog import extensions
 from openrdb.engines.base import EngineNode, Upgrade
 from openrdb.engines.names import SUPERUSER
 from openrdb.engines.postgresql import (
@@ -27,6 +28,7 @@ from openrdb.engines.postgresql import (
     identity,
     inert,
     newer_extensions,
+    renewed,
     session,
     statistics,
 )
@@ -167,8 +169,39 @@ class _Upgrade:
             levels = f"DO $do$ BEGIN {block} END $do$"
             statements = [levels, *undated, *disarming.disarm(self._checks(number))]
             self._alone(_OLD, database, statements)
+            self._drop_renewed(number, database)
             found[database] = number
         return found
+
+    def _drop_renewed(self, number: int, database: str) -> None:
+        """Drop the extensions that are created again; raise PreconditionFailed if one is needed."""
+        directory = self._bundles[_NEW].share / "extension"
+        # What the new version has not is refused by pg_upgrade.
+        names = [name for name in extensions.renewed() if (directory / f"{name}.control").exists()]
+        for name in names:
+            guard = self._data / _WORK / f"{name}.guard"
+            accounts.write_file(guard, extensions.guard(name), self._account)
+        found, kept = self._renewed(number), self._kept(number)
+        self._alone(_OLD, database, renewed.drop(names, self._data / _WORK, found, kept))
+        if kept.read_bytes():
+            raise self._refused(database, kept)
+
+    def _create_renewed(self, number: int, database: str) -> None:
+        """Create them again; raise PreconditionFailed if one cannot be."""
+        kept = self._kept(number)
+        try:
+            self._alone(_NEW, database, renewed.create(self._renewed(number), kept))
+        except HostError as error:
+            if kept.read_bytes():
+                raise self._refused(database, kept) from error
+            raise
+
+    def _refused(self, database: str, kept: Path) -> PreconditionFailed:
+        why = _unescaped(kept.read_bytes().splitlines()[0]).decode(errors="replace")
+        help_message = (
+            f"cannot upgrade to {self._bundles[_NEW].name}: the database {database!r}: {why}"
+        )
+        return PreconditionFailed("resource_not_usable", help_message)
 
     def _undated(self) -> list[str]:
         """Return what lets columns forget when they were defined; nothing, if the new version, whose
@@ -186,7 +219,9 @@ class _Upgrade:
         return [f"UPDATE pg_attribute SET attoptions = {undated} WHERE {dated}"]  # noqa: S608
 
     def _load(self, database: str, number: int) -> None:
-        """Make the record again, of roles that have kept their OIDs, and what was disarmed."""
+        """Make again what was dropped, the record, of roles that have kept their OIDs, and what was
+        disarmed."""
+        self._create_renewed(number, database)
         statements = disarming.rearm(self._checks(number))
         if (saved := self._levels(number)).exists():
             statements += [
@@ -198,6 +233,13 @@ class _Upgrade:
 
     def _levels(self, number: int) -> Path:
         return self._data / _WORK / f"{number}.levels"
+
+    def _renewed(self, number: int) -> Path:
+        return self._data / _WORK / f"{number}.renewed"
+
+    def _kept(self, number: int) -> Path:
+        """What says why extensions are not dropped, or not created again."""
+        return self._data / _WORK / f"{number}.kept"
 
     def _checks(self, number: int) -> Path:
         return self._data / _WORK / f"{number}.checks"

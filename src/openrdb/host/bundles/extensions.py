@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path, PurePosixPath
 
-from openrdb.catalog.extensions import known
+from openrdb.catalog.extensions import guard, known
 from openrdb.errors import HostError
 from openrdb.host.bundles.downloads import Package
 
@@ -161,13 +161,13 @@ def _guard(control: Path, before: str, after: str, without: str | None) -> None:
         create, found = re.subn(without, "", create)
         if not found:
             raise HostError(f"the script of {name} is another one than was read")
-    guard = (_CATALOG / "extension_guard.sql").read_text().replace("<extension>", name)
-    for_updates = guard + (_CATALOG / "extension_update_guard.sql").read_text()
+    before_all = guard(name)
+    for_updates = before_all + (_CATALOG / "extension_update_guard.sql").read_text()
     for path in {path.resolve() for path in updates.values()}:  # PostGIS has one with 200 names
         path.write_text(for_updates + path.read_text())
     for path in made.values():
         path.unlink()
-    (directory / f"{name}--{version}.sql").write_text(f"{guard}{before}{create}\n{after}\n")
+    (directory / f"{name}--{version}.sql").write_text(f"{before_all}{before}{create}\n{after}\n")
 
 
 def _settings(control: Path) -> dict[str, str]:
