@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from io import TextIOWrapper
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
 
@@ -17,6 +21,8 @@ REQUEST: Final = "request"
 OPERATION: Final = "operation"
 _TEXT = "%(asctime)s %(levelname)s %(message)s"
 _NOTHING: Mapping[str, str] = MappingProxyType({})
+_LONGEST = 10**6
+"""Bytes of a process's own file; two older ones are kept."""
 _LIBRARIES = ("dbos", "uvicorn")
 """Which would make handlers of their own."""
 
@@ -63,6 +69,30 @@ class _Json(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)
+
+
+class OwnFile(RotatingFileHandler):
+    """A file that takes a process's lines and whatever else it says, and nobody has to read from.
+
+    What a full disk does not take is left out, and the process goes on.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, maxBytes=_LONGEST, backupCount=2, encoding="utf-8")
+
+    def _open(self) -> TextIOWrapper:
+        stream = super()._open()
+        for descriptor in (1, 2):
+            os.dup2(stream.fileno(), descriptor)
+        return stream
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Open the file again for the next line: what it still holds back would be written never."""
+        del record
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            with suppress(OSError, ValueError):
+                stream.close()
 
 
 def configure(

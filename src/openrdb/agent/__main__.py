@@ -1,4 +1,5 @@
-"""`python -m openrdb.agent --data-dir DIR`: the agent alone, without what the command line needs."""
+"""`python -m openrdb.agent --data-dir DIR [--log-file FILE]`: the agent alone, without what the
+command line needs."""
 
 from __future__ import annotations
 
@@ -17,11 +18,13 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(prog="openrdb agent")
     parser.add_argument("--data-dir", type=Path, required=True)
-    data_dir: Path = parser.parse_args().data_dir
+    parser.add_argument("--log-file", type=Path, help="instead of standard error")
+    given = parser.parse_args()
+    data_dir: Path = given.data_dir
     refusal = Layout(data_dir).agent_refusal
     try:
         files.remove_file(refusal)
-        run(data_dir)
+        run(data_dir, given.log_file)
     except HostError as error:
         files.write_private(refusal, str(error))
         sys.exit(f"openrdb agent: {error}")

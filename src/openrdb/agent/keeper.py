@@ -80,10 +80,10 @@ startretries=1000000
 stopsignal=TERM
 stopwaitsecs=20
 redirect_stderr=true
-stdout_logfile={run}/agent.log
-stdout_logfile_maxbytes=1MB
-stdout_logfile_backups=2
+stdout_logfile=NONE
 """
+"""The agent writes its log itself. Where supervisord cannot write what it reads from a program it reads
+no more, and the program stops as soon as the pipe is full."""
 
 
 class Supervisord:
@@ -97,7 +97,9 @@ class Supervisord:
         self._text = _CONFIGURATION.format(
             run=_escape(str(layout.run)),
             program=_PROGRAM,
-            command=_escape(shlex.join(agent_command(layout))),
+            command=_escape(
+                shlex.join([*agent_command(layout), "--log-file", str(layout.run / "agent.log")])
+            ),
             environment=_escape(
                 ",".join(f'{name}="{value}"' for name, value in _environment().items())
             ),
@@ -130,24 +132,24 @@ class Supervisord:
         try:
             if not locks.try_lock(descriptor):
                 raise HostError("another keeper of the agent is just starting")
-            with (self._run / "supervisor.out").open("ab") as output:
-                self._child = subprocess.Popen(
-                    [sys.executable, "-m", "supervisor.supervisord", "-c", self._configuration],
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    start_new_session=True,
-                    pass_fds=(descriptor,),
-                    cwd="/",
-                    env=_environment(),
-                )
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "supervisor.supervisord", "-c", self._configuration],
+                stdin=subprocess.DEVNULL,
+                # Where it says what it cannot log. It ends if that fails, as in a file on a full disk.
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                pass_fds=(descriptor,),
+                cwd="/",
+                env=_environment(),
+            )
             identity = processes.identify(self._child.pid)
             if identity is not None:
                 locks.sign(descriptor, identity)
         finally:
             os.close(descriptor)
         if not files.wait_for(self._run, self._answers, _UP_TIMEOUT, pid=self._child.pid):
-            raise HostError(f"supervisord does not start; see {self._run / 'supervisor.out'}")
+            raise HostError(f"supervisord does not start; see {self._run / 'supervisor.log'}")
 
     def _ensure_program(self) -> None:
         allowed = (Faults.ALREADY_STARTED,)

@@ -27,19 +27,23 @@ _GRACE = 1
 """Seconds for calls under way when it is told to end; their callers call again."""
 
 
-def run(data_dir: Path) -> None:
+def run(data_dir: Path, log_file: Path | None = None) -> None:
     """Run this host's agent until SIGTERM; what it started runs on.
 
     An agent that runs already is replaced.
+
+    Args:
+        log_file: what takes all that it says, instead of standard error.
 
     Raises:
         HostError: something on this machine is in the way.
     """
     process.prepare()
     layout = Layout(data_dir)
-    configured = settings.read(layout)
-    logs.configure(configured.log_level, configured.log_format)
     accounts.passable_directory(layout.run)
+    handler = logs.OwnFile(log_file) if log_file is not None else None
+    configured = settings.read(layout)
+    logs.configure(configured.log_level, configured.log_format, handler)
     with locks.taken_over(layout.agent_lock), contextlib.ExitStack() as ending:
         host = local_host(layout, configured)
         ending.callback(host.close)

@@ -215,8 +215,11 @@ def test_no_room_on_either(small: Service, newest: str, rounds: int) -> None:
                 time.sleep(0.1)
             assert not works(world)
             ballast.unlink()
+            has_room = time.time()
             clients.wait_for_more()
             world.wait_protected()
+            # Who keeps it running read no more from it, and it stopped at the next 64 KB.
+            assert (small.data_dir / "run" / "agent.log").stat().st_mtime > has_room
 
 
 def works(world: World) -> bool:
