@@ -9,9 +9,12 @@ import pytest
 
 import openrdb.operations  # noqa: F401  (makes the kinds known)
 from openrdb.operations.registry import KINDS, OnFailure, Operation, load
-from openrdb.state import models
+from openrdb.state import models, operations
+from openrdb.state.database import Database
 from openrdb.state.events import without_secrets
 from openrdb.state.subjects import SUBJECTS
+
+pytest_plugins = ["tests.support.state_database"]
 
 HERE, THERE = str(uuid4()), str(uuid4())
 EARLIER: dict[str, dict[str, Any]] = {
@@ -89,3 +92,17 @@ def test_secrets_are_left_out_at_any_depth_and_texts_shortened() -> None:
     for _ in range(50):
         deep = {"deeper": deep}
     assert "x" not in str(without_secrets(deep))
+
+
+def test_an_error_with_halves_of_characters_is_kept(database: Database) -> None:
+    """As of a name that is not UTF-8: SQLite and PostgreSQL would take none of it."""
+    with database.write() as session:
+        session.add(
+            row := models.Operation(
+                kind="create_instance", subject_id=UUID(HERE), parameters={}, status_before="ready"
+            )
+        )
+        session.flush()
+        assert operations.finish(session, row.id, "no such\x00\nname: caf\udce9")
+    with database.read() as session:
+        assert session.get_one(models.Operation, row.id).error == "no such name: caf?"

@@ -65,10 +65,14 @@ def without_secrets(value: Any, depth: int = 0) -> Any:  # noqa: ANN401
     return value
 
 
+def storable(text: str) -> str:
+    """Return a text without what PostgreSQL or UTF-8 has not: NUL, and halves of characters, which JSON
+    and other encodings' names can bring."""
+    return text.replace("\x00", "").encode(errors="replace").decode()
+
+
 def _kept(text: str) -> str:
-    """Return as much of a text as is kept, without what PostgreSQL or UTF-8 has not: NUL, and halves of
-    characters, which JSON can name."""
-    return text[:_LONGEST_TEXT].replace("\x00", "").encode(errors="replace").decode()
+    return storable(text[:_LONGEST_TEXT])
 
 
 def accepted(
