@@ -110,9 +110,14 @@ def taken_over(path: Path) -> Iterator[None]:
 
 
 def sign(descriptor: int, identity: Identity) -> None:
-    """Write the identity of a lock's holder into its file."""
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, identity.text().encode(), 0)
+    """Write the identity of a lock's holder into its file.
+
+    A full disk may not take it: `holder` then finds the process itself.
+    """
+    text = identity.text().encode()
+    with contextlib.suppress(OSError):
+        os.pwrite(descriptor, text, 0)  # over what is there, for which there is room
+        os.ftruncate(descriptor, len(text))
 
 
 def _myself() -> Identity:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from tests.faults.high_availability.test_copies import stopped_agent
 from tests.faults.high_availability.world import BACK, World, send
 from tests.support import mounts
 from tests.support.histories import FAILED
+from tests.support.programs import agent
 from tests.support.service import Service, wait_until
 
 pytestmark = [
@@ -220,6 +222,28 @@ def test_no_room_on_either(small: Service, newest: str, rounds: int) -> None:
             world.wait_protected()
             # Who keeps it running read no more from it, and it stopped at the next 64 KB.
             assert (small.data_dir / "run" / "agent.log").stat().st_mtime > has_room
+
+
+def test_an_agent_begins_without_room(small: Service, newest: str) -> None:
+    """The next one fails over as the last one would have."""
+    small.start()
+    world, ballast = World(small, newest), small.data_dir.parent / "ballast"
+    with world.at_work() as clients:
+        world.wait_protected()
+        old = agent(small)
+        assert old is not None
+        _fill(ballast)
+        os.kill(old, signal.SIGKILL)
+        wait_until(lambda: agent(small) not in (None, old), BACK)
+        wait_until(lambda: _answers(small.data_dir / "run" / "agent.sock"), BACK)
+        ballast.unlink()
+        clients.wait_for_more()
+        world.wait_protected()
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        return client.connect_ex(str(path)) == 0
 
 
 def works(world: World) -> bool:
