@@ -170,7 +170,7 @@ def test_a_new_server_never_meets_an_old_ones_backends(kept: Kept) -> None:
     busy.start()
 
     def counting() -> list[psutil.Process]:
-        return service.processes(instance_id, "SELECT")
+        return service.processes(instance_id, f" {login.user} ", "SELECT")
 
     wait_until(counting, BACK)
     (backend,) = counting()

@@ -72,8 +72,9 @@ def _kill_child(member: Member, world: World) -> None:
     """Kill a process that serves a user, or receives for the standby: its server ends with it."""
     epoch, node = world.record.epoch, getattr(world.record, member)
     pid = world.main(node).pid
-    found = world.sessions(node) if member == "primary" else world.processes(node)[-1:]
-    found[0].kill()
+    # Of a standby not just any: a session of ours may be ending, whose server lives on.
+    child = world.sessions(node)[0] if member == "primary" else world.receiver(node)
+    child.kill()
     _wait(member, world, epoch, pid)
 
 
