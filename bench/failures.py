@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import psutil
 from scaleway.rdb.v1 import Instance
-from tests.support.programs import holder
+from tests.support.programs import agent, holder
 from tests.support.service import Service, wait_until
 from tests.support.writers import Writers
 
@@ -54,8 +55,7 @@ class Victim:
         time.sleep(max(0.0, self._last + self._steady - time.monotonic()))
         with Writers(self._service.login(self._instance), threads=1) as writers:
             writers.wait_for(_WRITES)
-            if self._instance.is_ha_cluster:
-                wait_until(lambda: self._protected, _WELL)
+            self._wait_protected()
             self._last = time.monotonic()
             failure(self)
             until_well = time.monotonic() - self._last
@@ -76,6 +76,32 @@ class Victim:
             process.suspend()
         self._wait_well(before)
 
+    def kill_standby(self) -> None:
+        standby = self._standby
+        main = self._main(standby)
+        main.kill()
+        self._wait_replaced(f"node-{standby}", main.pid)
+
+    def freeze_standby(self) -> None:
+        standby = self._standby
+        main = self._main(standby)
+        for process in (main, *main.children(recursive=True)):
+            process.suspend()
+        self._wait_replaced(f"node-{standby}", main.pid)
+
+    def kill_agent(self) -> None:
+        before = agent(self._service)
+        assert before is not None
+        os.kill(before, signal.SIGKILL)
+        wait_until(lambda: agent(self._service) not in (None, before), _WELL)
+        self._wait_protected()
+
+    def kill_balancer(self) -> None:
+        before = holder(self._service, self._instance.id, "balancer-")
+        assert before is not None
+        os.kill(before, signal.SIGKILL)
+        self._wait_replaced("balancer-", before)
+
     def restart(self) -> None:
         with closing(Client(self._service)) as client:
             client.at(self._instance.id, "POST", "restart", {})
@@ -92,8 +118,20 @@ class Victim:
         if self._instance.is_ha_cluster:
             wait_until(lambda: self._protected not in (None, before), _WELL)
 
-    def _main(self) -> psutil.Process:
-        pid = holder(self._service, self._instance.id, f"node-{self._primary}")
+    def _wait_replaced(self, program: str, pid: int) -> None:
+        """Until a program runs as another process, and a pair is protected."""
+        find = partial(holder, self._service, self._instance.id, program)
+        wait_until(lambda: find() not in (None, pid), _WELL)
+        self._wait_protected()
+
+    def _wait_protected(self) -> None:
+        if self._instance.is_ha_cluster:
+            wait_until(lambda: self._protected, _WELL)
+
+    def _main(self, node: str | None = None) -> psutil.Process:
+        """Return a node's main process, the primary's if none is named."""
+        node = self._primary if node is None else node
+        pid = holder(self._service, self._instance.id, f"node-{node}")
         assert pid is not None
         return psutil.Process(pid)
 
@@ -103,6 +141,12 @@ class Victim:
         if not self._instance.is_ha_cluster:
             return ""
         return str(pair_record(self._service, self._instance)["primary"])
+
+    @property
+    def _standby(self) -> str:
+        pair = pair_record(self._service, self._instance)
+        (standby,) = set(pair["members"]) - {pair["primary"]}
+        return str(standby)
 
     @property
     def _protected(self) -> str | None:
