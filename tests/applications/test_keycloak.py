@@ -14,7 +14,7 @@ import requests
 
 from tests.applications.test_java import url_of
 from tests.support.applications.fetching import Maven, fetched
-from tests.support.applications.tenancy import POSTGRESQL, Tenancy, on
+from tests.support.applications.tenancy import MYSQL, POSTGRESQL, Tenancy, on
 from tests.support.service import wait_until
 
 NEEDS = (Maven(("org.keycloak:keycloak-quarkus-dist:26.5.6:zip",)),)
@@ -29,12 +29,12 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.timeout(900)
-@on(*POSTGRESQL)
+@on(*POSTGRESQL, *MYSQL)
 def test_keycloak(tenancy: Tenancy, tmp_path: Path, compiled: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     told = {
-        "KC_DB": "postgres",
+        "KC_DB": "postgres" if tenancy.is_postgresql else "mysql",
         "KC_DB_URL": url_of(tenancy, tmp_path),
         "KC_DB_USERNAME": tenancy.app.user,
         "KC_DB_PASSWORD": tenancy.app.password,
@@ -63,8 +63,8 @@ def test_keycloak(tenancy: Tenancy, tmp_path: Path, compiled: Path) -> None:
         os.killpg(server.pid, signal.SIGKILL)  # its script may wait for Java, or have become it
         server.wait(60)
     with tenancy.as_app() as session:
-        names = session.execute("SELECT name FROM realm ORDER BY name").fetchall()
-    assert names == [("master",), ("shop",)]
+        names = session.execute("SELECT name FROM REALM ORDER BY name").fetchall()
+    assert list(names) == [("master",), ("shop",)]
 
 
 def _answers(server: subprocess.Popen[bytes], url: str, log: Path) -> bool:
