@@ -504,18 +504,15 @@ def test_a_script_that_is_another_than_was_read_is_told(tmp_path):
 
 def test_builds_with_more_are_preferred(registry):
     """Whatever their minor versions: data may depend on what only they have."""
-    for name in (
-        "postgresql-17.13.0-r3",
-        "postgresql-17.12-debian-r1",
-        "postgresql-17.9-debian-r4",
-    ):
-        (registry.cache / name / "bin").mkdir(parents=True)
     found = Bundles(registry.cache)
+    releases = [one for one in found.releases() if one.version_name == "PostgreSQL-17"]
+    current = f"postgresql-17.9-debian-r{releases[0].revision}"
+    for name in ("postgresql-17.13.0-r3", "postgresql-17.12-debian-r1", current):
+        (registry.cache / name / "bin").mkdir(parents=True)
     assert found.installed()["PostgreSQL-17"].name == "postgresql-17.12-debian-r1"
     assert found.installed()["PostgreSQL-17"].version == "17.12"
-    releases = [one for one in found.releases() if one.version_name == "PostgreSQL-17"]
     assert [one.build for one in releases] == ["debian", "wheel"]
-    assert found.of(releases[0]).name == "postgresql-17.9-debian-r4"
+    assert found.of(releases[0]).name == current
     with pytest.raises(HostError, match="has no build none; there is debian, wheel"):
         found.builds("PostgreSQL-17", "none")
 
