@@ -180,23 +180,17 @@ def _recorded(program: Program) -> Identity | None:
 
 def _found(program: Program) -> Identity | None:
     """Return the main process among those that hold the lock: no other's child, and with the
-    program's directory in its command line."""
+    program's directory among what it was started with. What a dead one has left is none."""
     found = _holders(program.lock)
     pids = {one.pid for one in found}
     directory = os.fsencode(program.lock.parent)
     mains = [
         one
         for one in found
-        if processes.parent(one.pid) not in pids and directory in _command_line(one.pid)
+        if processes.parent(one.pid) not in pids
+        and any(directory in argument for argument in processes.started_as(one.pid))
     ]
     return min(mains, key=lambda one: one.start, default=None)
-
-
-def _command_line(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return b""
 
 
 def _holders(lock: Path) -> list[Identity]:

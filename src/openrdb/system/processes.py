@@ -18,6 +18,8 @@ from functools import cache
 from pathlib import Path
 
 _STOPPED = "T"
+_NAME = b"--argv0"
+"""What tells a loader (ld.so) as what a program is to run."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,21 @@ def parent(pid: int) -> int | None:
         return int(_stat(pid)[1])
     except (FileNotFoundError, ProcessLookupError):
         return None
+
+
+def started_as(pid: int) -> list[bytes]:
+    """Return the arguments that a process was started with; none of them if it has ended, or has taken
+    a title in their place, as servers do for the processes that they start.
+
+    By a loader only the program's name becomes the title: the other arguments stay.
+    """
+    try:
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    if _NAME in arguments and not arguments[arguments.index(_NAME) + 1].startswith(b"/"):
+        return []
+    return arguments
 
 
 def open_pidfd(identity: Identity) -> int | None:

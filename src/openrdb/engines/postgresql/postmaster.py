@@ -77,15 +77,4 @@ def _find(node: EngineNode) -> Identity:
 
 def _serves(pid: int, data: Path) -> bool:
     """Return whether a process is the first of a server of a data directory."""
-    parent = processes.parent(pid)
-    return _names(pid, data) and (parent is None or not _names(parent, data))
-
-
-def _names(pid: int, data: Path) -> bool:
-    """Return whether a process was started with a data directory; also what a server has started, if
-    it runs by a loader, whose own arguments stay as they are."""
-    try:
-        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return False
-    return (b"-D", os.fsencode(data)) in pairwise(arguments)
+    return (b"-D", os.fsencode(data)) in pairwise(processes.started_as(pid))
