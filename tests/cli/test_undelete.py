@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 from openrdb.host.volumes import trashed_since
 from tests.cli.test_commands import one_line
 from tests.support.held_service import HeldService
+from tests.support.programs import holder
 from tests.support.scenes import NETWORKS
 from tests.support.service import (
     PASSWORD,
@@ -252,8 +255,9 @@ def test_an_end_without_a_clean_shutdown_leaves_no_shared_memory(
     its = {one.name for one in memory.iterdir() if one.stat().st_uid == uid}
     assert its, "the server has none"
     if is_killed:  # as what hears no signal is
-        (main,) = service.processes("postgres", "-D", instance.id)
-        main.suspend()
+        main = holder(service, instance.id, "node-")
+        assert main is not None
+        os.kill(main, signal.SIGSTOP)
     delete(service, instance.id)
     assert not its & {one.name for one in memory.iterdir()}
     segments = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
