@@ -78,8 +78,9 @@ def test_who_confirms_late_is_not_silent(members: Members) -> None:
     for thread in threads:
         thread.start()
     try:
-        found = probe.look(LONGEST)
+        found, deadline = probe.look(LONGEST), time.monotonic() + 120
         while found.late < 4:
+            assert time.monotonic() < deadline, found
             found = probe.look(LONGEST)
         assert found.unconfirmed < found.late / 2
     finally:
@@ -99,12 +100,12 @@ def _load(member: Member, is_over: threading.Event) -> None:
 
 
 def _slow_down(process: psutil.Process, is_over: threading.Event) -> None:
-    """Let a process work a fifth of the time."""
+    """Let a process work so little of the time that it falls behind wherever it runs."""
     while not is_over.is_set():
         process.suspend()
-        is_over.wait(0.16)
+        is_over.wait(0.3)
         process.resume()
-        is_over.wait(0.04)
+        is_over.wait(0.01)
 
 
 def test_who_cannot_ask_says_nothing_of_the_standby(members: Members) -> None:
