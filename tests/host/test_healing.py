@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -100,6 +101,31 @@ def test_adopted_by_the_next_healer(healer: Healer, tmp_path: Path) -> None:
         assert other.pid(thing.name) == pid
         if record == "kept":
             other.close()
+    other.release(thing)
+    other.close()
+
+
+def test_what_cannot_be_written_down_is_watched(
+    healer: Healer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a full disk, also by a healer that finds it running."""
+
+    def write(path: Path, _: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(processes.files, "write_private", write)
+    thing = program(tmp_path, "FOREVER")
+    healer.keep(thing)
+    pid = healer.pid(thing.name)
+    healer.close()
+    assert not thing.record.exists()
+    other = Healer()
+    other.start()
+    other.keep(thing)
+    assert other.pid(thing.name) == pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: other.pid(thing.name) not in (None, pid))
     other.release(thing)
     other.close()
 

@@ -419,9 +419,9 @@ class Healer:
 
     def _start(self, kept: _Kept) -> None:
         """Adopt or start it; a failure is noted, and the next attempt planned."""
-        if self._adopt(kept):
-            return
         try:
+            if self._adopt(kept):
+                return
             kept.program.prepare()
             self._watch(kept, processes.start(kept.program))
             self._follow(kept.program, kept.running)

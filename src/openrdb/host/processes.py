@@ -128,7 +128,7 @@ def start(program: Program) -> Running:
     if (group := program.cgroup()) is not None:
         with contextlib.suppress(ProcessLookupError):
             group.add(child.pid)
-    files.write_private(program.record, identity.text())
+    _write_down(program, identity)
     process.offer_to_oom_killer(child.pid)
     return Running(identity, descriptor, child, time.monotonic())
 
@@ -167,15 +167,22 @@ def adopt(program: Program) -> Running | None:
     if descriptor is None:
         return None
     if processes.saved(program.record) != identity:
-        files.write_private(program.record, identity.text())
+        _write_down(program, identity)
     return Running(identity, descriptor, None, time.monotonic())
+
+
+def _write_down(program: Program, identity: Identity) -> None:
+    """Keep which process a program's main one is. A full disk may not take it: it is found then."""
+    with contextlib.suppress(OSError):
+        files.write_private(program.record, identity.text())
 
 
 def _recorded(program: Program) -> Identity | None:
     identity = processes.saved(program.record)
     if identity is None or processes.identify(identity.pid) != identity:
         return None
-    return identity
+    # Earlier versions took what a dead server had left for the server, and wrote it down.
+    return identity if processes.started_as(identity.pid) else None
 
 
 def _found(program: Program) -> Identity | None:
