@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -78,7 +79,9 @@ class OwnFile(RotatingFileHandler):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, maxBytes=_LONGEST, backupCount=2, encoding="utf-8")
+        super().__init__(
+            path, maxBytes=_LONGEST, backupCount=2, encoding="utf-8", errors="backslashreplace"
+        )
 
     def _open(self) -> TextIOWrapper:
         stream = super()._open()
@@ -87,8 +90,11 @@ class OwnFile(RotatingFileHandler):
         return stream
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Open the file again for the next line: what it still holds back would be written never."""
-        del record
+        """Open the file again for the next line: what it still holds back would be written never. What
+        is no fault of the disk's is told in the file."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+            return
         stream, self.stream = self.stream, None
         if stream is not None:
             with suppress(OSError, ValueError):

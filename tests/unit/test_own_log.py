@@ -37,6 +37,24 @@ def test_what_does_not_fit_is_left_out(tmp_path: Path) -> None:
     assert lines == ["before", "after", "printed", "below"]
 
 
+def test_half_characters_and_wrong_lines_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "agent.log"
+    script = """
+import logging, sys
+from pathlib import Path
+from openrdb import logs
+logs.configure("INFO", "text", logs.OwnFile(Path(sys.argv[1])))
+logging.getLogger("any").info("caf\\udce9")
+logging.getLogger("any").info("%d", "no number")
+logging.getLogger("any").info("after")
+"""
+    subprocess.run([sys.executable, "-c", script, str(path)], check=True)
+    text = path.read_text()
+    assert r"caf\udce9" in text
+    assert "Logging error" in text
+    assert text.endswith("after\n")
+
+
 def test_older_lines_make_room(tmp_path: Path) -> None:
     path = tmp_path / "agent.log"
     script = """
