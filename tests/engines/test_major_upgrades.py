@@ -273,6 +273,11 @@ NEEDS = {
         "CREATE FUNCTION own() RETURNS int LANGUAGE sql AS 'SELECT 1'",
         r'pgrouting cannot be created again: the schema "public" has functions',
     ),
+    "a check": (
+        "CREATE EXTENSION pgrouting CASCADE; CREATE SCHEMA app;"
+        "CREATE DOMAIN app.known AS text CHECK (VALUE <> pgr_version())",
+        r"constraint known_check depends on function .*pgr_version\(\)",
+    ),
     "its schema, which is nobody's": (
         "CREATE EXTENSION timescaledb; ALTER EXTENSION timescaledb DROP SCHEMA _timescaledb_catalog",
         r"timescaledb cannot be created again beside the schema _timescaledb_catalog",

@@ -75,17 +75,21 @@ _REARM = f"""
 _SET_CONFIG = "UPDATE pg_proc SET proacl = {} WHERE proname = 'set_config' AND oid < 16384"
 
 
-def disarm(definitions: Path) -> list[str]:
-    """Return what is done in each database of the copy; it also writes a file."""
+def disarm() -> list[str]:
+    """Return what keeps users' functions from changing anything, in each database of the copy."""
+    return [one_line(_DISARM)]
+
+
+def drop_checks(definitions: Path) -> list[str]:
+    """Return what lets domains have no checks, in each database of the copy; it also writes a file."""
     return [
         one_line(f"COPY ({_DEFINITIONS}) TO '{definitions}'"),
         one_line(f"DO $do${_DROP_CHECKS}$do$"),
-        one_line(_DISARM),
     ]
 
 
 def rearm(definitions: Path) -> list[str]:
-    """Return what is done in each database of the new version, with the file of `disarm`."""
+    """Return what is done in each database of the new version, with the file of `drop_checks`."""
     return [
         one_line(_REARM),
         one_line(f"DO $do${_DEFINE_CHECKS.format(definitions)}$do$"),

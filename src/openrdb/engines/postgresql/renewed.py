@@ -57,6 +57,14 @@ _DROP = """
             IF needed IS NULL AND one.nspname ~ '^pg_temp' THEN
                 needed := one.extname || ' is in a temporary schema';
             END IF;
+            IF needed IS NULL AND one.extname = 'timescaledb' AND NOT EXISTS (
+                SELECT FROM pg_class c JOIN pg_depend d ON d.objid = c.oid
+                WHERE c.oid = to_regclass('_timescaledb_catalog.hypertable') AND relkind = 'r'
+                    AND relowner = 10 AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
+                    AND d.refclassid = 'pg_extension'::regclass AND d.refobjid = one.oid
+            ) THEN
+                needed := 'timescaledb is not what its script has made';
+            END IF;
             IF needed IS NULL AND one.extname = 'timescaledb' THEN
                 SELECT min(format('timescaledb has hypertables, as %I.%I', schema_name, table_name))
                 INTO needed FROM _timescaledb_catalog.hypertable;

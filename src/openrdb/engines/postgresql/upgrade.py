@@ -167,9 +167,9 @@ class _Upgrade:
             copy = f"EXECUTE $$COPY {LEVELS} TO '{self._levels(number)}'$$;"
             block = f"IF to_regclass('{LEVELS}') IS NOT NULL THEN {copy} END IF;"
             levels = f"DO $do$ BEGIN {block} END $do$"
-            statements = [levels, *undated, *disarming.disarm(self._checks(number))]
-            self._alone(_OLD, database, statements)
-            self._drop_renewed(number, database)
+            self._alone(_OLD, database, [levels, *undated, *disarming.disarm()])
+            self._drop_renewed(number, database)  # while checks may say that they need one
+            self._alone(_OLD, database, disarming.drop_checks(self._checks(number)))
             found[database] = number
         return found
 
