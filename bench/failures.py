@@ -15,7 +15,7 @@ from uuid import UUID
 
 import psutil
 from scaleway.rdb.v1 import Instance
-from tests.support.programs import agent, holder
+from tests.support.programs import agent, holder, kill_and_wait
 from tests.support.service import Service, wait_until
 from tests.support.writers import Writers
 
@@ -71,23 +71,20 @@ class Victim:
         self._wait_well(before)
 
     def freeze(self) -> None:
-        before, main = self._primary, self._main()
-        for process in (main, *main.children(recursive=True)):
-            process.suspend()
+        before = self._primary
+        _suspend(self._main())
         self._wait_well(before)
 
     def kill_standby(self) -> None:
-        standby = self._standby
-        main = self._main(standby)
-        main.kill()
-        self._wait_replaced(f"node-{standby}", main.pid)
+        self._lose(f"node-{self._standby}")
 
     def freeze_standby(self) -> None:
-        standby = self._standby
-        main = self._main(standby)
-        for process in (main, *main.children(recursive=True)):
-            process.suspend()
-        self._wait_replaced(f"node-{standby}", main.pid)
+        program = f"node-{self._standby}"
+        main = self._main(program)
+        _suspend(main)
+        find = partial(holder, self._service, self._instance.id, program)
+        wait_until(lambda: find() not in (None, main.pid), _WELL)
+        self._wait_protected()
 
     def kill_agent(self) -> None:
         before = agent(self._service)
@@ -97,10 +94,7 @@ class Victim:
         self._wait_protected()
 
     def kill_balancer(self) -> None:
-        before = holder(self._service, self._instance.id, "balancer-")
-        assert before is not None
-        os.kill(before, signal.SIGKILL)
-        self._wait_replaced("balancer-", before)
+        self._lose("balancer-")
 
     def restart(self) -> None:
         with closing(Client(self._service)) as client:
@@ -118,20 +112,18 @@ class Victim:
         if self._instance.is_ha_cluster:
             wait_until(lambda: self._protected not in (None, before), _WELL)
 
-    def _wait_replaced(self, program: str, pid: int) -> None:
-        """Until a program runs as another process, and a pair is protected."""
-        find = partial(holder, self._service, self._instance.id, program)
-        wait_until(lambda: find() not in (None, pid), _WELL)
+    def _lose(self, program: str) -> None:
+        """Kill a program, until it runs as another process and a pair is protected."""
+        kill_and_wait(self._service, self._instance.id, program)
         self._wait_protected()
 
     def _wait_protected(self) -> None:
         if self._instance.is_ha_cluster:
             wait_until(lambda: self._protected, _WELL)
 
-    def _main(self, node: str | None = None) -> psutil.Process:
-        """Return a node's main process, the primary's if none is named."""
-        node = self._primary if node is None else node
-        pid = holder(self._service, self._instance.id, f"node-{node}")
+    def _main(self, program: str | None = None) -> psutil.Process:
+        """Return a program's main process, the primary's if none is named."""
+        pid = holder(self._service, self._instance.id, program or f"node-{self._primary}")
         assert pid is not None
         return psutil.Process(pid)
 
@@ -153,6 +145,12 @@ class Victim:
         """A pair's primary while it is protected."""
         pair = pair_record(self._service, self._instance)
         return str(pair["primary"]) if pair["is_armed"] else None
+
+
+def _suspend(main: psutil.Process) -> None:
+    """Freeze a server with all that it has started."""
+    for process in (main, *main.children(recursive=True)):
+        process.suspend()
 
 
 def pair_record(service: Service, instance: Instance) -> dict[str, Any]:

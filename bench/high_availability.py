@@ -4,7 +4,7 @@ One client inserts a row a transaction, and opens a session again as soon as its
 is the longest time between two acknowledgements, until the pair is protected again; all rows that were
 acknowledged are there. "Hung" is every process of a server stopped by a signal, and for a restart
 nobody has to fail. The baseline is an instance of one node in the same run, to which the same happens:
-its server is started again. Of what one node has not, it is the pair's own loss of its primary.
+its server is started again. For what one node does not have, it is the pair's own loss of its primary.
 """
 
 from __future__ import annotations
