@@ -90,8 +90,8 @@ class OwnFile(RotatingFileHandler):
         return stream
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Open the file again for the next line: what it still holds back would be written never. What
-        is no fault of the disk's is told in the file."""
+        """Drop what could not be written, and open the file again for the next line; report in the file
+        what is not the disk's fault."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handleError(record)
             return

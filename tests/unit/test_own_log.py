@@ -6,15 +6,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-WRITER = """
+import pytest
+
+BEGIN = """
 import logging, os, resource, signal, sys
 from pathlib import Path
 from openrdb import logs
 
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 path = Path(sys.argv[1])
 logs.configure("INFO", "text", logs.OwnFile(path))
 log = logging.getLogger("any")
+"""
+FULL = """
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 log.info("before")
 _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size, most))
@@ -25,48 +29,46 @@ log.info("after")
 print("printed", flush=True)
 os.write(2, b"from below\\n")
 """
+ODD = """
+log.info("caf\\udce9")
+log.info("%d", "no number")
+log.info("after")
+"""
+MUCH = """
+for number in range(45):
+    log.info("x" * 10**5)
+print("printed", flush=True)
+"""
 
 
-def test_what_does_not_fit_is_left_out(tmp_path: Path) -> None:
-    path = tmp_path / "agent.log"
-    done = subprocess.run(
-        [sys.executable, "-c", WRITER, str(path)], capture_output=True, text=True, check=True
-    )
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "agent.log"
+
+
+def run(script: str, path: Path) -> None:
+    """Let a process of its own log to a file; nothing comes anywhere else."""
+    command = [sys.executable, "-c", BEGIN + script, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_what_does_not_fit_is_left_out(path: Path) -> None:
+    run(FULL, path)
     lines = [line.rpartition(" ")[2] for line in path.read_text().splitlines()]
     assert lines == ["before", "after", "printed", "below"]
 
 
-def test_half_characters_and_wrong_lines_are_told(tmp_path: Path) -> None:
-    path = tmp_path / "agent.log"
-    script = """
-import logging, sys
-from pathlib import Path
-from openrdb import logs
-logs.configure("INFO", "text", logs.OwnFile(Path(sys.argv[1])))
-logging.getLogger("any").info("caf\\udce9")
-logging.getLogger("any").info("%d", "no number")
-logging.getLogger("any").info("after")
-"""
-    subprocess.run([sys.executable, "-c", script, str(path)], check=True)
+def test_half_characters_and_wrong_lines_are_told(path: Path) -> None:
+    run(ODD, path)
     text = path.read_text()
     assert r"caf\udce9" in text
     assert "Logging error" in text
     assert text.endswith("after\n")
 
 
-def test_older_lines_make_room(tmp_path: Path) -> None:
-    path = tmp_path / "agent.log"
-    script = """
-import logging, sys
-from pathlib import Path
-from openrdb import logs
-logs.configure("INFO", "text", logs.OwnFile(Path(sys.argv[1])))
-for number in range(45):
-    logging.getLogger("any").info("x" * 10**5)
-print("printed", flush=True)
-"""
-    subprocess.run([sys.executable, "-c", script, str(path)], check=True)
-    names = sorted(one.name for one in tmp_path.iterdir())
+def test_older_lines_make_room(path: Path) -> None:
+    run(MUCH, path)
+    names = sorted(one.name for one in path.parent.iterdir())
     assert names == ["agent.log", "agent.log.1", "agent.log.2"]
     assert path.read_text().endswith("\nprinted\n")

@@ -82,8 +82,8 @@ stopwaitsecs=20
 redirect_stderr=true
 stdout_logfile=NONE
 """
-"""The agent writes its log itself. Where supervisord cannot write what it reads from a program it reads
-no more, and the program stops as soon as the pipe is full."""
+"""The agent writes its log itself. supervisord stops reading a program's output when it cannot write a
+line of it; then the pipe fills up, and the program blocks."""
 
 
 class Supervisord:
@@ -135,7 +135,7 @@ class Supervisord:
             self._child = subprocess.Popen(
                 [sys.executable, "-m", "supervisor.supervisord", "-c", self._configuration],
                 stdin=subprocess.DEVNULL,
-                # Where it says what it cannot log. It ends if that fails, as in a file on a full disk.
+                # It reports there what it cannot log, and ends if that fails, as on a full disk.
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
