@@ -13,14 +13,12 @@ from psycopg import errors
 
 from openrdb.engines.base import EngineNode
 from openrdb.engines.postgresql import config, writes
-from openrdb.host.bundles.cache import Bundles
 from openrdb.system import accounts
 from tests.support.debian_server import debian_server
 from tests.support.postgresql_server import VERIFIER, Server
 from tests.support.service import port_of_server, wait_until
 from tests.support.transfers import Transfers
-from tests.support.upgraded import servers as upgraded_servers
-from tests.support.upgraded import upgraded
+from tests.support.upgraded import servers_of_debian, upgraded
 
 Connection = psycopg.Connection[Any]
 
@@ -343,10 +341,7 @@ def test_jobs_come_with_backups(server: Server, short_tmp: Path) -> None:
 
 
 def test_jobs_come_with_major_upgrades(debian_cache: Path, worker_id: str) -> None:
-    names = ("PostgreSQL-17", "PostgreSQL-18")
-    if names[1] not in Bundles(debian_cache).installed():
-        pytest.skip(f"{names[1]} of Debian's packages is not installed in {debian_cache}")
-    with upgraded_servers(debian_cache, worker_id, *names) as (old, new):
+    with servers_of_debian(debian_cache, worker_id) as (old, new):
         for one in (old, new):
             one.spec = dataclasses.replace(one.spec, settings=one.spec.settings | SETTING)
         old.reconfigure(old.spec)

@@ -93,6 +93,12 @@ def create(connection: Connection, name: str, schema: str = "extensions") -> Non
     connection.execute(statement.format(sql.Identifier(name)))
 
 
+def require(debian: Server, name: str) -> None:
+    """Skip the test where a version has no such extension."""
+    if not (debian.bundle.share / "extension" / f"{name}.control").exists():
+        pytest.skip(f"it has no {name}")
+
+
 def guarded(debian: Server) -> list[str]:
     directory = debian.bundle.share / "extension"
     return [name for name in KNOWN["guarded"] if (directory / f"{name}.control").exists()]
@@ -314,8 +320,7 @@ def test_what_its_owner_may_change_is_not_run_by_the_superuser(
     debian: Server, admin: Connection
 ) -> None:
     """Scripts of updates call an extension's functions, which are the owner's here."""
-    if not (debian.bundle.share / "extension" / "pg_partman.control").exists():
-        pytest.skip("it has none that runs with its owner's rights and has updates")
+    require(debian, "pg_partman")  # which runs with its owner's rights, and has updates
     admin.execute("CREATE SCHEMA partman; CREATE EXTENSION pg_partman SCHEMA partman")
     older = pretend_to_be_older(debian, "pg_partman")
     with session.connect_in_time(debian.node, "trial", 60.0) as superuser:
@@ -378,8 +383,7 @@ RUN_AS_ITS_OWNER = {
 
 
 def with_hypertable(debian: Server, connection: Connection) -> None:
-    if not (debian.bundle.share / "extension" / "timescaledb.control").exists():
-        pytest.skip("it has no timescaledb")
+    require(debian, "timescaledb")
     connection.execute("CREATE EXTENSION timescaledb")
     connection.execute(HYPERTABLE)
 
@@ -607,8 +611,7 @@ CRASHES = {
 
 @pytest.mark.parametrize("name", CRASHES)
 def test_nothing_given_ends_no_server(debian: Server, admin: Connection, name: str) -> None:
-    if not (debian.bundle.share / "extension" / f"{name}.control").exists():
-        pytest.skip(f"it has no {name}")
+    require(debian, name)
     create(admin, "postgis", "public")
     create(admin, name, "public")
     for call in CRASHES[name]:
@@ -618,8 +621,7 @@ def test_nothing_given_ends_no_server(debian: Server, admin: Connection, name: s
 
 
 def test_what_only_ends_the_server_is_not_called(debian: Server, admin: Connection) -> None:
-    if not (debian.bundle.share / "extension" / "h3.control").exists():
-        pytest.skip("it has no h3")
+    require(debian, "h3")
     create(admin, "h3", "public")
     with pytest.raises(errors.InsufficientPrivilege):
         admin.execute("SELECT h3_pg_migrate_pass_by_reference('0')")

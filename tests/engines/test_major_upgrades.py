@@ -14,12 +14,11 @@ import pytest
 
 from openrdb.engines.postgresql import clusters
 from openrdb.errors import PreconditionFailed
-from openrdb.host.bundles.cache import Bundles
 from tests.support.debian_server import debian_server
 from tests.support.postgresql_server import VERIFIER, Server
 from tests.support.service import PASSWORD, ROOT, port_of_server
 from tests.support.upgraded import servers as upgraded_servers
-from tests.support.upgraded import upgraded
+from tests.support.upgraded import servers_of_debian, upgraded
 
 EXTENSIONS = ("pg_stat_statements", "citext", "ltree", "pgcrypto")
 DATABASE = '-c sh op"'
@@ -150,10 +149,7 @@ RENEWED = {"pgrouting": "pgr_version()", "timescaledb": "time_bucket('1 day', no
 
 @pytest.fixture
 def debian_servers(debian_cache: Path, worker_id: str) -> Iterator[tuple[Server, Server]]:
-    names = ("PostgreSQL-17", "PostgreSQL-18")
-    if names[1] not in Bundles(debian_cache).installed():
-        pytest.skip(f"{names[1]} of Debian's packages is not installed in {debian_cache}")
-    with upgraded_servers(debian_cache, worker_id, *names) as both:
+    with servers_of_debian(debian_cache, worker_id) as both:
         yield both
 
 
@@ -263,11 +259,11 @@ NEEDS = {
         "ALTER MATERIALIZED VIEW own DEPENDS ON EXTENSION timescaledb",
         r"materialized view public\.own goes with timescaledb",
     ),
-    "a function beside it": (
+    "a function in its schema": (
         "CREATE EXTENSION timescaledb;CREATE FUNCTION own() RETURNS int LANGUAGE sql AS 'SELECT 1'",
         r'timescaledb cannot be created again: the schema "public" has functions',
     ),
-    "a function beside what it needs": (
+    "a function in the schema of what it needs": (
         "CREATE SCHEMA routes; CREATE EXTENSION postgis;"
         "CREATE EXTENSION pgrouting SCHEMA routes;"
         "CREATE FUNCTION own() RETURNS int LANGUAGE sql AS 'SELECT 1'",
@@ -280,7 +276,7 @@ NEEDS = {
     ),
     "its schema, which is nobody's": (
         "CREATE EXTENSION timescaledb; ALTER EXTENSION timescaledb DROP SCHEMA _timescaledb_catalog",
-        r"timescaledb cannot be created again beside the schema _timescaledb_catalog",
+        r"timescaledb cannot be created again: there is a schema _timescaledb_catalog",
     ),
 }
 

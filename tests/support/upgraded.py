@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from openrdb.engines import templates_of
 from openrdb.engines.base import Upgrade
 from openrdb.engines.postgresql import upgrade
@@ -35,6 +37,16 @@ def servers(
             yield old, Server(place / "new", Bundles(newer).find(after), after, port - 1)
     finally:
         shutil.rmtree(place)
+
+
+@contextmanager
+def servers_of_debian(cache: Path, worker_id: str) -> Iterator[tuple[Server, Server]]:
+    """Yield 17 and 18 of Debian's packages; skip the test where 18 is not installed."""
+    before, after = "PostgreSQL-17", "PostgreSQL-18"
+    if after not in Bundles(cache).installed():
+        pytest.skip(f"{after} of Debian's packages is not installed in {cache}")
+    with servers(cache, worker_id, before, after) as both:
+        yield both
 
 
 def upgraded(old: Server, new: Server) -> None:

@@ -220,7 +220,7 @@ def test_no_room_on_either(small: Service, newest: str, rounds: int) -> None:
             has_room = time.time()
             clients.wait_for_more()
             world.wait_protected()
-            # Who keeps it running read no more from it, and it stopped at the next 64 KB.
+            # supervisord had stopped reading the agent's output, and the agent blocked after 64 KB.
             assert (small.data_dir / "run" / "agent.log").stat().st_mtime > has_room
 
 

@@ -85,7 +85,7 @@ _DROP = """
                 END;
             END IF;
             IF needed IS NULL AND one.extname = 'timescaledb' THEN
-                SELECT 'timescaledb cannot be created again beside the schema ' || min(nspname)
+                SELECT 'timescaledb cannot be created again: there is a schema ' || min(nspname)
                 INTO needed FROM pg_namespace WHERE nspname ~ '^_?timescaledb_';
             END IF;
             IF needed IS NOT NULL THEN

@@ -36,6 +36,7 @@ from openrdb.engines.postgresql.admin import privileges
 from openrdb.engines.postgresql.admin.record import LEVELS
 from openrdb.errors import HostError, PreconditionFailed
 from openrdb.system import accounts, copying, files
+from openrdb.system.bundle import Bundle
 
 _LONGEST = 24 * 3600.0
 _OLD, _NEW, _WORK = ".old", ".new", ".work"
@@ -160,48 +161,46 @@ class _Upgrade:
     # -- what pg_upgrade leaves out, or must not run ---------------------------------------------
 
     def _save(self) -> dict[str, int]:
-        """Write the levels of each database into a file, and what it is disarmed of into another;
-        return the files' numbers by database."""
-        found, undated = {}, self._undated()
+        """Prepare each database of the old version for pg_upgrade, and write into files what is to be
+        restored afterwards: levels, checks, and extensions that are created again.
+
+        Returns:
+            the number in the files' names, by database.
+
+        Raises:
+            PreconditionFailed: something needs one of these extensions.
+        """
+        found, undated, again = {}, self._undated(), self._created_again()
         for number, database in enumerate(self._databases()):
             copy = f"EXECUTE $$COPY {LEVELS} TO '{self._levels(number)}'$$;"
             block = f"IF to_regclass('{LEVELS}') IS NOT NULL THEN {copy} END IF;"
-            levels = f"DO $do$ BEGIN {block} END $do$"
-            self._alone(_OLD, database, [levels, *undated, *disarming.disarm()])
-            self._drop_renewed(number, database)  # while checks may say that they need one
-            self._alone(_OLD, database, disarming.drop_checks(self._checks(number)))
+            statements = [
+                f"DO $do$ BEGIN {block} END $do$",
+                *undated,
+                *disarming.disarm(),
+                *renewed.drop(again, self._data / _WORK, self._renewed(number), self._kept(number)),
+                *disarming.drop_checks(self._checks(number)),  # which may need such an extension
+            ]
+            self._alone(_OLD, database, statements)
+            self._require_nothing_kept(number, database)
             found[database] = number
         return found
 
-    def _drop_renewed(self, number: int, database: str) -> None:
-        """Drop the extensions that are created again; raise PreconditionFailed if one is needed."""
+    def _created_again(self) -> list[str]:
+        """Return the extensions that are dropped and created again, of which the guards are written."""
         directory = self._bundles[_NEW].share / "extension"
-        # What the new version has not is refused by pg_upgrade.
+        # pg_upgrade refuses those that the new version does not have.
         names = [name for name in extensions.renewed() if (directory / f"{name}.control").exists()]
         for name in names:
             guard = self._data / _WORK / f"{name}.guard"
             accounts.write_file(guard, extensions.guard(name), self._account)
-        found, kept = self._renewed(number), self._kept(number)
-        self._alone(_OLD, database, renewed.drop(names, self._data / _WORK, found, kept))
-        if kept.read_bytes():
-            raise self._refused(database, kept)
+        return names
 
-    def _create_renewed(self, number: int, database: str) -> None:
-        """Create them again; raise PreconditionFailed if one cannot be."""
-        kept = self._kept(number)
-        try:
-            self._alone(_NEW, database, renewed.create(self._renewed(number), kept))
-        except HostError as error:
-            if kept.read_bytes():
-                raise self._refused(database, kept) from error
-            raise
-
-    def _refused(self, database: str, kept: Path) -> PreconditionFailed:
-        why = _unescaped(kept.read_bytes().splitlines()[0]).decode(errors="replace")
-        help_message = (
-            f"cannot upgrade to {self._bundles[_NEW].name}: the database {database!r}: {why}"
-        )
-        return PreconditionFailed("resource_not_usable", help_message)
+    def _require_nothing_kept(self, number: int, database: str) -> None:
+        """Raise PreconditionFailed if an extension could not be dropped, or not created again."""
+        if lines := self._kept(number).read_bytes().splitlines():
+            why = _unescaped(lines[0]).decode(errors="replace")
+            raise _refused(self._bundles[_NEW], f"the database {database!r}: {why}")
 
     def _undated(self) -> list[str]:
         """Return what lets columns forget when they were defined; nothing, if the new version, whose
@@ -219,17 +218,27 @@ class _Upgrade:
         return [f"UPDATE pg_attribute SET attoptions = {undated} WHERE {dated}"]  # noqa: S608
 
     def _load(self, database: str, number: int) -> None:
-        """Make again what was dropped, the record, of roles that have kept their OIDs, and what was
-        disarmed."""
-        self._create_renewed(number, database)
-        statements = disarming.rearm(self._checks(number))
+        """Create the dropped extensions again, and restore checks and levels: roles have kept their
+        OIDs.
+
+        Raises:
+            PreconditionFailed: one of the extensions cannot be created.
+        """
+        statements = [
+            *renewed.create(self._renewed(number), self._kept(number)),
+            *disarming.rearm(self._checks(number)),
+        ]
         if (saved := self._levels(number)).exists():
             statements += [
                 f"CREATE TABLE {LEVELS} (role oid PRIMARY KEY, level text NOT NULL)",
                 f"COPY {LEVELS} FROM '{saved}'",
                 f"ALTER EXTENSION plpgsql ADD TABLE {LEVELS}",
             ]
-        self._alone(_NEW, database, statements)
+        try:
+            self._alone(_NEW, database, statements)
+        except HostError:
+            self._require_nothing_kept(number, database)
+            raise
 
     def _levels(self, number: int) -> Path:
         return self._data / _WORK / f"{number}.levels"
@@ -238,7 +247,7 @@ class _Upgrade:
         return self._data / _WORK / f"{number}.renewed"
 
     def _kept(self, number: int) -> Path:
-        """What says why extensions are not dropped, or not created again."""
+        """The file that says why an extension cannot be dropped, or cannot be created again."""
         return self._data / _WORK / f"{number}.kept"
 
     def _checks(self, number: int) -> Path:
@@ -273,15 +282,16 @@ class _Upgrade:
         )
         failed = [line for line in done.stderr.splitlines() if "ERROR" in line or "FATAL" in line]
         if done.returncode != 0 or failed:
-            if refusal := _refusal(done.stdout):
-                help_message = f"cannot upgrade to {bundle.name}: {refusal}"
-                raise PreconditionFailed("resource_not_usable", help_message)
-            if why := _said_by_restore((self._data / _NEW).rglob("pg_upgrade_dump_*.log")):
-                help_message = f"cannot upgrade to {bundle.name}: {why}"
-                raise PreconditionFailed("resource_not_usable", help_message)
+            logs = (self._data / _NEW).rglob("pg_upgrade_dump_*.log")
+            if why := _refusal(done.stdout) or _said_by_restore(logs):
+                raise _refused(bundle, why)
             said = "\n".join(failed) or done.stderr.strip() or done.stdout
             raise HostError(f"cannot upgrade to {bundle.name}: {failures.first_complaint(said)}")
         return done.stderr
+
+
+def _refused(bundle: Bundle, why: str) -> PreconditionFailed:
+    return PreconditionFailed("resource_not_usable", f"cannot upgrade to {bundle.name}: {why}")
 
 
 def _refusal(said: str) -> str | None:
