@@ -171,6 +171,18 @@ def test_verbs_are_called_by_name(client: TestClient, host: Recording) -> None:
     assert "is running" in decode_error(refused.json()).message
 
 
+def test_an_error_crosses_that_names_what_is_not_utf_8(
+    client: TestClient, host: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(job_id: object) -> None:
+        raise HostError(f"{job_id}: no such name: caf\udce9\x00")
+
+    monkeypatch.setattr(host, "forget_job", fail)
+    answer = client.post("/v1/forget_job", json={"job_id": str(uuid4())})
+    assert answer.status_code == 409
+    assert decode_error(answer.json()).message.endswith("caf\udce9\x00")
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [

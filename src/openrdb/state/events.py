@@ -25,6 +25,7 @@ from openrdb.state.models import (
     Vpc,
     now,
 )
+from openrdb.state.models.base import storable
 from openrdb.state.scope import Principal
 from openrdb.state.subjects import SUBJECTS
 
@@ -63,12 +64,6 @@ def without_secrets(value: Any, depth: int = 0) -> Any:  # noqa: ANN401
     if isinstance(value, list):
         return [without_secrets(part, depth + 1) for part in value[:_LONGEST_LIST]]
     return value
-
-
-def storable(text: str) -> str:
-    """Return a text without what PostgreSQL or UTF-8 has not: NUL, and halves of characters, which JSON
-    and other encodings' names can bring."""
-    return text.replace("\x00", "").encode(errors="replace").decode()
 
 
 def _kept(text: str) -> str:

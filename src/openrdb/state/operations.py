@@ -141,7 +141,7 @@ def finish(
         return False
     ended_badly = "refused" if is_refusal else "failed"
     operation.status = ended_badly if error else "done"
-    operation.error = events.storable(" ".join(error.split())) if error else None
+    operation.error = " ".join(error.split()) if error else None
     if not error:
         operation.step = None
     if not can_be_retried:

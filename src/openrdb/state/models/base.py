@@ -1,11 +1,11 @@
-"""What all tables share: the base class and the type of moments."""
+"""What all tables share: the base class, the types of moments and of what others have said."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, MetaData, TypeDecorator
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, MetaData, String, TypeDecorator
 from sqlalchemy.orm import DeclarativeBase
 
 
@@ -29,6 +29,24 @@ class Instant(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def storable(text: str) -> str:
+    """Return a text without what PostgreSQL or UTF-8 does not have: NUL, and halves of characters.
+
+    JSON and names in other encodings can bring them.
+    """
+    return text.replace("\x00", "").encode(errors="replace").decode()
+
+
+class Told(TypeDecorator[str]):
+    """What a server or a program has said, which may be anything; kept as far as it can be stored."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else storable(value)
 
 
 class Base(DeclarativeBase):

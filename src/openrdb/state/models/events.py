@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import Index
 from sqlalchemy.orm import Mapped, mapped_column
 
-from openrdb.state.models.base import Base, now
+from openrdb.state.models.base import Base, Told, now
 
 
 class Event(Base):
@@ -46,6 +46,6 @@ class Event(Base):
     """The request's body without secrets, its texts shortened."""
     error_type: Mapped[str | None]
     """A refusal's type on the wire."""
-    reason: Mapped[str | None]
+    reason: Mapped[str | None] = mapped_column(Told)
     duration: Mapped[float | None]
     """Seconds from the record of an operation to its end."""

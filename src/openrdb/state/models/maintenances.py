@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import ForeignKey, Index
 from sqlalchemy.orm import Mapped, mapped_column
 
-from openrdb.state.models.base import Base, now
+from openrdb.state.models.base import Base, Told, now
 
 
 class Maintenance(Base):
@@ -27,7 +27,7 @@ class Maintenance(Base):
     """The minor version of the binaries."""
     reason: Mapped[str]
     """What users read about it."""
-    refusal: Mapped[str | None]
+    refusal: Mapped[str | None] = mapped_column(Told)
     """Why the engine did not start with the binaries; null: it did, or they were not tried."""
     starts_at: Mapped[datetime]
     """From when on users can apply it."""

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import JSON, ForeignKey, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from openrdb.state.models.base import Base
+from openrdb.state.models.base import Base, Told
 from openrdb.state.models.hosts import LOCAL_HOST
 
 
@@ -33,14 +33,14 @@ class Node(Base):
     """`running`: it is started again whenever it is found dead; `stopped`: it is left alone."""
     observed_role: Mapped[str | None]
     """What its host said that it is; null: nothing was said yet."""
-    observed_state: Mapped[str | None]
-    observed_reason: Mapped[str | None]
+    observed_state: Mapped[str | None] = mapped_column(Told)
+    observed_reason: Mapped[str | None] = mapped_column(Told)
     """Why it is not as it should be."""
     observed_writes: Mapped[str] = mapped_column(default="open", server_default="open")
     """What its users may write, as its host said: `spec.Writes`."""
     observed_epoch: Mapped[int] = mapped_column(default=0, server_default="0")
     """Of a pair: how often its host has made another node the primary, from 1 on; 0: no pair."""
-    observed_unprotected: Mapped[str | None]
+    observed_unprotected: Mapped[str | None] = mapped_column(Told)
     """Of a pair's primary: why its commits are not on both nodes, and what is done about it."""
     observed_follows: Mapped[bool | None]
     """Of a replica: whether it receives what its upstream has; null: nothing was said yet."""

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import Index
 from sqlalchemy.orm import Mapped, mapped_column
 
-from openrdb.state.models.base import Base, now
+from openrdb.state.models.base import Base, Told, now
 
 
 class Operation(Base):
@@ -47,7 +47,7 @@ class Operation(Base):
     """How often its sequence has been entered: once, and again after each crash."""
     build: Mapped[str | None]
     """The sources that entered it last."""
-    error: Mapped[str | None]
+    error: Mapped[str | None] = mapped_column(Told)
     created_at: Mapped[datetime] = mapped_column(default=now)
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
