@@ -75,13 +75,21 @@ class _Json(logging.Formatter):
 class OwnFile(RotatingFileHandler):
     """A file that takes a process's lines and whatever else it says, and nobody has to read from.
 
-    What a full disk does not take is left out, and the process goes on.
+    What a full disk does not take is left out, and the process goes on. It starts without the file,
+    too, and tries to open it at each line.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(
-            path, maxBytes=_LONGEST, backupCount=2, encoding="utf-8", errors="backslashreplace"
+            path,
+            maxBytes=_LONGEST,
+            backupCount=2,
+            encoding="utf-8",
+            delay=True,
+            errors="backslashreplace",
         )
+        with suppress(OSError):
+            self.stream = self._open()
 
     def _open(self) -> TextIOWrapper:
         stream = super()._open()

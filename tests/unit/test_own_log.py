@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +43,14 @@ print("printed", flush=True)
 """
 
 
+MISSING = """
+log.info("lost")
+path.parent.mkdir()
+log.info("after")
+print("printed", flush=True)
+"""
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "agent.log"
@@ -65,6 +75,27 @@ def test_half_characters_and_wrong_lines_are_told(path: Path) -> None:
     assert r"caf\udce9" in text
     assert "Logging error" in text
     assert text.endswith("after\n")
+
+
+def test_a_process_starts_without_its_log(tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "agent.log"
+    run(MISSING, path)
+    lines = [line.rpartition(" ")[2] for line in path.read_text().splitlines()]
+    assert lines == ["after", "printed"]
+
+
+def test_what_fails_before_the_agent_runs_is_told(path: Path) -> None:
+    """As a package that is broken."""
+    data_dir, broken = path.parent / "data", path.parent / "uvicorn.py"
+    broken.write_text("raise ImportError('a broken package')")
+    command = [sys.executable, "-m", "openrdb.agent", "--data-dir", data_dir, "--log-file", path]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(path.parent), *sys.path])}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=environment, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+    assert "ImportError: a broken package" in path.read_text()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_older_lines_make_room(path: Path) -> None:

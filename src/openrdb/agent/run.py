@@ -17,7 +17,7 @@ from openrdb.agent.settings import AgentSettings
 from openrdb.build import build
 from openrdb.host.balancer import choose
 from openrdb.host.local import LocalHost
-from openrdb.system import accounts, files, locks, process
+from openrdb.system import accounts, files, locks
 from openrdb.system.layout import Layout
 
 log = logging.getLogger(__name__)
@@ -27,21 +27,19 @@ _GRACE = 1
 """Seconds for calls under way when it is told to end; their callers call again."""
 
 
-def run(data_dir: Path, log_file: Path | None = None) -> None:
+def run(data_dir: Path, handler: logging.Handler | None = None) -> None:
     """Run this host's agent until SIGTERM; what it started runs on.
 
     An agent that runs already is replaced.
 
     Args:
-        log_file: what takes all that it says, instead of standard error.
+        handler: what takes its log's lines, instead of standard error.
 
     Raises:
         HostError: something on this machine is in the way.
     """
-    process.prepare()
     layout = Layout(data_dir)
     accounts.passable_directory(layout.run)
-    handler = logs.OwnFile(log_file) if log_file is not None else None
     configured = settings.read(layout)
     logs.configure(configured.log_level, configured.log_format, handler)
     with locks.taken_over(layout.agent_lock), contextlib.ExitStack() as ending:
