@@ -94,6 +94,7 @@ class Supervisord:
         self._lock = layout.keeper_lock
         self._socket = layout.run / "supervisor.sock"
         self._configuration = layout.run / "keeper.conf"
+        self._next = layout.run / "keeper.conf.next"
         self._text = _CONFIGURATION.format(
             run=_escape(str(layout.run)),
             program=_PROGRAM,
@@ -114,6 +115,9 @@ class Supervisord:
         if current and self._answers():
             self._ensure_program()
             return
+        # Written while the old one lives, which stays on a full disk. In force only after its end: if
+        # we die in between, the next call sees that the old one is to go.
+        files.write_private(self._next, self._text)
         self._end()
         self._start()
 
@@ -127,7 +131,7 @@ class Supervisord:
     def _start(self) -> None:
         for leftover in (self._socket, self._run / "supervisor.pid"):
             files.remove_file(leftover)
-        files.write_private(self._configuration, self._text)
+        self._next.rename(self._configuration)
         descriptor = locks.open_file(self._lock)
         try:
             if not locks.try_lock(descriptor):

@@ -1,0 +1,66 @@
+"""The agent's keeper without systemd, and its replacement by another version's."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from openrdb.agent import keeper
+from openrdb.agent.keeper import Supervisord
+from openrdb.system import files, locks
+from openrdb.system.layout import Layout
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Iterator[Layout]:
+    made = Layout(tmp_path)
+    yield made
+    Supervisord(made).shut_down()
+
+
+def of_version(monkeypatch: pytest.MonkeyPatch, layout: Layout, version: str) -> Supervisord:
+    """Return a keeper whose agent is started in this version's way, and only waits."""
+    waits = [sys.executable, "-c", "import signal; signal.pause()", version]
+    monkeypatch.setattr(keeper, "agent_command", lambda _: waits)
+    return Supervisord(layout)
+
+
+def test_a_keeper_stays_until_its_successor_can_start(
+    monkeypatch: pytest.MonkeyPatch, layout: Layout
+) -> None:
+    of_version(monkeypatch, layout, "old").ensure_up()
+    old = locks.holder(layout.keeper_lock)
+    assert old is not None
+    new = of_version(monkeypatch, layout, "new")
+    with monkeypatch.context() as full:
+
+        def write(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "no space left")
+
+        full.setattr(files, "write_private", write)
+        with pytest.raises(OSError, match="no space left"):
+            new.ensure_up()
+    assert locks.holder(layout.keeper_lock) == old
+    new.ensure_up()
+    assert locks.holder(layout.keeper_lock) not in (None, old)
+
+
+def test_a_replacement_that_was_interrupted_is_done_again(
+    monkeypatch: pytest.MonkeyPatch, layout: Layout
+) -> None:
+    of_version(monkeypatch, layout, "old").ensure_up()
+    old = locks.holder(layout.keeper_lock)
+    with monkeypatch.context() as killed:
+
+        def end(_: Supervisord) -> None:
+            raise KeyboardInterrupt
+
+        killed.setattr(Supervisord, "_end", end)
+        with pytest.raises(KeyboardInterrupt):
+            of_version(monkeypatch, layout, "new").ensure_up()
+    of_version(monkeypatch, layout, "new").ensure_up()
+    assert locks.holder(layout.keeper_lock) not in (None, old)
