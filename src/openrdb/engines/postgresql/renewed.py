@@ -15,7 +15,7 @@ from pathlib import Path
 from openrdb.engines.postgresql.clusters import one_line
 
 _FOUND = """
-    SELECT e.oid, extname, nspname, rolname, (
+    SELECT e.oid, extname, nspname, rolname, obj_description(e.oid, 'pg_extension') AS comment, (
         SELECT string_agg(DISTINCT quote_ident(s.nspname), ', ') FROM pg_namespace s
         WHERE s.oid = n.oid OR s.oid IN (
             SELECT other.extnamespace FROM pg_depend d JOIN pg_extension other ON other.oid = refobjid
@@ -26,8 +26,9 @@ _FOUND = """
     FROM pg_extension e JOIN pg_namespace n ON n.oid = extnamespace JOIN pg_roles r ON r.oid = extowner
     WHERE extname = ANY ('{{{}}}')
 """
-# What a tenant has made part of the extension, or said to depend on it, goes with it without a word. A
-# hypertable that is empty keeps nothing from being dropped, and would become a common table.
+# What a tenant has made part of the extension, or said to depend on it, goes with it without a word.
+# Casts and transforms have no owner, and the scripts make none. An empty hypertable keeps nothing
+# from being dropped, and would become a common table.
 _DROP = """
     DECLARE
         one record;
@@ -45,10 +46,13 @@ _DROP = """
                         AND m.deptype = 'e'
                 )
             ) OR d.deptype = 'e' AND d.refclassid = 'pg_extension'::regclass AND d.refobjid = one.oid
-                AND EXISTS (
-                    SELECT FROM pg_shdepend s JOIN pg_database b ON b.oid = s.dbid
-                    WHERE datname = current_database() AND s.deptype = 'o'
-                        AND s.classid = d.classid AND s.objid = d.objid
+                AND (
+                    d.classid IN ('pg_cast'::regclass, 'pg_transform'::regclass)
+                    OR EXISTS (
+                        SELECT FROM pg_shdepend s JOIN pg_database b ON b.oid = s.dbid
+                        WHERE datname = current_database() AND s.deptype = 'o'
+                            AND s.classid = d.classid AND s.objid = d.objid
+                    )
                 ) AND NOT (d.classid = 'pg_namespace'::regclass AND d.objid IN (
                     SELECT oid FROM pg_namespace
                     WHERE nspname IN ('_timescaledb_catalog', '_timescaledb_internal')
@@ -103,15 +107,16 @@ _CREATE = """
         one record;
         lacks bool;
     BEGIN
-        CREATE TEMPORARY TABLE dropped (name text, schema text, owner text);
+        CREATE TEMPORARY TABLE dropped (name text, schema text, owner text, comment text);
         COPY dropped FROM '{found}';
-        FOR one IN SELECT name, schema, owner, current_database() AS database FROM dropped LOOP
+        FOR one IN SELECT *, current_database() AS database FROM dropped LOOP
             lacks := NOT has_database_privilege(one.owner, one.database, 'CREATE');
             IF lacks THEN
                 EXECUTE format('GRANT CREATE ON DATABASE %I TO %I', one.database, one.owner);
             END IF;
             EXECUTE format('SET LOCAL ROLE %I', one.owner);
             EXECUTE format('CREATE EXTENSION %I SCHEMA %I', one.name, one.schema);
+            EXECUTE format('COMMENT ON EXTENSION %I IS %L', one.name, one.comment);
             RESET ROLE;
             IF lacks THEN
                 EXECUTE format('REVOKE CREATE ON DATABASE %I FROM %I', one.database, one.owner);
@@ -137,7 +142,7 @@ def drop(names: Iterable[str], work: Path, found: Path, kept: Path) -> list[str]
         kept: the file that says, in a line, why one cannot be dropped; it is empty if all were.
     """
     query = _FOUND.format(",".join(names))
-    copied = f"SELECT extname, nspname, rolname FROM ({query}) found"  # noqa: S608
+    copied = f"SELECT extname, nspname, rolname, comment FROM ({query}) found"  # noqa: S608
     return [
         one_line(f"COPY ({copied}) TO '{found}'"),
         one_line(f"DO $do${_DROP.format(found=query, work=work, kept=kept)}$do$"),
