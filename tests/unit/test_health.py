@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
+from typing import cast
 from uuid import UUID
 
 import pytest
 
+from openrdb.errors import HostUnavailable
+from openrdb.host.base import Host
+from openrdb.observe import nodes as observed_nodes
+from openrdb.observe.changes import Changes
+from openrdb.spec import HostState, NodeState
 from openrdb.state import events
 from openrdb.state.database import Database
 from openrdb.state.models import Instance, Node
 from openrdb.state.statuses import instance as statuses
 from openrdb.state.statuses.instance import InstanceStatus
+from tests.support.service import wait_until
 from tests.support.state_database import first_key, row
 
 
@@ -73,6 +81,55 @@ def test_what_ends_meanwhile_ends_in_the_right_one(
     move(database, instance_id, meanwhile)
     assert observe(database, instance_id, "open") == meanwhile
     assert move(database, instance_id, end) == "ready"
+
+
+def test_nothing_good_is_told_of_a_silent_host(
+    database: Database, instance_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pairs may have lost a node, and its replicas may follow nobody."""
+    with database.write() as session:
+        made = session.get_one(Instance, instance_id)
+        made.is_ha_cluster = True
+        node = made.nodes[0]
+        follower = Node(instance_id=made.id, address="127.0.0.1", port=20001, version="17.11")
+        follower.role = "replica"
+        session.add(follower)
+        session.flush()
+        runs = ("running", True, "postgresql-17.11", "17.11")
+        protected = NodeState(node.id, "primary", *runs, epoch=1)
+        following = NodeState(follower.id, "replica", *runs)
+    host = SilentAtLast([protected, following])
+    monkeypatch.setattr(observed_nodes, "_SILENT", 0.2)
+    monkeypatch.setattr(observed_nodes, "_PAUSE", 0.05)
+    observer = observed_nodes.NodeObserver(database, cast(Host, host), Changes())
+    observer.start(HostState(1, "", "boot", {}, 0))
+
+    def seen() -> tuple[str, bool | None]:
+        with database.read() as session:
+            follower = session.get_one(Node, following.node_id)
+            return session.get_one(Instance, instance_id).status, follower.observed_follows
+
+    try:
+        wait_until(lambda: seen() == ("ready", True))
+        host.is_silent.set()
+        wait_until(lambda: seen() == ("autohealing", False))
+        host.is_silent.clear()
+        wait_until(lambda: seen() == ("ready", True))
+    finally:
+        observer.close()
+
+
+class SilentAtLast:
+    """A host that answers until it is silent."""
+
+    def __init__(self, nodes: list[NodeState]) -> None:
+        self._nodes = nodes
+        self.is_silent = Event()
+
+    def changed_nodes(self, seen: int, timeout: float) -> tuple[int, list[NodeState]]:
+        if self.is_silent.wait(0 if seen < 0 else timeout):
+            raise HostUnavailable("the agent does not answer: it is frozen")
+        return 1, self._nodes
 
 
 def test_an_error_stays_one(database: Database, instance_id: UUID) -> None:

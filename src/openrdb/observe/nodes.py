@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
 
 from openrdb.engines.versions import TIME_ZONES
-from openrdb.errors import HostError
+from openrdb.errors import HostError, HostUnavailable
 from openrdb.host.base import Host
 from openrdb.observe.changes import Changes
 from openrdb.spec import HostState, NodeState
@@ -27,6 +29,8 @@ SLOT = "logical_slot"
 RECOVERY = "recovery_window"
 """Of the events that tell that it ended by force."""
 _LONGEST_WAIT = 30.0
+_SILENT = 60.0
+"""Seconds without an answer of a host after which nothing good is told of its pairs and replicas."""
 _BATCH = 500
 _PAUSE = 1.0
 """Seconds after a failure: a host that is away comes back by itself."""
@@ -41,6 +45,7 @@ class NodeObserver:
         self._host = host
         self._told: set[UUID] = set()
         """The ids of notices for which events were added already."""
+        self._heard_at = time.monotonic()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="observer", daemon=True)
 
@@ -59,11 +64,14 @@ class NodeObserver:
         while not self._stopping.is_set():
             try:
                 seen, nodes = self._host.changed_nodes(seen, _LONGEST_WAIT)
+                self._heard_at = time.monotonic()
                 if not self._stopping.is_set():
                     self._note(nodes)
             except HostError as error:
                 log.debug("the host's nodes are not known: %s", error)
                 seen = -1
+                if isinstance(error, HostUnavailable):
+                    self._note_silence(error)
                 self._stopping.wait(_PAUSE)
             except Exception:
                 log.exception("observing nodes failed; it is tried again")
@@ -87,6 +95,29 @@ class NodeObserver:
                         self._changes.announce(row.instance_id)
                 self._announce_replicas(changed)
 
+    def _note_silence(self, error: HostUnavailable) -> None:
+        """Write down of pairs and replicas that nobody looks after them, once a host has said nothing
+        for long. What is true is written again as soon as it answers."""
+        if time.monotonic() - self._heard_at < _SILENT:
+            return
+        node = models.Node
+        is_protected = and_(node.observed_epoch > 0, node.observed_unprotected.is_(None))
+        query = select(node).where(or_(node.observed_follows.is_(True), is_protected))
+        with self._database.read() as session:
+            told = session.scalars(query).unique().all()
+        if not told:
+            return
+        log.warning("the host has said nothing for %.0f s: %s", _SILENT, error.explanation)
+        with self._database.write(durable=False) as session:
+            for row in session.scalars(query).unique():
+                if row.role == "replica":
+                    row.observed_follows, row.observed_reason = False, error.explanation
+                else:
+                    row.observed_unprotected = error.explanation
+        for instance_id in {row.instance_id for row in told}:
+            self._changes.announce(instance_id)
+        self._announce_replicas(told)
+
     def _tell_of_slots(self, nodes: list[tuple[UUID, NodeState]]) -> None:
         """Add the events of users' slots that were lost, each once."""
         for instance_id, node in nodes:
@@ -99,7 +130,7 @@ class NodeObserver:
                         session.add(_event(SLOT, "lost", instance_id, notice.text, notice.id))
             self._told.update(notice.id for notice in new)
 
-    def _announce_replicas(self, changed: list[models.Node]) -> None:
+    def _announce_replicas(self, changed: Sequence[models.Node]) -> None:
         """Wake up those who wait for read replicas, whose status shows whether their nodes follow."""
         nodes = [row.id for row in changed if row.role == "replica"]
         if not nodes:
