@@ -28,6 +28,7 @@ _LONG_VERBS = frozenset(
         "check_configuration",
         "ensure_accepting",
         "ensure_bootstrapped",
+        "ensure_no_pair",
         "ensure_no_snapshot",
         "ensure_no_volume",
         "ensure_nothing_written",

@@ -320,6 +320,8 @@ class LocalPairs(LocalNodes):
         if spec.node_id in self._records.nodes:
             self._accept(spec)
         keeper = self._keep_pair(spec.instance_id)
+        keeper.wake()
+        keeper.wait_open(_OPEN_TIMEOUT)  # it is to hear that nothing waits, and to drop a slot
         with keeper.planned():
             pair = self._records.pairs[spec.instance_id]
             keeper.disarm()

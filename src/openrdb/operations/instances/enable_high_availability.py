@@ -72,9 +72,16 @@ def ensure_free_ports(run: Run) -> None:
 
 
 def warnings_of(run: Run) -> list[str]:
-    """Return what works now, and would not with nodes on several hosts."""
+    """Return what works now, and would not with nodes on several hosts; nothing where the primary does
+    not say: whether there can be a pair is for the next step to find."""
     instance = run.instance()
-    return run.host_of(instance.primary).pair_warnings(main_spec(instance, run.secrets))
+    try:
+        return run.host_of(instance.primary).pair_warnings(main_spec(instance, run.secrets))
+    except (HostUnavailable, OutdatedSpec):
+        raise
+    except OpenRDBError as error:
+        log.warning("instance %s: no warnings: %s", instance.id, error.explanation)
+        return []
 
 
 def make_pair(run: Run) -> str | None:
