@@ -23,8 +23,8 @@ def layout(tmp_path: Path) -> Iterator[Layout]:
 
 
 def of_version(monkeypatch: pytest.MonkeyPatch, layout: Layout, version: str) -> Supervisord:
-    """Return a keeper whose agent is started in this version's way, and only waits."""
-    waits = [sys.executable, "-c", "import signal; signal.pause()", version]
+    """Return a keeper whose agent is started in this way, and lives as long as it."""
+    waits = [sys.executable, "-c", "import sys; sys.stdin.read()", version]
     monkeypatch.setattr(keeper, "agent_command", lambda _: waits)
     return Supervisord(layout)
 
