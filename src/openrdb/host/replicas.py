@@ -104,6 +104,10 @@ class ReplicaGround(Protocol):
     def is_frozen(self, node_id: UUID) -> bool:
         """Return whether a process of a node's server is stopped (SIGSTOP)."""
 
+    def resume(self, node_id: UUID) -> bool:
+        """Let processes of a node's server go on where they were stopped, but for its main one; return
+        whether there were any."""
+
     def kill(self, node_id: UUID) -> None:
         """Kill a node's server at once, to its last process; it is not started before `run`.
 
@@ -263,6 +267,10 @@ class ReplicaKeeper:
             self._leave_others()
             self._let_tell()
             return _LOOK
+        return self._bring_back(found, primary)
+
+    def _bring_back(self, found: Following, primary: UUID | None) -> float:
+        """Do what a replica needs that does not receive what is protected; return as `_turn` does."""
         doing = (
             "its upstream is not protected yet" if found.streams else "it connects to its upstream"
         )
@@ -272,6 +280,9 @@ class ReplicaKeeper:
         if found.is_passing:
             self._received_at = time.monotonic()  # a copy would fare likewise
         away = time.monotonic() - self._received_at
+        if found.lost is None and away > _LOST and self._ground.resume(primary):
+            self._received_at = time.monotonic()  # what sends to it was stopped
+            return _SOON
         if (found.lost is not None or away > _LOST) and self._may_be_copied():
             log.warning("replica %s is copied again: %s", self.node_id, self.doing)
             return self._copy(primary, f"its data is being copied again: {self.doing}")

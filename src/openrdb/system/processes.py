@@ -131,6 +131,25 @@ def open_pidfd(identity: Identity) -> int | None:
     return None
 
 
+def resume_children(pid: int) -> list[int]:
+    """Let what a process has started go on where it was stopped (SIGSTOP); return which were.
+
+    A no-op where the process itself is stopped, or traced by a debugger.
+    """
+    if is_stopped(pid):
+        return []
+    resumed = []
+    for child in children(pid):
+        identity = identify(child) if is_stopped(child) else None
+        if identity is None or parent(child) != pid:
+            continue
+        with pidfd(identity) as descriptor:
+            if descriptor is not None:
+                send(descriptor, signal.SIGCONT)
+                resumed.append(child)
+    return resumed
+
+
 @contextlib.contextmanager
 def pidfd(identity: Identity) -> Iterator[int | None]:
     """Yield a pidfd of exactly that process; None if it has ended."""

@@ -13,6 +13,7 @@ from typing import Literal
 
 import psutil
 
+from openrdb.system.processes import is_stopped
 from tests.faults.high_availability.world import BACK, World, is_same, send
 from tests.faults.matrix.faults import seed
 from tests.support.programs import agent, holder, keeper
@@ -211,6 +212,28 @@ def _without_control_plane(world: World) -> None:
     world.service.start()
 
 
+def _freeze_sender(world: World) -> None:
+    """What sends to the standby stops, and keeps the place of whatever would come after it."""
+    pair = world.record
+    pid = world.main(pair.standby).pid
+    world.child(pair.primary, "walsender").suspend()
+    world.wait_replaced(pair.standby, pid)
+
+
+def _freeze_checkpointer(world: World) -> None:
+    """Nobody tells commits that they need not wait for a standby that is dead."""
+    pair = world.record
+    world.child(pair.primary, "checkpointer").suspend()
+    _kill_main("standby", world)
+
+
+def _freeze_applying(world: World) -> None:
+    """The standby confirms everything, and could not take over."""
+    frozen = world.child(world.record.standby, "startup")
+    frozen.suspend()
+    wait_until(lambda: not is_stopped(frozen.pid), BACK)
+
+
 def _again_and_again(world: World) -> None:
     """Kill whichever is the primary again and again, protected or not."""
     for _ in range(_IN_A_ROW):
@@ -264,6 +287,9 @@ FAULTS = (
         moves=None,
         engines=("PostgreSQL",),
     ),
+    Fault("primary's sender frozen", _freeze_sender, engines=("PostgreSQL",)),
+    Fault("standby killed of a frozen checkpointer", _freeze_checkpointer, engines=("PostgreSQL",)),
+    Fault("standby's applying frozen", _freeze_applying, engines=("PostgreSQL",)),
     Fault("primary and its successor killed", kill_successor, moves=None),
     Fault("both killed", _kill_both, moves=None),
     Fault("everything killed", _kill_everything, moves=None),

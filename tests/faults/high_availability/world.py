@@ -99,6 +99,11 @@ class World:
         found = self.processes(node)
         return next((one for one in found if "walreceiver" in _title(one)), found[0])
 
+    def child(self, node: UUID, title: str) -> psutil.Process:
+        """Return the process of a server that does one thing, as its title says."""
+        (found,) = (one for one in self.processes(node) if title in _title(one))
+        return found
+
     def held(self, node: UUID) -> contextlib.AbstractContextManager[None]:
         """Let a node receive nothing within the context: what receives is frozen, and each server that
         is started in its place."""

@@ -24,6 +24,8 @@ _PATIENCE = 10.0
 """Seconds after which something is done about a standby that runs and does not receive."""
 _AFTER_FAILURE, _LONGEST_PAUSE = 1.0, 60.0
 _TRIES = 3
+_BEHIND = 5.0
+"""Seconds that a standby that confirms is behind, after which it is looked whether it hangs."""
 _LOOK, _DOUBTS, _HELD = 3.0, 2, 4
 """Seconds between two looks at a standby that confirms, and after how many bad ones it is given up; and
 after how many at which what it applies waits for the same lock."""
@@ -128,6 +130,8 @@ class Carer:
             # Its primary was asked when it was armed.
             found = keeper.replication(pair.standby).following(None)
             keeper.behind = found.lag or 0.0
+            if keeper.behind > _BEHIND:
+                keeper.watch.resume(pair.standby)  # it confirms, and may apply nothing
             why = "" if found.streams else found.lost or found.reason or "it does not receive"
             is_held = self._is_held(found.held_at)
         except HostError as error:
@@ -259,6 +263,8 @@ class Carer:
                     standby.dismiss(pair.primary)  # which followed it before
                 return True
             is_over = time.monotonic() > deadline
+            if is_over and keeper.watch.resume(pair.primary):
+                deadline, is_over = time.monotonic() + _PATIENCE, False
             if keeper.watch.is_frozen(pair.standby) or (found.hangs and is_over):
                 keeper.note("a process of the standby hangs: it is started again")
                 keeper.kill(pair.standby)

@@ -495,6 +495,7 @@ class PairKeeper:
             log.warning("pair %s: %s", self.instance_id, error.explanation)
 
     def _let_go(self, primary: UUID) -> None:
+        self.watch.resume(primary)  # what sends to the standby, or is to hear that nothing waits
         self._probe_of(primary).disarm()
         with self.changed:
             self.owes_release = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
 import threading
@@ -11,6 +12,8 @@ from uuid import UUID
 
 from openrdb.system import processes
 from openrdb.system.processes import Identity
+
+log = logging.getLogger(__name__)
 
 
 class Watch:
@@ -53,6 +56,17 @@ class Watch:
         """Return whether one of a server's processes is stopped (SIGSTOP): the others wait for it."""
         pid = self.pid(node_id)
         return pid is not None and processes.is_frozen(pid)
+
+    def resume(self, node_id: UUID) -> bool:
+        """Let the stopped processes (SIGSTOP) of a server go on; return whether there were any.
+
+        A no-op where its main process is stopped too. Else it is as if they had been slow.
+        """
+        pid = self.pid(node_id)
+        resumed = processes.resume_children(pid) if pid is not None else []
+        if resumed:
+            log.warning("node %s: processes %s were stopped, and go on", node_id, resumed)
+        return bool(resumed)
 
     def forget(self, node_id: UUID) -> None:
         """Look again at the next question: the server was ended or started on purpose."""
