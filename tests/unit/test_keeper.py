@@ -29,6 +29,11 @@ def of_version(monkeypatch: pytest.MonkeyPatch, layout: Layout, version: str) ->
     return Supervisord(layout)
 
 
+def full(*_: object) -> None:
+    """Write nothing, as on a disk that takes nothing more."""
+    raise OSError(errno.ENOSPC, "no space left")
+
+
 def test_a_keeper_stays_until_its_successor_can_start(
     monkeypatch: pytest.MonkeyPatch, layout: Layout
 ) -> None:
@@ -36,17 +41,24 @@ def test_a_keeper_stays_until_its_successor_can_start(
     old = locks.holder(layout.keeper_lock)
     assert old is not None
     new = of_version(monkeypatch, layout, "new")
-    with monkeypatch.context() as full:
-
-        def write(*_: object) -> None:
-            raise OSError(errno.ENOSPC, "no space left")
-
-        full.setattr(files, "write_private", write)
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(files, "write_private", full)
         with pytest.raises(OSError, match="no space left"):
             new.ensure_up()
     assert locks.holder(layout.keeper_lock) == old
     new.ensure_up()
     assert locks.holder(layout.keeper_lock) not in (None, old)
+
+
+def test_a_keeper_is_started_again_on_a_full_disk(
+    monkeypatch: pytest.MonkeyPatch, layout: Layout
+) -> None:
+    kept = of_version(monkeypatch, layout, "same")
+    kept.ensure_up()
+    kept.shut_down()
+    monkeypatch.setattr(files, "write_private", full)
+    kept.ensure_up()
+    assert locks.holder(layout.keeper_lock) is not None
 
 
 def test_a_replacement_that_was_interrupted_is_done_again(

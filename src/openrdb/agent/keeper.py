@@ -111,14 +111,17 @@ class Supervisord:
         accounts.passable_directory(self._run)  # somebody may have tidied up
         if self._child is not None:
             self._child.poll()  # a killed one is not to stay a zombie
-        current = files.has_text(self._configuration, self._text)
-        if current and self._answers():
+        is_current = files.has_text(self._configuration, self._text)
+        if is_current and self._answers():
             self._ensure_program()
             return
         # Written while the old one lives, which stays on a full disk. In force only after its end: if
         # we die in between, the next call sees that the old one is to go.
-        files.write_private(self._next, self._text)
+        if not is_current:
+            files.write_private(self._next, self._text)
         self._end()
+        if not is_current:
+            self._next.rename(self._configuration)
         self._start()
 
     def _end(self) -> None:
@@ -131,7 +134,6 @@ class Supervisord:
     def _start(self) -> None:
         for leftover in (self._socket, self._run / "supervisor.pid"):
             files.remove_file(leftover)
-        self._next.rename(self._configuration)
         descriptor = locks.open_file(self._lock)
         try:
             if not locks.try_lock(descriptor):
