@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 from scaleway.rdb.v1 import types
 
+from openrdb.catalog import extensions
 from openrdb.catalog.engines import (
     EngineSetting,
     engine_version,
@@ -175,3 +176,8 @@ def test_volume_type_that_the_node_type_lacks_is_refused():
     with pytest.raises(InvalidArguments) as refused:
         volume_type(node_type("db-play2-pico"), "lssd")
     assert refused.value.details[0][:2] == ("volume_type", "constraint")
+
+
+def test_what_is_put_before_scripts_is_in_any_encoding():
+    """A server reads them in that of the database."""
+    assert all(extensions.guard(name).isascii() for name in extensions.guarded())

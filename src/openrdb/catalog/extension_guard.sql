@@ -71,7 +71,7 @@ BEGIN
             MESSAGE = format('the schema "%s" has functions, operators, casts, domains or other '
                 'extensions'' names that are not this extension''s', foreign_in),
             HINT = 'Create extensions in a schema of their own before anything else is in it: '
-                'CREATE SCHEMA extensions; CREATE EXTENSION … SCHEMA extensions CASCADE.';
+                'CREATE SCHEMA extensions; CREATE EXTENSION ... SCHEMA extensions CASCADE.';
     END IF;
     PERFORM pg_catalog.set_config('search_path', searched, true);
 END
