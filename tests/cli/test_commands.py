@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -71,6 +72,17 @@ def test_engines_list(service: Service) -> None:
     assert done.returncode == 0
     for major in range(11, 19):
         assert f"PostgreSQL-{major}" in done.stdout
+
+
+def test_engines_list_says_what_is_installed(cache: Path, service: Service) -> None:
+    listed = json.loads(service.run("engines", "list", "--json").stdout)
+    found = {one["installed"]: one for one in listed if one["installed"]}
+    for version, bundle in Bundles(cache).installed().items():
+        one = found[bundle.name]
+        assert (one["version"], one["is_used"]) == (version, True)
+        assert one["size_mb"] > 10
+        has_postgis = version.startswith("PostgreSQL") and one["build"] == "debian"
+        assert ("postgis" in one["extensions"]) == has_postgis
 
 
 def test_doctor_is_content(service: Service) -> None:
