@@ -8,10 +8,16 @@ from typing import Any
 
 import pytest
 from psycopg import errors
-from scaleway.rdb.v1 import Instance
+from scaleway.rdb.v1 import (
+    Instance,
+    ReadReplica,
+    UpgradeInstanceRequestMajorUpgradeWorkflow,
+)
 
 from openrdb.host.bundles.cache import Bundles
 from tests.support.high_availability import kill_primary, remove
+from tests.support.replicas import DIRECT, following, login_of
+from tests.support.replicas import made as made_replica
 from tests.support.service import (
     Service,
     accessible_cache,
@@ -22,7 +28,7 @@ from tests.support.service import (
 )
 from tests.support.writers import Writers
 
-ENGINE = "PostgreSQL-17"
+ENGINE, NEWER = "PostgreSQL-17", "PostgreSQL-18"
 BLOCK: dict[str, Any] = {"volume_type": "sbs_5k", "volume_size": 10 * 10**9}
 MADE = """
     CREATE SCHEMA extensions;
@@ -68,6 +74,23 @@ ASKED = """
         (SELECT count(*) FROM show_chunks('measured')),
         (SELECT count(*) > 3 FROM pg_inherits WHERE inhparent = 'days'::regclass)
 """
+PLACES = """
+    SELECT
+        (SELECT ST_Distance(a.place, b.place)::int FROM places a, places b WHERE (a.id, b.id) = (1, 2)),
+        (SELECT id FROM places ORDER BY near <-> '[0,1,1]' LIMIT 1),
+        (SELECT string_agg(name, ' ' ORDER BY name) FROM places),
+        (SELECT count(*) FROM spatial_ref_sys WHERE srid = 990001),
+        (SELECT name FROM topology.topology)
+"""
+VERSIONS = """
+    SELECT (SELECT extversion FROM pg_extension WHERE extname = 'postgis'),
+        (SELECT pg_collation_actual_version('"fr-CA-x-icu"'::regcollation))
+"""
+OUTDATED = "SELECT count(*) FROM pg_collation WHERE collversion <> pg_collation_actual_version(oid)"
+FOUND = {
+    "place": "SELECT id FROM places ORDER BY place <-> 'POINT(4.8 45.7)' LIMIT 1",
+    "near": "SELECT id FROM places ORDER BY near <-> '[0,1,1]' LIMIT 1",
+}
 WANTED = (392067, 2, "côte coté", 1, "city", 5050.0, 5, True)
 
 
@@ -94,6 +117,9 @@ def works(service: Service, instance: Instance, database: str = "rdb") -> None:
         session.execute("SET search_path = public, extensions, topology")
         assert session.execute(ASKED).fetchone() == WANTED
         session.execute("BEGIN")
+        session.execute("SET LOCAL enable_seqscan = off")
+        assert "Index Scan" in str(session.execute(f"EXPLAIN {FOUND['near']}").fetchall())
+        assert session.execute(FOUND["near"]).fetchone() == (2,)
         session.execute("INSERT INTO measured VALUES (now(), 1)")
         session.execute("INSERT INTO places SELECT 3, place FROM places WHERE id = 1")
         session.execute("SELECT topology.CreateTopology('town', 4326)")
@@ -131,9 +157,9 @@ def test_copies(debian: Service, instance: Instance) -> None:
 
 def test_failover(debian: Service, instance: Instance) -> None:
     sdk = debian.sdk()
-    replica = sdk.create_read_replica(instance_id=instance.id)
-    wait_until(lambda: sdk.get_read_replica(read_replica_id=replica.id).status == "ready")
+    replica = made_replica(debian, instance, endpoint_spec=[DIRECT])
     ready(sdk, instance.id)
+    shows(debian, instance, replica)
     sdk.upgrade_instance(instance_id=instance.id, enable_ha=True)
     paired = ready(sdk, instance.id)
     with Writers(debian.login(paired)) as writers:
@@ -142,6 +168,46 @@ def test_failover(debian: Service, instance: Instance) -> None:
         writers.wait_for(50)
     assert writers.lost() == []
     works(debian, ready(sdk, instance.id))
+    following(debian, replica.id)
+    shows(debian, instance, replica)
+
+
+def shows(service: Service, instance: Instance, replica: ReadReplica) -> None:
+    with login_of(service, instance, replica).connect() as session:
+        session.execute("SET search_path = public, extensions, topology")
+        assert session.execute(ASKED).fetchone() == WANTED
+
+
+def test_a_major_upgrade(debian: Service) -> None:
+    """Indexes are in the order of the newer version's collations, and extensions of its versions."""
+    sdk, instance = debian.sdk(), debian.create(ENGINE, name="upgraded", **BLOCK)
+    with debian.connection(instance) as session:
+        session.execute(MADE)
+        session.execute("DROP TABLE measured")
+        before = session.execute(VERSIONS).fetchone()
+    upgradable = ready(sdk, instance.id).upgradable_version
+    (newer,) = (one.id for one in upgradable if one.name == NEWER)
+    workflow = UpgradeInstanceRequestMajorUpgradeWorkflow(newer, with_endpoints=True)
+    upgraded = sdk.upgrade_instance(instance_id=instance.id, major_upgrade_workflow=workflow)
+    with debian.connection(ready(sdk, upgraded.id)) as session:
+        session.execute("SET search_path = public, extensions, topology")
+        assert session.execute(PLACES).fetchone() == (392067, 2, "côte coté", 1, "city")
+        after = session.execute(VERSIONS).fetchone()
+        assert before is not None and after is not None
+        assert all(now != then for now, then in zip(after, before, strict=True))
+        wait_until(lambda: session.execute(OUTDATED).fetchone() == (0,))
+        session.execute("SET enable_seqscan = off")
+        query = "SELECT id FROM places WHERE name = 'coté'"
+        assert session.execute(query).fetchall() == [(2,)]
+        for found in FOUND.values():
+            assert "Index Scan" in str(session.execute(f"EXPLAIN {found}").fetchall())
+            assert session.execute(found).fetchone() == (2,)
+        session.execute("INSERT INTO places SELECT 3, place FROM places WHERE id = 1")
+        session.execute("SELECT topology.CreateTopology('town', 4326)")
+    log = (debian.data_dir / "run" / "agent.log").read_text(errors="replace")
+    assert "rebuilding public.by_name, whose collation has changed" in log
+    for one in (upgraded, instance):
+        remove(debian, sdk.get_instance(instance_id=one.id))
 
 
 def test_no_tenant_reads_the_servers_files(debian: Service, instance: Instance) -> None:

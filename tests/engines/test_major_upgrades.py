@@ -305,6 +305,78 @@ def refusal(old: Server, new: Server) -> str:
     return refused.value.help_message
 
 
+def test_functions_with_nameless_parameters(debian_servers: tuple[Server, Server]) -> None:
+    """The server writes those of a body in SQL's own form with an empty name, if others have one."""
+    old, new = debian_servers
+    with old.session() as session:
+        session.execute("CREATE EXTENSION h3")
+        session.execute(
+            "CREATE FUNCTION twice(int, OUT a int, OUT b int) LANGUAGE sql "
+            "BEGIN ATOMIC SELECT $1, 2 * $1; END"
+        )
+    kill(old)
+    upgraded(old, new)
+    try:
+        with new.session() as session:
+            assert session.execute("SELECT * FROM twice(3)").fetchone() == (3, 6)
+            cells = (
+                "SELECT count(*) FROM h3_cells_to_multi_polygon(ARRAY['89283470c27ffff'::h3index])"
+            )
+            assert session.execute(cells).fetchone() == (1,)
+    finally:
+        new._stop()
+
+
+def test_what_the_newer_version_lacks_is_named(debian_servers: tuple[Server, Server]) -> None:
+    old, new = debian_servers
+    with old.session() as session:
+        session.execute("CREATE EXTENSION address_standardizer")
+    kill(old)
+    why = refusal(old, new)
+    assert re.search(r'could not load library "\$libdir/address_standardizer', why), why
+    assert "In database: rdb" in why
+    assert str(new.paths.root) not in why
+
+
+def test_indexes_of_collations_that_are_others_are_rebuilt(
+    debian_servers: tuple[Server, Server],
+) -> None:
+    """Also those of the database's own; what sorts by bytes stays."""
+    old, new = debian_servers
+    old.inside.create_database("words")
+    with old.session(database="words") as session:
+        session.execute(
+            """
+            CREATE TABLE words (id int PRIMARY KEY, named text COLLATE "fr-x-icu", own text);
+            CREATE INDEX named ON words (named);
+            CREATE INDEX of_libc ON words (own COLLATE "fr_FR");
+            CREATE INDEX bytes ON words (own COLLATE "C");
+            INSERT INTO words SELECT n, n, n FROM generate_series(1, 100) AS n
+            """
+        )
+    kill(old)
+    upgraded(old, new)
+    files = "SELECT " + ", ".join(
+        f"pg_relation_filenode('{name}')" for name in ("named", "of_libc", "bytes", "words_pkey")
+    )
+    other = """
+        SELECT count(*) FROM pg_collation
+        WHERE collname IN ('fr-x-icu', 'fr_FR') AND collversion <> pg_collation_actual_version(oid)
+    """
+    try:
+        with new.session(database="words") as session:
+            before = session.execute(files).fetchone()
+            assert session.execute(other).fetchone() == (2,)
+            new.engine.renew_databases()
+            after = session.execute(files).fetchone()
+            assert before is not None and after is not None
+            changed = [now != then for now, then in zip(after, before, strict=True)]
+            assert changed == [True, True, False, False]
+            assert session.execute(other).fetchone() == (0,)
+    finally:
+        new._stop()
+
+
 def test_names_of_another_encoding(debian_servers: tuple[Server, Server]) -> None:
     old, new = debian_servers
     with old.session() as session:

@@ -32,12 +32,13 @@ class LocalUpgrades(LocalData):
     def ensure_upgraded_volume(
         self, spec: NodeSpec, source: NodeSpec, copied: Copied, timeout: float
     ) -> bool:
-        self._accept(spec)
+        self._accept(source)
+        # What depends on the earlier binaries is renewed for those of the newer version.
+        self._accept_copy(spec, self._leading(source).data_versions)
         make = partial(self._make_upgraded_volume, spec, source, copied)
         return self._underway.ensure(f"volume {spec.node_id}", make, timeout)
 
     def _make_upgraded_volume(self, spec: NodeSpec, source: NodeSpec, copied: Copied) -> None:
-        self._accept(source)
         record = self._leading(source)
         there, here = (
             self._pools.volume_of(record),

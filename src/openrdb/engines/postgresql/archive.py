@@ -38,7 +38,7 @@ _OF_ALL_TABLES = re.compile(rf"PUBLICATION - .* {SUPERUSER}")
 _REFRESHES = ("MATERIALIZED VIEW DATA ",)
 _MADE_BEFORE = ("EXTENSION - ",)
 _ERROR = re.compile(r"(?:ERROR|FATAL): +(.+)|: error: (.+)")
-_PATH = re.compile(r'"?/[^\s"]+"?')
+_PATH = re.compile(r'(?<!\w)"?/[^\s"]+"?')
 _FULL = ("No space left on device", "could not extend file", "Disk quota exceeded")
 _CUT = ("could not read from input file", "unexpected end of file", "did not find magic string")
 

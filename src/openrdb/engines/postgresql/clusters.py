@@ -43,6 +43,11 @@ def single_user(bundle: Bundle, data: Path, database: str = "template1") -> list
     return [*program, *options, "--", database]  # its owner may have given it the name of an option
 
 
+def major(bundle: Bundle) -> int:
+    """Return a bundle's major version."""
+    return int(bundle.version.split(".")[0])
+
+
 def one_line(statement: str) -> str:
     """Return a statement as a server for one database reads it."""
     return " ".join(statement.split())
@@ -50,6 +55,6 @@ def one_line(statement: str) -> str:
 
 def without_ungrantable(bundle: Bundle) -> list[str]:
     """Return what removes the predefined roles that nothing else keeps tenants from, up to 15."""
-    if int(bundle.version.split(".")[0]) >= 16:
+    if major(bundle) >= 16:
         return []
     return [f"DELETE FROM pg_authid WHERE rolname = '{role}'" for role in UNGRANTABLE]  # noqa: S608

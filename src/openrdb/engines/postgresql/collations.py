@@ -7,11 +7,13 @@ otherwise, it finds no longer what it has.
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from psycopg import Connection, sql
 
 from openrdb.engines.base import EngineNode
 from openrdb.engines.postgresql import session
+from openrdb.engines.postgresql.clusters import major, one_line
 from openrdb.system.bundle import LOCALES, Bundle
 
 log = logging.getLogger(__name__)
@@ -27,6 +29,27 @@ _OUTDATED = """
 _DATABASE_IS_OUTDATED = """
     SELECT datcollversion <> pg_database_collation_actual_version(oid)
     FROM pg_database WHERE datname = current_database()
+"""
+_VERSIONS = """
+    SELECT collname, collprovider, collencoding, collversion FROM pg_collation
+    WHERE collnamespace = 'pg_catalog'::regnamespace AND collversion IS NOT NULL
+"""
+_OWN_OF_EARLIER = """
+    SELECT NULL, NULL, NULL, collversion FROM pg_collation JOIN pg_database
+        ON replace(lower(collcollate), '-', '') = replace(lower(datcollate), '-', '')
+    WHERE datname = current_database() AND collprovider = 'c' AND collversion IS NOT NULL LIMIT 1
+"""
+_LOAD = """
+    BEGIN
+        CREATE TEMPORARY TABLE ordered (name name, provider "char", encoding int, version text);
+        COPY ordered FROM '{}';
+        UPDATE pg_collation SET collversion = version FROM ordered
+        WHERE collnamespace = 'pg_catalog'::regnamespace AND collversion IS NOT NULL
+            AND (collname, collprovider, collencoding) = (name, provider, encoding);
+        UPDATE pg_database SET datcollversion = version FROM ordered
+        WHERE name IS NULL AND datname = current_database() AND datcollversion IS NOT NULL;
+        DROP TABLE ordered;
+    END
 """
 _DATABASES_OWN = 100
 """The number of a database's own collation in its indexes."""
@@ -54,6 +77,19 @@ def statements(bundle: Bundle) -> list[str]:
         for known in (name, name.partition(".")[0])
         if known != "C"
     ]
+
+
+def save(path: Path, bundle: Bundle) -> list[str]:
+    """Return what writes the versions of a database's collations into a file: pg_upgrade does not take
+    over those that come with the server, nor that of a database's own up to 14."""
+    own = "" if major(bundle) >= _FIRST_WITH_VERSION else f" UNION ALL ({_OWN_OF_EARLIER})"
+    return [one_line(f"COPY ({_VERSIONS}{own}) TO '{path}'")]
+
+
+def load(path: Path) -> list[str]:
+    """Return what gives the collations of a newer server's database the versions that `save` has
+    written: its indexes are in their order until `renew`."""
+    return [one_line(f"DO $do${_LOAD.format(path)}$do$")]
 
 
 def renew(connection: Connection[Row], node: EngineNode) -> None:

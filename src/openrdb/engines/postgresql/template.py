@@ -64,7 +64,9 @@ class PostgreSQLTemplates:
     def make_empty(self, bundle: Bundle, data: Path, account: Uid) -> None:
         with _initialised(bundle, data, account) as work:
             command = clusters.single_user(bundle, work, "template0")
-            _run(bundle, account, command, "\n".join(disarming.refuse_settings()) + "\n")
+            # Columns may have the collations that our databases know.
+            lines = [*disarming.refuse_settings(), *collations.statements(bundle)]
+            _run(bundle, account, command, "\n".join(lines) + "\n")
 
     def upgrade(self, work: Upgrade) -> str | None:
         return upgrade.run(work)

@@ -22,6 +22,7 @@ from openrdb.engines.postgresql import (
     archive,
     catch_up,
     clusters,
+    collations,
     config,
     disarming,
     failures,
@@ -45,10 +46,14 @@ _REJECT = "local all all reject\nhost all all all reject\n"
 _NAMES = "SELECT datname FROM pg_database WHERE datallowconn AND datname <> 'template1'"
 _RECORDED = "SELECT to_regclass(%s) IS NOT NULL"
 _STATISTICS_FROM = 18
+_OWN_FORM_FROM = 14
 _DATED = "pg_attver="
 """What minor versions from 2026-11 on write among a column's options: when it was defined last. Older
 ones refuse a definition with it, and data that they have made is without."""
 _REFUSAL = re.compile(r"(?:fatal|checks failed:) *\n+(.+?)(?:A list of|\n\n|\Z)", re.DOTALL)
+_LIST = re.compile(r"is in the file: *\n *(/.+)$", re.MULTILINE)
+_LISTED = 6
+"""Lines of it that are told."""
 _NOT_TAKEN = re.compile(r"^pg_restore: error: .*?ERROR: +(.+)$", re.MULTILINE)
 _ESCAPES = {b"\\n": b"\n", b"\\t": b"\t", b"\\r": b"\r"}
 
@@ -170,7 +175,7 @@ class _Upgrade:
         Raises:
             PreconditionFailed: something needs one of these extensions.
         """
-        found, undated, again = {}, self._undated(), self._created_again()
+        found, undated, again = {}, [*self._named(), *self._undated()], self._created_again()
         for number, database in enumerate(self._databases()):
             copy = f"EXECUTE $$COPY {LEVELS} TO '{self._levels(number)}'$$;"
             block = f"IF to_regclass('{LEVELS}') IS NOT NULL THEN {copy} END IF;"
@@ -180,6 +185,7 @@ class _Upgrade:
                 *disarming.disarm(),
                 *renewed.drop(again, self._data / _WORK, self._renewed(number), self._kept(number)),
                 *disarming.drop_checks(self._checks(number)),  # which may need such an extension
+                *collations.save(self._collations(number), self._bundles[_OLD]),
             ]
             self._alone(_OLD, database, statements)
             self._require_nothing_kept(number, database)
@@ -201,6 +207,16 @@ class _Upgrade:
         if lines := self._kept(number).read_bytes().splitlines():
             why = _unescaped(lines[0]).decode(errors="replace")
             raise _refused(self._bundles[_NEW], f"the database {database!r}: {why}")
+
+    def _named(self) -> list[str]:
+        """Return what names the parameters of functions that would be written with an empty one: those
+        of a body in SQL's own form of which others have names."""
+        if clusters.major(self._bundles[_OLD]) < _OWN_FORM_FROM:
+            return []
+        names = "SELECT coalesce(nullif(one, ''), '_rdb_' || n) FROM unnest(proargnames)"
+        nameless = "prosqlbody IS NOT NULL AND '' = ANY (proargnames)"
+        ordered = f"{names} WITH ORDINALITY AS one (one, n) ORDER BY n"
+        return [f"UPDATE pg_proc SET proargnames = ARRAY({ordered}) WHERE {nameless}"]  # noqa: S608
 
     def _undated(self) -> list[str]:
         """Return what lets columns forget when they were defined; nothing, if the new version, whose
@@ -227,6 +243,7 @@ class _Upgrade:
         statements = [
             *renewed.create(self._renewed(number), self._kept(number)),
             *disarming.rearm(self._checks(number)),
+            *collations.load(self._collations(number)),
         ]
         if (saved := self._levels(number)).exists():
             statements += [
@@ -245,6 +262,9 @@ class _Upgrade:
 
     def _renewed(self, number: int) -> Path:
         return self._data / _WORK / f"{number}.renewed"
+
+    def _collations(self, number: int) -> Path:
+        return self._data / _WORK / f"{number}.collations"
 
     def _kept(self, number: int) -> Path:
         """The file that says why an extension cannot be dropped, or cannot be created again."""
@@ -295,9 +315,14 @@ def _refused(bundle: Bundle, why: str) -> PreconditionFailed:
 
 
 def _refusal(said: str) -> str | None:
-    """Return what pg_upgrade does not take, without its list in a file of ours; None if nothing."""
-    found = _REFUSAL.search(said)
-    return " ".join(found[1].split()) if found else None
+    """Return what pg_upgrade does not take, with the begin of its list of it; None if nothing."""
+    if (found := _REFUSAL.search(said)) is None:
+        return None
+    why = " ".join(found[1].split())
+    if listed := _LIST.search(said):
+        lines = files.read_tail(Path(listed[1].strip())).split("\n")[:_LISTED]
+        why = f"{why} {archive.without_paths(' '.join(lines))}".strip()
+    return why
 
 
 def _said_by_restore(logs: Iterable[Path]) -> str | None:
