@@ -10,6 +10,7 @@ import pytest
 from psycopg import errors
 from scaleway.rdb.v1 import (
     Instance,
+    InstanceSetting,
     ReadReplica,
     UpgradeInstanceRequestMajorUpgradeWorkflow,
 )
@@ -204,6 +205,37 @@ def test_a_major_upgrade(debian: Service) -> None:
     assert "rebuilding public.by_name, whose collation has changed" in log
     for one in (upgraded, instance):
         remove(debian, sdk.get_instance(instance_id=one.id))
+
+
+def test_jobs_come_along(debian: Service) -> None:
+    """A clone runs them as well, and the next primary goes on with them."""
+    sdk, instance = debian.sdk(), debian.create(ENGINE, name="jobs", **BLOCK)
+    zone = [InstanceSetting("cron.timezone", "GMT")]
+    sdk.set_instance_settings(instance_id=instance.id, settings=zone)
+    ready(sdk, instance.id)
+    with debian.connection(instance) as session:
+        session.execute("CREATE EXTENSION pg_cron")
+        session.execute("CREATE TABLE runs (at timestamptz DEFAULT clock_timestamp())")
+        session.execute("SELECT cron.schedule('1 seconds', 'INSERT INTO runs DEFAULT VALUES')")
+    runs(debian, instance)
+    clone = sdk.clone_instance(instance_id=instance.id, name="clone of jobs")
+    runs(debian, ready(sdk, clone.id))
+    remove(debian, sdk.get_instance(instance_id=clone.id))
+    ready(sdk, instance.id)
+    sdk.upgrade_instance(instance_id=instance.id, enable_ha=True)
+    paired = ready(sdk, instance.id)
+    runs(debian, paired)
+    kill_primary(debian, paired)
+    runs(debian, paired)
+    remove(debian, ready(sdk, instance.id))
+
+
+def runs(service: Service, instance: Instance) -> None:
+    """Wait until jobs have run twice from now on."""
+    with service.connection(instance) as session:
+        count = "SELECT count(*) FROM runs"
+        before = session.execute(count).fetchone()[0]
+        wait_until(lambda: session.execute(count).fetchone()[0] >= before + 2)
 
 
 def test_no_tenant_reads_the_servers_files(debian: Service, instance: Instance) -> None:

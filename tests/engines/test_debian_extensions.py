@@ -169,6 +169,10 @@ def test_nothing_is_created_next_to_what_could_be_called(
         if name not in {*OWN_SCHEMAS, *NEEDS_SETTING}:
             with pytest.raises(errors.InsufficientPrivilege, match='schema "extensions" has'):
                 admin.execute(f'CREATE EXTENSION "{name}" SCHEMA extensions CASCADE')
+    admin.execute("SET search_path = extensions")
+    for name in ("orafce", "plpgsql_check"):
+        with pytest.raises(errors.InsufficientPrivilege, match='schema "extensions" has'):
+            admin.execute(f'CREATE EXTENSION "{name}" CASCADE')
     assert admin.execute("SELECT array_agg(extname) FROM pg_extension").fetchone() == (["plpgsql"],)
 
 
