@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pymysql import MySQLError
 
 from openrdb.engines.base import EngineNode
-from openrdb.engines.mysql import contents, definitions, session
+from openrdb.engines.mysql import contents, definitions, failures, session
 from openrdb.engines.mysql.admin import databases
 from openrdb.engines.names import SUPERUSER
 from openrdb.engines.transfers import OF_RESTORES, Child, Dump, TransferFailed
@@ -30,7 +30,6 @@ _ERROR = re.compile(
 _SAID = re.compile(r"^mysqldump: (.+)", re.MULTILINE)
 _PATH = re.compile(r"'?(?<![\w`.])/[^\s']+'?")
 _LOADED = re.compile(rf"`?{OF_RESTORES.pattern}`?\.")
-_FULL = ("No space left on device", "Disk quota exceeded", "is full", "Disk full")
 
 
 @contextmanager
@@ -90,7 +89,7 @@ def failure(stderr: str) -> TransferFailed:
     """Return why mysqldump or mysql failed."""
     found = _ERROR.search(stderr) or _SAID.search(stderr)
     reason = found[1].strip().rstrip(".") if found else "the program was ended"
-    if any(text in stderr for text in _FULL):
+    if failures.is_full(stderr):
         return TransferFailed("no_space", "there is no space left on the instance's volume")
     # A restore's own databases mean nothing to the user: it is `t` that has no column, not theirs.
     return TransferFailed("", _PATH.sub("a file", _LOADED.sub("", reason)))

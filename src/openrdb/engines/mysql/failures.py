@@ -21,6 +21,14 @@ _UNTELLING = re.compile(
 """These come with a complaint that says what it is about."""
 
 
+_FULL = ("No space left on device", "Disk quota exceeded", "is full", "Disk full")
+
+
+def is_full(text: str) -> bool:
+    """Return whether a server or a program says that there is no room."""
+    return any(words in text for words in _FULL)
+
+
 def reason(log: Path, output: Path) -> str:
     """Return the first complaint of the last start: in its log, or written before it opened that."""
     # The one that was written last first: it has the last start.

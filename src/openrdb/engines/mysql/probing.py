@@ -9,7 +9,7 @@ from pymysql import MySQLError
 from pymysql.constants import CR, ER
 
 from openrdb.engines.base import EngineNode
-from openrdb.engines.mysql import semisync, session
+from openrdb.engines.mysql import failures, semisync, session
 from openrdb.engines.mysql.session import Session
 from openrdb.engines.mysql.sql import rows, run
 from openrdb.engines.replication import Answer, Probed
@@ -108,6 +108,8 @@ class MySQLProbe:
 
     def _failure(self, error: MySQLError, timeout: float) -> Probed:
         answer = _ANSWERS.get(error.args[0], "refused")
+        if answer == "refused" and failures.is_full(str(error.args[-1])):
+            answer = "full"  # as of a quota, for which there are many numbers
         if answer == "silent" and self._session is not None:
             answer = self._second_opinion(self._session.thread_id(), timeout * (1 - _FIRST))
         self.close()
