@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
@@ -58,6 +60,18 @@ def test_a_keeper_is_started_again_on_a_full_disk(
     kept.shut_down()
     monkeypatch.setattr(files, "write_private", full)
     kept.ensure_up()
+    assert locks.holder(layout.keeper_lock) is not None
+
+
+def test_a_keeper_waits_for_what_a_killed_one_has_forked(
+    monkeypatch: pytest.MonkeyPatch, layout: Layout
+) -> None:
+    """It has the lock for a moment, and is no keeper."""
+    layout.keeper_lock.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = locks.open_file(layout.keeper_lock)
+    assert locks.try_lock(descriptor)
+    Timer(0.5, os.close, [descriptor]).start()
+    of_version(monkeypatch, layout, "next").ensure_up()
     assert locks.holder(layout.keeper_lock) is not None
 
 

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 _UP_TIMEOUT = 20.0
 _CALL_TIMEOUT = 5.0
 _END_TIMEOUT = 30.0
+_FORKED = 5.0
 _PROGRAM = "agent"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -136,7 +137,8 @@ class Supervisord:
             files.remove_file(leftover)
         descriptor = locks.open_file(self._lock)
         try:
-            if not locks.try_lock(descriptor):
+            # What a killed one has just forked has its lock, until it becomes another program.
+            if not locks.lock_within(descriptor, _FORKED):
                 raise HostError("another keeper of the agent is just starting")
             self._child = subprocess.Popen(
                 [sys.executable, "-m", "supervisor.supervisord", "-c", self._configuration],

@@ -41,6 +41,16 @@ def try_lock(descriptor: int) -> bool:
     return True
 
 
+def lock_within(descriptor: int, timeout: float) -> bool:
+    """Return whether a lock file's lock could be taken within some seconds."""
+    deadline = time.monotonic() + timeout
+    while not try_lock(descriptor):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_PAUSE)
+    return True
+
+
 def is_held(path: Path) -> bool:
     """Return whether somebody holds a lock file's lock."""
     try:
