@@ -15,6 +15,7 @@ from scaleway import ScalewayException
 from scaleway.rdb.v1 import Instance, InstanceLog, InstanceSetting, RdbV1API
 
 from openrdb.system.layout import Layout
+from tests.support.contents import contents
 from tests.support.high_availability import remove
 from tests.support.service import Service, ready, wait_until
 from tests.support.tenants import Session
@@ -207,9 +208,8 @@ def test_no_password_is_logged(service: Service, newest: str) -> None:
         assert "nowhere" in of_servers(service, made), "errors are logged"
     assert SECRET not in of_servers(service, made)
     assert SECRET not in texts(prepared(api, made))[0]
-    for path in (service.data_dir / "instances" / str(made.id)).rglob("*"):
-        if path.is_file():
-            assert SECRET.encode() not in path.read_bytes(), path
+    for path, content in contents(service.data_dir / "instances" / str(made.id)):
+        assert SECRET.encode() not in content, path
     if not is_mysql:  # which its administrator may read, of all users
         with service.connection(made) as session:
             session.execute("CREATE EXTENSION pg_stat_statements")
