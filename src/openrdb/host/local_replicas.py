@@ -480,7 +480,7 @@ class LocalReplicaGround:
 
     def resume(self, node_id: UUID) -> bool:
         pid = self._host._healer.pid(program_name(self._record(node_id).spec))
-        return pid is not None and bool(processes.resume_children(pid))
+        return pid is not None and processes.resume_children(pid)
 
     def kill(self, node_id: UUID) -> None:
         self._host._healer.kill_all(self._host._program_to_end(self._record(node_id).spec))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import select
 import signal
@@ -16,6 +17,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 _STOPPED = "T"
 _NAME = b"--argv0"
@@ -131,13 +134,13 @@ def open_pidfd(identity: Identity) -> int | None:
     return None
 
 
-def resume_children(pid: int) -> list[int]:
-    """Let what a process has started go on where it was stopped (SIGSTOP); return which were.
+def resume_children(pid: int) -> bool:
+    """Let what a process has started go on where it was stopped (SIGSTOP); return whether anything was.
 
-    A no-op where the process itself is stopped, or traced by a debugger.
+    A no-op where the process itself is stopped. Nothing happens to what a debugger holds.
     """
     if is_stopped(pid):
-        return []
+        return False
     resumed = []
     for child in children(pid):
         identity = identify(child) if is_stopped(child) else None
@@ -147,7 +150,9 @@ def resume_children(pid: int) -> list[int]:
             if descriptor is not None:
                 send(descriptor, signal.SIGCONT)
                 resumed.append(child)
-    return resumed
+    if resumed:
+        log.warning("processes %s of %d were stopped, and go on", resumed, pid)
+    return bool(resumed)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import select
 import threading
@@ -12,8 +11,6 @@ from uuid import UUID
 
 from openrdb.system import processes
 from openrdb.system.processes import Identity
-
-log = logging.getLogger(__name__)
 
 
 class Watch:
@@ -63,10 +60,7 @@ class Watch:
         A no-op where its main process is stopped too. Else it is as if they had been slow.
         """
         pid = self.pid(node_id)
-        resumed = processes.resume_children(pid) if pid is not None else []
-        if resumed:
-            log.warning("node %s: processes %s were stopped, and go on", node_id, resumed)
-        return bool(resumed)
+        return pid is not None and processes.resume_children(pid)
 
     def forget(self, node_id: UUID) -> None:
         """Look again at the next question: the server was ended or started on purpose."""
