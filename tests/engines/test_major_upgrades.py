@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -65,15 +66,11 @@ def test_an_upgraded_copy(servers: tuple[Server, Server]) -> None:
     old, new = servers
     fill(old)
     privileges = old.inside.privileges()
-    kill(old)
-    upgraded(old, new)
-    try:
+    with upgraded_server(old, new):
         check(new)
         assert new.inside.privileges() == [one for one in privileges if one.user != "made"]
         names = {path.name for path in new.paths.data.iterdir()}
         assert not [name for name in names if name.startswith(".") or "upgrade" in name]
-    finally:
-        new._stop()
     old._start()  # its files are what they were
     with old.session() as session:
         assert session.execute("SELECT count(*) FROM kept").fetchone() == (1000,)
@@ -84,6 +81,17 @@ def kill(server: Server) -> None:
     assert server._process is not None
     server._process.kill()
     server._process.wait(60)
+
+
+@contextmanager
+def upgraded_server(old: Server, new: Server) -> Iterator[None]:
+    """Kill a server, and let its upgraded copy run."""
+    kill(old)
+    upgraded(old, new)
+    try:
+        yield
+    finally:
+        new._stop()
 
 
 def check(server: Server) -> None:
@@ -133,14 +141,9 @@ def test_columns_that_know_when_they_were_defined(
             session.execute("CREATE TABLE kept (n int, m int)")
             session.execute("ALTER TABLE kept ALTER n SET (n_distinct = 7)")
             session.execute("CREATE VIEW shown AS SELECT n FROM kept")
-        kill(old)
-        upgraded(old, new)
-        try:
-            with new.session() as session:
-                assert session.execute("SELECT n FROM shown").fetchall() == []
-                options = session.execute(OPTIONS).fetchall()
-        finally:
-            new._stop()
+        with upgraded_server(old, new), new.session() as session:
+            assert session.execute("SELECT n FROM shown").fetchall() == []
+            options = session.execute(OPTIONS).fetchall()
     assert options == [("n", ["n_distinct=7"]), ("m", None)]
 
 
@@ -166,9 +169,7 @@ def test_extensions_with_modules_of_their_version(debian_servers: tuple[Server, 
     old.inside.update_user("bob", verifier=None, is_admin=False)
     with old.session(database="maps") as session:
         of_old = session.execute(OWNED, [list(RENEWED)]).fetchall()
-    kill(old)
-    upgraded(old, new)
-    try:
+    with upgraded_server(old, new):
         with new.session(database="maps") as session:
             of_new = session.execute(OWNED, [list(RENEWED)]).fetchall()
             session.execute("SET search_path = public, extensions")
@@ -183,8 +184,6 @@ def test_extensions_with_modules_of_their_version(debian_servers: tuple[Server, 
             session.execute("CREATE TABLE measured (at timestamptz NOT NULL)")
             session.execute("SELECT create_hypertable('measured', 'at')")
             session.execute("INSERT INTO measured VALUES (now())")
-    finally:
-        new._stop()
     assert [row[:4] for row in of_new] == [row[:4] for row in of_old]
     assert all(now[4] != then[4] for now, then in zip(of_new, of_old, strict=True))
 
@@ -314,17 +313,10 @@ def test_functions_with_nameless_parameters(debian_servers: tuple[Server, Server
             "CREATE FUNCTION twice(int, OUT a int, OUT b int) LANGUAGE sql "
             "BEGIN ATOMIC SELECT $1, 2 * $1; END"
         )
-    kill(old)
-    upgraded(old, new)
-    try:
-        with new.session() as session:
-            assert session.execute("SELECT * FROM twice(3)").fetchone() == (3, 6)
-            cells = (
-                "SELECT count(*) FROM h3_cells_to_multi_polygon(ARRAY['89283470c27ffff'::h3index])"
-            )
-            assert session.execute(cells).fetchone() == (1,)
-    finally:
-        new._stop()
+    with upgraded_server(old, new), new.session() as session:
+        assert session.execute("SELECT * FROM twice(3)").fetchone() == (3, 6)
+        cells = "SELECT count(*) FROM h3_cells_to_multi_polygon(ARRAY['89283470c27ffff'::h3index])"
+        assert session.execute(cells).fetchone() == (1,)
 
 
 def test_what_the_newer_version_lacks_is_named(debian_servers: tuple[Server, Server]) -> None:
@@ -354,8 +346,6 @@ def test_indexes_of_collations_that_are_others_are_rebuilt(
             INSERT INTO words SELECT n, n, n FROM generate_series(1, 100) AS n
             """
         )
-    kill(old)
-    upgraded(old, new)
     files = "SELECT " + ", ".join(
         f"pg_relation_filenode('{name}')" for name in ("named", "of_libc", "bytes", "words_pkey")
     )
@@ -363,18 +353,15 @@ def test_indexes_of_collations_that_are_others_are_rebuilt(
         SELECT count(*) FROM pg_collation
         WHERE collname IN ('fr-x-icu', 'fr_FR') AND collversion <> pg_collation_actual_version(oid)
     """
-    try:
-        with new.session(database="words") as session:
-            before = session.execute(files).fetchone()
-            assert session.execute(other).fetchone() == (2,)
-            new.engine.renew_databases()
-            after = session.execute(files).fetchone()
-            assert before is not None and after is not None
-            changed = [now != then for now, then in zip(after, before, strict=True)]
-            assert changed == [True, True, False, False]
-            assert session.execute(other).fetchone() == (0,)
-    finally:
-        new._stop()
+    with upgraded_server(old, new), new.session(database="words") as session:
+        before = session.execute(files).fetchone()
+        assert session.execute(other).fetchone() == (2,)
+        new.engine.renew_databases()
+        after = session.execute(files).fetchone()
+        assert before is not None and after is not None
+        changed = [now != then for now, then in zip(after, before, strict=True)]
+        assert changed == [True, True, False, False]
+        assert session.execute(other).fetchone() == (0,)
 
 
 def test_names_of_another_encoding(debian_servers: tuple[Server, Server]) -> None:
