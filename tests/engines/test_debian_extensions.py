@@ -139,6 +139,57 @@ def test_the_documentation_is_true(debian: Server) -> None:
     assert told == set(extensions.added(debian.bundle.share / "extension"))
 
 
+DEFINERS = """
+    SELECT p.oid::regprocedure::text FROM pg_proc p WHERE prosecdef AND proowner = 10
+        AND p.oid >= 16384 AND prosqlbody IS NULL
+        AND 'search_path=pg_catalog, pg_temp' <> ALL (coalesce(proconfig, '{}'))
+"""
+
+
+def test_none_runs_what_a_tenant_has_made(debian: Server, admin: Connection) -> None:
+    """No function of the superuser's that anybody calls looks names up where the caller says."""
+    admin.execute("CREATE SCHEMA extensions")
+    create(admin, "postgis", "public")
+    for name in [one for one in guarded(debian) if one not in NEEDS_SETTING]:
+        create(admin, name)
+    found = admin.execute(DEFINERS).fetchall()
+    assert [one for (one,) in found if "ddl_command_end" not in one] == []
+
+
+ALERTS = """
+    CREATE SCHEMA own;
+    CREATE TABLE own.ran (who text);
+    CREATE FUNCTION own.note() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN INSERT INTO own.ran VALUES (current_user); RETURN new; END';
+    CREATE TEMPORARY TABLE ora_alerts (event text, message text);
+    CREATE TRIGGER note BEFORE INSERT ON ora_alerts FOR EACH ROW EXECUTE FUNCTION own.note();
+    SELECT dbms_alert.register('one');
+    SELECT dbms_alert.signal('one', 'told')
+"""
+
+
+def test_alerts_are_told_by_who_tells_them(debian: Server, admin: Connection) -> None:
+    admin.execute("CREATE EXTENSION orafce")
+    with debian.session("admin", "trial") as own:
+        own.execute(ALERTS)
+        assert own.execute("SELECT who FROM own.ran WHERE who <> 'admin'").fetchall() == []
+    with debian.session("admin", "trial") as one, debian.session("admin", "trial") as other:
+        one.execute("SELECT dbms_alert.register('two')")
+        other.execute("SELECT dbms_alert.signal('two', 'told')")
+        heard = one.execute("SELECT message FROM dbms_alert.waitone('two', 10)").fetchone()
+        assert heard == ("told",)
+
+
+def test_those_that_there_are_run_nothing_either(debian: Server, admin: Connection) -> None:
+    """Which were created by earlier code."""
+    admin.execute("CREATE EXTENSION orafce")
+    with debian.superuser("trial") as superuser:
+        superuser.execute("ALTER FUNCTION dbms_alert.signal SECURITY DEFINER")
+    assert ("dbms_alert.signal(text,text)",) in admin.execute(DEFINERS).fetchall()
+    debian.engine.renew_databases()
+    assert admin.execute(DEFINERS).fetchall() == []
+
+
 def test_the_geocoder_works(admin: Connection) -> None:
     """It finds what it needs in no schema but `public`."""
     admin.execute("CREATE EXTENSION postgis; CREATE EXTENSION fuzzystrmatch")

@@ -25,6 +25,17 @@ def guard(name: str) -> str:
     return text.replace("<extension>", name)
 
 
+def definers() -> str:
+    """Return what keeps extensions' functions from running what tenants have made as the superuser."""
+    return (resources.files(__package__) / "extension_definers.sql").read_text()
+
+
 def renewed() -> list[str]:
     """Return those that major upgrades drop and create again."""
     return list(known()["renewed"])
+
+
+def carried() -> dict[str, dict[str, Any]]:
+    """Return those that major upgrades bring to the newer version: settings for the new server until
+    then, and what follows the script."""
+    return dict(known()["carried"])

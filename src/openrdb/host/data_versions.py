@@ -16,6 +16,15 @@ from openrdb.host.records import NodeRecord, Records
 log = logging.getLogger(__name__)
 
 
+_RENEWAL = 2
+"""Raised when `Server.renew_databases` does more: it is done for the databases that there are."""
+
+
+def renewal(bundle: str) -> str:
+    """Return what is noted of a node whose databases have all that these binaries and our code have."""
+    return f"{bundle}+{_RENEWAL}"
+
+
 class DataVersions:
     """Records them with a node once, and keeps what has changed since then."""
 
@@ -44,7 +53,7 @@ class DataVersions:
         call."""
         record = self._records.nodes[node_id]
         with self._renewing:
-            if node_id in self._under_way or record.renewed_for == record.bundle:
+            if node_id in self._under_way or record.renewed_for == renewal(record.bundle):
                 return
             self._under_way.add(node_id)
         try:
@@ -59,7 +68,9 @@ class DataVersions:
         if (now := self._records.nodes.get(node_id)) is not None:
             kept = now.data_versions or {}
             zones = {name: kept[name] for name in kept if name == versions.TIME_ZONES}
-            renewed = replace(now, renewed_for=record.bundle, data_versions={**found, **zones})
+            renewed = replace(
+                now, renewed_for=renewal(record.bundle), data_versions={**found, **zones}
+            )
             self._records.save_node(renewed)
             self.compare(renewed, found)
 

@@ -33,7 +33,7 @@ from openrdb.host.balancer import Choice, balancer
 from openrdb.host.bundles.shared import bundles_for_accounts
 from openrdb.host.cgroups import Cgroup, Cgroups
 from openrdb.host.changes import NodeChanges
-from openrdb.host.data_versions import DataVersions
+from openrdb.host.data_versions import DataVersions, renewal
 from openrdb.host.guard import Guard
 from openrdb.host.healing import Healer
 from openrdb.host.jobs import Jobs
@@ -137,7 +137,7 @@ class LocalNodes:
                     spec,
                     bundle,
                     desired=desired or "stopped",
-                    renewed_for="" if earlier else bundle,
+                    renewed_for="" if earlier else renewal(bundle),
                     build=build,
                     pool=spec.pool,
                 )
@@ -373,7 +373,7 @@ class LocalNodes:
                 except HostError:
                     return  # it is compared at the next start, and once a copy is taken over
                 self._data_versions.compare(record, found)
-                if record.renewed_for != record.bundle:
+                if record.renewed_for != renewal(record.bundle):
                     renew = partial(self._renew_databases, node_id)
                     threading.Thread(target=renew, name="renewal", daemon=True).start()
         self._changes.note(node_id)

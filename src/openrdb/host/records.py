@@ -48,7 +48,7 @@ class NodeRecord:
     data_versions: Mapping[str, str] | None = None
     """Versions of collations and time zones when the data was first written; None: not known yet."""
     renewed_for: str = ""
-    """The binaries whose collations and extensions its databases have; empty: not known."""
+    """What its databases were renewed for, as `data_versions.renewal` says it; empty: not known."""
     build: str = ""
     """The code that last brought the server to what servers are born with; empty: older code."""
     held: str | None = None

@@ -7,6 +7,8 @@ from collections.abc import Collection
 
 from psycopg import Connection, Error, sql
 
+from openrdb.catalog.extensions import definers
+
 log = logging.getLogger(__name__)
 
 Row = tuple[object, ...]
@@ -39,3 +41,9 @@ def update(connection: Connection[Row], only: Collection[str] | None = None) -> 
                 raise
             database = connection.info.dbname
             log.warning("%s of the database %s stays as it is: %s", name, database, error)
+
+
+def secure(connection: Connection[Row]) -> None:
+    """Let no function of an extension run as the superuser what a tenant has made: those that were
+    created by earlier code, or that keep their version."""
+    connection.execute(definers())

@@ -170,8 +170,9 @@ class PostgreSQLServer:
             for name, _ in session.databases(self._node):
                 with session.connect_in_time(self._node, name, _LONGEST) as connection:
                     connection.execute(f"SET statement_timeout = '{_LONGEST}s'")
-                    collations.renew(connection, self._node)
+                    newer_extensions.secure(connection)
                     newer_extensions.update(connection, guarded())
+                    collations.renew(connection, self._node)
 
     def recovery(self) -> PostgreSQLRecovery:
         return PostgreSQLRecovery(self._node)

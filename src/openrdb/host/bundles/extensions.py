@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path, PurePosixPath
 
-from openrdb.catalog.extensions import guard, known
+from openrdb.catalog.extensions import definers, guard, known
 from openrdb.errors import HostError
 from openrdb.host.bundles.downloads import Package
 
@@ -100,7 +100,7 @@ def complete(directory: Path, modules: Path, major: int) -> None:
         if control.exists():
             functions = listed["strict"].get(name)
             after = _STRICT.format(name=name, functions=functions) if functions else ""
-            after += listed["after"].get(name, "")
+            after += listed["after"].get(name, "") + definers()
             _guard(control, listed["before"].get(name, ""), after, listed["without"].get(name))
             _trust(control)
     script = directory / "uuid-ossp--1.1.sql"
