@@ -52,6 +52,7 @@ MADE = """
     GRANT EXECUTE ON FUNCTION yard.one() TO bob;
     GRANT SELECT (id) ON yard.child TO bob;
     GRANT SELECT ON LARGE OBJECT 4711 TO bob;
+    COMMENT ON LARGE OBJECT 4711 IS 'of all the larger one''s kind';
     ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO bob;
     ALTER ROLE bob IN DATABASE shop SET search_path = yard, "$user", public;
     ALTER ROLE bob IN DATABASE shop SET work_mem = '5MB';
@@ -94,7 +95,8 @@ OWNED = """
     FROM pg_index WHERE indexrelid >= 16384 AND indrelid::regclass::text !~ '^pg_|_rdb'
     UNION ALL SELECT 'trigger', tgname, '', pg_get_triggerdef(oid) FROM pg_trigger
     WHERE NOT tgisinternal
-    UNION ALL SELECT 'comment', description, '', '' FROM pg_description WHERE objoid >= 16384
+    UNION ALL SELECT 'comment', description, '', '' FROM pg_description
+    WHERE objoid >= 16384 OR classoid = 'pg_largeobject'::regclass
     UNION ALL SELECT 'default', defaclrole::regrole::text, '', defaclacl::text FROM pg_default_acl
     UNION ALL SELECT 'publication', pubname, pg_get_userbyid(pubowner), '' FROM pg_publication
     UNION ALL SELECT 'database', '', pg_get_userbyid(datdba), (

@@ -29,9 +29,13 @@ from openrdb.engines.transfers import RESTORE_ROLE, Contents, TransferFailed
 
 UNLENT = frozenset({SUPERUSER, "pg_database_owner"})
 """Owners whose rights nobody is lent; what they own stays with the role that loads it until the end."""
-_LARGE_OBJECTS = ("BLOB ", "BLOB METADATA ")
-"""What creates them, in the first section or the second: after all that runs code, as their contents
-would not replace what code has written into them."""
+_LARGE_OBJECTS = (
+    *("BLOB ", "BLOB METADATA "),
+    *("COMMENT - LARGE OBJECT ", "COMMENT - LARGE OBJECTS "),
+    *("SECURITY LABEL - LARGE OBJECT ", "SECURITY LABEL - LARGE OBJECTS "),
+)
+"""What creates and describes them, in the first section or the second: after all that runs code, as
+their contents would not replace what code has written into them."""
 _CODELESS = ("BLOBS ", "INDEX ATTACH ")
 """What runs no code and may be several owners' at once, of whom it names none."""
 _INDEPENDENT = ("CONSTRAINT ", "INDEX ", "FK CONSTRAINT ", "TRIGGER ")
