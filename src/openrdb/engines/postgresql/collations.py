@@ -21,10 +21,11 @@ log = logging.getLogger(__name__)
 Row = tuple[object, ...]
 
 _LATER = "allow_system_table_mods = on"
-# Some have no version, as that of bytes.
+# Some have no version, as that of bytes; those of other encodings are not for this database.
 _OUTDATED = """
     SELECT oid, oid::regcollation::text FROM pg_collation
     WHERE collversion <> pg_collation_actual_version(oid)
+        AND collencoding IN (-1, pg_char_to_encoding(getdatabaseencoding()))
 """
 _DATABASE_IS_OUTDATED = """
     SELECT datcollversion <> pg_database_collation_actual_version(oid)
@@ -65,7 +66,8 @@ _INDEXES = """
 
 
 def statements(bundle: Bundle) -> list[str]:
-    """Return what makes the locales of a bundle's own C library known in a database.
+    """Return what makes the locales of a bundle's own C library known in a database in UTF-8, which all
+    of them are.
 
     The server finds those of the host's by itself.
     """
@@ -106,8 +108,9 @@ def renew(connection: Connection[Row], node: EngineNode) -> None:
     """
     connection.execute(f"SET {_LATER}")
     connection.execute("SELECT pg_import_system_collations('pg_catalog')")
-    for statement in statements(node.bundle):
-        connection.execute(statement)
+    if connection.execute("SELECT getdatabaseencoding()").fetchone() == ("UTF8",):
+        for statement in statements(node.bundle):
+            connection.execute(statement)
     _rebuild(connection, session.major(node.spec) >= _FIRST_WITH_VERSION)
 
 

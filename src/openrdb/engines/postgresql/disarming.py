@@ -100,8 +100,7 @@ def rearm(definitions: Path) -> list[str]:
 def refuse_settings() -> list[str]:
     """Return what is done in the database of which pg_upgrade makes all others."""
     acl = f"'{{{SUPERUSER}=X/{SUPERUSER}}}'"
-    # What follows replaces the record of the transaction that has done it.
-    return [_SET_CONFIG.format(acl), "VACUUM (FREEZE) pg_proc"]
+    return [_SET_CONFIG.format(acl)]
 
 
 def allow_settings() -> str:

@@ -66,6 +66,9 @@ class PostgreSQLTemplates:
             command = clusters.single_user(bundle, work, "template0")
             # Columns may have the collations that our databases know.
             lines = [*disarming.refuse_settings(), *collations.statements(bundle)]
+            # pg_upgrade says of this database that it is frozen, and replaces the record of the
+            # transactions that have done all this.
+            lines.append("VACUUM (FREEZE)")
             _run(bundle, account, command, "\n".join(lines) + "\n")
 
     def upgrade(self, work: Upgrade) -> str | None:
