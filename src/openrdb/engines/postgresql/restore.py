@@ -22,7 +22,16 @@ from psycopg import Connection, errors, sql
 
 from openrdb.engines.base import EngineNode
 from openrdb.engines.names import SUPERUSER
-from openrdb.engines.postgresql import archive, dump, grants, jobs, nested, session, swap
+from openrdb.engines.postgresql import (
+    archive,
+    dump,
+    grants,
+    initial_privileges,
+    jobs,
+    nested,
+    session,
+    swap,
+)
 from openrdb.engines.postgresql import contents as read_contents
 from openrdb.engines.postgresql.admin import databases, privileges, record, roles
 from openrdb.engines.postgresql.admin.levels import OBJECTS, Row
@@ -237,6 +246,9 @@ def _take_back(connection: Connection[Row]) -> None:
     for (what,) in connection.execute(f"{_LENT} UNION {_SCHEMAS_OF_LENT}").fetchall():
         with suppress(errors.UndefinedObject), connection.transaction():
             connection.execute(sql.SQL(f"REVOKE ALL ON {what} FROM ") + role + sql.SQL(" CASCADE"))
+    connection.execute("SET LOCAL allow_system_table_mods = on")
+    for statement in initial_privileges.FORGET_RESTORED:
+        connection.execute(statement)
     connection.commit()
 
 
