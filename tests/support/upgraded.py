@@ -66,3 +66,21 @@ def upgraded(old: Server, new: Server) -> None:
     new._start()
     new.engine.ensure_replication_ready(REPLICATION_SECRET)
     upgrade.complete(new.node)
+
+
+def kill(server: Server) -> None:
+    """Kill a server: the copy recovers by itself."""
+    assert server._process is not None
+    server._process.kill()
+    server._process.wait(60)
+
+
+@contextmanager
+def upgraded_server(old: Server, new: Server) -> Iterator[None]:
+    """Kill a server, and let its upgraded copy run."""
+    kill(old)
+    upgraded(old, new)
+    try:
+        yield
+    finally:
+        new._stop()

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from openrdb.engines.postgresql import aside
 from openrdb.engines.postgresql.clusters import one_line
 
 _FOUND = """
@@ -27,8 +28,7 @@ _FOUND = """
     WHERE extname = ANY ('{{{}}}')
 """
 # What a tenant has made part of the extension, or said to depend on it, goes with it without a word.
-# Casts and transforms have no owner, and the scripts make none. An empty hypertable keeps nothing
-# from being dropped, and would become a common table.
+# Casts and transforms have no owner, and the scripts make none.
 _DROP = """
     DECLARE
         one record;
@@ -53,32 +53,19 @@ _DROP = """
                         WHERE datname = current_database() AND s.deptype = 'o'
                             AND s.classid = d.classid AND s.objid = d.objid
                     )
-                ) AND NOT (d.classid = 'pg_namespace'::regclass AND d.objid IN (
-                    SELECT oid FROM pg_namespace
-                    WHERE nspname IN ('_timescaledb_catalog', '_timescaledb_internal')
-                ))
+                )
             LIMIT 1;
             IF needed IS NULL AND one.nspname ~ '^pg_temp' THEN
                 needed := one.extname || ' is in a temporary schema';
             END IF;
-            IF needed IS NULL AND one.extname = 'timescaledb' AND NOT EXISTS (
-                SELECT FROM pg_class c JOIN pg_depend d ON d.objid = c.oid
-                WHERE c.oid = to_regclass('_timescaledb_catalog.hypertable') AND relkind = 'r'
-                    AND relowner = 10 AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
-                    AND d.refclassid = 'pg_extension'::regclass AND d.refobjid = one.oid
-            ) THEN
-                needed := 'timescaledb is not what its script has made';
-            END IF;
-            IF needed IS NULL AND one.extname = 'timescaledb' THEN
-                SELECT min(format('timescaledb has hypertables, as %I.%I', schema_name, table_name))
-                INTO needed FROM _timescaledb_catalog.hypertable;
-            END IF;
             IF needed IS NULL THEN
                 guard := pg_read_file('{work}/' || one.extname || '.guard');
                 BEGIN
+                    {away}
                     PERFORM set_config('search_path', one.searched, true);
                     EXECUTE guard;
                     PERFORM pg_catalog.set_config('search_path', 'pg_catalog', true);
+                    {back}
                     EXECUTE format('DROP EXTENSION %I', one.extname);
                 EXCEPTION
                     WHEN dependent_objects_still_exist THEN
@@ -87,10 +74,6 @@ _DROP = """
                     WHEN insufficient_privilege THEN
                         needed := one.extname || ' cannot be created again: ' || SQLERRM;
                 END;
-            END IF;
-            IF needed IS NULL AND one.extname = 'timescaledb' THEN
-                SELECT 'timescaledb cannot be created again: there is a schema ' || min(nspname)
-                INTO needed FROM pg_namespace WHERE nspname ~ '^_?timescaledb_';
             END IF;
             IF needed IS NOT NULL THEN
                 INSERT INTO kept VALUES (needed);
@@ -114,10 +97,12 @@ _CREATE = """
             IF lacks THEN
                 EXECUTE format('GRANT CREATE ON DATABASE %I TO %I', one.database, one.owner);
             END IF;
+            {away}
             EXECUTE format('SET LOCAL ROLE %I', one.owner);
             EXECUTE format('CREATE EXTENSION %I SCHEMA %I', one.name, one.schema);
             EXECUTE format('COMMENT ON EXTENSION %I IS %L', one.name, one.comment);
             RESET ROLE;
+            {back}
             IF lacks THEN
                 EXECUTE format('REVOKE CREATE ON DATABASE %I FROM %I', one.database, one.owner);
             END IF;
@@ -142,14 +127,16 @@ def drop(names: Iterable[str], work: Path, found: Path, kept: Path) -> list[str]
         kept: the file that says, in a line, why one cannot be dropped; it is empty if all were.
     """
     query = _FOUND.format(",".join(names))
+    block = _DROP.format(found=query, work=work, kept=kept, away=aside.AWAY, back=aside.BACK)
     copied = f"SELECT extname, nspname, rolname, comment FROM ({query}) found"  # noqa: S608
     return [
         one_line(f"COPY ({copied}) TO '{found}'"),
-        one_line(f"DO $do${_DROP.format(found=query, work=work, kept=kept)}$do$"),
+        one_line(f"DO $do${block}$do$"),
     ]
 
 
 def create(found: Path, kept: Path) -> list[str]:
     """Return what creates them in a database of the new version, as `drop` has written of them; the
     file `kept` says why one cannot be created."""
-    return [one_line(f"DO $do${_CREATE.format(found=found, kept=kept)}$do$")]
+    block = _CREATE.format(found=found, kept=kept, away=aside.AWAY, back=aside.BACK)
+    return [one_line(f"DO $do${block}$do$")]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from itertools import dropwhile
 from pathlib import Path
 
 from openrdb.catalog import extensions
@@ -20,16 +21,20 @@ from openrdb.engines.base import EngineNode, Upgrade
 from openrdb.engines.names import SUPERUSER
 from openrdb.engines.postgresql import (
     archive,
+    carried,
     catch_up,
     clusters,
     collations,
     config,
     disarming,
+    extension_owners,
     failures,
     identity,
     inert,
+    initial_privileges,
     newer_extensions,
     renewed,
+    role_settings,
     session,
     statistics,
 )
@@ -50,8 +55,21 @@ _OWN_FORM_FROM = 14
 _DATED = "pg_attver="
 """What minor versions from 2026-11 on write among a column's options: when it was defined last. Older
 ones refuse a definition with it, and data that they have made is without."""
+# Rows among the statistics tell when their type was defined, and cannot be read without.
+_FORGET_ROWS = """
+    WITH RECURSIVE made_of_rows AS (
+        SELECT oid FROM pg_type WHERE typtype = 'c'
+        UNION
+        SELECT t.oid FROM made_of_rows m, pg_type t
+            LEFT JOIN pg_range r ON t.oid IN (rngtypid, rngmultitypid)
+        WHERE m.oid IN (typelem, typbasetype, rngsubtype)
+    )
+    DELETE FROM pg_statistic USING pg_attribute
+    WHERE attrelid = starelid AND attnum = staattnum AND atttypid IN (SELECT oid FROM made_of_rows)
+"""
 _REFUSAL = re.compile(r"(?:fatal|checks failed:) *\n+(.+?)(?:A list of|\n\n|\Z)", re.DOTALL)
 _LIST = re.compile(r"is in the file: *\n *(/.+)$", re.MULTILINE)
+_LOG = re.compile(r'^Consult the last few lines of "([^"]+)"', re.MULTILINE)
 _LISTED = 6
 """Lines of it that are told."""
 _NOT_TAKEN = re.compile(r"^pg_restore: error: .*?ERROR: +(.+)$", re.MULTILINE)
@@ -73,6 +91,7 @@ def complete(node: EngineNode) -> None:
             connection.commit()
             connection.autocommit = True
             newer_extensions.update(connection)
+            newer_extensions.secure(connection)
     if session.major(node.spec) < _STATISTICS_FROM:
         statistics.gather(node, statistics.ROUGH)
 
@@ -88,6 +107,7 @@ class _Upgrade:
         self._bundles = {_OLD: work.old, _NEW: work.new}
         self._data, self._empty, self._account = work.data, work.empty, work.account
         self._sockets, self._lock, self._query = work.sockets, work.lock, work.query
+        self._carried = carried.those_of(work.new)
 
     def run(self) -> str | None:
         entries = [path for path in self._data.iterdir() if path.name != "postmaster.pid"]
@@ -105,6 +125,7 @@ class _Upgrade:
         # It also recovers what a server that did not end cleanly has left.
         said = self._alone(_OLD, "template1", [f"COPY ({_NAMES}) TO '{self._names}'"])
         self._check_names()
+        self._alone(_OLD, "template1", role_settings.take(self._settings))
         # Before anything is changed, also what all databases share.
         position = self._position(said) if self._query else None
         saved = self._save()
@@ -114,6 +135,7 @@ class _Upgrade:
         self._alone(_NEW, "template0", [disarming.allow_settings()])
         for database, number in saved.items():
             self._load(database, number)
+        self._alone(_NEW, "template1", role_settings.give(self._settings))
         self._write(_NEW, "pg_hba.conf", _REJECT)
         for path in list((self._data / _NEW).iterdir()):
             path.rename(self._data / path.name)
@@ -127,6 +149,10 @@ class _Upgrade:
     def _names(self) -> Path:
         """Where the names of databases are written."""
         return self._data / _WORK / "names"
+
+    @property
+    def _settings(self) -> Path:
+        return self._data / _WORK / "settings"
 
     def _databases(self) -> list[str]:
         lines = self._names.read_bytes().split(b"\n")[:-1]
@@ -149,7 +175,11 @@ class _Upgrade:
 
     def _open(self, name: str) -> None:
         """Let the superuser in by the Unix socket of pg_upgrade, and load what extensions need."""
-        needed = config.lines(config.preloaded(self._bundles[name]))
+        settings = config.preloaded(self._bundles[name])
+        if name == _NEW:
+            for one in self._carried:
+                settings |= one.settings
+        needed = config.lines(settings)
         self._write(name, "pg_hba.conf", _TRUST)
         self._write(name, "postgresql.conf", "".join(f"{line}\n" for line in needed))
         self._write(name, "postgresql.auto.conf", "")
@@ -182,8 +212,11 @@ class _Upgrade:
             statements = [
                 f"DO $do$ BEGIN {block} END $do$",
                 *undated,
+                *map(clusters.one_line, initial_privileges.FORGET_RESTORED),
                 *disarming.disarm(),
                 *renewed.drop(again, self._data / _WORK, self._renewed(number), self._kept(number)),
+                *(line for one in self._carried for line in one.move(self._stays(number))),
+                *extension_owners.save(self._owners(number)),
                 *disarming.drop_checks(self._checks(number)),  # which may need such an extension
                 *collations.save(self._collations(number), self._bundles[_OLD]),
             ]
@@ -203,10 +236,12 @@ class _Upgrade:
         return names
 
     def _require_nothing_kept(self, number: int, database: str) -> None:
-        """Raise PreconditionFailed if an extension could not be dropped, or not created again."""
-        if lines := self._kept(number).read_bytes().splitlines():
-            why = _unescaped(lines[0]).decode(errors="replace")
-            raise _refused(self._bundles[_NEW], f"the database {database!r}: {why}")
+        """Raise PreconditionFailed if an extension could not be dropped or not created again, or not
+        be brought along."""
+        for file in (self._kept(number), self._stays(number)):
+            if file.exists() and (lines := file.read_bytes().splitlines()):
+                why = _unescaped(lines[0]).decode(errors="replace")
+                raise _refused(self._bundles[_NEW], f"the database {database!r}: {why}")
 
     def _named(self) -> list[str]:
         """Return what names the parameters of functions that would be written with an empty one: those
@@ -231,17 +266,29 @@ class _Upgrade:
             return []
         others = f"SELECT one FROM unnest(attoptions) one WHERE one !~ '^{_DATED}'"  # noqa: S608
         undated = f"nullif(ARRAY({others}), '{{}}')"
-        return [f"UPDATE pg_attribute SET attoptions = {undated} WHERE {dated}"]  # noqa: S608
+        return [
+            f"UPDATE pg_attribute SET attoptions = {undated} WHERE {dated}",  # noqa: S608
+            clusters.one_line(_FORGET_ROWS),
+        ]
 
     def _load(self, database: str, number: int) -> None:
         """Create the dropped extensions again, and restore checks and levels: roles have kept their
         OIDs.
 
         Raises:
-            PreconditionFailed: one of the extensions cannot be created.
+            PreconditionFailed: one of the extensions cannot be created, or not be brought along.
         """
+        for one in self._carried:
+            try:
+                self._alone(_NEW, database, one.update())
+            except HostError as error:
+                if why := carried.refused(str(error)):
+                    why = f"the database {database!r}: {one.name}: {why}"
+                    raise _refused(self._bundles[_NEW], why) from error
+                raise
         statements = [
             *renewed.create(self._renewed(number), self._kept(number)),
+            *extension_owners.load(self._owners(number)),
             *disarming.rearm(self._checks(number)),
             *collations.load(self._collations(number)),
         ]
@@ -263,12 +310,19 @@ class _Upgrade:
     def _renewed(self, number: int) -> Path:
         return self._data / _WORK / f"{number}.renewed"
 
+    def _owners(self, number: int) -> Path:
+        return self._data / _WORK / f"{number}.owners"
+
     def _collations(self, number: int) -> Path:
         return self._data / _WORK / f"{number}.collations"
 
     def _kept(self, number: int) -> Path:
         """The file that says why an extension cannot be dropped, or cannot be created again."""
         return self._data / _WORK / f"{number}.kept"
+
+    def _stays(self, number: int) -> Path:
+        """The file that says why an extension cannot be brought along; there is none if all can."""
+        return self._data / _WORK / f"{number}.stays"
 
     def _checks(self, number: int) -> Path:
         return self._data / _WORK / f"{number}.checks"
@@ -300,12 +354,15 @@ class _Upgrade:
             named=True,
             lock=self._lock,
         )
-        failed = [line for line in done.stderr.splitlines() if "ERROR" in line or "FATAL" in line]
+        lines = done.stderr.splitlines()
+        failed = list(dropwhile(lambda line: "ERROR" not in line and "FATAL" not in line, lines))
         if done.returncode != 0 or failed:
             logs = (self._data / _NEW).rglob("pg_upgrade_dump_*.log")
             if why := _refusal(done.stdout) or _said_by_restore(logs):
                 raise _refused(bundle, why)
-            said = "\n".join(failed) or done.stderr.strip() or done.stdout
+            said = (
+                _consulted(done.stdout) or "\n".join(failed) or done.stderr.strip() or done.stdout
+            )
             raise HostError(f"cannot upgrade to {bundle.name}: {failures.first_complaint(said)}")
         return done.stderr
 
@@ -323,6 +380,12 @@ def _refusal(said: str) -> str | None:
         lines = files.read_tail(Path(listed[1].strip())).split("\n")[:_LISTED]
         why = f"{why} {archive.without_paths(' '.join(lines))}".strip()
     return why
+
+
+def _consulted(said: str) -> str:
+    """Return what is in the file that pg_upgrade points to for why a program of its failed."""
+    found = _LOG.search(said)
+    return files.read_tail(Path(found[1])) if found else ""
 
 
 def _said_by_restore(logs: Iterable[Path]) -> str | None:
