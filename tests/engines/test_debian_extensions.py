@@ -21,6 +21,7 @@ import pytest
 from psycopg import errors, sql
 
 from openrdb.engines.postgresql import newer_extensions, session
+from openrdb.errors import HostError
 from openrdb.host.bundles import extensions
 from tests.support.debian_server import debian_server
 from tests.support.postgresql_server import VERIFIER, Server
@@ -595,6 +596,39 @@ def test_indexes_of_a_collation_that_has_changed_are_rebuilt(
         debian.engine.renew_databases()
         assert owner.execute(files).fetchone() == after
     admin.execute("DROP DATABASE french")
+
+
+def test_a_database_that_cannot_be_renewed_keeps_no_other_from_it(
+    debian: Server, admin: Connection
+) -> None:
+    older = "UPDATE pg_collation SET collversion = '1' WHERE collname = 'de-x-icu'"
+    for name in ("broken", "other"):
+        admin.execute(f"CREATE DATABASE {name}")
+        with debian.session("admin", name) as owner:
+            owner.execute(
+                """
+                CREATE FUNCTION same(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS
+                    'BEGIN RETURN $1; END';
+                CREATE TABLE words (named text COLLATE "de-x-icu");
+                CREATE INDEX ON words (same(named));
+                INSERT INTO words VALUES ('one')
+                """
+            )
+            if name == "broken":
+                owner.execute(
+                    "CREATE OR REPLACE FUNCTION same(text) RETURNS text LANGUAGE plpgsql IMMUTABLE "
+                    "AS 'BEGIN RAISE ''not today''; END'"
+                )
+        with debian.superuser(name) as superuser:
+            superuser.execute("SET allow_system_table_mods = on")
+            superuser.execute(older)
+    with pytest.raises(HostError, match="'broken' is not renewed: not today"):
+        debian.engine.renew_databases()
+    with debian.session("admin", "other") as owner:
+        version = "SELECT collversion <> '1' FROM pg_collation WHERE collname = 'de-x-icu'"
+        assert owner.execute(version).fetchone() == (True,)
+    for name in ("broken", "other"):
+        admin.execute(f"DROP DATABASE {name}")
 
 
 def test_statements_are_audited(debian: Server) -> None:

@@ -31,6 +31,7 @@ class DataVersions:
     def __init__(self, records: Records) -> None:
         self._records = records
         self._warnings: dict[UUID, str] = {}
+        self._failures: dict[UUID, str] = {}
         self._renewing = threading.Lock()
         self._under_way: set[UUID] = set()
 
@@ -60,7 +61,9 @@ class DataVersions:
             server.renew_databases()
             found = server.data_versions()
         except HostError as error:
-            log.info("node %s: %s", node_id, error)
+            if self._failures.get(node_id) != str(error):
+                log.info("node %s: %s", node_id, error)
+            self._failures[node_id] = str(error)
             return
         finally:
             with self._renewing:

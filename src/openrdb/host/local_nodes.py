@@ -265,10 +265,13 @@ class LocalNodes:
             self._healer.in_background(partial(self._renew_if_possible, spec))
 
     def _renew_servers(self) -> None:
-        """Renew the servers that were made, or last renewed, by other code than this."""
+        """Renew the servers that were made, or last renewed, by other code than this, and databases
+        that could not be renewed yet."""
         for record in self._wanted_nodes():
             if record.build != self._build:
                 self._renew_if_possible(record.spec)
+            elif record.renewed_for != renewal(record.bundle):
+                self._compare_versions(record.spec.node_id)
 
     def _renew_if_possible(self, spec: NodeSpec) -> None:
         try:

@@ -37,6 +37,7 @@ from openrdb.engines.postgresql.admin.administration import Administration
 from openrdb.engines.postgresql.pair import PostgreSQLReplication
 from openrdb.engines.postgresql.recovery import PostgreSQLRecovery
 from openrdb.engines.postgresql.transfers import Transfers
+from openrdb.errors import HostError
 from openrdb.spec import Administrator
 from openrdb.system import files
 
@@ -167,12 +168,25 @@ class PostgreSQLServer:
 
     def renew_databases(self) -> None:
         with session.answering("databases are not renewed"):
-            for name, _ in session.databases(self._node):
-                with session.connect_in_time(self._node, name, _LONGEST) as connection:
-                    connection.execute(f"SET statement_timeout = '{_LONGEST}s'")
-                    newer_extensions.secure(connection)
-                    newer_extensions.update(connection, guarded())
-                    collations.renew(connection, self._node)
+            names = [name for name, _ in session.databases(self._node)]
+        failed = list[HostError]()
+        for name in names:
+            try:
+                self._renew_database(name)
+            except HostError as error:  # the others are
+                failed.append(error)
+        if failed:
+            raise failed[0]
+
+    def _renew_database(self, name: str) -> None:
+        with (
+            session.answering(f"the database {name!r} is not renewed"),
+            session.connect_in_time(self._node, name, _LONGEST) as connection,
+        ):
+            connection.execute(f"SET statement_timeout = '{_LONGEST}s'")
+            newer_extensions.secure(connection)
+            newer_extensions.update(connection, guarded())
+            collations.renew(connection, self._node)
 
     def recovery(self) -> PostgreSQLRecovery:
         return PostgreSQLRecovery(self._node)
