@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from openrdb.engines.postgresql import clusters
 from openrdb.errors import HostError, PreconditionFailed
 from tests.support.postgresql_server import VERIFIER, Server
+from tests.support.service import PASSWORD
 from tests.support.upgraded import kill, servers_of_debian, upgraded, upgraded_server
 from tests.support.upgraded import servers as upgraded_servers
 
@@ -21,6 +24,9 @@ DATABASE = '-c sh op"'
 OPTIONS = """
     SELECT attname, attoptions FROM pg_attribute WHERE attrelid = 'kept'::regclass AND attnum > 0
     ORDER BY attnum
+"""
+OF_TYPE = """
+    SELECT attoptions[1] FROM pg_attribute WHERE attrelid = to_regclass('pair') ORDER BY attnum
 """
 SETTINGS = """
     SELECT datname, rolname, setconfig FROM pg_db_role_setting
@@ -151,11 +157,24 @@ def test_columns_that_know_when_they_were_defined(
                 "FROM generate_series(1, 9) n"
             )
             session.execute("ALTER TYPE pair ADD ATTRIBUTE c int; ANALYZE pairs")
+            before = session.execute(OF_TYPE).fetchall()
+            assert len({one for (one,) in before}) == 2
         with upgraded_server(old, new), new.session() as session:
             assert session.execute("SELECT n FROM shown").fetchall() == []
             options = session.execute(OPTIONS).fetchall()
             sums = "SELECT sum((p).a + (q[1]).b) FROM pairs"
             assert session.execute(sums).fetchone() == (90,)
+            assert session.execute(OF_TYPE).fetchall() == before  # for later binaries
+            address = f"{new.spec.address}:{new.spec.port}"
+            url = f"postgresql://admin:{PASSWORD}@{address}/rdb"
+            dumped = subprocess.run(
+                [str(new.bundle.program("pg_dump")), url],
+                env=os.environ | new.bundle.environment,
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+            assert "CREATE TYPE" in dumped.stdout and "pg_attver" not in dumped.stdout
     assert options == [("n", ["n_distinct=7"]), ("m", None)]
 
 

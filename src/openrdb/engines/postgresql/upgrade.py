@@ -26,6 +26,7 @@ from openrdb.engines.postgresql import (
     clusters,
     collations,
     config,
+    dated,
     disarming,
     extension_owners,
     failures,
@@ -52,21 +53,6 @@ _NAMES = "SELECT datname FROM pg_database WHERE datallowconn AND datname <> 'tem
 _RECORDED = "SELECT to_regclass(%s) IS NOT NULL"
 _STATISTICS_FROM = 18
 _OWN_FORM_FROM = 14
-_DATED = "pg_attver="
-"""What minor versions from 2026-11 on write among a column's options: when it was defined last. Older
-ones refuse a definition with it, and data that they have made is without."""
-# Rows among the statistics tell when their type was defined, and cannot be read without.
-_FORGET_ROWS = """
-    WITH RECURSIVE made_of_rows AS (
-        SELECT oid FROM pg_type WHERE typtype = 'c'
-        UNION
-        SELECT t.oid FROM made_of_rows m, pg_type t
-            LEFT JOIN pg_range r ON t.oid IN (rngtypid, rngmultitypid)
-        WHERE m.oid IN (typelem, typbasetype, rngsubtype)
-    )
-    DELETE FROM pg_statistic USING pg_attribute
-    WHERE attrelid = starelid AND attnum = staattnum AND atttypid IN (SELECT oid FROM made_of_rows)
-"""
 _REFUSAL = re.compile(r"(?:fatal|checks failed:) *\n+(.+?)(?:A list of|\n\n|\Z)", re.DOTALL)
 _LIST = re.compile(r"is in the file: *\n *(/.+)$", re.MULTILINE)
 _LOG = re.compile(r'^Consult the last few lines of "([^"]+)"', re.MULTILINE)
@@ -205,13 +191,15 @@ class _Upgrade:
         Raises:
             PreconditionFailed: something needs one of these extensions.
         """
-        found, undated, again = {}, [*self._named(), *self._undated()], self._created_again()
+        found, again = {}, self._created_again()
+        named, is_undated = self._named(), self._is_undated()
         for number, database in enumerate(self._databases()):
             copy = f"EXECUTE $$COPY {LEVELS} TO '{self._levels(number)}'$$;"
             block = f"IF to_regclass('{LEVELS}') IS NOT NULL THEN {copy} END IF;"
             statements = [
                 f"DO $do$ BEGIN {block} END $do$",
-                *undated,
+                *named,
+                *(dated.forget(self._dated(number)) if is_undated else []),
                 *map(clusters.one_line, initial_privileges.FORGET_RESTORED),
                 *disarming.disarm(),
                 *renewed.drop(again, self._data / _WORK, self._renewed(number), self._kept(number)),
@@ -253,23 +241,11 @@ class _Upgrade:
         ordered = f"{names} WITH ORDINALITY AS one (one, n) ORDER BY n"
         return [f"UPDATE pg_proc SET proargnames = ARRAY({ordered}) WHERE {nameless}"]  # noqa: S608
 
-    def _undated(self) -> list[str]:
-        """Return what lets columns forget when they were defined; nothing, if the new version, whose
-        own views tell, has that, too."""
-        dated, known = (
-            f"array_to_string(attoptions, ' ') ~ '{_DATED}'",
-            self._data / _WORK / "dated",
-        )
-        query = f"SELECT 1 FROM pg_attribute WHERE {dated} LIMIT 1"  # noqa: S608
-        self._alone(_NEW, "template1", [f"COPY ({query}) TO '{known}'"])
-        if known.read_text():
-            return []
-        others = f"SELECT one FROM unnest(attoptions) one WHERE one !~ '^{_DATED}'"  # noqa: S608
-        undated = f"nullif(ARRAY({others}), '{{}}')"
-        return [
-            f"UPDATE pg_attribute SET attoptions = {undated} WHERE {dated}",  # noqa: S608
-            clusters.one_line(_FORGET_ROWS),
-        ]
+    def _is_undated(self) -> bool:
+        """Return whether the new version does not know when columns were defined, as its views tell."""
+        known = self._data / _WORK / "dated"
+        self._alone(_NEW, "template1", dated.knows(known))
+        return not known.read_text()
 
     def _load(self, database: str, number: int) -> None:
         """Create the dropped extensions again, and restore checks and levels: roles have kept their
@@ -291,6 +267,7 @@ class _Upgrade:
             *extension_owners.load(self._owners(number)),
             *disarming.rearm(self._checks(number)),
             *collations.load(self._collations(number)),
+            *(dated.remember(file) if (file := self._dated(number)).exists() else []),
         ]
         if (saved := self._levels(number)).exists():
             statements += [
@@ -309,6 +286,9 @@ class _Upgrade:
 
     def _renewed(self, number: int) -> Path:
         return self._data / _WORK / f"{number}.renewed"
+
+    def _dated(self, number: int) -> Path:
+        return self._data / _WORK / f"{number}.dated"
 
     def _owners(self, number: int) -> Path:
         return self._data / _WORK / f"{number}.owners"
