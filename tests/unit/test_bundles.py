@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from openrdb.catalog.extensions import definers
 from openrdb.config import Settings
 from openrdb.errors import HostError
 from openrdb.host.bundles import cache as bundles
@@ -472,8 +473,8 @@ def test_scripts_of_extensions_are_guarded(tmp_path):
         if not path.is_symlink() and not path.name.startswith("rdb_")  # which are our own
     }
     assert all(text.startswith("-- Before the script") for text in made.values())
-    assert made["hll--1.2.sql"].endswith("onetwothree\n\n")
-    assert made["ip4r--2.sql"].endswith("all\n\n")
+    assert made["hll--1.2.sql"].endswith(f"onetwothree\n{definers()}\n")
+    assert made["ip4r--2.sql"].endswith(f"all\n{definers()}\n")
     assert "SELECT postgis;\nGRANT" in made["postgis--3.sql"]
     assert "$openrdb$;\n\nCREATE SCHEMA cron;\nSELECT 1;" in made["pg_cron--1.1.sql"]
     assert {"hll--1.0.sql", "hll--0.9.sql"}.isdisjoint(made)
