@@ -129,7 +129,7 @@ class NodeState:
     epoch: int = 0
     """Of a pair: how often another node of it has been made the primary, from 1 on; 0: no pair."""
     unprotected: str | None = None
-    """Of a pair's primary: why its standby does not confirm each commit, and what is done about it;
+    """Of both nodes of a pair: why its standby does not confirm each commit, and what is done about it;
     None: it does, or there is no pair."""
     lag: float | None = None
     """Of a replica or standby: seconds that it is behind; None: not known."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,6 +48,9 @@ def test_made_and_killed(service: Service, instance: Instance) -> None:
     kept = ready(sdk, instance.id)
     assert writers.lost() == []
     assert primary(service, instance) != before
+    told = protections(service, instance)
+    assert told == ["ended", "began"] * (len(told) // 2)
+    assert told
     assert kept.endpoints == instance.endpoints
     assert service.certificate(instance).read_bytes() == certificate
     assert rules_of(service, instance) == rules
@@ -64,6 +68,16 @@ def test_made_and_killed(service: Service, instance: Instance) -> None:
     with service.connection(instance) as session:
         assert session.execute("SELECT 1").fetchone() == (1,)
     tells_that_it_is_not_protected(service, instance)
+
+
+def protections(service: Service, instance: Instance) -> list[str]:
+    """What the events say of both nodes' having each commit."""
+    done = service.run(
+        "events", instance.id, "--count", "100", "--json", "--data-dir", str(service.data_dir)
+    )
+    assert done.returncode == 0, done.stderr
+    events = json.loads(done.stdout)
+    return [one["outcome"] for one in events if one["action"] == "protection"]
 
 
 def tells_that_it_is_not_protected(service: Service, instance: Instance) -> None:

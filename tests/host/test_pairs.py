@@ -320,6 +320,7 @@ def test_a_stale_standby_never_becomes_the_primary(pair: Pair, writers: Writers)
         wait_until(lambda: pair.agent.host._ground.failure(primary) is not None)
         assert (pair.record.epoch, pair.keeper.is_open) == (epoch, False)
         assert pair.state_of(primary).unprotected
+        assert pair.state_of(standby).unprotected  # it may be heard of before the other one
     wait_until(lambda: pair.keeper.is_open)
     assert pair.record.primary == primary
     pair.wait_protected()

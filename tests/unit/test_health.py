@@ -198,6 +198,78 @@ def test_a_failover_is_told_once(database: Database, pair: UUID) -> None:
     assert told(database, pair)[-1][:2] == ("primary_changed", "done")
 
 
+def seen_at_once(database: Database, instance_id: UUID, epoch: int, **seen: object) -> None:
+    """Write down what the host says of both nodes after the other one was made the primary."""
+    with database.write() as session:
+        for node in session.get_one(Instance, instance_id).nodes:
+            is_primary = node.observed_role == "primary"
+            node.observed_role, node.observed_epoch = "standby" if is_primary else "primary", epoch
+            for name, value in seen.items():
+                setattr(node, f"observed_{name}", value)
+
+
+def protections(database: Database, instance_id: UUID) -> list[str]:
+    return [one[1] for one in told(database, instance_id) if one[0] == "protection"]
+
+
+def test_a_failover_of_an_unprotected_pair_does_not_tell_that_it_is_protected(
+    database: Database, pair: UUID
+) -> None:
+    """The former primary has nothing to say any more, which was taken for good news."""
+    for made_as in ("primary", "standby"):
+        note(database, pair, made_as, unprotected="the standby ended")
+    seen_at_once(database, pair, 2, unprotected="the primary ended")
+    assert protections(database, pair) == ["ended"]
+    seen_at_once(database, pair, 3, unprotected=None)
+    assert protections(database, pair) == ["ended", "began"]
+    seen_at_once(database, pair, 4, unprotected=None)  # a planned change, before anybody looked
+    seen_at_once(database, pair, 5, unprotected="a planned change")
+    assert protections(database, pair) == ["ended", "began", "ended"]
+
+
+def test_an_earlier_host_tells_of_the_primary_only(database: Database, pair: UUID) -> None:
+    note(database, pair, "primary", unprotected="the standby ended")
+    with database.write() as session:
+        for node in session.get_one(Instance, pair).nodes:
+            is_new = node.role == "standby"
+            node.observed_role, node.observed_epoch = "primary" if is_new else "standby", 2
+            node.observed_unprotected = "the primary ended" if is_new else None
+    assert protections(database, pair) == ["ended"]
+
+
+@pytest.mark.parametrize("first", ["primary", "standby"])
+@pytest.mark.parametrize("is_protected", [True, False])
+def test_a_failover_may_be_heard_of_one_node_after_the_other(
+    database: Database, pair: UUID, first: str, *, is_protected: bool
+) -> None:
+    if not is_protected:
+        for made_as in ("primary", "standby"):
+            note(database, pair, made_as, unprotected="the standby ended")
+    roles = {"primary": "standby", "standby": "primary"}  # what they are from now on
+    for made_as in sorted(roles, reverse=first == "standby"):
+        note(database, pair, made_as, role=roles[made_as], epoch=2, unprotected="the primary ended")
+    assert protections(database, pair) == ["ended"]
+    for made_as in roles:
+        note(database, pair, made_as, unprotected=None)
+    assert protections(database, pair) == ["ended", "began"]
+
+
+def test_a_pair_that_loses_its_standby_as_it_is_made_is_told_of(
+    database: Database, pair: UUID
+) -> None:
+    """Else the first word of it were that it is protected again."""
+    with database.write() as session:
+        instance = session.get_one(Instance, pair)
+        statuses.move(instance, InstanceStatus.INITIALIZING)
+        instance.nodes[1].desired = "stopped"
+    note(database, pair, "primary", unprotected="the standby ended")
+    with database.write() as session:
+        instance = session.get_one(Instance, pair)
+        instance.nodes[1].desired = "running"
+        statuses.move(instance, InstanceStatus.READY)
+    assert told(database, pair) == [("protection", "ended", "the standby ended")]
+
+
 def test_a_full_disk_comes_first(database: Database, pair: UUID) -> None:
     assert note(database, pair, "primary", unprotected="no room", writes="read_only") == "disk_full"
     assert note(database, pair, "primary", writes="open") == "autohealing"

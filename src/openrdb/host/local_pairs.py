@@ -166,13 +166,14 @@ class LocalPairs(LocalNodes):
             super()._set_followed(each, followed=followed)
 
     def _pair_state(self, record: NodeRecord) -> tuple[int, str | None]:
-        """Return `NodeState.epoch` and `NodeState.unprotected` of a node."""
+        """Return `NodeState.epoch` and `NodeState.unprotected` of a node.
+
+        Both nodes of a pair say the same: which of them is the primary is not heard at once of both.
+        """
         if (why := self._records.why_lost(record)) is not None:
             return 0, why
         if (pair := self._records.pair_of(record)) is None:
             return 0, None
-        if pair.primary != record.spec.node_id:
-            return pair.epoch, None
         keeper = self._keepers.get(pair.instance_id)
         return pair.epoch, keeper.unprotected() if keeper is not None else "it is being started"
 

@@ -9,7 +9,7 @@ to write. What changes in between ends in the right one of these.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeGuard
 
 from sqlalchemy import event as sqlalchemy_event
@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from openrdb.state import events
 from openrdb.state.models import Instance, Node
+from openrdb.state.models.instances import precedence
 from openrdb.state.statuses.instance import WORKING, InstanceStatus
 
 FULLNESS: Final = "disk_full"
@@ -41,7 +42,8 @@ def settle(session: Session, *_: object) -> None:
                     instance.status = str(status)
             for node in nodes:
                 _tell_of_fullness(session, node)
-                _tell_of_pair(session, instance, node)
+                _tell_of_primary(session, node)
+            _tell_of_protection(session, instance)
 
 
 def _status(instance: Instance) -> InstanceStatus:
@@ -79,9 +81,11 @@ def _has_changed(node: Node, name: str) -> bool:
     return bool(_history(node, name).has_changes())
 
 
-def _before(node: Node, name: str, default: Any) -> Any:  # noqa: ANN401
-    """Return the value of an attribute before its change; it was not set: `default`."""
+def _before(node: Node, name: str, default: Any = None) -> Any:  # noqa: ANN401
+    """Return the value of an attribute before its change, if any; it was not set: `default`."""
     history = _history(node, name)
+    if not history.has_changes():
+        return getattr(node, name)
     return history.deleted[0] if history.deleted else default
 
 
@@ -97,21 +101,39 @@ def _tell_of_fullness(session: Session, node: Node) -> None:
         )
 
 
-def _tell_of_pair(session: Session, instance: Instance, node: Node) -> None:
-    """Add events if a node has become the primary of a pair, and if the pair is protected since, or is
-    no more; not while the pair is being made."""
+def _tell_of_primary(session: Session, node: Node) -> None:
+    """Add an event if a node has become the primary of a pair; not while the pair is being made."""
     epoch = node.observed_epoch
-    known = _before(node, "observed_epoch", 0) if _has_changed(node, "observed_epoch") else epoch
+    known = _before(node, "observed_epoch", 0)
     if node.observed_role == "primary" and epoch > max(known, 1):
         text = f"node {node.id} takes writes from now on (epoch {epoch})"
         events.observed(session, node.instance_id, PRIMARY, "done", text)
-    if not instance.is_pair_made or not _has_changed(node, "observed_unprotected"):
+
+
+def _tell_of_protection(session: Session, instance: Instance) -> None:
+    """Add an event if a pair is protected since now, or is not any more; not while it is being made.
+
+    It is the primary that tells, the one of before and the one of now: what changes of one row may
+    only be that the other node is the primary.
+    """
+    if not instance.is_pair_made:
         return
-    reason = node.observed_unprotected
-    if (_before(node, "observed_unprotected", None) is None) != (reason is None):
-        events.observed(
-            session, node.instance_id, PROTECTION, "began" if reason is None else "ended", reason
-        )
+    was_made = all(_before(node, "desired") == "running" for node in instance.nodes)
+    before = _unprotected(instance, _before) if was_made else None
+    reason = _unprotected(instance, getattr)
+    if (before is None) != (reason is None):
+        outcome = "began" if reason is None else "ended"
+        events.observed(session, instance.id, PROTECTION, outcome, reason)
+
+
+def _unprotected(instance: Instance, read: Callable[[Node, str], Any]) -> str | None:
+    """Return why a pair is not protected, by what `read` returns of its nodes' attributes."""
+    names = ("observed_role", "observed_epoch", "role")
+    primary = max(
+        instance.nodes, key=lambda node: precedence(*(read(node, name) for name in names))
+    )
+    reason: str | None = read(primary, "observed_unprotected")
+    return reason
 
 
 def watch(sessions: type[Session]) -> None:

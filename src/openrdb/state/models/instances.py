@@ -110,7 +110,10 @@ class Instance(Base):
     @property
     def primary(self) -> Node:
         """The node that takes writes, by what its host said last."""
-        return max(self.nodes, key=_precedence)
+        return max(
+            self.nodes,
+            key=lambda node: precedence(node.observed_role, node.observed_epoch, node.role),
+        )
 
     @property
     def every_node(self) -> list[Node]:
@@ -129,10 +132,10 @@ class Instance(Base):
         return len(self.nodes) > 1 and all(node.desired == "running" for node in self.nodes)
 
 
-def _precedence(node: Node) -> tuple[bool, int, bool]:
-    """Return what the primary of a pair has more of: both may be noted as such for a moment, as what
-    their host says of them is not written down at once."""
-    return node.observed_role == "primary", node.observed_epoch or 0, node.role == "primary"
+def precedence(observed_role: str | None, epoch: int | None, role: str) -> tuple[bool, int, bool]:
+    """Return what the primary of a pair has more of: both or neither may be noted as such for a moment,
+    as what their host says of them is not written down at once."""
+    return observed_role == "primary", epoch or 0, role == "primary"
 
 
 class AclRule(Base):

@@ -41,7 +41,8 @@ class Node(Base):
     observed_epoch: Mapped[int] = mapped_column(default=0, server_default="0")
     """Of a pair: how often its host has made another node the primary, from 1 on; 0: no pair."""
     observed_unprotected: Mapped[str | None] = mapped_column(Told)
-    """Of a pair's primary: why its commits are not on both nodes, and what is done about it."""
+    """Of a pair's nodes: why its commits are not on both, and what is done about it. What its primary's
+    row says counts."""
     observed_follows: Mapped[bool | None]
     """Of a replica: whether it receives what its upstream has; null: nothing was said yet."""
     observed_lag: Mapped[int | None]
