@@ -11,6 +11,8 @@ from typing import Final
 
 _MOST_FILES = 10_000
 """Files looked at; the directory is the account's, which may put any number there."""
+KILLED: Final = "it was killed"
+"""By somebody else, or by the kernel for want of memory."""
 UNKNOWN: Final = "it ended, and says nothing of why"
 
 

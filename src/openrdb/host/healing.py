@@ -23,9 +23,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
+from openrdb.engines.failures import KILLED
 from openrdb.errors import HostError, StartFailed
 from openrdb.host import processes
 from openrdb.host.processes import Program, Running
+from openrdb.host.starts import Starts
 from openrdb.system.processes import Identity, is_stopped, send, wait_ended
 
 log = logging.getLogger(__name__)
@@ -40,9 +42,6 @@ _FROZEN_LOOKS = 2
 """Looks in a row that find a process stopped, after which it is replaced."""
 _STEADY = 10.0
 """A program that ran this many seconds has not failed to start."""
-_AT_ONCE = 3
-"""Failed starts after which the next one waits, and those that wait for the program are told why."""
-_LONGEST_PAUSE = 10.0
 _WORKERS = 8
 _LAST_WORDS = 1.0
 _WATCHERS = 64
@@ -60,9 +59,7 @@ class _Kept:
     """Its lock guards everything here; notified at each start, end and failure."""
     wanted: bool = False
     running: Running | None = None
-    failures: int = 0
-    """Starts in a row after which it ended soon."""
-    reason: str = ""
+    starts: Starts = field(default_factory=Starts)
     stopped: int = 0
     """Looks in a row that found it stopped."""
 
@@ -160,7 +157,8 @@ class Healer:
         with kept.changed:
             kept.program, kept.wanted = program, True
             if kept.running is None:
-                kept.failures = 0 if forgets_failures else kept.failures
+                if forgets_failures:
+                    kept.starts.forget()
                 self._start(kept)
 
     def adopt(self, program: Program) -> Identity | None:
@@ -280,13 +278,13 @@ class Healer:
         """Return why a program that should run does not; empty if it does."""
         with self._guard:
             kept = self._kept.get(name)
-        return kept.reason if kept else ""
+        return kept.starts.reason if kept else ""
 
     def is_failing(self, name: str) -> bool:
-        """Return whether a program that should run ended soon after each of several starts."""
+        """Return whether a program that should run does not: several starts in a row failed."""
         with self._guard:
             kept = self._kept.get(name)
-        return kept is not None and kept.running is None and kept.failures >= _AT_ONCE
+        return kept is not None and kept.running is None and kept.starts.is_failing
 
     def wait_running(
         self,
@@ -300,8 +298,8 @@ class Healer:
         that is known to have ended.
 
         Raises:
-            StartFailed: it ended soon after each of several starts; its own words say why. Not for
-                the patient: it is started again, and may stay.
+            StartFailed: it ended by itself soon after each of several starts; its own words say why.
+                Not for the patient: it is started again, and may stay.
             HostError: it does not run within some seconds.
         """
         kept = self._entry(program)
@@ -311,20 +309,20 @@ class Healer:
 
         with kept.changed:
             kept.changed.wait_for(
-                lambda: runs() or (kept.failures >= _AT_ONCE and not patient) or not kept.wanted,
+                lambda: runs() or (kept.starts.is_failing and not patient) or not kept.wanted,
                 timeout,
             )
             if kept.running is not None and runs():
                 return kept.running.pid
-            if kept.failures >= _AT_ONCE:
-                raise StartFailed(kept.reason)
+            if kept.starts.is_failing:
+                raise StartFailed(kept.starts.reason)
             raise HostError(f"{program.name} does not run")
 
     def note_steady(self, program: Program) -> None:
         """Take a start for successful: the program does what it is for."""
         kept = self._entry(program)
         with kept.changed:
-            kept.failures, kept.reason = 0, ""
+            kept.starts.forget()
 
     # -- the loop ------------------------------------------------------------------------------
 
@@ -458,31 +456,30 @@ class Healer:
         """Take note of a program's end, and start it again if that is wanted."""
         self._unwatch(running.descriptor)
         kept.running = None
-        was_killed = running.reap()
+        status = running.reap()
         if not kept.wanted or self._stopping.is_set():
             return
         if time.monotonic() - running.started < _STEADY:
             # What is killed has no last words; those in its files are of another time. What ends
             # by itself may have a process that still writes them down.
+            was_killed = status == -signal.SIGKILL
             if not was_killed and kept.program.is_restarted:
                 processes.wait_gone(kept.program, _LAST_WORDS)
-            self._note_failure(kept, "it was killed" if was_killed else kept.program.explain())
+            self._note_failure(kept, KILLED if was_killed else kept.program.explain(), status)
         elif kept.program.is_restarted:
             log.warning("%s ended: starting it again", kept.program.name)
-            kept.failures = 0
+            kept.starts.forget()
             self._revive(kept)
         else:
-            kept.failures = 0
+            kept.starts.forget()
             self._tell(kept)
 
-    def _note_failure(self, kept: _Kept, reason: str) -> None:
-        kept.failures += 1
-        if kept.failures == 1 or reason != kept.reason:
+    def _note_failure(self, kept: _Kept, reason: str, status: int | None = None) -> None:
+        if not kept.starts.failures or reason != kept.starts.reason:
             log.warning("%s does not run: %s", kept.program.name, reason)
-        kept.reason = reason
-        pause = 0.0 if kept.failures < _AT_ONCE else 0.2 * 2 ** (kept.failures - _AT_ONCE)
+        kept.starts.note_failure(reason, status)
         with self._guard:
-            due = time.monotonic() + min(pause, _LONGEST_PAUSE)
+            due = time.monotonic() + kept.starts.pause
             heapq.heappush(self._due, (due, kept.program.name))
         self._tell(kept)
         self._wake()

@@ -91,12 +91,12 @@ class Running:
     def pid(self) -> int:
         return self.identity.pid
 
-    def reap(self) -> bool:
-        """Take the exit status of a process that has ended, and forget it; return whether it is known
-        to have been killed."""
-        status = self.child.wait() if self.child is not None else 0
+    def reap(self) -> int | None:
+        """Take the exit status of a process that has ended, and forget it; return the status, negative
+        for a signal, None where it is not known."""
+        status = self.child.wait() if self.child is not None else None
         os.close(self.descriptor)
-        return status == -signal.SIGKILL
+        return status
 
 
 def environment_of(path: Path) -> dict[str, str]:

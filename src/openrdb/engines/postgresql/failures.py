@@ -22,6 +22,10 @@ _UNTELLING = re.compile(
 _COMPLAINT = re.compile(
     r"could not |invalid |unrecognized |syntax error|parameter |.* is (outside|not)|must be"
 )
+_ASIDE = re.compile(r"the database system is |terminating walreceiver process")
+"""What clients are told that come too early, and what a receiver says that is told to end."""
+_KILLED = re.compile(r"LOG: +.* \(PID \d+\) was terminated by signal 9\b")
+"""A process that the main process cannot do without while it starts."""
 _DATED = re.compile(r"^[\d-]+ [\d:.]+ \w+ \[(\d+)\]", re.MULTILINE)
 _RAW = re.compile(r"^(?:postgres: +)(.+(?:\n(?!\d{4}-|postgres: |Run ).+)*)", re.MULTILINE)
 """What is written before messages have a severity; it may go over several lines."""
@@ -39,7 +43,10 @@ def reason(log: Path, output: Path) -> str:
     newest = failures.latest(log, "*.log")
     text = files.read_tail(newest) if newest else ""
     starts = list(_STARTED.finditer(text))
-    return _complaint(text[starts[-1].start() :] if starts else text) or failures.UNKNOWN
+    last = text[starts[-1].start() :] if starts else text
+    if _KILLED.search(last):
+        return failures.KILLED
+    return _complaint(last) or failures.UNKNOWN
 
 
 def first_complaint(text: str) -> str:
@@ -64,7 +71,9 @@ def _complaint(text: str) -> str | None:
         for level, said, detail in _LINE.findall(text)
     ]
     raw: list[str] = _RAW.findall(text)
-    fatal = [at for at, (level, _) in enumerate(lines) if level != "LOG"]
+    fatal = [
+        at for at, (level, said) in enumerate(lines) if level != "LOG" and not _ASIDE.match(said)
+    ]
     if raw:
         return " ".join(raw[-1].split())
     if not fatal:

@@ -188,7 +188,14 @@ class PairKeeper:
         raise HostError("the primary is not there yet")
 
     def _why_failing(self) -> str | None:
-        return None if self.is_open else self.ground.failure(self.record.primary)
+        """Return why the primary does not start; None: it does, or the other node takes its place."""
+        pair = self.record
+        if self.is_open:
+            return None
+        has_all = pair.is_armed or pair.is_reversible
+        if has_all and self.ground.failure(pair.standby) is None:
+            return None
+        return self.ground.failure(pair.primary)
 
     def ensure_armed(self, timeout: float) -> bool:
         """Wait until the pair is protected, for some seconds.
