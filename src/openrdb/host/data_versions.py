@@ -52,7 +52,9 @@ class DataVersions:
         """Let a server that runs other binaries than its databases were renewed for have what these
         bring; it takes as long as rebuilding indexes. One that takes no writes is left to a later
         call."""
-        record = self._records.nodes[node_id]
+        record = self._records.nodes.get(node_id)
+        if record is None:
+            return
         with self._renewing:
             if node_id in self._under_way or record.renewed_for == renewal(record.bundle):
                 return

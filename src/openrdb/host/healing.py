@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from openrdb.engines.failures import KILLED
-from openrdb.errors import HostError, StartFailed
+from openrdb.errors import HostError, NodeRemoved, StartFailed
 from openrdb.host import processes
 from openrdb.host.processes import Program, Running
 from openrdb.host.starts import Starts
@@ -498,6 +498,8 @@ def _close(epoll: select.epoll, *descriptors: int) -> None:
 def _guarded(do: Callable[[], None]) -> None:
     try:
         do()
+    except NodeRemoved:
+        log.debug("work in the background ended: its node has been removed")
     except Exception:
         log.exception("work in the background failed")
 

@@ -61,8 +61,16 @@ class LocalSpace(LocalUpgrades):
                 looking.enter_context(self._looking[node_id])
             super().ensure_removed(instance_id, node_ids, keep)
         for node_id in node_ids:
-            self._looking.pop(node_id, None)
-            self._measured.pop(node_id, None)
+            self._forget_looks(node_id)
+
+    def _remove_node(self, node_id: UUID) -> None:
+        with self._looking[node_id]:
+            super()._remove_node(node_id)
+        self._forget_looks(node_id)
+
+    def _forget_looks(self, node_id: UUID) -> None:
+        self._looking.pop(node_id, None)
+        self._measured.pop(node_id, None)
 
     def _follow_start(self, spec: NodeSpec, pid: int) -> None:
         super()._follow_start(spec, pid)

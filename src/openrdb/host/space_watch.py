@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from uuid import UUID
 
+from openrdb.errors import NodeRemoved
 from openrdb.host.volumes import Pool
 
 log = logging.getLogger(__name__)
@@ -175,8 +176,8 @@ class SpaceWatch:
         one.is_woken = False
         try:
             one.look = self._look(node_id)
-        except FileNotFoundError:
-            one.look = None  # it is being removed
+        except (FileNotFoundError, NodeRemoved):
+            one.look = None  # it is being removed, or was
         except Exception:
             log.exception("the volume of node %s is looked at later", node_id)
         finally:
