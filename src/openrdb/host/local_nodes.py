@@ -276,9 +276,11 @@ class LocalNodes:
     def _renew_if_possible(self, spec: NodeSpec) -> None:
         try:
             self._renew(spec)
-        except (HostError, KeyError):
-            pass  # it does not run, or was removed
+        except (NodeRemoved, KeyError):
+            pass
         except Exception as error:
+            if isinstance(error, HostError) and self._healer.pid(program_name(spec)) is None:
+                return  # it does not run
             why = error.explanation if isinstance(error, OpenRDBError) else error
             log.warning("node %s is renewed later: %s", spec.node_id, why)
 

@@ -77,11 +77,13 @@ class MySQLRecovery:
     def __init__(self, node: EngineNode) -> None:
         self._node = node
 
+    @session.answering()
     def identity(self) -> str:
         with session.use(self._node) as connection:
             ((found,),) = rows(connection, "SELECT @@server_uuid")
         return str(found)
 
+    @session.answering()
     def stream_state(self, stream: Path) -> StreamState:
         """Return whether the server still has the last file that was received: it keeps them for a
         day, whoever receives them."""
@@ -99,6 +101,7 @@ class MySQLRecovery:
     def leave_stream(self) -> None:
         """Do nothing, likewise."""
 
+    @session.answering()
     def receiver(self, stream: Path) -> Command:
         spec = self._node.spec
         program = [
@@ -128,6 +131,7 @@ class MySQLRecovery:
             return (stream / name).lstat().st_size >= int(position)
         return False
 
+    @session.answering()
     def mark(self, since: str | None) -> Mark | None:
         with session.use(self._node) as connection:
             if since is not None and _written(connection) == since:
@@ -141,6 +145,7 @@ class MySQLRecovery:
         at = now.replace(microsecond=now.microsecond // 1000 * 1000, tzinfo=UTC)
         return Mark(at, f"{name}:{position}", written)
 
+    @session.answering()
     def base(self, directory: Path) -> Command:
         with session.connect(self._node) as connection:
             copying.prepare(connection)

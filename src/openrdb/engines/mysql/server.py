@@ -70,11 +70,13 @@ class MySQLServer:
     def failure_reason(self, output: Path) -> str:
         return failures.reason(self._node.paths.log, output)
 
+    @session.answering()
     def bootstrap(
         self, template_secret: str, replication_secret: str, administrator: Administrator | None
     ) -> None:
         bootstrap.run(self._node, template_secret, replication_secret, administrator)
 
+    @session.answering()
     def take_over(self, former_secret: str) -> None:
         bootstrap.take_over(self._node, former_secret)
 
@@ -105,19 +107,24 @@ class MySQLServer:
     def settle(self, source: EngineNode) -> None:
         """Do nothing, likewise."""
 
+    @session.answering()
     def ensure_replication_ready(self, replication_secret: str) -> bool:
         earlier.renew(self._node)
         return replication.ensure_ready(self._node, replication_secret)
 
+    @session.answering()
     def reload(self) -> bool:
         return settings.reload(self._node)
 
+    @session.answering()
     def release_space(self) -> None:
         writes.release_space(self._node)
 
+    @session.answering()
     def enforce_writes(self, *, changed: bool) -> None:
         writes.enforce(self._node, changed=changed)
 
+    @session.answering()
     def reopen_logs(self) -> None:
         settings.reopen_logs(self._node)
 
@@ -137,9 +144,11 @@ class MySQLServer:
     def transfers(self) -> Transfers:
         return Transfers(self._node)
 
+    @session.answering()
     def obstacle_to_copying(self) -> str | None:
         return copying.obstacle(self._node)
 
+    @session.answering()
     def copy_data(self, copier: Copier) -> None:
         copying.copy(self._node, copier)
 

@@ -18,6 +18,7 @@ from pymysql.constants import ER
 from openrdb.engines.base import EngineNode
 from openrdb.engines.kept import Kept
 from openrdb.engines.names import SUPERUSER
+from openrdb.errors import HostError
 from openrdb.system.layout import NodePaths
 
 Session: TypeAlias = Connection
@@ -72,6 +73,19 @@ def use(node: EngineNode) -> Iterator[Session]:
         yield session
         ending.pop_all()
     _kept.leave(node.spec.node_id, "", session)
+
+
+@contextmanager
+def answering(otherwise: str = "the server does not do it") -> Iterator[None]:
+    """Tell an error of the server's, or its end, as one of the host.
+
+    Raises:
+        HostError: there was one; `otherwise` says what does not happen.
+    """
+    try:
+        yield
+    except MySQLError as error:
+        raise HostError(f"{otherwise}: {error.args[-1] if error.args else error}") from error
 
 
 def _taken(node: EngineNode) -> Session | None:

@@ -50,9 +50,11 @@ class PostgreSQLRecovery:
     def __init__(self, node: EngineNode) -> None:
         self._node = node
 
+    @session.answering()
     def identity(self) -> str:
         return self._value("SELECT system_identifier::text FROM pg_control_system()")
 
+    @session.answering()
     def stream_state(self, stream: Path) -> StreamState:
         del stream  # the slot knows
         is_lost = slots.is_lost(self._node, NAME)
@@ -60,13 +62,16 @@ class PostgreSQLRecovery:
             return "none"
         return "lost" if is_lost else "kept"
 
+    @session.answering()
     def begin_stream(self) -> None:
         self.end_stream()
         slots.create_physical(self._node, NAME)
 
+    @session.answering()
     def end_stream(self) -> None:
         slots.drop(self._node, NAME)
 
+    @session.answering()
     def leave_stream(self) -> None:
         with session.use(self._node, "postgres") as connection:
             (is_follower,) = connection.execute("SELECT pg_is_in_recovery()").fetchone() or (False,)
@@ -86,12 +91,14 @@ class PostgreSQLRecovery:
     def has_lost(self, complaint: str) -> bool:
         return any(text in complaint for text in _GONE)
 
+    @session.answering()
     def is_received(self, mark: Mark, stream: Path) -> bool:
         del stream
         with session.use(self._node, "postgres") as connection:
             rows = connection.execute(_RECEIVED, [mark.position, NAME]).fetchall()
         return (True,) in rows
 
+    @session.answering()
     def mark(self, since: str | None) -> Mark | None:
         with session.use(self._node, "postgres") as connection:
             before = _first(connection, _WRITTEN)

@@ -88,41 +88,52 @@ class PostgreSQLServer:
     def failure_reason(self, output: Path) -> str:
         return failures.reason(self._node.paths.log, output)
 
+    @session.answering()
     def bootstrap(
         self, template_secret: str, replication_secret: str, administrator: Administrator | None
     ) -> None:
         bootstrap.run(self._node, template_secret, replication_secret, administrator)
 
+    @session.answering()
     def take_over(self, former_secret: str) -> None:
         bootstrap.take_over(self._node, former_secret)
 
+    @session.answering()
     def complete_upgrade(self) -> None:
         upgrade.complete(self._node)
 
+    @session.answering()
     def analyze(self) -> None:
         upgrade.analyze(self._node)
 
+    @session.answering()
     def end_writers(self) -> str:
         return written.end(self._node)
 
     def is_next_mark(self, before: str, mark: str) -> bool:
         return written.is_next_mark(before, mark)
 
+    @session.answering()
     def obstacle_to_following(self, version: str) -> str | None:
         return followed.obstacle(self._node, int(version.rpartition("-")[2]))
 
+    @session.answering()
     def begin_followed(self) -> str:
         return followed.begin(self._node)
 
+    @session.answering()
     def end_followed(self) -> None:
         followed.end(self._node)
 
+    @session.answering()
     def catch_up(self, source: EngineNode, position: str, hold: Callable[[], None]) -> None:
         catch_up.run(self._node, source, position, hold)
 
+    @session.answering()
     def settle(self, source: EngineNode) -> None:
         catch_up.settle(self._node, source)
 
+    @session.answering()
     def ensure_replication_ready(self, replication_secret: str) -> bool:
         return bootstrap.ensure_current(self._node, replication_secret)
 
@@ -136,6 +147,7 @@ class PostgreSQLServer:
         with session.answering():
             slots.drop_away(self._node)
 
+    @session.answering()
     def enforce_writes(self, *, changed: bool) -> None:
         writes.enforce(self._node, changed=changed)
 
