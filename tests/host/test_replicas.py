@@ -14,6 +14,7 @@ import psutil
 import psycopg
 import pytest
 
+from openrdb.engines import replication_of
 from openrdb.engines.postgresql import session
 from openrdb.engines.postgresql.replication import slot_of
 from openrdb.spec import NodeSpec
@@ -181,6 +182,28 @@ def slots(pair: Pair, node_id: UUID) -> set[str]:
             return {str(name) for (name,) in rows}
     except psycopg.Error:
         return {"?"}
+
+
+def test_a_receiver_that_is_told_to_end_is_no_trouble(pair: Pair, replica: NodeSpec) -> None:
+    """As it is for another upstream: the status named its last words, of a replica that was `ready`."""
+    host = pair.agent.host
+    record = host._record(replica.node_id)
+    keeper, follower = host._replicas[replica.node_id], replication_of(host._server(record))
+    wait_until(lambda: follower.following().streams)
+    upstream = psutil.Process(pair.pid(keeper.upstream or record.spec.node_id))
+    (receiver,) = (
+        one
+        for one in psutil.Process(pair.pid(replica.node_id)).children()
+        if "walreceiver" in " ".join(one.cmdline())
+    )
+    upstream.suspend()  # so that it takes a moment until the next one connects
+    receiver.terminate()
+    found = [follower.following()]
+    wait_until(lambda: not found.append(follower.following()) and not found[-1].streams)
+    with suppress(psutil.NoSuchProcess):  # it was replaced
+        upstream.resume()
+    assert "administrator command" not in found[-1].reason
+    wait_until(lambda: follower.following().streams)
 
 
 def test_a_node_that_was_down_keeps_nothing_for_who_is_gone(pair: Pair, replica: NodeSpec) -> None:

@@ -76,6 +76,8 @@ _LOST = re.compile(
 )
 _COMPLAINT = re.compile(_OWN_LINE + r"(?:FATAL|PANIC|WARNING): +(.+)", re.MULTILINE)
 _ENDED = "terminating connection due to administrator command"
+_TOLD_TO_END = "terminating walreceiver process due to administrator command"
+"""What a follower's receiver says when it is told of another upstream: it connects to that next."""
 _SILENT = "what receives hangs: it got no message for longer than it waits for one"
 _PAUSED = (
     "settings of it are lower than those of its upstream: it has to be started again with them"
@@ -104,11 +106,15 @@ def state(node: EngineNode) -> Following:
     lost, reason = _said(node)
     if paused:
         reason = _PAUSED
+    elif reason == _TOLD_TO_END:
+        reason = ""
+    else:
+        reason = reason or "it is not connected"
     return Following(
         streams=False,
         lag=behind,
         lost=lost,
-        reason=reason or "it is not connected",
+        reason=reason,
         is_passing=reason.endswith(_ENDED),
     )
 
