@@ -25,6 +25,7 @@ from openrdb.errors import HostError
 from openrdb.host.bundles import extensions
 from tests.support.debian_server import debian_server
 from tests.support.postgresql_server import VERIFIER, Server
+from tests.support.ran import NOTES
 from tests.support.service import ROOT, port_of_server, wait_until
 
 Connection = psycopg.Connection[Any]
@@ -402,17 +403,9 @@ def test_newer_binaries_bring_newer_versions(debian: Server, admin: Connection) 
 
 
 # What tenants' code that the server evaluates while a hypertable is written to or indexed runs as.
-HYPERTABLE = """
+HYPERTABLE = f"""
     CREATE SCHEMA app;
-    CREATE TABLE app.ran (who text, superuser bool);
-    CREATE FUNCTION app.note() RETURNS int LANGUAGE plpgsql AS $$
-        BEGIN
-            INSERT INTO app.ran SELECT rolname, rolsuper FROM pg_roles WHERE rolname = current_user;
-            RETURN 1;
-        END
-    $$;
-    CREATE FUNCTION app.one(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS
-        'BEGIN PERFORM app.note(); RETURN 1; END';
+    {NOTES}
     CREATE DOMAIN app.checked AS int CHECK (app.one(VALUE) = 1);
     CREATE TYPE app.pair AS (first app.checked);
     CREATE TABLE app.devices (id int PRIMARY KEY, n int);

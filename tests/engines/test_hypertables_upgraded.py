@@ -12,6 +12,7 @@ from psycopg import Connection
 
 from openrdb.errors import PreconditionFailed
 from tests.support.postgresql_server import VERIFIER, Server
+from tests.support.ran import NOTES
 from tests.support.upgraded import kill, servers_of_debian, upgraded, upgraded_server
 
 Row = tuple[object, ...]
@@ -86,18 +87,9 @@ MORE = """
     INSERT INTO app.measured SELECT '2026-01-01'::timestamptz + n * interval '1 hour', n % 10 + 1, n
     FROM generate_series(1, 2000) AS n ON CONFLICT DO NOTHING
 """
-ATTACK = """
-    CREATE TABLE app.ran (who text, superuser bool);
-    CREATE FUNCTION app.note() RETURNS int LANGUAGE plpgsql AS $$
-        BEGIN
-            INSERT INTO app.ran SELECT rolname, rolsuper FROM pg_roles WHERE rolname = current_user;
-            RETURN 1;
-        END
-    $$;
-    CREATE FUNCTION app.one(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS
-        'BEGIN PERFORM app.note(); RETURN 1; END';
-    CREATE INDEX ON app.measured ((app.one(1) + device)) WITH (timescaledb.transaction_per_chunk)
-"""
+INDEX = (
+    "CREATE INDEX ON app.measured ((app.one(1) + device)) WITH (timescaledb.transaction_per_chunk)"
+)
 
 
 @pytest.fixture
@@ -162,9 +154,8 @@ def test_the_extension_is_as_one_that_is_created(servers: tuple[Server, Server])
             assert session.execute(JOBS).fetchall() == jobs
             assert set(session.execute(MEMBERS).fetchall()) == set(fresh)
         with new.session() as session:
-            made, then = ATTACK.rsplit(";", 1)
-            session.execute(made)
-            session.execute(then)
+            session.execute(NOTES)
+            session.execute(INDEX)
             assert session.execute("SELECT DISTINCT who, superuser FROM app.ran").fetchall() == [
                 ("admin", False)
             ]
