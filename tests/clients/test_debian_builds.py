@@ -56,11 +56,15 @@ MADE = """
         VALUES (990001, 'own', 1, 'x', 'x');
     SELECT topology.CreateTopology('city', 4326);
     CREATE TABLE measured (at timestamptz NOT NULL, value float);
-    SELECT create_hypertable('measured', 'at', chunk_time_interval => interval '1 day');
+    CREATE SCHEMA chunks;
+    SELECT create_hypertable('measured', 'at', chunk_time_interval => interval '1 day',
+        associated_schema_name => 'chunks');
     INSERT INTO measured SELECT '2026-01-01'::timestamptz + n * interval '1 hour', n
         FROM generate_series(1, 100) AS n;
     CREATE TABLE days (day date NOT NULL) PARTITION BY RANGE (day);
     SELECT partman.create_parent('public.days', 'day', '1 day');
+    CREATE FUNCTION extensions.timescaledb_post_restore(a int DEFAULT 1) RETURNS bool
+        LANGUAGE sql AS 'SELECT true';
 """
 ASKED = """
     SELECT
@@ -121,7 +125,15 @@ def works(service: Service, instance: Instance, database: str = "rdb") -> None:
 
 def test_backups(debian: Service, instance: Instance) -> None:
     works(debian, instance)
-    sdk = debian.sdk()
+    restores(debian, instance)
+    with debian.connection(instance, database="again") as session:
+        granted = "SELECT FROM pg_init_privs WHERE initprivs::text ~ '_rdb_restore'"
+        assert session.execute(granted).fetchall() == []
+
+
+def restores(service: Service, instance: Instance) -> None:
+    """A backup has all of it."""
+    sdk = service.sdk()
     backup = sdk.create_database_backup(instance_id=instance.id, database_name="rdb", name="all")
     wait_until(lambda: sdk.get_database_backup(database_backup_id=backup.id).status == "ready")
     ready(sdk, instance.id)
@@ -130,10 +142,7 @@ def test_backups(debian: Service, instance: Instance) -> None:
     )
     wait_until(lambda: sdk.get_database_backup(database_backup_id=backup.id).status == "ready")
     ready(sdk, instance.id)
-    works(debian, instance, "again")
-    with debian.connection(instance, database="again") as session:
-        granted = "SELECT FROM pg_init_privs WHERE initprivs::text ~ '_rdb_restore'"
-        assert session.execute(granted).fetchall() == []
+    works(service, instance, "again")
     sdk.delete_database_backup(database_backup_id=backup.id)
 
 
@@ -200,6 +209,10 @@ def test_a_major_upgrade(debian: Service) -> None:
         session.execute("INSERT INTO places SELECT 3, place FROM places WHERE id = 1")
         session.execute("SELECT topology.CreateTopology('town', 4326)")
         session.execute("INSERT INTO measured VALUES (now(), 1)")
+        session.execute("SELECT drop_chunks('measured', newer_than => '2026-02-01'::timestamptz)")
+        session.execute("DELETE FROM places WHERE id = 3")
+        session.execute("SELECT topology.DropTopology('town')")
+    restores(debian, sdk.get_instance(instance_id=upgraded.id))
     log = (debian.data_dir / "run" / "agent.log").read_text(errors="replace")
     assert "rebuilding public.by_name, whose collation has changed" in log
     for one in (upgraded, instance):

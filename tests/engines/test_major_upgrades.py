@@ -362,7 +362,12 @@ def test_indexes_of_collations_that_are_others_are_rebuilt(
             CREATE INDEX named ON words (named);
             CREATE INDEX of_libc ON words (own COLLATE "fr_FR");
             CREATE INDEX bytes ON words (own COLLATE "C");
-            INSERT INTO words SELECT n, n, n FROM generate_series(1, 100) AS n
+            INSERT INTO words SELECT n, n, n FROM generate_series(1, 100) AS n;
+            CREATE EXTENSION timescaledb;
+            CREATE TABLE measured (at timestamptz NOT NULL, device text);
+            SELECT create_hypertable('measured', 'at');
+            CREATE INDEX ON measured (device);
+            INSERT INTO measured VALUES ('2026-01-01', 'one')
             """
         )
     files = "SELECT " + ", ".join(

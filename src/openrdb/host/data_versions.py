@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from openrdb.engines import versions
 from openrdb.engines.base import Server
 from openrdb.errors import HostError
+from openrdb.host.backoff import pause_after
 from openrdb.host.records import NodeRecord, Records
 
 log = logging.getLogger(__name__)
 
 
+_FIRST_PAUSE, _LONGEST_PAUSE = 50.0, 6 * 3600.0
 _RENEWAL = 2
 """Raised when `Server.renew_databases` does more: it is done for the databases that there are."""
 
@@ -25,13 +28,27 @@ def renewal(bundle: str) -> str:
     return f"{bundle}+{_RENEWAL}"
 
 
+@dataclass(frozen=True)
+class _Failed:
+    """A renewal's failures in a row; each may have rebuilt large indexes."""
+
+    times: int = 0
+    why: str = ""
+    at: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_recent(self) -> bool:
+        pause = pause_after(self.times, _FIRST_PAUSE, _LONGEST_PAUSE) if self.times else 0.0
+        return time.monotonic() < self.at + pause
+
+
 class DataVersions:
     """Records them with a node once, and keeps what has changed since then."""
 
     def __init__(self, records: Records) -> None:
         self._records = records
         self._warnings: dict[UUID, str] = {}
-        self._failures: dict[UUID, str] = {}
+        self._failures: dict[UUID, _Failed] = {}
         self._renewing = threading.Lock()
         self._under_way: set[UUID] = set()
 
@@ -50,22 +67,27 @@ class DataVersions:
 
     def renew(self, node_id: UUID, server: Server) -> None:
         """Let a server that runs other binaries than its databases were renewed for have what these
-        bring; it takes as long as rebuilding indexes. One that takes no writes is left to a later
-        call."""
+        bring; it takes as long as rebuilding indexes. One that takes no writes, or that failed a
+        moment ago, is left to a later call."""
         record = self._records.nodes.get(node_id)
         if record is None:
             return
+        before = self._failures.get(node_id, _Failed())
         with self._renewing:
-            if node_id in self._under_way or record.renewed_for == renewal(record.bundle):
+            if (
+                node_id in self._under_way
+                or before.is_recent
+                or record.renewed_for == renewal(record.bundle)
+            ):
                 return
             self._under_way.add(node_id)
         try:
             server.renew_databases()
             found = server.data_versions()
         except HostError as error:
-            if self._failures.get(node_id) != str(error):
+            if before.why != str(error):
                 log.info("node %s: %s", node_id, error)
-            self._failures[node_id] = str(error)
+            self._failures[node_id] = _Failed(before.times + 1, str(error))
             return
         finally:
             with self._renewing:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from psycopg import Connection, sql
+from psycopg import Connection, Error, sql
 
 from openrdb.engines.base import EngineNode
 from openrdb.engines.postgresql import session
@@ -56,10 +56,11 @@ _DATABASES_OWN = 100
 """The number of a database's own collation in its indexes."""
 _FIRST_WITH_VERSION = 15
 """Which records that of a database's own collation."""
+# An index of a table without pages has nothing in it, and cannot be rebuilt where it is a hypertable's.
 _INDEXES = """
     SELECT i.oid, format('%%I.%%I', nspname, i.relname) FROM pg_index
     JOIN pg_class AS i ON i.oid = indexrelid JOIN pg_namespace AS n ON n.oid = i.relnamespace
-    WHERE i.relkind = 'i' AND nspname <> 'pg_toast'
+    WHERE i.relkind = 'i' AND nspname <> 'pg_toast' AND pg_relation_size(indrelid) > 0
         AND EXISTS (SELECT FROM unnest(indcollation) AS c WHERE c = ANY (%s))
     ORDER BY pg_relation_size(i.oid)
 """
@@ -118,10 +119,18 @@ def _rebuild(connection: Connection[Row], knows_own: bool) -> None:
     outdated = connection.execute(_OUTDATED).fetchall()
     own = knows_own and connection.execute(_DATABASE_IS_OUTDATED).fetchone() == (True,)
     changed = [oid for oid, _ in outdated] + [_DATABASES_OWN] * own
+    failed = list[Error]()
     for _, index in connection.execute(_INDEXES, [changed]).fetchall():
         log.info("rebuilding %s, whose collation has changed", index)
-        # As its owner, whose functions it may call.
-        connection.execute(f"REINDEX INDEX CONCURRENTLY {index}")
+        try:
+            # As its owner, whose functions it may call.
+            connection.execute(f"REINDEX INDEX CONCURRENTLY {index}")
+        except Error as error:
+            if connection.closed:
+                raise
+            failed.append(error)
+    if failed:
+        raise failed[0]
     for _, collation in outdated:
         connection.execute(f"ALTER COLLATION {collation} REFRESH VERSION")
     if own:

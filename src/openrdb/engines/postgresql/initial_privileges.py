@@ -10,13 +10,16 @@ from typing import Final
 
 from openrdb.engines.transfers import RESTORE_ROLE
 
-FORGET_RESTORED: Final = (
-    f"""
-    DELETE FROM pg_init_privs WHERE EXISTS (
+_RESTORED = f"""
+    FROM pg_init_privs WHERE EXISTS (
         SELECT FROM aclexplode(initprivs) JOIN pg_roles r ON r.oid IN (grantor, grantee)
         WHERE rolname = '{RESTORE_ROLE}'
     )
-    """,  # noqa: S608
+"""
+RESTORED: Final = f"SELECT 1 {_RESTORED} LIMIT 1"
+"""Finds whether there is anything of that."""
+FORGET_RESTORED: Final = (
+    f"DELETE {_RESTORED}",
     f"""
     DELETE FROM pg_shdepend USING pg_roles r, pg_database d
     WHERE deptype = 'i' AND dbid = d.oid AND datname = current_database()

@@ -77,6 +77,10 @@ _LACKED = """
     ) AND (%(referenced)s::text[] IS NULL OR format('%%I.%%I', nspname, relname) = ANY(%(referenced)s))
         AND NOT has_table_privilege(%(owner)s::regrole, c.oid, 'REFERENCES')
 """
+_HIDDEN = f"""
+    SELECT format('USAGE ON SCHEMA %I', nspname) FROM pg_namespace
+    WHERE oid >= 16384 AND NOT has_schema_privilege('{RESTORE_ROLE}', oid, 'USAGE')
+"""  # noqa: S608
 
 
 @dataclass(frozen=True)
@@ -214,8 +218,11 @@ class Loading:
 
     @contextmanager
     def _lending(self, connection: Connection[Row], owners: Collection[str]) -> Iterator[None]:
-        """Lend the role that loads dumps what owners lack for what they own."""
+        """Lend the role that loads dumps what owners lack for what they own; where nobody's rights are
+        lent, the tables of extensions, which may name tables in any schema."""
         lent: set[str] = set()
+        if not owners:
+            lent |= {str(row[0]) for row in connection.execute(_HIDDEN).fetchall()}
         for owner in owners:
             asked = {
                 "owner": sql.Identifier(owner).as_string(connection),

@@ -8,6 +8,8 @@ from collections.abc import Collection
 from psycopg import Connection, Error, sql
 
 from openrdb.catalog.extensions import definers
+from openrdb.engines.postgresql import aside
+from openrdb.engines.postgresql.clusters import one_line
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +21,29 @@ _OUTDATED = """
     WHERE installed_version IS NOT NULL AND installed_version <> default_version
         AND version = default_version AND superuser
 """
+# One whose script fails is tried again in the first start, which tells why.
+_ALONE = """
+    DECLARE
+        one name;
+    BEGIN
+        FOR one IN {outdated} LOOP
+            BEGIN
+                {away}
+                EXECUTE format('ALTER EXTENSION %I UPDATE', one);
+                {back}
+            EXCEPTION WHEN OTHERS THEN
+                NULL;
+            END;
+        END LOOP;
+    END
+"""
+
+
+def alone() -> list[str]:
+    """Return what brings the extensions of a database to their newest versions, for a server without
+    other sessions: what users have in their schemas is out of the way of their scripts."""
+    block = _ALONE.format(outdated=_OUTDATED, away=aside.AWAY, back=aside.BACK)
+    return [one_line(f"DO $do${block}$do$")]
 
 
 def update(connection: Connection[Row], only: Collection[str] | None = None) -> None:

@@ -24,6 +24,7 @@ from openrdb.engines.base import EngineNode
 from openrdb.engines.names import SUPERUSER
 from openrdb.engines.postgresql import (
     archive,
+    aside,
     dump,
     grants,
     initial_privileges,
@@ -210,9 +211,14 @@ def _acting_as(
 
 
 def _call_hooks(connection: Connection[Row], when: str) -> None:
-    """Let an extension know that a dump is about to be loaded ("pre"), or was ("post")."""
+    """Let an extension know that a dump is about to be loaded ("pre"), or was ("post"). What users have
+    by the same name is out of the way meanwhile."""
     for (statement,) in connection.execute(_HOOKS.format(when)).fetchall():
-        connection.execute(str(statement))
+        with connection.transaction():
+            connection.execute("SET LOCAL allow_system_table_mods = on")
+            connection.execute(aside.AWAY)
+            connection.execute(str(statement))
+            connection.execute(aside.BACK)
 
 
 def _lend(connection: Connection[Row], contents: Contents) -> None:
@@ -246,9 +252,10 @@ def _take_back(connection: Connection[Row]) -> None:
     for (what,) in connection.execute(f"{_LENT} UNION {_SCHEMAS_OF_LENT}").fetchall():
         with suppress(errors.UndefinedObject), connection.transaction():
             connection.execute(sql.SQL(f"REVOKE ALL ON {what} FROM ") + role + sql.SQL(" CASCADE"))
-    connection.execute("SET LOCAL allow_system_table_mods = on")
-    for statement in initial_privileges.FORGET_RESTORED:
-        connection.execute(statement)
+    if connection.execute(initial_privileges.RESTORED).fetchone():
+        connection.execute("SET LOCAL allow_system_table_mods = on")
+        for statement in initial_privileges.FORGET_RESTORED:
+            connection.execute(statement)
     connection.commit()
 
 

@@ -267,6 +267,7 @@ class _Upgrade:
             *extension_owners.load(self._owners(number)),
             *disarming.rearm(self._checks(number)),
             *collations.load(self._collations(number)),
+            *newer_extensions.alone(),  # whose scripts expect their own checks
             *(dated.remember(file) if (file := self._dated(number)).exists() else []),
         ]
         if (saved := self._levels(number)).exists():
