@@ -181,6 +181,14 @@ def copied(old: Server, new: Server, query: str) -> str:
     return position
 
 
+LOOK_ALIKE = """
+    CREATE SCHEMA evil;
+    CREATE FUNCTION evil.hashtextextended(text, int) RETURNS int8 LANGUAGE plpgsql AS
+        $$ BEGIN EXECUTE 'ALTER ROLE admin SUPERUSER'; RETURN 0; END $$
+"""
+"""Of what the superuser calls in each database of the copy."""
+
+
 def fill(server: Server) -> None:
     server.inside.create_user("other", VERIFIER, is_admin=False)
     server.inside.create_database('sh op"')
@@ -190,6 +198,10 @@ def fill(server: Server) -> None:
     with server.session(database='sh op"') as session:
         session.execute("CREATE TABLE sums (id int PRIMARY KEY, v int)")
         session.execute("INSERT INTO sums SELECT n, 100 FROM generate_series(1, 50) n")
+        session.execute(LOOK_ALIKE)
+    with server.superuser() as superuser:
+        # As the owner of a database may.
+        superuser.execute('ALTER DATABASE "sh op""" SET search_path = evil, pg_catalog, public')
 
 
 def test_all_is_there_and_nobody_has_more_power(servers: tuple[Server, Server]) -> None:
@@ -225,6 +237,8 @@ def test_all_is_there_and_nobody_has_more_power(servers: tuple[Server, Server]) 
         with new.superuser() as session:
             for query in LEFT:
                 assert session.execute(query).fetchall() == []
+            admin = "SELECT rolsuper FROM pg_roles WHERE rolname = 'admin'"
+            assert session.execute(admin).fetchone() == (False,)
         seen = seen_by_workers(new)
         assert {what for what, *_ in seen} >= {"check", "domain", "generated", "predicate"}
         assert {tuple(who) for _, *who in seen} == {(followed.PUBLICATION, "admin", "f")}

@@ -13,6 +13,7 @@ Each statement is a line, for a server without sessions.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from openrdb.engines.postgresql.clusters import one_line
 
@@ -46,6 +47,16 @@ _LOAD = """
         DROP TABLE settings;
     END
 """
+
+OVERRIDDEN: Final = (
+    "SET ROLE none",
+    "SET search_path = pg_catalog",
+    "SET row_security = off",
+    "SET statement_timeout = 0",
+    "SET lock_timeout = 0",
+    "SET default_transaction_isolation = 'read committed'",
+)
+"""What a session begins with that comes before: nothing may be changed yet."""
 
 
 def take(path: Path) -> list[str]:

@@ -111,9 +111,9 @@ class _Upgrade:
         # It also recovers what a server that did not end cleanly has left.
         said = self._alone(_OLD, "template1", [f"COPY ({_NAMES}) TO '{self._names}'"])
         self._check_names()
-        self._alone(_OLD, "template1", role_settings.take(self._settings))
         # Before anything is changed, also what all databases share.
         position = self._position(said) if self._query else None
+        self._alone(_OLD, "template1", role_settings.take(self._settings))
         saved = self._save()
         self._upgrade()
         finish = [*clusters.without_ungrantable(self._bundles[_NEW]), disarming.allow_settings()]
@@ -155,7 +155,8 @@ class _Upgrade:
         """Return what the files have; `said` is what the server said when it recovered them."""
         answers, answer = dict[str, str](), self._data / _WORK / "answer"
         for database in self._databases():
-            self._alone(_OLD, database, [f"COPY ({self._query}) TO '{answer}'"])
+            asked = [*role_settings.OVERRIDDEN, f"COPY ({self._query}) TO '{answer}'"]
+            self._alone(_OLD, database, asked)
             answers[database] = answer.read_text().strip()
         return catch_up.Position(catch_up.replayed(said), self._query or "", answers)
 
