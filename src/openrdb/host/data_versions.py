@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 50.0, 6 * 3600.0
 _RENEWAL = 2
-"""Raised when `Server.renew_databases` does more: it is done for the databases that there are."""
+"""Add one when `Server.renew_databases` does more: all existing databases are then renewed once."""
 
 
 def renewal(bundle: str) -> str:

@@ -218,8 +218,8 @@ class Loading:
 
     @contextmanager
     def _lending(self, connection: Connection[Row], owners: Collection[str]) -> Iterator[None]:
-        """Lend the role that loads dumps what owners lack for what they own; where nobody's rights are
-        lent, the tables of extensions, which may name tables in any schema."""
+        """Lend the role that loads dumps what owners lack for what they own. Without owners it loads
+        tables of extensions, whose rows may name tables in any schema: it is let into all of them."""
         lent: set[str] = set()
         if not owners:
             lent |= {str(row[0]) for row in connection.execute(_HIDDEN).fetchall()}
