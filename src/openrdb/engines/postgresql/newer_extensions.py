@@ -47,10 +47,12 @@ def alone() -> list[str]:
 
 
 def update(connection: Connection[Row], only: Collection[str] | None = None) -> None:
-    """Bring the extensions of a database to their newest versions; of a session that commits each
-    statement. One whose script fails stays at its version: its guard finds what it does not like, there
-    is no script from that version, or it names what bundles or tenants have removed. Those that run
-    with their owners' rights are the owners' to update.
+    """Bring the extensions of a database to their newest versions, and let no function of theirs run as
+    the superuser what a tenant has made; of a session that commits each statement.
+
+    One whose script fails stays at its version: its guard finds what it does not like, there is no
+    script from that version, or it names what bundles or tenants have removed. Those that run with
+    their owners' rights are the owners' to update.
 
     Args:
         only: the names of those that are wanted; None: all.
@@ -66,9 +68,5 @@ def update(connection: Connection[Row], only: Collection[str] | None = None) -> 
                 raise
             database = connection.info.dbname
             log.warning("%s of the database %s stays as it is: %s", name, database, error)
-
-
-def secure(connection: Connection[Row]) -> None:
-    """Let no function of an extension run as the superuser what a tenant has made: those that were
-    created by earlier code, or that keep their version."""
+    # Those that were created by earlier code, that stay, or that scripts of updates have just made.
     connection.execute(definers())

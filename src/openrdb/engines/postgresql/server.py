@@ -196,7 +196,6 @@ class PostgreSQLServer:
             session.connect_in_time(self._node, name, _LONGEST) as connection,
         ):
             connection.execute(f"SET statement_timeout = '{_LONGEST}s'")
-            newer_extensions.secure(connection)
             newer_extensions.update(connection, guarded())
             collations.renew(connection, self._node)
 

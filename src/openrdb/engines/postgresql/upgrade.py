@@ -77,7 +77,6 @@ def complete(node: EngineNode) -> None:
             connection.commit()
             connection.autocommit = True
             newer_extensions.update(connection)
-            newer_extensions.secure(connection)
     if session.major(node.spec) < _STATISTICS_FROM:
         statistics.gather(node, statistics.ROUGH)
 
